@@ -1,1 +1,38 @@
+"""lorakit: a messy folder of photos in, a LoRA that works out.
+
+    import lorakit
+
+    project = lorakit.new_project("mug", "photos/mug", base="sd15", kind="object", trigger="zwx", class_word="mug")
+    lorakit.walk(project)                      # every stage in order, or one by one:
+    lorakit.scan(project); lorakit.check(project); ...
+
+Every stage is a plain function on a project. Nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "open_project": "lorakit.project", "new_project": "lorakit.project", "Project": "lorakit.project",
+    "LorakitError": "lorakit.errors", "walk": "lorakit.pipeline", "status": "lorakit.pipeline",
+    "scan": "lorakit.curate.scan", "check": "lorakit.curate.check", "dedupe": "lorakit.curate.dedupe",
+    "select": "lorakit.curate.select", "crop": "lorakit.curate.crop", "dataset": "lorakit.curate.dataset",
+    "caption": "lorakit", "trigger": "lorakit.caption.trigger", "review": "lorakit.caption.review",
+    "cache": "lorakit.train.cache", "train": "lorakit", "sample": "lorakit.train.sample",
+    "export": "lorakit.train.export", "report": "lorakit",
+}  # fmt: skip
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lorakit' has no attribute {name!r}")
+    import importlib
+
+    if _HOMES[name] == "lorakit":  # a wing that is its stage when it is called
+        return importlib.import_module(f"lorakit.{name}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""One captioner a file; see base.py for the contract."""

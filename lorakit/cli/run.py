@@ -1,0 +1,29 @@
+"""`lorakit run`: the whole way from photos to a LoRA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lorakit.cli import options
+
+
+@click.command("run")
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.together(
+    options.out, options.base, options.kind, options.trigger, options.class_word, options.captioner, options.weights,
+    options.first, options.last, options.device, options.assignments,
+)  # fmt: skip
+def command(photos, out, base, kind, trigger, class_word, captioner, weights, first, last, device, assignments) -> None:
+    """From a folder of PHOTOS to a LoRA file and a report, in one go.
+
+    The photos are only read. The same command again goes on where it stopped, or does nothing; a changed setting redoes
+    only what it touches.
+    """
+    from lorakit.project import is_project, open_project
+
+    out = out or Path(f"{photos[0].resolve().name}-lora")
+    settings = options.settings_from(assignments, trigger=trigger, class_word=class_word, captioner=captioner, weights=weights)
+    project = open_project(out, photos=photos, base=base, kind=kind, settings=settings, device=device, create=not is_project(out))
+    options.go(project, first, last or "report")

@@ -1,0 +1,21 @@
+"""`lorakit sample`: pictures with and without the LoRA."""
+
+from __future__ import annotations
+
+import click
+
+from lorakit.cli import options
+
+
+@click.command("sample")
+@options.project_argument
+@click.option("--prompt", "prompts", multiple=True, help="Prompt to draw, repeatable; replaces the project's own.")
+@options.together(options.device, options.assignments)
+def command(project, prompts, device, assignments) -> None:
+    """Draw PROJECT's sample prompts with and without its LoRA, from the same fixed seeds."""
+    from lorakit.project import open_project
+
+    settings = options.settings_from(assignments)
+    if prompts:
+        settings["sample.prompts"] = list(prompts)
+    options.go(open_project(project, settings=settings, device=device), "sample", "sample")

@@ -1,0 +1,70 @@
+"""`lorakit status`: every photo with its verdict and reasons, every stage with its counts."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from lorakit.cli import options
+
+STYLES = {"keep": "green", "warn": "yellow", "reject": "red"}
+
+
+@click.command("status")
+@options.project_argument
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(project, as_json) -> None:
+    """Show PROJECT's photos with verdict, reasons and text, and how far each stage has come."""
+    from lorakit import pipeline
+    from lorakit.project import open_project
+
+    found = pipeline.status(open_project(project))
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    elif sys.stdout.isatty():
+        show_table(found)
+    else:
+        show_lines(found)
+
+
+def show_lines(found: dict) -> None:
+    """One line a photo, for files and pipes."""
+    width = max((len(photo["file"]) for photo in found["photos"]), default=0)
+    for photo in found["photos"]:
+        parts = [why(photo), photo["text"] or ""]
+        click.echo(f"{photo['file']:<{width}}  {photo['verdict']:<6}  {'chosen' if photo['selected'] else '-':<6}  {' | '.join(p for p in parts if p)}")
+    click.echo(stage_line(found))
+    if found["lora"]:
+        click.echo(f"LoRA: {found['lora']}")
+
+
+def stage_line(found: dict) -> str:
+    counts = [f"{name} {c['done']}/{sum(c.values())}" + (f" ({c['failed']} failed)" if c["failed"] else "") for name, c in found["stages"].items()]
+    return "stages: " + ", ".join(counts)
+
+
+def show_table(found: dict) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    table = Table("photo", "verdict", "why", "chosen", "text", title=f"{found['base']}, {found['kind']}", title_justify="left")
+    for photo in found["photos"]:
+        style = STYLES[photo["verdict"]]
+        verdict = f"[{style}]{photo['verdict']}[/]" + (" (by hand)" if photo["by_hand"] else "")
+        table.add_row(escape(photo["file"]), verdict, escape(why(photo)), "yes" if photo["selected"] else "", escape(photo["text"] or ""))
+    console.print(table)
+    console.print(stage_line(found), highlight=False)
+    if found["lora"]:
+        console.print(f"LoRA:   {found['lora']}", highlight=False, soft_wrap=True)
+
+
+def why(photo: dict) -> str:
+    """'blurry 0.07 (0.1); near_duplicate 12 (64) of a.jpg'."""
+    parts = [f"{r['reason']} {r['value']}" + ("" if r["threshold"] is None else f" ({r['threshold']})") for r in photo["reasons"]]
+    if photo["duplicate_of"]:
+        parts[-1] += f" of {photo['duplicate_of']}"
+    return "; ".join(parts + [f"{stage} failed: {message}" for stage, message in photo["failed"].items()])

@@ -1,0 +1,33 @@
+"""`lorakit train`: from a captioned project, or from any folder of pictures and texts, to a LoRA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lorakit.cli import options
+
+
+@click.command("train")
+@click.argument("project", metavar="PROJECT|FOLDER", type=click.Path(path_type=Path))
+@options.together(
+    options.out, options.base, options.kind, options.weights, options.trigger, options.class_word, options.last, options.device,
+    options.assignments,
+)  # fmt: skip
+def command(project, out, base, kind, weights, trigger, class_word, last, device, assignments) -> None:
+    """Train on PROJECT, or on a FOLDER that you curated yourself: pictures with photo.txt or photo.caption beside them,
+    metadata.jsonl, or kohya's 10_name sub-folders. Every readable picture of such a FOLDER is used.
+    """
+    from lorakit.project import is_project, open_project
+
+    settings = options.settings_from(assignments, weights=weights, trigger=trigger, class_word=class_word)
+    if is_project(project):
+        opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
+    else:
+        by_hand = {"select.everything": True, "caption.captioner": "text_files"}
+        folder = out or Path(f"{project.resolve().name}-lora")
+        opened = open_project(
+            folder, photos=project, base=base, kind=kind, settings=by_hand | settings, device=device, create=not is_project(folder)
+        )
+    options.go(opened, "scan", last or "report")

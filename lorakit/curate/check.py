@@ -1,0 +1,57 @@
+"""Stage check: opens each photo once and lets every check of the folder `checks/` measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lorakit import lookup, manifest, stamps
+from lorakit.console import progress
+from lorakit.curate.look import look
+from lorakit.errors import UnreadablePhoto
+from lorakit.manifest import Record
+from lorakit.photo import read_photo
+from lorakit.project import Project
+
+
+def check(project: Project) -> None:
+    """Measure every photo that has not been measured: `measures` (numbers per check) and `look` (hashes, colours).
+
+    Photos that cannot be decoded get a measure of their own under `damaged`; none of them stops the stage.
+    """
+    wanted = {r["id"]: stamps.check(project, r) for r in project.manifest}
+    todo = [r for r in project.manifest if r.get("done", {}).get("check") != wanted[r["id"]]]
+    with progress("check", len(todo)) as shown:
+        for record, found in _in_threads(todo):
+            project.manifest.keep(manifest.finish(record, "check", wanted[record["id"]], **found))
+            shown.advance()
+    project.manifest.save()
+
+
+def _in_threads(records: list[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:
+    """Decoders release the interpreter lock, so threads are enough; only a few photos are held at a time."""
+    workers = max(1, min(8, cpu_count() or 1))
+    waiting = iter(records)
+    with ThreadPoolExecutor(workers) as pool:
+        running = [(r, pool.submit(measure, Path(r["path"]))) for r in islice(waiting, workers * 2)]
+        while running:
+            record, result = running.pop(0)
+            yield record, result.result()
+            running += [(r, pool.submit(measure, Path(r["path"]))) for r in islice(waiting, 1)]
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """{"measures": {check: numbers}, "look": {...}} of one photo file."""
+    try:
+        photo = read_photo(path)
+    except UnreadablePhoto as error:
+        return {"measures": {"damaged": {"unreadable": error.reason, "detail": error.detail}}, "look": None}
+    checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
+    measures = {name: module.measure(photo) for name, module in checks.items()}
+    return {"measures": measures, "look": look(Image.fromarray(photo.pixels))}

@@ -1,0 +1,1 @@
+"""One defect a file; see base.py for the contract."""

@@ -1,0 +1,28 @@
+"""The contract of a check. A check is one file of this folder; its name is the file's name.
+
+    VERSION = 1                                   raise it when `measure` changes: photos are then measured again
+    Settings                                      frozen dataclass, becomes the settings section `check.<name>`
+    measure(photo) -> dict                        numbers of one opened photo; kept in the manifest
+    judge(measures, settings) -> iterator         verdicts, derived from the stored numbers whenever they are read
+
+`judge` costs no pixel work, so a changed threshold needs no photo to be opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from lorakit.photo import Photo
+from lorakit.verdicts import Reason
+
+
+class Check(Protocol):
+    VERSION: int
+    Settings: type
+
+    @staticmethod
+    def measure(photo: Photo) -> dict[str, Any]: ...
+
+    @staticmethod
+    def judge(measures: dict[str, Any], settings: Any) -> Iterator[Reason]: ...

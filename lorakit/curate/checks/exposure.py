@@ -1,0 +1,58 @@
+"""Photos too dark, blown out, pale or empty, judged by where the bulk of their brightness lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lorakit.photo import Photo
+from lorakit.settings import setting
+from lorakit.verdicts import Reason
+
+VERSION = 1
+CLIPPED = 250  # luma from which a pixel counts as blown out
+
+
+@dataclass(frozen=True)
+class Settings:
+    min_highlight: int = setting(80, "99th percentile of luma (0-255) below which a photo is too dark", least=0, most=255)
+    good_highlight: int = setting(145, "99th percentile of luma below which a photo gets a warning", least=0, most=255)
+    max_clipped: float = setting(0.5, "share of blown-out pixels above which a photo is rejected", least=0.0, most=1.0)
+    good_clipped: float = setting(0.2, "share of blown-out pixels above which a photo gets a warning", least=0.0, most=1.0)
+    max_median: int = setting(200, "median luma above which a photo gets a warning", least=0, most=255)
+    min_spread: int = setting(12, "luma between the 1st and 99th percentile below which a photo is empty", least=0)
+    good_spread: int = setting(60, "luma between the 1st and 99th percentile below which a photo is pale", least=0)
+
+
+def measure(photo: Photo) -> dict[str, Any]:
+    """Luma percentiles (0-255) and the share of blown-out pixels (0-1)."""
+    counts = np.bincount(photo.gray.ravel(), minlength=256)
+    shares = np.cumsum(counts) / counts.sum()
+    low, median, high = (int(np.searchsorted(shares, share)) for share in (0.01, 0.5, 0.99))
+    return {"p1": low, "p50": median, "p99": high, "clipped": round(float(1 - shares[CLIPPED - 1]), 4)}
+
+
+def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
+    spread = measures["p99"] - measures["p1"]
+    if spread < settings.min_spread:
+        yield Reason("reject", "empty", spread, settings.min_spread)
+    elif measures["p99"] < settings.min_highlight:
+        yield Reason("reject", "too_dark", measures["p99"], settings.min_highlight)
+    elif measures["clipped"] > settings.max_clipped:
+        yield Reason("reject", "too_bright", measures["clipped"], settings.max_clipped)
+    else:
+        yield from _warnings(measures, spread, settings)
+
+
+def _warnings(measures: dict[str, Any], spread: int, settings: Settings) -> Iterator[Reason]:
+    if measures["p99"] < settings.good_highlight:
+        yield Reason("warn", "dark", measures["p99"], settings.good_highlight)
+    if measures["clipped"] > settings.good_clipped:
+        yield Reason("warn", "clipped", measures["clipped"], settings.good_clipped)
+    elif measures["p50"] > settings.max_median:
+        yield Reason("warn", "bright", measures["p50"], settings.max_median)
+    if spread < settings.good_spread:
+        yield Reason("warn", "low_contrast", spread, settings.good_spread)

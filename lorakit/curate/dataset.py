@@ -1,0 +1,107 @@
+"""Stage dataset: writes the curated folder, `dataset/`: upright crops, their texts and metadata.jsonl, ready for any
+trainer and for `datasets.load_dataset("imagefolder", data_dir=...)`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from PIL import Image
+
+from lorakit import files, manifest, stamps
+from lorakit.console import track, warn
+from lorakit.errors import UnreadablePhoto
+from lorakit.images import load_crop
+from lorakit.manifest import Record
+from lorakit.project import Project
+
+
+def dataset(project: Project) -> None:
+    """Write `photo.png` (or jpg) and `photo.txt` for every selected photo that has a text, and `metadata.jsonl`.
+
+    Names never collide, also where upper and lower case are the same. What lorakit wrote for photos that are no longer
+    chosen is removed from `dataset/`; the photos themselves are never touched.
+    """
+    project.dataset_folder.mkdir(exist_ok=True)
+    chosen = [r for r in project.manifest.selected if r.get("text") is not None and "trigger" in r.get("done", {})]
+    names = give_names(chosen)
+    todo = [r for r in chosen if not _is_written(project, r, names[r["id"]])]
+    for record in track(todo, "dataset", len(todo)):
+        try:
+            project.manifest.keep(_write(project, record, names[record["id"]]))
+        except UnreadablePhoto as error:
+            warn(f"{record['file']}: left out of the dataset ({error})")
+            project.manifest.keep(manifest.fail(record, "dataset", str(error)))
+    _clear_dropped(project, {r["id"] for r in chosen})
+    _write_metadata(project)
+    project.manifest.save()
+
+
+def _is_written(project: Project, record: Record, name: str) -> bool:
+    found = record.get("dataset")
+    if not found or record["done"].get("dataset") != stamps.dataset(project, record) or Path(found["file"]).stem != name:
+        return False
+    picture = project.dataset_folder / found["file"]
+    return picture.is_file() and picture.with_suffix(".txt").is_file()
+
+
+def _write(project: Project, record: Record, name: str) -> Record:
+    ending = project.settings.dataset.format
+    path = project.dataset_folder / f"{name}.{ending}"
+    picture = load_crop(record)
+    if record.get("dataset") and record["dataset"]["file"] != path.name:
+        _remove(project, record["dataset"]["file"])
+    files.write_whole(path, lambda part: _save(picture, part, ending))
+    files.write_text(path.with_suffix(".txt"), record["text"] + "\n")
+    found = {"file": path.name, "text": record["text"]}
+    return manifest.finish(record, "dataset", stamps.dataset(project, record), dataset=found)
+
+
+def _save(picture: Image.Image, path: Path, ending: str) -> None:
+    if ending == "jpg":
+        picture.save(path, "JPEG", quality=95, subsampling=0)
+    else:
+        picture.save(path, "PNG", compress_level=4)
+
+
+def give_names(records: list[Record]) -> dict[str, str]:
+    """{id: file name without ending}, no two alike whatever their case: a.jpg and a.png become a and a_2. A photo that
+    was written before keeps its name."""
+    names = {r["id"]: Path(r["dataset"]["file"]).stem for r in records if r.get("dataset")}
+    taken = {name.lower() for name in names.values()}
+    for record in records:
+        if record["id"] in names:
+            continue
+        plain = re.sub(r"[^\w.-]+", "_", Path(record["file"]).with_suffix("").as_posix().replace("/", "_")).strip("._")
+        name, number = plain or "photo", 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{plain or 'photo'}_{number}"
+        taken.add(name.lower())
+        names[record["id"]] = name
+    return names
+
+
+def _clear_dropped(project: Project, chosen: set[str]) -> None:
+    """Remove the dataset files of photos that are no longer chosen. Files that lorakit did not write stay."""
+    for record in project.manifest.everything():
+        if record.get("dataset") and record["id"] not in chosen:
+            _remove(project, record["dataset"]["file"])
+            done = {stage: stamp for stage, stamp in record["done"].items() if stage != "dataset"}
+            project.manifest.keep({**record, "dataset": None, "done": done})
+
+
+def _remove(project: Project, name: str) -> None:
+    path = project.dataset_folder / name
+    path.unlink(missing_ok=True)
+    path.with_suffix(".txt").unlink(missing_ok=True)
+
+
+def _write_metadata(project: Project) -> None:
+    lines = [
+        json.dumps({"file_name": r["dataset"]["file"], "text": r["dataset"]["text"], "source": r["file"]}, ensure_ascii=True)
+        for r in project.manifest
+        if r.get("dataset")
+    ]
+    files.write_text(project.dataset_folder / "metadata.jsonl", "".join(line + "\n" for line in lines))

@@ -1,0 +1,121 @@
+"""Stage scan: finds the photos, tells them by their content, and brings the manifest in line with the folders."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from lorakit import files, photo, sidecars
+from lorakit.console import say, track
+from lorakit.errors import LorakitError
+from lorakit.manifest import Record
+from lorakit.project import Project
+
+
+def scan(project: Project) -> None:
+    """Read the photo folders into the manifest.
+
+    A photo is known by the hash of its bytes: renamed or moved, it keeps its record; gone, its record stays but is no
+    longer listed. Files whose size and time have not changed are not read again.
+
+    Raises `LorakitError` when a folder is missing or no photo is found at all.
+    """
+    sidecars.read_metadata.cache_clear()
+    found = [entry for root in project.photos for entry in find_photos(root, project)]
+    if not found:
+        places = ", ".join(map(str, project.photos)) or "no folder was given"
+        raise LorakitError(f"no photos in {places} (looked at the content of every file); name the folder that holds them")
+    known = {(r["path"], r["bytes"], r["modified"]): r for r in project.manifest.everything()}
+    several = len(project.photos) > 1
+    fresh = []
+    for root, path in track(found, "scan", len(found)):
+        fresh.append(_describe(root, path, several, known))
+    records = match(project.manifest.everything(), fresh)
+    _say_what_changed(project, records)
+    project.manifest.replace(records)
+
+
+def find_photos(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
+    """(root, path) of every photo below `root`, sorted by name: regular files whose content is an image, and files
+    that are named like one. The project's own folder and hidden folders are left out."""
+    if not root.is_dir():
+        raise LorakitError(f"{root}: no such folder of photos")
+    for folder, subfolders, names in os.walk(root):
+        inside = project.settings.scan.recursive
+        subfolders[:] = sorted(s for s in subfolders if inside and not s.startswith(".") and Path(folder, s) != project.folder)
+        for name in sorted(names):
+            path = Path(folder, name)
+            if not name.startswith(".") and _is_photo(path):
+                yield root, path
+
+
+def _is_photo(path: Path) -> bool:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device would never end
+            return False
+        return path.suffix.lower() in photo.NAME_ENDINGS or photo.sniff(path) is not None
+    except OSError:
+        return path.suffix.lower() in photo.NAME_ENDINGS and path.is_file()
+
+
+def _describe(root: Path, path: Path, several: bool, known: dict[tuple, Record]) -> Record:
+    """The record of a file as it lies there now, without what the stages found out."""
+    facts = path.stat()
+    shown = path.relative_to(root).as_posix()
+    record: Record = {
+        "file": f"{root.name}/{shown}" if several else shown,
+        "path": str(path),
+        "bytes": facts.st_size,
+        "modified": facts.st_mtime_ns,
+        "repeats": sidecars.repeats_of(path, root),
+    }
+    if caption := sidecars.find_caption(path):
+        record["sidecar"] = {"text": caption[0], "file": caption[1]}
+    same = known.get((record["path"], record["bytes"], record["modified"]))
+    record["hash"] = same["hash"] if same else _hash(path)
+    return record
+
+
+def _hash(path: Path) -> str:
+    try:
+        return files.file_hash(path)
+    except OSError as error:
+        return files.short_hash("unreadable", str(path), str(error))
+
+
+def match(before: list[Record], fresh: list[Record]) -> list[Record]:
+    """Give every file its former record (same content; same path first, then any), or a new one."""
+    former: dict[str, list[Record]] = defaultdict(list)
+    for record in before:
+        former[record["hash"]].append(record)
+    paths = {record["path"] for record in fresh}
+    taken: set[str] = set()
+    matched = []
+    for record in fresh:
+        same = [r for r in former[record["hash"]] if r["id"] not in taken]
+        same = [r for r in same if r["path"] == record["path"]] or [r for r in same if r["path"] not in paths]
+        old = same[0] if same else {"id": _free_id(record["hash"], taken, former)}
+        taken.add(old["id"])
+        kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar")}
+        matched.append({**kept, **record, "done": {**old.get("done", {}), "scan": record["hash"]}})
+    gone = [{**r, "gone": True} for r in before if r["id"] not in taken]
+    return matched + gone
+
+
+def _free_id(hash: str, taken: set[str], former: dict[str, list[Record]]) -> str:
+    used = taken | {r["id"] for r in former[hash]}
+    number, id = 1, hash
+    while id in used:
+        number += 1
+        id = f"{hash}~{number}"
+    return id
+
+
+def _say_what_changed(project: Project, records: list[Record]) -> None:
+    before = {r["id"] for r in project.manifest}
+    now = {r["id"] for r in records if not r.get("gone")}
+    if before and (now - before or before - now):
+        say(f"scan      {len(now - before)} new, {len(before - now)} gone")

@@ -1,0 +1,80 @@
+"""Stage select: picks the photos to train on, the best first and then always the one least like those already picked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lorakit import manifest, stamps, verdicts
+from lorakit.console import warn
+from lorakit.curate.look import bits, hash_bytes
+from lorakit.errors import LorakitError
+from lorakit.manifest import Record
+from lorakit.project import Project
+
+
+def select(project: Project) -> None:
+    """Mark the photos to train on: `select` = {"selected": bool, "reason": word}.
+
+    Up to `select.count` (or the kind's most) of those that are not rejected; all that can be read with
+    `select.everything`. Raises `LorakitError` when no photo is left.
+    """
+    settings = project.settings.select
+    stamp = stamps.select(project)
+    if not all(r.get("done", {}).get("select") == stamp for r in project.manifest):
+        chosen = _choose(project)
+        changed = []
+        for record in project.manifest:
+            reason = chosen.get(record["id"], "rejected" if _is_rejected(record, project) else "enough")
+            found = {"selected": record["id"] in chosen, "reason": reason}
+            changed.append(manifest.finish(record, "select", stamp, select=found))
+        project.manifest.keep(*changed)
+        project.manifest.save()
+    count = len(project.manifest.selected)
+    if count == 0:
+        raise LorakitError(f"none of {len(project.manifest)} photos is good enough; `lorakit status {project.folder.name}` says why each was rejected")
+    if count < settings.least:
+        warn(f"only {count} good photos; {project.kind.title.lower()} wants {project.kind.photos}")
+
+
+def _choose(project: Project) -> dict[str, str]:
+    """{id: why it was picked}."""
+    settings = project.settings.select
+    if settings.everything:
+        return {r["id"]: "everything" for r in project.manifest if verdicts.is_readable(r)}
+    good = [r for r in project.manifest if not _is_rejected(r, project)]
+    count = settings.count or settings.most
+    by_hand = [r for r in good if r.get("human", {}).get("verdict") == "keep"]
+    others = [r for r in good if r not in by_hand]
+    qualities = np.array([verdicts.quality(r, project.settings) for r in others])
+    picked = spread(features(others), qualities, max(0, count - len(by_hand))) if others else []
+    return {r["id"]: "by_hand" for r in by_hand} | {others[i]["id"]: "varied" for i in picked}
+
+
+def _is_rejected(record: Record, project: Project) -> bool:
+    return not verdicts.is_readable(record) or verdicts.judge(record, project.settings).verdict == "reject"
+
+
+def features(records: list[Record]) -> np.ndarray:
+    """[n, d] float32: hash bits and mean colours, each block scaled so that two unlike photos lie about 1 apart."""
+    flat = {"phash": "00" * 32, "colours": "80" * 48}
+    looks = [r.get("look") or flat for r in records]
+    shapes = bits(hash_bytes([look["phash"] for look in looks])) / np.sqrt(128)
+    colours = hash_bytes([look["colours"] for look in looks]).astype(np.float32) / 255 / np.sqrt(3)
+    return np.concatenate([shapes, colours], axis=1)
+
+
+def spread(points: np.ndarray, qualities: np.ndarray, count: int) -> list[int]:
+    """Greedy k-centre weighted by quality: start with the best, then always add the point with the largest
+    quality x distance to its nearest picked one. Returns positions in the order they were picked."""
+    if len(points) <= count:
+        return sorted(range(len(points)), key=lambda i: -qualities[i])
+    if count == 0:
+        return []
+    picked = [int(np.argmax(qualities))]
+    nearest = np.full(len(points), np.inf, dtype=np.float32)
+    while len(picked) < count:
+        nearest = np.minimum(nearest, np.linalg.norm(points - points[picked[-1]], axis=1))
+        gain = nearest * (0.5 + qualities)
+        gain[picked] = -1
+        picked.append(int(np.argmax(gain)))
+    return picked

@@ -1,0 +1,25 @@
+"""Which device to work on: cuda, mps or cpu."""
+
+from __future__ import annotations
+
+from lorakit.errors import LorakitError
+
+DEVICES = ("cuda", "mps", "cpu")
+
+
+def available() -> list[str]:
+    """The devices of this machine, the fastest first."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [name for name in DEVICES if there[name]]
+
+
+def choose(wanted: str | None) -> str:
+    """The wanted device, or the fastest. Raises `LorakitError` when it is not there."""
+    there = available()
+    if wanted is None:
+        return there[0]
+    if wanted.split(":")[0] not in there:
+        raise LorakitError(f"--device {wanted}: not on this machine; there is {', '.join(there)} (`lorakit doctor` says more)")
+    return wanted

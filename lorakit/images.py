@@ -1,0 +1,39 @@
+"""Cutting and shrinking pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lorakit.photo import load_image
+
+
+def load_crop(record: dict[str, Any]) -> Image.Image:
+    """The crop of a photo's record at its bucket's size, upright RGB. Raises `UnreadablePhoto`."""
+    image = load_image(Path(record["path"]))
+    found = record["crop"]
+    return image.resize(tuple(found["bucket"]), Image.Resampling.LANCZOS, box=tuple(found["box"]))
+
+
+def load_crop_to_read(record: dict[str, Any], side: int = 768) -> Image.Image:
+    """The same crop with all its detail, up to `side` pixels: a small base does not make a captioner short-sighted."""
+    image = load_image(Path(record["path"])).crop(tuple(record["crop"]["box"]))
+    return thumbnail(image, side)
+
+
+def thumbnail(image: Image.Image, side: int) -> Image.Image:
+    """A copy whose longer side is at most `side` pixels."""
+    small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
+
+
+def data_uri(image: Image.Image, quality: int = 80) -> str:
+    """The picture as a `data:` address, for a page that needs no other file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

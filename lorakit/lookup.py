@@ -1,0 +1,42 @@
+"""The folder is the table: a name in a YAML file or on the command line is the name of a file in a folder of the
+package, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from lorakit.errors import UnknownName
+
+PACKAGE = Path(__file__).parent
+CHECKS, CAPTIONERS, FAMILIES = "curate/checks", "caption/captioners", "train/families"
+SINGULAR = {CHECKS: "check", CAPTIONERS: "captioner", FAMILIES: "family"}
+
+
+@cache
+def names(folder: str) -> tuple[str, ...]:
+    """Names of the plug-ins in a folder of the package such as `curate/checks`, sorted."""
+    files = (PACKAGE / folder).glob("*.py")
+    return tuple(sorted(f.stem for f in files if f.stem not in ("__init__", "base")))
+
+
+def load(folder: str, name: str, where: str = "") -> ModuleType:
+    """Import the plug-in `name` of `folder`. Raises `UnknownName` when there is no such file."""
+    if name not in names(folder):
+        raise UnknownName(SINGULAR[folder], name, list(names(folder)), where)
+    return importlib.import_module(f"lorakit.{folder.replace('/', '.')}.{name}")
+
+
+def make_callable(package: str) -> None:
+    """Let the wing `lorakit.<name>`, when it is called, be its stage of the same name: `lorakit.train(project)`. Without
+    this, importing anything of the wing would hide the stage behind the package."""
+    stage = package.rsplit(".", 1)[-1]
+
+    class Wing(ModuleType):
+        def __call__(self, project):
+            return getattr(importlib.import_module(f"{package}.{stage}"), stage)(project)
+
+    sys.modules[package].__class__ = Wing

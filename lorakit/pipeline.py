@@ -1,0 +1,166 @@
+"""The order of the stages, in one table, and the walk along it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from lorakit import catalog, runs, stamps, verdicts, weights
+from lorakit.console import say
+from lorakit.errors import UnknownName
+from lorakit.manifest import Record
+from lorakit.project import Project
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage has one name everywhere: its file, its function, its settings section, its key under `done`."""
+
+    name: str
+    wing: str
+    works_on: Literal["photos", "chosen", "run"]  # every photo, the selected ones, or the run folder
+
+
+STAGES = (
+    Stage("scan", "curate", "photos"),
+    Stage("check", "curate", "photos"),
+    Stage("dedupe", "curate", "photos"),
+    Stage("select", "curate", "photos"),
+    Stage("crop", "curate", "chosen"),
+    Stage("caption", "caption", "chosen"),
+    Stage("trigger", "caption", "chosen"),
+    Stage("dataset", "curate", "chosen"),
+    Stage("cache", "train", "chosen"),
+    Stage("train", "train", "run"),
+    Stage("sample", "train", "run"),
+    Stage("export", "train", "run"),
+    Stage("report", "report", "run"),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+
+
+def stage_function(name: str) -> Callable[[Project], object]:
+    """The function of a stage, imported only now (the train wing needs torch)."""
+    check_name(name)
+    stage = STAGES[NAMES.index(name)]
+    return getattr(importlib.import_module(f"lorakit.{stage.wing}.{name}"), name)
+
+
+def check_name(name: str) -> None:
+    if name not in NAMES:
+        raise UnknownName("stage", name, list(NAMES))
+
+
+def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list[str]:
+    """Run the stages from `first` to `last`; returns those that had something to do."""
+    from lorakit.caption.review import adopt_edits
+
+    check_name(first)
+    check_name(last)
+    names = NAMES[NAMES.index(first) : NAMES.index(last) + 1]
+    check_ahead(project, names)
+    worked = []
+    with project.locked():
+        adopt_edits(project)
+        for name in names:
+            before = progress_of(project, name)
+            if not is_settled(project, name):
+                stage_function(name)(project)
+            after = progress_of(project, name)
+            if after != before:
+                worked.append(name)
+            say(f"{name:<9} {_in_words(after)}{'' if after != before else ' (nothing to do)'}")
+    return worked
+
+
+def is_settled(project: Project, name: str) -> bool:
+    """Whether a stage need not even be called: its run is finished. (Stages of photos find out for themselves.)"""
+    if name in ("cache", "train", "sample", "export"):
+        return is_run_done(project, "train" if name == "cache" else name)
+    return False
+
+
+def check_ahead(project: Project, names: tuple[str, ...]) -> None:
+    """Before any work: can the base be trained, and can its weights be had? Raises `LorakitError` in one line."""
+    if "cache" in names or "train" in names:
+        catalog.check_family(project.card)
+        if not is_run_done(project, "train"):
+            weights.check_reachable(project.base_source)
+
+
+def progress_of(project: Project, name: str) -> dict[str, int]:
+    """{"done", "pending", "failed"}: how many photos (or runs) a stage has finished with the present settings."""
+    stage = STAGES[NAMES.index(name)]
+    if stage.works_on == "run":
+        done = is_run_done(project, name)
+        return {"done": int(done), "pending": int(not done), "failed": 0}
+    records = list(project.manifest) if stage.works_on == "photos" else _chosen_for(project, name)
+    failed = sum(1 for r in records if name in r.get("failed", {}))
+    wanted = _stamper(project, name)
+    done = sum(1 for r in records if name not in r.get("failed", {}) and r.get("done", {}).get(name) == wanted(r))
+    return {"done": done, "pending": len(records) - done - failed, "failed": failed}
+
+
+def _chosen_for(project: Project, name: str) -> list[Record]:
+    """The selected photos that no earlier stage has failed on."""
+    earlier = set(NAMES[: NAMES.index(name)])
+    return [r for r in project.manifest.selected if not earlier & set(r.get("failed", {}))]
+
+
+def _stamper(project: Project, name: str) -> Callable[[Record], str]:
+    if name == "scan":
+        return lambda record: record["hash"]
+    if name in ("dedupe", "select"):
+        stamp = getattr(stamps, name)(project)
+        return lambda record: stamp
+    of = getattr(stamps, name)
+    return lambda record: of(project, record)
+
+
+def is_run_done(project: Project, name: str) -> bool:
+    """Whether the run that belongs to the present dataset and settings has this stage behind it."""
+    if not any(r.get("dataset") for r in project.manifest):
+        return False
+    run = runs.find(project.folder, stamps.train(project))
+    made = run and (name != "export" or run.lora)
+    return bool(made and run.is_done(name, getattr(stamps, name)(project)))
+
+
+def status(project: Project) -> dict:
+    """All that `lorakit status --json` prints: one entry a photo, and the counts of every stage."""
+    names = {r["id"]: r["file"] for r in project.manifest.everything()}
+    run = runs.find(project.folder, stamps.train(project)) if any(r.get("dataset") for r in project.manifest) else None
+    return {
+        "project": str(project.folder),
+        "base": project.card.name,
+        "kind": project.kind.name,
+        "trigger": project.trigger,
+        "photos": [photo_status(project, record, names) for record in project.manifest],
+        "stages": {name: progress_of(project, name) for name in NAMES},
+        "run": str(run.folder) if run else None,
+        "lora": str(run.lora) if run and run.lora else None,
+    }
+
+
+def photo_status(project: Project, record: Record, names: dict[str, str]) -> dict:
+    found = verdicts.judge(record, project.settings)
+    caption = record.get("caption") or {}
+    return {
+        "file": record["file"],
+        "verdict": found.verdict,
+        "reasons": [{"reason": r.reason, "value": r.value, "threshold": r.threshold} for r in found.reasons],
+        "by_hand": found.by_hand,
+        "duplicate_of": names.get(record.get("dedupe", {}).get("of")),
+        "selected": bool(record.get("select", {}).get("selected")),
+        "crop": record.get("crop"),
+        "caption": ", ".join(p for p in (caption.get("sentence"), *caption.get("tags", ())) if p) or None,
+        "text": record.get("text"),
+        "failed": record.get("failed", {}),
+    }
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    parts = [f"{counts['done']} done"] + [f"{counts[key]} {key}" for key in ("pending", "failed") if counts[key]]
+    return ", ".join(parts)

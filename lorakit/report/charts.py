@@ -1,0 +1,65 @@
+"""The loss curve as an SVG drawing, and what its shape says."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+WIDTH, HEIGHT, LEFT, BOTTOM = 860, 260, 52, 26  # of the drawing and its margins, in SVG units
+
+
+def smooth(losses: np.ndarray, span: int) -> np.ndarray:
+    """Mean over a centred window of `span` steps, shorter at the ends."""
+    sums = np.concatenate([[0.0], np.cumsum(losses)])
+    at = np.arange(len(losses))
+    low, high = np.maximum(0, at - span // 2), np.minimum(len(losses), at + span // 2 + 1)
+    return (sums[high] - sums[low]) / (high - low)
+
+
+def loss_curve(metrics: list[dict[str, Any]]) -> str:
+    """An SVG of the loss of every step (faint) and its smoothed course (strong). '' for fewer than two steps."""
+    if len(metrics) < 2:
+        return ""
+    steps = np.array([entry["step"] for entry in metrics], dtype=float)
+    losses = np.array([entry["loss"] for entry in metrics], dtype=float)
+    course = smooth(losses, max(5, len(losses) // 15))
+    low, high = 0.0, float(np.quantile(losses, 0.995)) * 1.05 or 1.0
+
+    def points(values: np.ndarray) -> str:
+        x = LEFT + (steps - steps[0]) / (steps[-1] - steps[0]) * (WIDTH - LEFT - 10)
+        y = (HEIGHT - BOTTOM) - (np.clip(values, low, high) - low) / (high - low) * (HEIGHT - BOTTOM - 10)
+        return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y))
+
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="loss by step">{_grid(low, high, int(steps[-1]))}'
+        f'<polyline class="raw" points="{points(losses)}"/><polyline class="course" points="{points(course)}"/></svg>'
+    )
+
+
+def _grid(low: float, high: float, last_step: int) -> str:
+    lines = []
+    for part in range(5):
+        value, y = low + (high - low) * part / 4, (HEIGHT - BOTTOM) - part / 4 * (HEIGHT - BOTTOM - 10)
+        lines.append(f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}"/><text x="4" y="{y + 4:.1f}">{value:.3f}</text>')
+        x = LEFT + part / 4 * (WIDTH - LEFT - 10)
+        lines.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{round(last_step * part / 4)}</text>')
+    return f'<g class="grid">{"".join(lines)}</g>'
+
+
+def read_curve(metrics: list[dict[str, Any]]) -> str:
+    """One sentence on the course of the loss. The loss of single steps jumps with the timestep that was drawn, so only
+    differences between tenths of the training that are larger than their own scatter are spoken of."""
+    losses = np.array([entry["loss"] for entry in metrics], dtype=float)
+    if len(losses) < 40:
+        return "Too few steps to read the curve."
+    tenths = np.array_split(losses, 10)
+    means = np.array([part.mean() for part in tenths])
+    error = math.sqrt(np.mean([part.var() / len(part) for part in tenths]))
+    best = int(np.argmin(means))
+    if means[-1] - means[best] > 3 * error and best < 8:
+        return f"The loss fell until about step {(best + 1) * len(losses) // 10} and rose again: overfitting; try an earlier checkpoint."
+    if means[0] - means[-1] > 2 * error:
+        return "The loss fell over the training: it is learning."
+    return "The loss is flat within its scatter: judge by the samples; if they do not change, raise train.learning_rate to 2e-4."

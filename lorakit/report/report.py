@@ -1,0 +1,148 @@
+"""Stage report: one HTML file that needs no other, with what was kept and why, what was trained and which file to use."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lorakit import __version__, files, runs, stamps, verdicts
+from lorakit.errors import UnreadablePhoto
+from lorakit.images import data_uri, thumbnail
+from lorakit.manifest import Record
+from lorakit.photo import load_image
+from lorakit.project import Project
+from lorakit.report.charts import loss_curve, read_curve
+from lorakit.runs import Run
+
+SHOWN_OF_A_REASON = 60  # thumbnails of one reason; a folder of thousands must not make a page of gigabytes
+SHOWN_CHOSEN = 200
+
+
+def report(project: Project) -> Path:
+    """Write `report.html` into the run folder (before any training: into the project). Returns its path."""
+    run = runs.find(project.folder, stamps.train(project)) if any(r.get("dataset") for r in project.manifest) else None
+    path = (run.folder if run else project.folder) / "report.html"
+    stamp = stamps.report(project)
+    if run and run.is_done("report", stamp) and path.is_file():
+        return path
+    files.write_text(path, render(project, run))
+    if run:
+        run.finish("report", stamp)
+    return path
+
+
+def render(project: Project, run: Run | None) -> str:
+    """The page as text."""
+    import jinja2
+
+    template = (resources.files("lorakit.report") / "page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(template).render(version=__version__, project=project, **photo_part(project), **run_part(project, run))
+
+
+def photo_part(project: Project) -> dict[str, Any]:
+    """Counts, the chosen set, rejected photos by reason, copies beside the photo that was kept."""
+    side = project.settings.report.thumbnail
+    records = list(project.manifest)
+    judged = {r["id"]: verdicts.judge(r, project.settings) for r in records}
+    shown = {r["id"]: r for r in records}
+    rejected: dict[str, list] = defaultdict(list)
+    copies: dict[str, list] = defaultdict(list)
+    for record in records:
+        verdict = judged[record["id"]]
+        if of := record.get("dedupe", {}).get("of"):
+            copies[of].append(record)
+        elif verdict.verdict == "reject":
+            rejected[_main_reason(verdict)].append(record)
+    chosen = project.manifest.selected
+    return {
+        "counts": {name: sum(1 for v in judged.values() if v.verdict == name) for name in ("keep", "warn", "reject")},
+        "total": len(records),
+        "chosen_count": len(chosen),
+        "chosen": [photo_card(r, judged[r["id"]], side) for r in chosen[:SHOWN_CHOSEN]],
+        "rejected": {
+            reason: {"count": len(group), "photos": [photo_card(r, judged[r["id"]], side) for r in group[:SHOWN_OF_A_REASON]]}
+            for reason, group in sorted(rejected.items(), key=lambda item: -len(item[1]))
+        },
+        "copies": [
+            {
+                "kept": photo_card(shown[of], judged[of], side),
+                "quality": verdicts.quality(shown[of], project.settings),
+                "others": [(photo_card(r, judged[r["id"]], side), verdicts.quality(r, project.settings)) for r in group],
+            }
+            for of, group in list(copies.items())[:SHOWN_OF_A_REASON]
+            if of in shown
+        ],
+        "copies_count": sum(map(len, copies.values())),
+        "lacking": max(0, project.settings.select.least - len(chosen)),
+    }
+
+
+def _main_reason(verdict: verdicts.Verdict) -> str:
+    if verdict.by_hand:
+        return "by hand"
+    return next((r.reason for r in verdict.reasons if r.verdict == "reject"), "other")
+
+
+def photo_card(record: Record, verdict: verdicts.Verdict, side: int) -> dict[str, Any]:
+    """What the page shows of one photo."""
+    size = record.get("measures", {}).get("size")
+    return {
+        "file": record["file"],
+        "picture": picture_uri(Path(record["path"]), side),
+        "size": f"{size['width']} x {size['height']}" if size else "",
+        "verdict": "by hand: " + verdict.verdict if verdict.by_hand else verdict.verdict,
+        "reasons": [(r.reason, r.value, r.threshold) for r in verdict.reasons],
+        "text": record.get("text") or "",
+        "words_by": (record.get("caption") or {}).get("by", ""),
+        "bucket": " x ".join(map(str, record["crop"]["bucket"])) if record.get("crop") else "",
+        "failed": record.get("failed", {}),
+    }
+
+
+def picture_uri(path: Path, side: int) -> str:
+    """A thumbnail as a data address, '' where the file cannot be shown."""
+    try:
+        return data_uri(thumbnail(load_image(path), side))
+    except UnreadablePhoto:
+        return ""
+
+
+def run_part(project: Project, run: Run | None) -> dict[str, Any]:
+    """The training: curve, samples, the file, the settings with their layers."""
+    metrics = run.read_metrics() if run else []
+    result = run.facts.get("result", {}) if run else {}
+    settings = [(key, value, project.settings.origin[key]) for key, value in project.settings.flat().items()]
+    return {
+        "run": run,
+        "result": result,
+        "lora_size": f"{result['bytes'] / 2**20:.1f} MB" if result.get("bytes") else "",
+        "curve": loss_curve(metrics),
+        "curve_words": read_curve(metrics) if metrics else "",
+        "visits": sorted(result.get("visits", {}).items(), key=lambda item: item[1]),
+        "steps": sample_steps(run) if run else [],
+        "finals": final_samples(run, result.get("prompts", [])) if run else [],
+        "settings": settings,
+    }
+
+
+def sample_steps(run: Run) -> list[tuple[int, list[str]]]:
+    """[(step, pictures)] of the samples drawn while training."""
+    folders = sorted(run.samples.glob("step_*"))
+    return [(int(f.name.split("_")[1]), [file_uri(p) for p in sorted(f.glob("*.png"))]) for f in folders]
+
+
+def final_samples(run: Run, prompts: list[str]) -> list[tuple[str, str, str]]:
+    """[(prompt, picture without the LoRA, picture with it)]."""
+    folder = run.samples / "final"
+    pairs = [(prompt, folder / f"{n}_base.png", folder / f"{n}_lora.png") for n, prompt in enumerate(prompts)]
+    return [(prompt, file_uri(base), file_uri(lora)) for prompt, base, lora in pairs if base.is_file() and lora.is_file()]
+
+
+def file_uri(path: Path) -> str:
+    with Image.open(path) as image:
+        return data_uri(thumbnail(image, 384), quality=88)

@@ -1,0 +1,79 @@
+"""Run folders: `runs/<time>/` holds one training from its settings to its report. A run is known by the fingerprint of
+all that its training depends on, so the same words find the same run again, finished or not."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lorakit import files
+
+
+class Run:
+    """One folder of `runs/`. `facts` is run.json: {"stamp", "done": {stage: fingerprint}, "result": {...}}."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.facts: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def lora(self) -> Path | None:
+        """The exported LoRA file, once it is there."""
+        name = self.facts.get("result", {}).get("lora")
+        return self.folder / name if name and (self.folder / name).is_file() else None
+
+    def is_done(self, stage: str, stamp: str) -> bool:
+        return self.facts["done"].get(stage) == stamp
+
+    def finish(self, stage: str, stamp: str, **result: Any) -> None:
+        """Mark a stage done and note what it made (file names relative to the run, figures)."""
+        self.facts["done"][stage] = stamp
+        self.facts.setdefault("result", {}).update(result)
+        files.write_json(self.folder / "run.json", self.facts)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl; a torn last line (killed run) is left out."""
+        if not self.metrics.is_file():
+            return []
+        entries = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return entries
+
+
+def all_runs(project: Path) -> list[Run]:
+    """Runs of a project, oldest first."""
+    return [Run(path.parent) for path in sorted((project / "runs").glob("*/run.json"))]
+
+
+def find(project: Path, stamp: str) -> Run | None:
+    """The newest run whose training has this fingerprint."""
+    return next((run for run in reversed(all_runs(project)) if run.facts["stamp"] == stamp), None)
+
+
+def start(project: Path, stamp: str) -> Run:
+    """A new run folder, named by the time."""
+    name = time.strftime("%Y-%m-%d_%H-%M-%S")
+    folder = project / "runs" / name
+    number = 2
+    while folder.exists():
+        folder, number = project / "runs" / f"{name}_{number}", number + 1
+    files.write_folder(folder, lambda part: files.write_json(part / "run.json", {"stamp": stamp, "done": {}}))
+    return Run(folder)

@@ -1,0 +1,281 @@
+"""Every setting of lorakit, its default and its meaning, and the layers that change it:
+defaults here <- models/<base>.yaml <- pipelines/<kind>.yaml <- project.yaml <- command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import UnionType
+from typing import Any
+
+import yaml
+
+from lorakit import lookup
+from lorakit.errors import LorakitError, UnknownName
+
+
+def setting(default: Any, help: str, *, choices: tuple = (), least: float | None = None, most: float | None = None):
+    """A dataclass field with its help sentence and the values that it may take."""
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most})
+
+
+@dataclass(frozen=True)
+class Scan:
+    recursive: bool = setting(True, "look into sub-folders")
+
+
+@dataclass(frozen=True)
+class Dedupe:
+    distance: int = setting(64, "bits of 256 by which two perceptual hashes of one picture may differ", least=0, most=128)
+    mirrored: bool = setting(True, "a mirrored copy is a near duplicate too")
+
+
+@dataclass(frozen=True)
+class Select:
+    count: int | None = setting(None, "photos to train on; empty: every good one, up to the kind's number", least=1)
+    most: int = setting(50, "the most photos this kind of LoRA gains from", least=1)
+    least: int = setting(10, "with fewer photos than this a warning is given", least=1)
+    everything: bool = setting(False, "take every readable photo whatever its verdict (a set curated by hand)")
+
+
+@dataclass(frozen=True)
+class Crop:
+    max_aspect: float = setting(2.0, "longest bucket side over its shortest", least=1.0, most=4.0)
+
+
+@dataclass(frozen=True)
+class Caption:
+    captioner: str = setting("blip", "a file of caption/captioners: see `lorakit captioners`")
+    weights: str | None = setting(None, "folder with the captioner's weights; empty: its hub id")
+    batch_size: int = setting(8, "photos captioned at once", least=1)
+    max_tokens: int = setting(75, "longest caption a model may write, in its own tokens", least=4)
+    existing: str = setting("keep", "captions that lie beside the photos", choices=("keep", "replace"))
+    style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
+
+
+@dataclass(frozen=True)
+class Trigger:
+    word: str | None = setting(None, "the trigger word, put into every text exactly once")
+    class_word: str | None = setting(None, "what the subject is: dog, woman, mug")
+    teaches: str = setting("subject", "what the word stands for; a style reads `in the zwx style`", choices=("subject", "style"))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    format: str = setting("png", "pictures of the curated folder", choices=("png", "jpg"))
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Latents and text embeddings; nothing to set yet."""
+
+
+@dataclass(frozen=True)
+class Train:
+    weights: str | None = setting(None, "diffusers folder of the base; empty: the card's own or its hub id")
+    steps: int | None = setting(None, "optimizer steps; empty: steps_per_photo x photos, within min_steps..max_steps", least=1)
+    steps_per_photo: int = setting(100, "for the rule of `steps`", least=1)
+    min_steps: int = setting(1000, "for the rule of `steps`", least=1)
+    max_steps: int = setting(8000, "for the rule of `steps`", least=1)
+    rank: int = setting(32, "rank of the LoRA matrices", least=1)
+    alpha: float | None = setting(None, "LoRA scale is alpha / rank; empty: alpha = rank", least=1e-6)
+    resolution: int = setting(512, "side of the square whose area the buckets share, in pixels", least=8)
+    bucket_step: int = setting(64, "bucket sides are multiples of this, in pixels", least=8)
+    batch_size: int = setting(1, "photos a step on the card", least=1)
+    gradient_accumulation: int = setting(1, "batches an optimizer step", least=1)
+    learning_rate: float = setting(1e-4, "peak learning rate of AdamW", least=0.0)
+    lr_schedule: str = setting("cosine", "after the warm-up", choices=("cosine", "constant"))
+    warmup_steps: int = setting(0, "steps in which the rate rises from zero", least=0)
+    weight_decay: float = setting(0.01, "of AdamW", least=0.0)
+    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm; 0 = never", least=0.0)
+    caption_dropout: float = setting(0.05, "share of visits with an empty text", least=0.0, most=1.0)
+    seed: int = setting(42, "of the adapter, the order of photos, noise and timesteps", least=0)
+    precision: str = setting("auto", "auto: bf16 or fp16 on a GPU, fp32 on a CPU", choices=("auto", "fp32", "bf16", "fp16"))
+    gradient_checkpointing: bool = setting(False, "less memory for about a third more time")
+    checkpoint_every: int = setting(250, "steps between two checkpoints; 0 = only at the end", least=0)
+    keep_checkpoints: int = setting(4, "older checkpoints are removed; 0 = keep all", least=0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    every: int = setting(250, "steps between sample images while training; 0 = none", least=0)
+    prompts: tuple[str, ...] = setting((), "empty: made from the trigger, the class word and the captions")
+    count: int = setting(4, "sample prompts to make when none are given", least=1)
+    steps: int = setting(25, "sampler steps", least=1)
+    guidance: float = setting(7.0, "classifier-free guidance", least=0.0)
+    seed: int = setting(1234, "fixed, so that samples of different steps compare", least=0)
+
+
+@dataclass(frozen=True)
+class Export:
+    name: str | None = setting(None, "file name without ending; empty: trigger, kind and base")
+    precision: str = setting("fp16", "of the written tensors", choices=("fp16", "bf16", "fp32"))
+
+
+@dataclass(frozen=True)
+class Report:
+    thumbnail: int = setting(160, "side of the pictures in the report, in pixels", least=32)
+
+
+@cache
+def check_section() -> type:
+    """The `check` section: one sub-section per file of curate/checks, each that file's own `Settings`."""
+    modules = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
+    fields = [(name, module.Settings, field(default_factory=module.Settings)) for name, module in modules.items()]
+    return dataclasses.make_dataclass("Check", fields, frozen=True)
+
+
+SECTIONS = {
+    "scan": Scan, "dedupe": Dedupe, "select": Select, "crop": Crop, "caption": Caption, "trigger": Trigger,
+    "dataset": Dataset, "cache": Cache, "train": Train, "sample": Sample, "export": Export, "report": Report,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Resolved settings, one attribute per stage, and for every dotted key the layer that its value came from."""
+
+    scan: Scan
+    check: Any
+    dedupe: Dedupe
+    select: Select
+    crop: Crop
+    caption: Caption
+    trigger: Trigger
+    dataset: Dataset
+    cache: Cache
+    train: Train
+    sample: Sample
+    export: Export
+    report: Report
+    origin: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+    def flat(self) -> dict[str, Any]:
+        """{'train.rank': 32, ...} for every key, in reading order."""
+        return {key: _get(self, key) for key in known_keys()}
+
+
+@cache
+def known_keys() -> dict[str, tuple[dataclasses.Field, Any]]:
+    """Every dotted key with its dataclass field and its type."""
+    keys: dict[str, tuple[dataclasses.Field, Any]] = {}
+    for section in (f.name for f in dataclasses.fields(Settings) if f.name != "origin"):
+        if section == "check":
+            for sub in dataclasses.fields(check_section()):
+                keys |= _keys_of(f"check.{sub.name}", sub.type)
+        else:
+            keys |= _keys_of(section, SECTIONS[section])
+    return keys
+
+
+def _keys_of(prefix: str, section: type) -> dict[str, tuple[dataclasses.Field, Any]]:
+    types = typing.get_type_hints(section)
+    return {f"{prefix}.{f.name}": (f, types[f.name]) for f in dataclasses.fields(section)}
+
+
+def resolve(layers: list[tuple[str, Mapping]]) -> Settings:
+    """Lay `layers` (name, nested or dotted mapping) over the defaults, last one on top.
+
+    Raises `UnknownName` for a key that does not exist and `LorakitError` for a value that it cannot take.
+    """
+    values = {key: f.default for key, (f, _) in known_keys().items()}
+    origin = dict.fromkeys(values, "default")
+    for layer, mapping in layers:
+        for key, value in flatten(mapping).items():
+            values[key] = convert(key, value, layer)
+            origin[key] = layer
+    return _build(values, origin)
+
+
+def flatten(mapping: Mapping, prefix: str = "") -> dict[str, Any]:
+    """{'train': {'rank': 8}} and {'train.rank': 8} both become {'train.rank': 8}."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def parse_assignments(words: typing.Iterable[str]) -> dict[str, Any]:
+    """`--set` words such as 'train.rank=16' as a mapping; values are read as YAML."""
+    pairs = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key.strip():
+            raise LorakitError(f"--set {word!r}: write it as key=value, for example --set train.rank=16")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        pairs[key.strip()] = convert(key.strip(), value, "--set")
+    return pairs
+
+
+def convert(key: str, value: Any, where: str) -> Any:
+    """`value` as the type of setting `key`. Raises when the key is unknown or the value does not fit."""
+    if key not in known_keys():
+        raise UnknownName("setting", key, list(known_keys()), where)
+    spec, wanted = known_keys()[key]
+    try:
+        converted = _as_type(value, wanted)
+    except (TypeError, ValueError):
+        raise LorakitError(f"{where}: {key} = {value!r} is not {_type_words(wanted)} ({spec.metadata['help']})") from None
+    _check_range(key, converted, spec.metadata, where)
+    return converted
+
+
+def _check_range(key: str, value: Any, meta: Mapping, where: str) -> None:
+    choices, least, most = meta["choices"], meta["least"], meta["most"]
+    if choices and value not in choices:
+        raise LorakitError(f"{where}: {key} = {value!r}; choose one of {', '.join(choices)}")
+    if value is not None and least is not None and not value >= least:
+        raise LorakitError(f"{where}: {key} = {value!r} is too small, at least {least:g} ({meta['help']})")
+    if value is not None and most is not None and not value <= most:
+        raise LorakitError(f"{where}: {key} = {value!r} is too large, at most {most:g} ({meta['help']})")
+
+
+def _as_type(value: Any, wanted: Any) -> Any:
+    if typing.get_origin(wanted) in (UnionType, typing.Union):
+        if value is None:
+            return None
+        wanted = next(t for t in typing.get_args(wanted) if t is not type(None))
+    if typing.get_origin(wanted) is tuple:
+        return tuple(str(v) for v in ([value] if isinstance(value, str) else value))
+    if value is None or isinstance(value, (list, tuple, Mapping)) or (isinstance(value, bool) and wanted is not bool):
+        raise TypeError
+    if wanted is bool and not isinstance(value, bool):
+        raise TypeError
+    if wanted is int and float(value) != int(float(value)):
+        raise ValueError
+    return int(float(value)) if wanted is int else wanted(value)
+
+
+def _type_words(wanted: Any) -> str:
+    text = str(wanted)
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "tuple": "a list"}
+    return next((words[name] for name in words if name in text), text)
+
+
+def _build(values: dict[str, Any], origin: dict[str, str]) -> Settings:
+    parts: dict[str, Any] = {"origin": origin}
+    for name, section in SECTIONS.items():
+        parts[name] = _section(section, name, values)
+    subs = {f.name: _section(f.type, f"check.{f.name}", values) for f in dataclasses.fields(check_section())}
+    parts["check"] = check_section()(**subs)
+    return Settings(**parts)
+
+
+def _section(section: type, prefix: str, values: dict[str, Any]) -> Any:
+    return section(**{f.name: values[f"{prefix}.{f.name}"] for f in dataclasses.fields(section)})
+
+
+def _get(settings: Settings, key: str) -> Any:
+    value: Any = settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value

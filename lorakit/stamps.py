@@ -1,0 +1,98 @@
+"""What each stage depends on, on one page. A stamp is the fingerprint of a stage's version and of the settings and
+fields that it reads; where the stamp under `done` is the same, there is nothing to do.
+
+Stages of single photos take (project, record); stages that look at the whole set, or make a run, take (project)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lorakit import lookup, verdicts, weights
+from lorakit.files import short_hash
+from lorakit.manifest import Record
+
+if TYPE_CHECKING:
+    from lorakit.project import Project
+
+# Raise a number when the stage's code changes what it makes.
+VERSIONS = dict.fromkeys(
+    ("check", "dedupe", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
+)
+# Settings of `train` that change how the work is done, not what comes out.
+NOT_IN_RESULT = ("weights", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing")
+
+
+def check(project: Project, record: Record) -> str:
+    versions = {name: lookup.load(lookup.CHECKS, name).VERSION for name in lookup.names(lookup.CHECKS)}
+    return _stamp("check", record["hash"], versions)
+
+
+def dedupe(project: Project) -> str:
+    facts = [(r["id"], r["hash"], r.get("look"), verdicts.quality(r, project.settings)) for r in project.manifest]
+    return _stamp("dedupe", asdict(project.settings.dedupe), facts)
+
+
+def select(project: Project) -> str:
+    facts = [
+        (r["id"], verdicts.judge(r, project.settings).verdict, verdicts.quality(r, project.settings), r.get("look"))
+        for r in project.manifest
+    ]
+    return _stamp("select", asdict(project.settings.select), facts)
+
+
+def crop(project: Project, record: Record) -> str:
+    train = project.settings.train
+    size = record["measures"]["size"]
+    return _stamp("crop", asdict(project.settings.crop), train.resolution, train.bucket_step, size)
+
+
+def caption(project: Project, record: Record) -> str:
+    settings = project.settings.caption
+    sidecar = record.get("sidecar", {}).get("text") if settings.existing == "keep" else None
+    if sidecar:
+        return _stamp("caption", sidecar)
+    box = record["crop"]["box"] if record.get("crop") else None  # the bucket's size does not matter to a captioner
+    return _stamp("caption", record["hash"], box, settings.captioner, settings.weights, settings.max_tokens)
+
+
+def trigger(project: Project, record: Record) -> str:
+    human = record.get("human", {}).get("text")
+    return _stamp("trigger", asdict(project.settings.trigger), project.settings.caption.style, record.get("caption"), human)
+
+
+def dataset(project: Project, record: Record) -> str:
+    return _stamp("dataset", record["hash"], record.get("crop"), record.get("text"), asdict(project.settings.dataset))
+
+
+def cache(project: Project, record: Record) -> str:
+    return _stamp("cache", picture(record), record.get("text"), weights.identity(project.base_source))
+
+
+def picture(record: Record) -> str:
+    """The fingerprint of a photo's crop: what its latents are made from."""
+    return short_hash(record["hash"], record.get("crop"))
+
+
+def train(project: Project) -> str:
+    settings = {key: value for key, value in asdict(project.settings.train).items() if key not in NOT_IN_RESULT}
+    photos = [(picture(r), r.get("text"), r.get("repeats", 1)) for r in project.manifest.selected if r.get("dataset")]
+    return _stamp("train", settings, photos, weights.identity(project.base_source))
+
+
+def sample(project: Project) -> str:
+    return _stamp("sample", train(project), asdict(project.settings.sample), asdict(project.settings.trigger))
+
+
+def export(project: Project) -> str:
+    return _stamp("export", train(project), asdict(project.settings.export), asdict(project.settings.trigger))
+
+
+def report(project: Project) -> str:
+    shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "dedupe", "human")} for r in project.manifest]
+    judged = [verdicts.judge(r, project.settings).verdict for r in project.manifest]
+    return _stamp("report", shown, judged, project.settings.flat(), project.settings.origin, sample(project), export(project))
+
+
+def _stamp(stage: str, *facts: Any) -> str:
+    return short_hash(stage, VERSIONS[stage], *facts)

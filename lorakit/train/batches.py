@@ -1,0 +1,41 @@
+"""The order in which photos are trained on: a pure function of the seed, so that a resumed run needs no state.
+
+Every photo is used in every epoch (as often as its repeats say): a bucket's last batch may be smaller, never dropped."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+
+from lorakit.manifest import Record
+
+Batch = list[Record]
+
+
+def epoch(photos: list[Record], batch_size: int, seed: int, number: int) -> list[Batch]:
+    """The batches of epoch `number`: photos of one bucket together, photos and batches shuffled."""
+    shuffle = random.Random(f"{seed}:{number}").shuffle
+    groups: dict[tuple, Batch] = defaultdict(list)
+    for record in photos:
+        groups[tuple(record["crop"]["bucket"])] += [record] * record.get("repeats", 1)
+    batches = []
+    for group in groups.values():
+        shuffle(group)
+        batches += [group[start : start + batch_size] for start in range(0, len(group), batch_size)]
+    shuffle(batches)
+    return batches
+
+
+class Order:
+    """Batch number n of a training, counted over all epochs."""
+
+    def __init__(self, photos: list[Record], batch_size: int, seed: int):
+        self._photos, self._size, self._seed = photos, batch_size, seed
+        self._number, self._batches = 0, epoch(photos, batch_size, seed, 0)
+        self.per_epoch = len(self._batches)
+
+    def __getitem__(self, n: int) -> Batch:
+        number, position = divmod(n, self.per_epoch)
+        if number != self._number:
+            self._number, self._batches = number, epoch(self._photos, self._size, self._seed, number)
+        return self._batches[position]

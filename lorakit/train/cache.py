@@ -1,0 +1,83 @@
+"""Stage cache: encodes every picture and text of the dataset once; what is kept is found by the hash of what it was
+made from, so a changed caption or crop re-encodes only itself and nothing stale is ever read."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from lorakit import files, manifest, stamps, weights
+from lorakit.console import progress
+from lorakit.files import short_hash
+from lorakit.manifest import Record
+from lorakit.project import Project
+from lorakit.train.families.base import Family, Text
+from lorakit.train.load import load_family
+from lorakit.train.preflight import preflight
+
+
+def cache(project: Project) -> None:
+    """Encode what is missing into `cache/latents` and `cache/texts`, one picture and one text at a time: in batches the
+    last bits of a latent would depend on which photos it was encoded with, and a resumed run would differ."""
+    photos = preflight(project)
+    todo = [r for r in photos if not is_cached(project, r)]
+    empty = text_path(project, "")
+    if todo or not empty.is_file():
+        family = load_family(project)
+        with progress("cache", len(todo)) as shown:
+            _keep(empty, family, lambda: family.encode_text(""))
+            for record in todo:
+                _keep(latents_path(project, record), family, lambda r=record: _encode_picture(project, r, family))
+                _keep(text_path(project, record["text"]), family, lambda r=record: family.encode_text(r["text"]))
+                shown.advance()
+    changed = []
+    for record in photos:
+        stamp = stamps.cache(project, record)
+        if record["done"].get("cache") != stamp:
+            changed.append(manifest.finish(record, "cache", stamp))
+    project.manifest.keep(*changed)
+    project.manifest.save()
+
+
+def is_cached(project: Project, record: Record) -> bool:
+    return latents_path(project, record).is_file() and text_path(project, record["text"]).is_file()
+
+
+def latents_path(project: Project, record: Record) -> Path:
+    key = short_hash(stamps.picture(record), weights.identity(project.base_source))
+    return project.cache_folder / "latents" / f"{key}.safetensors"
+
+
+def text_path(project: Project, text: str) -> Path:
+    return project.cache_folder / "texts" / f"{short_hash(text, weights.identity(project.base_source))}.safetensors"
+
+
+def load_latents(project: Project, record: Record) -> dict[str, torch.Tensor]:
+    """{"mean", "std"}, each [C, h, w]."""
+    return _load(latents_path(project, record))
+
+
+def load_text(project: Project, text: str) -> Text:
+    return _load(text_path(project, text))
+
+
+@lru_cache(maxsize=8192)  # about 1 GB for SD1.5 at 512 px; names are content hashes, so nothing here grows stale
+def _load(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path)
+
+
+def _keep(path: Path, family: Family, encode) -> None:
+    if not path.is_file():
+        tensors = {name: tensor.contiguous() for name, tensor in encode().items()}
+        files.write_whole(path, lambda part: save_file(tensors, part))
+
+
+def _encode_picture(project: Project, record: Record, family: Family) -> dict[str, torch.Tensor]:
+    with Image.open(project.dataset_folder / record["dataset"]["file"]) as image:
+        pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 127.5 - 1
+    return family.encode_picture(torch.from_numpy(pixels).permute(2, 0, 1)[None])

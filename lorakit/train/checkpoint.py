@@ -1,0 +1,46 @@
+"""Checkpoints: all that a training needs to go on as if it had never stopped. A checkpoint is a folder that appears
+with all its files or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lorakit import files
+from lorakit.runs import Run
+
+ADAPTER, STATE = "adapter.safetensors", "optimizer.pt"
+
+
+def save_checkpoint(run: Run, step: int, adapter: dict[str, Tensor], optimizer: torch.optim.Optimizer, scaler=None) -> None:
+    """Keep the adapter (fp32) and the optimizer's state after `step` steps."""
+
+    def fill(folder: Path) -> None:
+        save_file(adapter, folder / ADAPTER, metadata={"step": str(step)})
+        torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else {}}, folder / STATE)
+
+    files.write_folder(run.checkpoints / f"step_{step:06d}", fill)
+
+
+def all_steps(run: Run) -> list[int]:
+    """Steps at which there are checkpoints, rising."""
+    return sorted(int(path.parent.name.split("_")[1]) for path in run.checkpoints.glob(f"step_*/{STATE}"))
+
+
+def load_adapter(run: Run, step: int) -> dict[str, Tensor]:
+    return load_file(run.checkpoints / f"step_{step:06d}" / ADAPTER)
+
+
+def load_state(run: Run, step: int) -> dict:
+    """{"optimizer", "scaler"} states; read without unpickling code."""
+    return torch.load(run.checkpoints / f"step_{step:06d}" / STATE, map_location="cpu", weights_only=True)
+
+
+def remove_old(run: Run, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints; 0 keeps all."""
+    for step in all_steps(run)[:-keep] if keep else []:
+        shutil.rmtree(run.checkpoints / f"step_{step:06d}")

@@ -1,0 +1,1 @@
+"""One architecture a file; see base.py for the contract."""

@@ -1,0 +1,95 @@
+"""Stage sample: pictures from fixed seeds, while training and, at its end, with and without the LoRA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from lorakit import files, runs, stamps
+from lorakit.console import progress
+from lorakit.errors import LorakitError
+from lorakit.project import Project
+from lorakit.runs import Run
+from lorakit.train import checkpoint, lora
+from lorakit.train.families.base import Family
+from lorakit.train.load import load_family
+from lorakit.wording import place_trigger, without_word
+
+
+def sample(project: Project) -> Run:
+    """Write `samples/final/<n>_base.png` and `<n>_lora.png` for every prompt of the project's newest training, the same
+    seed for both. Raises `LorakitError` when nothing has been trained yet."""
+    run = trained_run(project)
+    stamp = stamps.sample(project)
+    if run.is_done("sample", stamp):
+        return run
+    family = load_family(project)
+    lora.add_lora(family.denoiser, family.TARGETS, project.settings.train)
+    lora.set_lora(family.denoiser, checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
+    prompts = sample_prompts(project)
+    with progress("sample", 2 * len(prompts)) as shown:
+        for name in ("base", "lora"):
+            family.denoiser.disable_adapters() if name == "base" else family.denoiser.enable_adapters()
+            for number, picture in enumerate(draw(project, family, prompts)):
+                save_picture(picture, run.samples / "final" / f"{number}_{name}.png")
+                shown.advance()
+    run.finish("sample", stamp, prompts=prompts)
+    return run
+
+
+def sample_in_training(project: Project, run: Run, family: Family, step: int) -> None:
+    """Write `samples/step_<step>/<n>.png`."""
+    prompts = sample_prompts(project)
+    for number, picture in enumerate(draw(project, family, prompts)):
+        save_picture(picture, run.samples / f"step_{step:06d}" / f"{number}.png")
+
+
+def trained_run(project: Project) -> Run:
+    """The finished training that belongs to the project's present settings and dataset."""
+    stamp = stamps.train(project)
+    run = runs.find(project.folder, stamp)
+    if run is None or not run.is_done("train", stamp):
+        raise LorakitError(f"{project.folder}: nothing is trained yet with these settings; run `lorakit train {project.folder.name}`")
+    return run
+
+
+@torch.inference_mode()
+def draw(project: Project, family: Family, prompts: list[str]):
+    """Yield one picture a prompt, with prompt n from seed + n."""
+    settings, side = project.settings.sample, project.settings.train.resolution
+    family.denoiser.eval()
+    pipeline = family.pipeline()
+    for number, prompt in enumerate(prompts):
+        chance = torch.Generator().manual_seed(settings.seed + number)
+        found = pipeline(
+            prompt,
+            width=side,
+            height=side,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            generator=chance,
+        )
+        yield found.images[0]
+
+
+def sample_prompts(project: Project) -> list[str]:
+    """The user's prompts; or a plain one with the trigger, two captions of the set, and the plain one without the
+    trigger, which shows how much the LoRA leaks into other prompts."""
+    settings, trigger = project.settings.sample, project.settings.trigger
+    if settings.prompts:
+        return list(settings.prompts)
+    style = project.settings.caption.style
+    thing = trigger.class_word or ("a house by a lake" if trigger.teaches == "style" else "subject")
+    plain = thing if style == "tags" else f"a photo of a {thing}"
+    with_trigger = place_trigger(plain, trigger.word, trigger.class_word, style, trigger.teaches)
+    texts = [r["text"] for r in project.manifest.selected if r.get("dataset")]
+    spread = [texts[0], texts[len(texts) // 2]] if len(texts) > 1 else texts
+    without = without_word(with_trigger, trigger.word) if trigger.word else None
+    prompts = [p for p in (with_trigger, *spread, without) if p]
+    return list(dict.fromkeys(prompts))[: settings.count]
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    files.write_whole(path, lambda part: picture.save(part, "PNG"))

@@ -1,0 +1,64 @@
+"""Verdicts, derived from stored measures and present settings whenever they are read: a changed threshold opens no photo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lorakit import lookup
+from lorakit.manifest import Record
+from lorakit.settings import Settings
+
+ORDER = {"keep": 0, "warn": 1, "reject": 2}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a photo is not simply kept: one word, the number that was measured and the number that it was held against."""
+
+    verdict: Literal["warn", "reject"]
+    reason: str
+    value: Any
+    threshold: Any
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """keep, warn or reject, with every reason for it; `by_hand` when a person has decided."""
+
+    verdict: str
+    reasons: tuple[Reason, ...]
+    by_hand: bool = False
+
+
+def judge(record: Record, settings: Settings, with_duplicates: bool = True) -> Verdict:
+    """The verdict on a photo. `with_duplicates=False` judges it alone, as `dedupe` needs it."""
+    reasons = list(_check_reasons(record, settings))
+    if with_duplicates and (found := record.get("dedupe", {})).get("of"):
+        reasons.append(Reason("reject", found["reason"], found["distance"], settings.dedupe.distance))
+    by_hand = record.get("human", {}).get("verdict")
+    worst = max((reason.verdict for reason in reasons), key=ORDER.__getitem__, default="keep")
+    return Verdict(by_hand or worst, tuple(reasons), by_hand is not None)
+
+
+def _check_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
+    for name, measures in record.get("measures", {}).items():
+        if name in lookup.names(lookup.CHECKS):
+            yield from lookup.load(lookup.CHECKS, name).judge(measures, getattr(settings.check, name))
+
+
+def is_readable(record: Record) -> bool:
+    return "size" in record.get("measures", {})
+
+
+def quality(record: Record, settings: Settings) -> float:
+    """0..1: pixels (up to twice the wanted side), sharpness, and a fifth off for every warning."""
+    measures = record.get("measures", {})
+    if not is_readable(record):
+        return 0.0
+    side = min(measures["size"]["width"], measures["size"]["height"])
+    pixels = min(1.0, side / (2 * settings.train.resolution))
+    sharp = measures["sharpness"]["sharpness"] or 0.0
+    warnings = len(judge(record, settings, with_duplicates=False).reasons)
+    return round(pixels**0.5 * sharp / (sharp + 0.2) * 0.8**warnings, 4)

@@ -1,0 +1,114 @@
+"""Where model weights come from: a folder that is given, a folder beside the card, one built here, or a hub id."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lorakit.errors import LorakitError, WeightsMissing
+
+EDGE = 1 << 16  # bytes read at both ends of a weight file to tell it from another
+
+
+@dataclass(frozen=True)
+class Source:
+    """`location` is what `from_pretrained` takes: a folder's path or a hub id."""
+
+    location: str
+    is_local: bool
+    title: str = ""
+    size_gb: float = 0.0
+    option: str = "--weights"  # how a user names a folder instead
+    otherwise: str = ""  # what else a user can do
+    built: str = ""  # name and version of weights that are built on this machine
+
+
+def check_reachable(source: Source) -> None:
+    """Raises `WeightsMissing` when a hub id is neither in the cache nor to be found on the hub. Loads nothing."""
+    if source.is_local:
+        return
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(source.location, "model_index.json"), str):
+        return
+    try:
+        HfApi().model_info(source.location, timeout=10)
+    except Exception as error:  # offline mode, no network, no such repository, gated: each with the hub's own words
+        raise WeightsMissing(missing_line(source, error)) from error
+
+
+def local_folder(path: str | Path, marker: str, option: str) -> Path:
+    """A folder that a user gave as weights. Raises a one-line error when it is not one."""
+    folder = Path(path).expanduser()
+    if folder.suffix in (".ckpt", ".bin", ".pt", ".pth"):
+        raise LorakitError(f"{option} {folder}: pickled weights can run code and are refused; use a .safetensors version")
+    if folder.is_file():
+        raise LorakitError(f"{option} {folder}: single files are not read yet; give a diffusers folder (with {marker} in it)")
+    if not folder.is_dir():
+        raise LorakitError(f"{option} {folder}: no such folder")
+    if not (folder / marker).is_file():
+        raise LorakitError(f"{option} {folder}: no {marker} in it, so it is no folder of such weights; give the folder that holds it")
+    return folder.resolve()
+
+
+def identity(source: Source) -> str:
+    """A fingerprint of the weights that does not depend on where they lie; a hub id stands for itself."""
+    if source.built:
+        return f"built:{source.built}"
+    return _folder_identity(source.location) if source.is_local else f"hub:{source.location}"
+
+
+@lru_cache(maxsize=16)
+def _folder_identity(folder: str) -> str:
+    """Names, sizes and both ends of every file: enough to tell two models apart without reading gigabytes."""
+    digest = hashlib.blake2b(digest_size=8)
+    root = Path(folder)
+    for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        digest.update(f"{path.relative_to(root).as_posix()}:{path.stat().st_size}\n".encode())
+        with open(path, "rb") as file:
+            digest.update(file.read(EDGE))
+            if path.stat().st_size > EDGE:
+                file.seek(-EDGE, os.SEEK_END)
+                digest.update(file.read(EDGE))
+    return digest.hexdigest()
+
+
+@contextmanager
+def hub_errors_in_words(source: Source):
+    """Turn 'cannot reach the hub and nothing is cached' into one line that names the three ways to give the weights."""
+    quiet_libraries()
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        if source.is_local:
+            raise LorakitError(f"{source.location}: cannot be loaded ({_first_line(error)})") from error
+        if isinstance(error, OSError) or "onnect" in str(error) or "offline" in str(error):
+            raise WeightsMissing(missing_line(source, error)) from error
+        raise
+
+
+def quiet_libraries() -> None:
+    """Keep the model libraries' own progress bars and advice off the screen; their errors still come through."""
+    import diffusers
+    import transformers
+
+    for library in (transformers.utils.logging, diffusers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def missing_line(source: Source, error: Exception) -> str:
+    return (
+        f"the weights of {source.title} ({source.location}, {source.size_gb:g} GB) are not on this machine and the hub "
+        f"cannot give them ({_first_line(error)}). Three ways: (1) connect, and `hf auth login` if they are gated; "
+        f"(2) elsewhere `hf download {source.location}`, copy the folder here and give it with {source.option} FOLDER; "
+        f"(3) set HF_HOME to a cache that has them{source.otherwise}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
