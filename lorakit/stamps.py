@@ -91,7 +91,7 @@ def export(project: Project) -> str:
 def report(project: Project) -> str:
     shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "dedupe", "human")} for r in project.manifest]
     judged = [verdicts.judge(r, project.settings).verdict for r in project.manifest]
-    return _stamp("report", shown, judged, project.settings.flat(), project.settings.origin, sample(project), export(project))
+    return _stamp("report", shown, judged, project.settings.flat(), sample(project), export(project))
 
 
 def _stamp(stage: str, *facts: Any) -> str:

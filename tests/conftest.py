@@ -1,0 +1,111 @@
+"""Photos and checkpoints that the tests make for themselves; nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see lorakit.cli.main
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+
+def draw_photo(seed: int, size: tuple[int, int] = (640, 512)) -> Image.Image:
+    """A sharp, textured picture of coloured shapes over grain; different for every seed."""
+    random = np.random.default_rng(seed)
+    width, height = size
+    ramp = np.linspace(0, 1, width)[None, :, None] * random.uniform(60, 160, 3) + random.uniform(20, 90, 3)
+    grain = random.normal(0, 9, (height, width, 1))
+    picture = Image.fromarray(np.clip(ramp + grain, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    for _ in range(14):
+        x, y = random.integers(0, width), random.integers(0, height)
+        r = int(random.integers(20, 110))
+        colour = tuple(int(c) for c in random.integers(0, 255, 3))
+        shape = draw.ellipse if random.random() < 0.5 else draw.rectangle
+        shape((x - r, y - r, x + r, y + r), fill=colour, outline=(255, 255, 255))
+    return picture.filter(ImageFilter.SHARPEN)
+
+
+@pytest.fixture
+def make_photo(tmp_path):
+    """make_photo('a.jpg', seed=1) writes a good photo below tmp_path/photos and returns its path."""
+
+    def make(name: str, seed: int = 0, size: tuple[int, int] = (640, 512), image: Image.Image | None = None, **options) -> Path:
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (image or draw_photo(seed, size)).save(path, **options)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def photo_folder(make_photo, tmp_path) -> Path:
+    """A folder of six good photos in three aspects."""
+    sizes = [(640, 512), (640, 512), (512, 640), (512, 640), (600, 600), (600, 600)]
+    for number, size in enumerate(sizes):
+        make_photo(f"photo_{number}.jpg", seed=number, size=size, quality=92)
+    return tmp_path / "photos"
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory) -> Path:
+    """The random base in SD1.5's shape, built once for all tests."""
+    from lorakit.train.tiny_random import build
+
+    folder = tmp_path_factory.mktemp("weights") / "tiny-random"
+    build(folder)
+    return folder
+
+
+QUICK = {  # the least that still runs every stage
+    "train.steps": 4, "train.rank": 4, "train.resolution": 64, "train.bucket_step": 16, "sample.every": 0, "sample.steps": 2,
+    "sample.count": 2, "select.least": 1, "caption.captioner": "imagenet", "train.checkpoint_every": 2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def make_project(tmp_path, photo_folder, tiny_weights):
+    """make_project(**{'train.rank': 8}) begins a project on photo_folder with quick settings and the tiny base."""
+    from lorakit import new_project
+
+    def make(name: str = "project", base: str = "tiny-random", kind: str = "object", trigger: str | None = "zwx", **settings):
+        weights = {"train.weights": str(tiny_weights)}
+        return new_project(
+            tmp_path / name, photo_folder, base=base, kind=kind, trigger=trigger, class_word="mug", device="cpu",
+            settings={**QUICK, **weights, **settings},
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny_weights):
+    """A project that has gone the whole way once; tests must not change it (copy its folder to do so)."""
+    import lorakit
+
+    photos = tmp_path_factory.mktemp("trained") / "photos"
+    photos.mkdir()
+    for number, size in enumerate([(640, 512), (640, 512), (512, 640), (600, 600)]):
+        draw_photo(number, size).save(photos / f"photo_{number}.jpg", quality=92)
+    project = lorakit.new_project(
+        photos.parent / "project", photos, base="tiny-random", trigger="zwx", class_word="mug", device="cpu",
+        settings={**QUICK, "train.weights": str(tiny_weights), "sample.every": 2, "train.learning_rate": 1e-2},
+    )  # fmt: skip
+    lorakit.walk(project)
+    return project
+
+
+@pytest.fixture
+def copy_of_trained(trained, tmp_path):
+    """A copy of the trained project that a test may change."""
+    from lorakit import open_project
+
+    shutil.copytree(trained.folder, tmp_path / "copy", ignore=shutil.ignore_patterns(".lock"))
+    return open_project(tmp_path / "copy", device="cpu")

@@ -1,0 +1,62 @@
+"""The walk along the stages: it does what is to be done, and only that."""
+
+import json
+
+import pytest
+
+import lorakit
+from lorakit import pipeline
+from lorakit.errors import LorakitError
+
+
+def test_whole_way_ends_with_lora_samples_and_report(trained):
+    found = pipeline.status(trained)
+    assert all(counts["pending"] == counts["failed"] == 0 and counts["done"] for counts in found["stages"].values())
+    assert found["lora"].endswith("zwx_object_tiny-random.safetensors")
+    json.dumps(found)
+
+
+def test_second_walk_has_nothing_to_do(copy_of_trained):
+    assert pipeline.walk(copy_of_trained) == []
+
+
+def test_changed_threshold_redoes_no_pixel_work(copy_of_trained):
+    before = {r["id"]: r["done"]["check"] for r in copy_of_trained.manifest}
+    again = lorakit.open_project(copy_of_trained.folder, settings={"check.size.min_side": 550})
+    worked = pipeline.walk(again, last="crop")
+    assert "check" not in worked and "select" in worked
+    assert {r["id"]: r["done"]["check"] for r in again.manifest} == before
+    assert len(again.manifest.selected) == 1
+
+
+def test_changed_rank_trains_anew_but_keeps_captions_and_latents(copy_of_trained):
+    again = lorakit.open_project(copy_of_trained.folder, settings={"train.rank": 2}, device="cpu")
+    assert pipeline.walk(again) == ["train", "sample", "export", "report"]
+
+
+def test_unknown_stage_names_the_nearest(copy_of_trained):
+    with pytest.raises(LorakitError, match="did you mean 'dedupe'"):
+        pipeline.walk(copy_of_trained, "dedup")
+
+
+def test_stages_are_plain_functions_of_the_package(make_project):
+    project = make_project()
+    for name in ("scan", "check", "dedupe", "select", "crop"):
+        getattr(lorakit, name)(project)
+    assert len(project.manifest.selected) == 6
+    lorakit.caption(project)
+    lorakit.trigger(project)
+    assert all(r["text"].startswith("zwx") for r in project.manifest.selected)
+
+
+def test_base_of_a_family_that_is_not_built_is_refused_before_any_work(make_project):
+    project = make_project(base="flux1-dev")
+    with pytest.raises(LorakitError, match="family flux1 cannot be trained"):
+        pipeline.walk(project)
+    assert not list(project.manifest)
+
+
+def test_two_at_once_are_refused(make_project):
+    project = make_project()
+    with project.locked(), pytest.raises(LorakitError, match="another lorakit"):
+        pipeline.walk(project, last="scan")
