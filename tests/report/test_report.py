@@ -27,14 +27,14 @@ def test_report_needs_no_other_file(trained):
 
 
 def test_report_before_training_groups_rejected_photos_and_copies(tmp_path, photo_folder, make_photo):
-    make_photo("<b>tiny</b>.png", seed=9, size=(90, 60))
+    make_photo("<b>tiny.png", seed=9, size=(90, 60))
     make_photo("copy.jpg", seed=0, quality=40)
     (photo_folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     project = lorakit.new_project(tmp_path / "p", photo_folder, base="tiny-random")
     lorakit.walk(project, last="crop")
     page = page_of(project)
     assert "too_small (1)" in page and "damaged (1)" in page and "Copies: 1 photos" in page
-    assert "&lt;b&gt;tiny" in page and "<b>tiny" not in page
+    assert "&lt;b&gt;tiny.png" in page and "<b>tiny.png" not in page
     assert "cannot be shown" in page
 
 
