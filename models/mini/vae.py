@@ -1,0 +1,132 @@
+"""Trains the autoencoder of `mini`: 64 px pictures to 16 x 16 x 4 latents and back.
+
+    python -m models.mini.vae --work /tmp/mini --minutes 8
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch.nn import functional as F
+
+from models.mini.budget import Average, Budget, choose_device, load_checkpoint, save_checkpoint, set_rate
+from models.mini.renders import load_split
+
+KL_WEIGHT, EDGE_WEIGHT, PEAK_RATE = 1e-4, 0.5, 1.5e-3
+ENCODE_BATCH = 256
+
+
+def build():
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(32, 64, 64),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=64,
+    )
+
+
+def to_tensor(pictures, device="cpu"):
+    """uint8 (N, H, W, 3) to float (N, 3, H, W) in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def edges(x):
+    """Differences of neighbouring pixels, down and across."""
+    return x[..., 1:, :] - x[..., :-1, :], x[..., :, 1:] - x[..., :, :-1]
+
+
+def reconstruction_loss(output, target):
+    loss = F.l1_loss(output, target) + 2 * F.mse_loss(output, target)
+    return loss + EDGE_WEIGHT * sum(F.l1_loss(a, b) for a, b in zip(edges(output), edges(target), strict=True))
+
+
+def train(work, minutes, batch, save_every=120):
+    """Trains until the minutes are used up, then saves the averaged weights with their scaling factor."""
+    device, path = choose_device(), work / "vae.pt"
+    pictures, _ = load_split(work, "train")
+    vae = build().to(device)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    average, state = Average(vae.parameters(), 0.995), load_checkpoint(path)
+    budget = Budget(minutes, state["spent"] if state else 0.0)
+    if state:
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+        average = Average(vae.parameters(), 0.995)
+    step, saved, rng = 0, time.time(), np.random.default_rng()
+    while budget.share() < 1:
+        set_rate(optimizer, budget.rate(PEAK_RATE))
+        target = to_tensor(pictures[rng.integers(len(pictures), size=batch)], device)
+        with torch.autocast(device, torch.bfloat16):
+            posterior = vae.encode(target).latent_dist
+            output = vae.decode(posterior.sample()).sample
+        loss = reconstruction_loss(output.float(), target)
+        (loss + KL_WEIGHT * posterior.kl().float().mean() / posterior.mean[0].numel()).backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update()
+        step += 1
+        if step % 100 == 0:
+            print(f"vae step {step} min {budget.spent:.1f} loss {loss.item():.4f} psnr {psnr(output, target):.2f}", flush=True)
+        if time.time() - saved > save_every:
+            save_checkpoint(path, vae=vae.state_dict(), optimizer=optimizer.state_dict(), spent=budget.spent)
+            saved = time.time()
+    average.swap()
+    finish(vae.eval(), work, pictures)
+
+
+def psnr(output, target):
+    """Decibels, for pictures in -1..1."""
+    return (-10 * torch.log10(F.mse_loss(output.float(), target) / 4)).item()
+
+
+@torch.no_grad()
+def encode(vae, pictures, device):
+    """Mean latents (N, 4, 16, 16), not scaled."""
+    chunks = range(0, len(pictures), ENCODE_BATCH)
+    return torch.cat(
+        [vae.encode(to_tensor(pictures[i : i + ENCODE_BATCH], device)).latent_dist.mean.cpu() for i in chunks]
+    )
+
+
+def finish(vae, work, pictures):
+    """Sets the scaling factor from the latents' spread, saves the model, and caches the latents of the training set."""
+    device = vae.device
+    latents = encode(vae, pictures, device)
+    scale = 1.0 / latents.std().item()
+    vae.register_to_config(scaling_factor=round(scale, 5))
+    vae.save_pretrained(work / "vae")
+    torch.save((latents * vae.config.scaling_factor).half(), work / "latents.pt")
+    spread = [round(s, 3) for s in latents.std((0, 2, 3)).tolist()]
+    print(f"scaling factor {scale:.4f}, spread by channel {spread}, mean {latents.mean((0, 2, 3)).tolist()}")
+    print(f"held-out psnr {held_out_psnr(vae, work):.2f} dB", flush=True)
+
+
+@torch.no_grad()
+def held_out_psnr(vae, work):
+    """Mean PSNR over the held-out renders of known things."""
+    target = to_tensor(load_split(work, "test")[0], vae.device)
+    with torch.no_grad():
+        output = torch.cat([vae(part).sample for part in target.split(ENCODE_BATCH)])
+    return float(np.mean([psnr(o, t) for o, t in zip(output.clamp(-1, 1), target, strict=True)]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--batch", type=int, default=16)
+    args = parser.parse_args()
+    train(args.work, args.minutes, args.batch)
+
+
+if __name__ == "__main__":
+    main()
