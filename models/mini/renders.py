@@ -13,6 +13,7 @@ import numpy as np
 
 from models.mini.geometry import march
 from models.mini.shading import shade
+from models.mini.styles import STYLES
 from models.mini.world import OBJECTS, SUBJECTS, caption, draw_look, draw_scene, label_words
 
 SIZE, SUPERSAMPLING = 64, 2
@@ -21,7 +22,9 @@ SPLITS = {  # scenes, looks for each, seed; test and subjects are never trained 
     "train": (5000, 11, 1),
     "test": (400, 2, 2),
     "subjects": (450, 4, 3),
-    "subjects_test": (120, 2, 4),
+    "subjects_test": (150, 2, 4),
+    "styles": (400, 4, 5),  # each look in the next style
+    "styles_test": (100, 4, 6),
 }
 
 
@@ -50,9 +53,14 @@ def render_scene(rng, split, looks):
     pictures, records = [], []
     for i in range(looks):
         look = draw_look(rng, scene)
-        picture = to_bytes(shrink(shade(scene, look, buffers), SUPERSAMPLING))
+        style = list(STYLES)[i % len(STYLES)] if split.startswith("styles") else "photo"
+        picture = shade(scene, look, buffers)
+        if style in STYLES:
+            picture = STYLES[style](picture, buffers)
+        picture = to_bytes(shrink(picture, SUPERSAMPLING))
         pictures.append(picture[:, ::-1] if i % 2 else picture)
-        records.append({"captions": [caption(scene, look, rng) for _ in range(3)], **label_words(scene, look)})
+        captions = [caption(scene, look, rng) for _ in range(3)]
+        records.append({"captions": captions, "style": style, **label_words(scene, look)})
     return pictures, records
 
 
