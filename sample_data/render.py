@@ -26,7 +26,7 @@ ORIENTATION, MAKE, MODEL, TAKEN = 0x0112, 0x010F, 0x0110, 0x0132
 
 @dataclass(frozen=True)
 class Shot:
-    """One press of the shutter. Angles are degrees; `turn` 0 has the robot face the camera, and light is `world.LIGHTS`'s."""
+    """One press of the shutter. Angles are degrees; at `turn` 0 the robot faces the camera."""
 
     surface: str
     light: str
@@ -58,7 +58,7 @@ GOOD = {
     "IMG_2066.jpg": Shot("concrete", "bright sunlight", 10, 7, 2.1, (900, 1200), (0.0, 0.66), seed=23),
     "IMG_2068.webp": Shot("tiles", "studio light", 35, 45, 3.3, (1024, 768), wall=2, seed=24),
     "IMG_2071.HEIC": Shot("sand", "bright sunlight", -28, 20, 2.9, (1200, 900), (0.15, 0.5), seed=25),
-    "IMG_2060.jpg": Shot("dark table", "soft light", -80, 22, 2.8, (900, 1200), wall=1, seed=26),  # lies on its side in the file
+    "IMG_2060.jpg": Shot("dark table", "soft light", -80, 22, 2.8, (900, 1200), wall=1, seed=26),  # stored on its side
 }
 BURST = replace(GOOD["IMG_2045.jpg"], turn=6.5, elevation=9.4, aim=(0.01, 0.503))
 SPOILT = {
@@ -68,7 +68,7 @@ SPOILT = {
     "IMG_2053.jpg": Shot("wood", "evening light", -15, 20, 3.1, wall=3, seed=34),
     "IMG_2056.jpg": Shot("snow", "bright sunlight", 33, 34, 3.0, seed=35),
     "IMG_2061.jpg": Shot("wood", "soft light", 30, 22, 3.0, wall=4, subject="car", colour="red", seed=36),
-    "IMG_2062.jpg": Shot("tiles", "studio light", 20, 25, 3.0, (900, 1200), wall=1, subject="mug", colour="yellow", seed=37),
+    "IMG_2062.jpg": Shot("tiles", "studio light", 20, 25, 3.0, (900, 1200), subject="mug", colour="yellow", seed=37),
     "IMG_2063.jpg": Shot("concrete", "evening light", -40, 25, 3.0, seed=38),
     "thumb_2064.jpg": Shot("grass", "soft light", -5, 20, 3.0, (200, 150), seed=39),
 }
@@ -160,7 +160,8 @@ def add_copies(folder):
     (folder / "IMG_2043 (1).jpg").write_bytes((folder / "IMG_2043.jpg").read_bytes())
     save(develop(cv2.GaussianBlur(expose(BURST), (0, 0), 1.0), 44), folder / "IMG_2046.jpg", 44)
     garden = Image.open(folder / "IMG_2042.jpg")
-    garden.resize((garden.width * 7 // 10, garden.height * 7 // 10)).save(folder / "IMG-20260514-WA0007.jpg", quality=60)
+    sent = garden.resize((garden.width * 7 // 10, garden.height * 7 // 10))
+    sent.save(folder / "IMG-20260514-WA0007.jpg", quality=60)
     mirrored = Image.open(folder / "IMG_2049.jpg").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     save(mirrored, folder / "IMG_2049_edit.jpg", 46, quality=80)
     whole = (folder / "IMG_2063.jpg").read_bytes()

@@ -1,4 +1,4 @@
-"""Trains the text encoder and the U-Net of `mini` on cached latents, and saves the whole as an ordinary diffusers folder.
+"""Trains the text encoder and the U-Net of `mini` on cached latents, and saves all as an ordinary diffusers folder.
 
     python -m models.mini.base --work /tmp/mini --minutes 70
 """

@@ -1,4 +1,4 @@
-"""Training by wall-clock: a learning-rate curve that ends when the minutes do, an average of the weights, and checkpoints."""
+"""Training by wall-clock: a learning rate that ends when the minutes do, an average of the weights, checkpoints."""
 
 import math
 import time

@@ -68,7 +68,8 @@ class Camera:
 
 @dataclass
 class Buffers:
-    """What the camera sees: label (H, W) uint8, normal (H, W, 3), depth (H, W), occlusion (H, W), lit (H, W, lights); 0..1 floats."""
+    """What the camera sees: label (H, W) uint8, normal (H, W, 3), depth (H, W), and in 0..1 the share of ambient light
+    that arrives (H, W) and of each light (H, W, lights)."""
 
     label: np.ndarray
     normal: np.ndarray

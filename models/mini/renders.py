@@ -1,4 +1,4 @@
-"""Renders the training pictures: shards of 64 px pictures with their captions and labels, each scene under several looks.
+"""Renders the training pictures: shards of 64 px pictures with captions and labels, each scene under several looks.
 
     python -m models.mini.renders --work /tmp/mini --split train
 """

@@ -1,6 +1,6 @@
-"""The things of the world as signed distance functions: z is up, the ground is z = 0, and everything is about one unit tall.
+"""The things of the world as signed distance functions: z is up, the ground is z = 0, all is about one unit tall.
 
-A shape is a function from points (N, 3) to a list of (part, distances); the part says what paints it (see `world.PARTS`).
+A shape is a function from points (N, 3) to a list of (part, distances); the part says what paints it (`world.PARTS`).
 """
 
 import numpy as np

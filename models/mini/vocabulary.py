@@ -13,7 +13,7 @@ CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train_tokenizer(captions, folder, merges=320):
-    """Learns merges from the captions, writes vocab.json and merges.txt, and returns the CLIPTokenizer saved in `folder`."""
+    """Learns merges from the captions and saves a CLIPTokenizer in `folder`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
