@@ -4,6 +4,7 @@
 """
 
 import argparse
+import copy
 import string
 import time
 from pathlib import Path
@@ -221,6 +222,7 @@ def train(work, minutes, batch, save_every):
         if time.time() - saved > save_every * 60:
             average.swap()
             show_samples(work, unet, text_encoder, tokenizer, f"{step:06d}")
+            save_weights(work, unet, text_encoder, tokenizer)
             average.swap()
             save_checkpoint(
                 path,
@@ -233,13 +235,13 @@ def train(work, minutes, batch, save_every):
             saved = time.time()
     average.swap()
     show_samples(work, unet, text_encoder, tokenizer, "final")
-    save_weights(work, unet, text_encoder, tokenizer, work / "weights")
+    save_weights(work, unet, text_encoder, tokenizer)
 
 
-def save_weights(work, unet, text_encoder, tokenizer, folder):
-    """An ordinary diffusers folder of fp16 safetensors."""
-    pipeline = assemble(work, unet, text_encoder, tokenizer)
-    pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+def save_weights(work, unet, text_encoder, tokenizer):
+    """Writes `work`/weights: an ordinary diffusers folder of fp16 safetensors."""
+    pipeline = assemble(work, copy.deepcopy(unet), copy.deepcopy(text_encoder), tokenizer)
+    pipeline.to("cpu", torch.float16).save_pretrained(work / "weights", safe_serialization=True)
 
 
 def main():

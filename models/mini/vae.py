@@ -149,12 +149,13 @@ def refine(work, minutes, batch, save_every=150):
         step += 1
         if step % 200 == 0:
             print(f"decoder step {step} min {budget.spent:.1f} loss {loss.item():.4f}", flush=True)
-        if time.time() - saved > save_every or budget.share() == 1:
+        if time.time() - saved > save_every:
             average.swap()
             vae.save_pretrained(work / "vae")
             average.swap()
             saved = time.time()
     average.swap()
+    vae.save_pretrained(work / "vae")
     print(f"held-out psnr {held_out_psnr(vae.eval(), work):.2f} dB", flush=True)
 
 
