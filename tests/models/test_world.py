@@ -26,12 +26,12 @@ def look_at(kind, colour="red", surface="concrete", side=48):
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_shape_stands_on_the_ground_within_its_bound(kind):
-    points = np.random.default_rng(0).uniform(-1.5, 1.5, (20000, 3)).astype(np.float32)
+    points = np.random.default_rng(0).uniform(-1.5, 1.5, (60000, 3)).astype(np.float32)
     inside = points[distance(kind, points) < 0]
     assert len(inside) > 20
     assert np.linalg.norm(inside - BOUND_CENTRE, axis=-1).max() <= BOUND_RADIUS
     assert inside[:, 2].min() > -0.03
-    assert inside[:, 2].min() < 0.1
+    assert inside[:, 2].min() < 0.15
 
 
 @pytest.mark.parametrize("kind", SHAPES)
