@@ -41,7 +41,7 @@ def source_of(card: CaptionerCard, given: str | None) -> Source:
     if given:
         return Source(str(local_folder(given, "config.json", "--set caption.weights=")), True, card.title)
     otherwise = "; or choose --captioner imagenet, which is coarse but needs no hub"
-    return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise)
+    return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker="config.json")
 
 
 def load_model(source: Source, device: str) -> tuple[Any, Any]:
