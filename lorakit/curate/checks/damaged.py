@@ -20,6 +20,7 @@ STRIPS = 8  # a row of pixels is compared with the next in so many strips, so th
 
 @dataclass(frozen=True)
 class Settings:
+    reject_warned: bool = setting(False, "reject photos that the decoder shows only with a complaint")
     max_seam: float = setting(
         2.5,
         "jump between two rows of pixels, over that of the rows around, above which a file that its decoder complains of is rejected",
@@ -55,6 +56,6 @@ def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
             "reject", "damaged", f"{measures['warning']}; rows torn apart {measures['seam']} times", settings.max_seam
         )
     elif measures["warning"]:
-        yield Reason("warn", "decoder_warning", measures["warning"], None)
+        yield Reason("reject" if settings.reject_warned else "warn", "decoder_warning", measures["warning"], None)
     if measures["frames"] > 1:
         yield Reason("warn", "animated", measures["frames"], 1)
