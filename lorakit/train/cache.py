@@ -21,9 +21,11 @@ from lorakit.train.load import load_family
 from lorakit.train.preflight import preflight
 
 
-def cache(project: Project) -> None:
-    """Encode what is missing into `cache/latents` and `cache/texts`, one picture and one text at a time: in batches the
-    last bits of a latent would depend on which photos it was encoded with, and a resumed run would differ."""
+def cache(project: Project) -> list[Record]:
+    """Encode what is missing into `cache/latents` and `cache/texts`; returns the dataset's photos.
+
+    One picture and one text at a time: in batches the last bits of a latent would depend on which photos it was encoded
+    with, and a resumed run would differ."""
     photos = preflight(project)
     todo = [r for r in photos if not is_cached(project, r)]
     empty = text_path(project, "")
@@ -42,6 +44,7 @@ def cache(project: Project) -> None:
             changed.append(manifest.finish(record, "cache", stamp))
     project.manifest.keep(*changed)
     project.manifest.save()
+    return photos
 
 
 def is_cached(project: Project, record: Record) -> bool:

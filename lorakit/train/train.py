@@ -16,10 +16,10 @@ from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.runs import Run
 from lorakit.train import batches, checkpoint, lora, optimizer as optim
-from lorakit.train.cache import load_latents, load_text
+from lorakit.train.cache import cache, load_latents, load_text
 from lorakit.train.families.base import Family, stack_texts
 from lorakit.train.load import load_family
-from lorakit.train.preflight import preflight, say_plan
+from lorakit.train.preflight import say_plan
 from lorakit.train.sample import sample_in_training
 
 
@@ -29,7 +29,7 @@ def train(project: Project) -> Run:
 
     Raises `LorakitError` when the loss is no longer a number (naming the photos of that step).
     """
-    photos = preflight(project)
+    photos = cache(project)
     stamp = stamps.train(project)
     run = runs.find(project.folder, stamp) or runs.start(project.folder, stamp)
     if run.is_done("train", stamp):

@@ -50,10 +50,10 @@ def source_of(card: CaptionerCard, given: str | None, marker: str = "config.json
     """The folder (or another hub id, `owner/name`) that a user gave as `caption.weights`, else the card's hub id."""
     otherwise = "; or choose --captioner imagenet, which is coarse but needs no hub"
     if given and is_hub_id(given):
-        return Source(given, False, given, card.size_gb, "--set caption.weights=", otherwise)
+        return Source(given, False, given, card.size_gb, "--set caption.weights=", otherwise, marker=marker)
     if given:
         return Source(str(local_folder(given, marker, "--set caption.weights=")), True, card.title)
-    return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise)
+    return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker=marker)
 
 
 def is_hub_id(given: str) -> bool:

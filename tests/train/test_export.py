@@ -1,0 +1,111 @@
+"""The LoRA file: names, alpha and metadata as the tools read them, and the same pictures in diffusers."""
+
+import hashlib
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from lorakit import open_project, runs, stamps
+from lorakit.errors import LorakitError
+from lorakit.train import checkpoint
+from lorakit.train.export import export
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return runs.find(trained.folder, stamps.train(trained))
+
+
+def read_metadata(path):
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def test_file_holds_192_modules_each_with_down_up_and_alpha(run):
+    tensors = load_file(run.lora)
+    stems = {key.split(".")[0] for key in tensors}
+    assert len(stems) == 192 and len(tensors) == 3 * 192
+    for stem in stems:
+        down, up = tensors[f"{stem}.lora_down.weight"], tensors[f"{stem}.lora_up.weight"]
+        assert tensors[f"{stem}.alpha"].item() == 4 and down.shape[0] == up.shape[1] == 4
+    assert "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0" in stems
+    assert "lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_0_proj" in stems
+
+
+def test_metadata_is_complete_and_true(trained, run):
+    found = read_metadata(run.lora)
+    assert all(isinstance(value, str) for value in found.values())
+    assert found["ss_base_model_version"] == "sd_v1" and found["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert (found["ss_network_dim"], found["ss_network_alpha"], found["ss_steps"], found["ss_num_train_images"]) == ("4", "4.0", "4", "4")
+    assert found["modelspec.trigger_phrase"] == "zwx mug" and "zwx mug" in found["modelspec.usage_hint"]
+    (tags,) = json.loads(found["ss_tag_frequency"]).values()
+    assert tags["zwx mug"] == 4
+    buckets = json.loads(found["ss_bucket_info"])["buckets"].values()
+    assert sum(bucket["count"] for bucket in buckets) == 4
+    for key in ("sai_model_spec", "implementation", "title", "resolution", "description", "date", "hash_sha256"):
+        assert found[f"modelspec.{key}"]
+
+
+def test_hash_in_the_metadata_is_of_the_bytes_after_the_header(run):
+    data = run.lora.read_bytes()
+    body = data[8 + int.from_bytes(data[:8], "little") :]
+    assert read_metadata(run.lora)["sshs_model_hash"] == hashlib.sha256(body).hexdigest()
+
+
+def test_metadata_names_no_path_of_this_machine(trained, run):
+    text = json.dumps(read_metadata(run.lora))
+    assert str(trained.folder) not in text and str(trained.photos[0]) not in text
+    assert not re.search(r'"(/|[A-Z]:\\\\)', text)
+
+
+def draw_in_diffusers(weights, lora, prompt, seed):
+    pipeline = StableDiffusionPipeline.from_pretrained(weights, safety_checker=None)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    if lora:
+        pipeline.load_lora_weights(lora)
+    options = {"num_inference_steps": 2, "guidance_scale": 7.0, "generator": torch.Generator().manual_seed(seed)}
+    return pipeline(prompt, width=64, height=64, output_type="np", **options).images[0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_diffusers_draws_the_same_pictures_with_the_exported_file(copy_of_trained, tiny_weights, precision):
+    project = open_project(copy_of_trained.folder, settings={"export.precision": precision}, device="cpu")
+    run = export(project)
+    prompt = run.facts["result"]["prompts"][0]
+    for lora, name in ((None, "base"), (run.lora, "lora")):
+        found = draw_in_diffusers(tiny_weights, lora, prompt, seed=1234)
+        ours = np.asarray(Image.open(run.samples / "final" / f"0_{name}.png"), dtype=np.float32) / 255
+        assert np.abs(found - ours).max() <= 0.5 / 255 + 1e-3  # the PNG rounds to 1/255
+
+
+def test_a_file_that_differs_from_the_training_is_an_error(copy_of_trained):
+    from lorakit.train.export import check_file
+
+    run = runs.find(copy_of_trained.folder, stamps.train(copy_of_trained))
+    adapter = checkpoint.load_adapter(run, 4)
+    tensors = load_file(run.lora)
+    assert check_file(run.lora, adapter, 4.0) == 192
+    key = next(key for key in tensors if key.endswith("lora_up.weight"))
+    save_file({**tensors, key: tensors[key] * 1.1}, run.lora)
+    with pytest.raises(LorakitError, match="differs from the trained one"):
+        check_file(run.lora, adapter, 4.0)
+    save_file({name: value for name, value in tensors.items() if name != key}, run.lora)
+    with pytest.raises(LorakitError):
+        check_file(run.lora, adapter, 4.0)
+
+
+def test_export_is_done_once_and_again_after_the_file_is_lost(copy_of_trained):
+    run = export(copy_of_trained)
+    before = load_file(run.lora)
+    time = run.lora.stat().st_mtime_ns
+    assert export(copy_of_trained).lora.stat().st_mtime_ns == time
+    run.lora.unlink()
+    after = load_file(export(copy_of_trained).lora)
+    assert all(torch.equal(before[key], after[key]) for key in before)
