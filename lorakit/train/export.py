@@ -48,7 +48,7 @@ def export(project: Project) -> Run:
     files.write_whole(path, lambda part: save_file(tensors, part, metadata=metadata))
     check_file(path, network, family.NAME)
     check_in_diffusers(path, network, family)
-    loaded = check_tools(path, chosen=settings.format != "auto")
+    loaded = check_tools(path, family.NAME, chosen=settings.format != "auto")
     run.finish("export", stamp, lora=path.name, modules=len(network), bytes=path.stat().st_size, loaded=loaded)
     counts = ", ".join(f"{tool} {count}" for tool, count in loaded.items())
     say(f"export    {len(network)} modules, {path.stat().st_size / 2**20:.1f} MB, read back equal; keys loaded: {counts} of {len(tensors)}")
@@ -93,10 +93,10 @@ def check_in_diffusers(path: Path, network: Network, family: Family) -> None:
     family.denoiser.delete_adapters("exported")
 
 
-def check_tools(path: Path, chosen: bool) -> dict[str, int]:
+def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:
     """{tool: keys that it loads}. Raises when a tool that knows the base leaves keys out, unless the format was `chosen`
     or is one that this tool has no way to read."""
-    family, judgements = verify.judge_file(path)
+    _, judgements = verify.judge_file(path, family=family)
     for judgement in judgements:
         knows_base = family in verify.SUPPORTED.get(judgement.tool, names.FAMILIES)
         if knows_base and not judgement.is_whole:

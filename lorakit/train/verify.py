@@ -45,7 +45,7 @@ class Judgement:
         return not self.skipped and not self.wrong_scale
 
 
-def judge_file(path: Path, tools: tuple[str, ...] = TOOLS) -> tuple[str | None, list[Judgement]]:
+def judge_file(path: Path, tools: tuple[str, ...] = TOOLS, family: str | None = None) -> tuple[str | None, list[Judgement]]:
     """(the base's family, one judgement a tool) of a `.safetensors` LoRA file."""
     from safetensors import SafetensorError, safe_open
 
@@ -55,17 +55,18 @@ def judge_file(path: Path, tools: tuple[str, ...] = TOOLS) -> tuple[str | None, 
             alpha = _peft_alpha(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
-    return judge(shapes, tools, alpha)
+    return judge(shapes, tools, alpha, family)
 
 
 def judge(
-    shapes: Mapping[str, tuple[int, ...]], tools: tuple[str, ...] = TOOLS, peft_alpha: float | None = None
+    shapes: Mapping[str, tuple[int, ...]], tools: tuple[str, ...] = TOOLS, peft_alpha: float | None = None, family: str | None = None
 ) -> tuple[str | None, list[Judgement]]:
-    """(the base's family, one judgement a tool) of a file's keys and shapes; `peft_alpha` is what its header says."""
+    """(the base's family, one judgement a tool) of a file's keys and shapes; `peft_alpha` is what its header says. The
+    family is found by the names where it is not given."""
     unknown = [tool for tool in tools if tool not in TOOLS]
     if unknown:
         raise UnknownName("tool", unknown[0], list(TOOLS))
-    family = find_family(shapes)
+    family = family or find_family(shapes)
     return family, [_judge_for(tool, family, shapes, peft_alpha) for tool in tools]
 
 
@@ -74,8 +75,14 @@ def find_family(keys: Mapping[str, tuple[int, ...]]) -> str | None:
     if _is_control(keys) or any(_XLABS.fullmatch(key) for key in keys):
         return "flux1"
     stems = {split_key(key)[0] for key in keys}
-    counts = {family: len(stems & set(_known_anywhere(family))) for family in names.FAMILIES}
-    best = max(counts, key=counts.__getitem__)
+    counts = {family: len(stems & _known_anywhere(family)) for family in names.FAMILIES}
+    widths = [shape[1] for key, shape in keys.items() if key.endswith((".lora_down.weight", ".lora_A.weight")) and len(shape) > 1]
+
+    def fit(family: str) -> tuple[int, int]:  # where names fit two families the widths of the layers decide
+        known = {shape[1] for shape in names.layers(family).values()}
+        return counts[family], sum(width in known for width in widths)
+
+    best = max(names.FAMILIES, key=fit)
     return best if counts[best] else None
 
 
@@ -90,7 +97,7 @@ def split_key(key: str) -> tuple[str, str]:
 
 def _judge_for(tool: str, family: str | None, shapes: Mapping[str, tuple[int, ...]], peft_alpha: float | None) -> Judgement:
     if family is None:
-        return Judgement(tool, (), dict.fromkeys(shapes, "no layer of a base that lorakit knows is called so"))
+        return Judgement(tool, (), {key: _why_unknown(key) for key in shapes})
     if family not in SUPPORTED.get(tool, names.FAMILIES):
         return Judgement(tool, (), dict.fromkeys(shapes, f"{tool} does not load LoRAs of {family}"))
     skipped = {key: why for key in shapes if (why := _why_not(tool, family, key, shapes))}
@@ -101,6 +108,12 @@ def _judge_for(tool: str, family: str | None, shapes: Mapping[str, tuple[int, ..
         return Judgement(tool, (), {**dict.fromkeys(shapes, f"diffusers refuses the whole file: {unknown}"), **skipped})
     loaded = tuple(key for key in shapes if key not in skipped)
     return Judgement(tool, loaded, skipped, _wrong_scales(tool, loaded, shapes, peft_alpha))
+
+
+def _why_unknown(key: str) -> str:
+    if re.match(r"lora_(unet|te\d?)_(unet|te\d?|text_encoder)_", key):
+        return "the prefix stands twice, which no tool reads"
+    return "no layer of a base that lorakit knows is called so"
 
 
 def _is_control(keys: Mapping[str, tuple[int, ...]]) -> bool:
