@@ -14,7 +14,7 @@ from typing import Any
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, then put it in `path`'s place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.part")  # one name, so that what a kill leaves behind is overwritten next time
     try:
         write(part)
         with open(part, "rb+") as file:

@@ -1,54 +1,68 @@
-"""A photo file as upright RGB pixels: told by its content, not its name, with EXIF turns, colour profiles,
-transparency and odd bit depths brought to plain sRGB."""
+"""A photo file as upright sRGB pixels: told by its content, not its name, with EXIF turns, colour profiles,
+transparency and odd bit depths brought to one form, and without ever holding more memory than a large photo needs."""
 
 from __future__ import annotations
 
 import io
+import os
+import stat
 import struct
+import threading
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from lorakit.errors import UnreadablePhoto
 
-WORKING_SIDE = 1024  # short side, in pixels, of the copy on which all checks look
+WORKING_SIDE = 1024  # short side, in pixels, of the grey copy on which the checks look
+COLOUR_SIDE = 256  # short side of the coloured one
+MAX_PIXELS = 179_000_000  # Pillow's own limit: 13,400 x 13,400
+MAX_BYTES = 1 << 29
+LARGE = 24_000_000  # pixels from which photos are decoded one at a time, so that memory holds
 NAME_ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .avif .heic .heif .hif".split()
+    ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .avif .heic .heif .hif .jp2".split()
 )  # names that claim to be a photo: a file so named that is none is reported, any other is passed over
 
 _MAGIC = (
     (b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF87a", "gif"), (b"GIF89a", "gif"),
     (b"II*\0", "tiff"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"), (b"MM\0+", "tiff"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
 )  # fmt: skip
 _BRANDS = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"heim": "heic", b"heis": "heic",
            b"hevc": "heic", b"mif1": "heic", b"msf1": "heic"}  # fmt: skip
+_ANIMATED = ("gif", "webp", "png", "avif", "tiff")  # elsewhere further frames are previews, depth or gain maps
+_one_large_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Photo:
-    """What the checks look at. `width` and `height` are the upright original's, in pixels."""
+    """What the checks look at, upright. `width` and `height` are the original's, in pixels."""
 
     format: str
     width: int
     height: int
-    pixels: np.ndarray  # [height, width, 3] uint8 sRGB, upright; the short side is WORKING_SIDE or the original's if smaller
+    gray: np.ndarray  # [height, width] uint8 luma (ITU-R 601); short side WORKING_SIDE, or the original's if smaller
+    colours: np.ndarray  # [height, width, 3] uint8 sRGB; short side COLOUR_SIDE, or the original's if smaller
+    bytes: int = 0
     frames: int = 1
+    transparent: bool = False  # some of it lets the background through
+    jpeg_quality: int | None = None  # of 1-100, read from the file's quantization table
     warning: str = ""  # the decoder's complaint about a file that can be shown nevertheless
-
-    @property
-    def gray(self) -> np.ndarray:
-        """[height, width] uint8 luma (ITU-R 601)."""
-        return np.asarray(Image.fromarray(self.pixels).convert("L"))
 
 
 def sniff(path: Path) -> str | None:
     """The image format that the first bytes of a file tell, or None."""
     with open(path, "rb") as file:
-        head = file.read(64)
+        return sniff_bytes(file.read(64))
+
+
+def sniff_bytes(head: bytes) -> str | None:
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
@@ -63,40 +77,49 @@ def sniff(path: Path) -> str | None:
 
 def read_photo(path: Path) -> Photo:
     """Decode a photo once for all checks. Raises `UnreadablePhoto` with a one-word reason."""
-    data = _read(path)
-    format = sniff(path)
-    with _open(data) as image:
-        turned = image.getexif().get(0x0112, 1) >= 5
-        width, height = image.size[::-1] if turned else image.size
-        frames = getattr(image, "n_frames", 1)
-        complaint = _jpeg_complaint(data) if format == "jpeg" else ""
-        scale = WORKING_SIDE / min(image.size)
-        if scale < 1:
-            image.draft(None, (int(image.width * scale) + 1, int(image.height * scale) + 1))
-        upright = _decode(image)
-    if min(upright.size) > WORKING_SIDE:
-        factor = WORKING_SIDE / min(upright.size)
-        size = tuple(max(WORKING_SIDE, round(side * factor)) for side in upright.size)
-        upright = upright.resize(size, Image.Resampling.BOX, reducing_gap=1.0)
-    return Photo(format or image.format.lower(), width, height, np.asarray(upright), frames, complaint)
+    data = read_bytes(path)
+    with _open(data) as image, _alone_if_large(image):
+        format = sniff_bytes(data[:64]) or "image"
+        turn = orientation(image)
+        width, height = image.size[::-1] if turn >= 5 else image.size
+        frames = getattr(image, "n_frames", 1) if format in _ANIMATED else 1
+        rgb, warning = _decode_jpeg(data, image) if format == "jpeg" else (_decode_small(image), "")
+        return Photo(
+            format, width, height,
+            gray=np.ascontiguousarray(upright(_shrink(_to_gray(rgb), WORKING_SIDE), turn)),
+            colours=np.ascontiguousarray(upright(_small_colours(rgb, image.info.get("icc_profile"), format), turn)),
+            bytes=len(data), frames=frames, transparent=_is_transparent(image), jpeg_quality=_jpeg_quality(image), warning=warning,
+        )  # fmt: skip
 
 
 def load_image(path: Path) -> Image.Image:
     """The whole photo at full size: upright, sRGB, mode RGB. Raises `UnreadablePhoto`."""
-    with _open(_read(path)) as image:
-        return _decode(image)
+    with _open(read_bytes(path)) as image, _alone_if_large(image):
+        rgb = np.asarray(_load(image, image.info.get("icc_profile")))
+        return Image.fromarray(np.ascontiguousarray(upright(rgb, orientation(image))))
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file that holds an image. Raises `UnreadablePhoto`; never waits on a pipe or a device."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise UnreadablePhoto("not_an_image", "it is no regular file")
+            head = file.read(64)
+            if not head:
+                raise UnreadablePhoto("empty", "the file has no bytes")
+            if sniff_bytes(head) is None:
+                raise UnreadablePhoto("not_an_image", "its content is no image format that lorakit reads")
+            if facts.st_size > MAX_BYTES:
+                raise UnreadablePhoto("too_many_bytes", f"{facts.st_size >> 20} MB; the most is {MAX_BYTES >> 20} MB")
+            return head + file.read(MAX_BYTES)
     except OSError as error:
         raise UnreadablePhoto("unreadable", error.strerror or str(error)) from None
-    if not data:
-        raise UnreadablePhoto("empty", "the file has no bytes")
-    if sniff(path) is None:
-        raise UnreadablePhoto("not_an_image", "its content is no image format that lorakit reads")
-    return data
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _open(data: bytes) -> Image.Image:
@@ -106,24 +129,106 @@ def _open(data: bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data))
+            if image.format == "PNG":  # its sums show damage that `load` passes; `verify` leaves nothing to load
+                Image.open(io.BytesIO(data)).verify()
+        except UnidentifiedImageError:
+            raise UnreadablePhoto("damaged", "no decoder recognises what follows its first bytes") from None
         except Image.DecompressionBombError as error:
             raise UnreadablePhoto("too_many_pixels", str(error).split(",")[0]) from None
         except Exception as error:  # decoders raise anything on broken input
             raise UnreadablePhoto("damaged", _one_line(error)) from None
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadablePhoto("too_many_pixels", f"{image.width} x {image.height}")
+    return image
 
 
-def _decode(image: Image.Image) -> Image.Image:
-    """Load the pixels and bring them to upright sRGB."""
+def _alone_if_large(image: Image.Image):
+    return _one_large_at_a_time if image.width * image.height > LARGE else nullcontext()
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8; 1 where the tag is missing or senseless."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # a broken EXIF block is no reason to refuse the photo
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """An array [height, width, ...] as it is to be seen, by its EXIF orientation. A view, not a copy."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _decode_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray, str]:
+    """([height, width, 3] or [height, width] as stored, not turned; libjpeg's complaint or ''). Damage that Pillow shows
+    as a grey or shifted rest is found by strict decoding; such a file is then read once more, by Pillow."""
+    if image.mode not in ("RGB", "L"):
+        image.draft(None, _least_size(image.size))
+        return _decode_small(image), _jpeg_complaint(data, image.mode)
+    try:
+        return _simplejpeg(data, image), ""
+    except ValueError as error:
+        # Pillow raises for what no viewer shows whole, such as a file cut short; the rest is shown, with the complaint
+        return np.asarray(_load(image)), _one_line(error)
+
+
+def _simplejpeg(data: bytes, image: Image.Image) -> np.ndarray:
+    width, height = _least_size(image.size)
+    pixels = simplejpeg.decode_jpeg(
+        data, "RGB" if image.mode == "RGB" else "GRAY", fastdct=True, fastupsample=True,
+        min_height=height, min_width=width, min_factor=1, strict=True,
+    )  # fmt: skip
+    return pixels if image.mode == "RGB" else pixels[:, :, 0]
+
+
+def _least_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height at 1/1, 1/2, 1/4 or 1/8, where libjpeg is quick, that still hold the working side."""
+    factor = max((f for f in (1, 2, 4, 8) if min(size) // f >= WORKING_SIDE), default=1)
+    return -(-size[0] // factor), -(-size[1] // factor)
+
+
+def _jpeg_complaint(data: bytes, mode: str) -> str:
+    try:
+        simplejpeg.decode_jpeg(data, mode, fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True)
+    except ValueError as error:
+        return _one_line(error)
+    return ""
+
+
+def _decode_small(image: Image.Image) -> np.ndarray:
+    """Any other format: RGB, not turned, shrunk by a whole factor while it is still as stored, to spare memory."""
+    factor = min(image.size) // WORKING_SIDE
+    profile = image.info.get("icc_profile")
+    _guarded(image.load)
+    if factor > 1 and image.mode in ("RGB", "L", "CMYK", "YCbCr") and "transparency" not in image.info:
+        return np.asarray(_guarded(lambda: to_rgb(image.reduce(factor), profile)))
+    rgb = _guarded(lambda: to_rgb(image, profile))
+    return np.asarray(rgb.reduce(factor) if factor > 1 else rgb)
+
+
+def _load(image: Image.Image, profile: bytes | None = None) -> Image.Image:
+    """The pixels as sRGB, not turned."""
+    _guarded(image.load)
+    return _guarded(lambda: to_rgb(image, profile))
+
+
+def _guarded(work):
+    """The result of `work`, with whatever decoders raise on broken input told as `UnreadablePhoto`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image.load()
-            profile = image.info.get("icc_profile")
-            return to_rgb(ImageOps.exif_transpose(image), profile)
+            return work()
         except MemoryError:
-            raise UnreadablePhoto("too_many_pixels", f"{image.width} x {image.height}") from None
-        except Exception as error:  # decoders raise anything on broken input
+            raise UnreadablePhoto("too_many_pixels", "not enough memory to decode it") from None
+        except Exception as error:
             raise UnreadablePhoto("damaged", _one_line(error)) from None
 
 
@@ -131,42 +236,77 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     """Any Pillow mode as RGB: deep bit depths scaled (not clipped), transparency over white, profiles applied."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _deep_to_gray(image)
+    if image.mode == "LAB":
+        return ImageCms.profileToProfile(
+            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
+        layer = image.convert("RGBA")
+        image = Image.new("RGB", image.size, "white")
+        image.paste(layer, mask=layer.getchannel("A"))
     if profile and image.mode in ("RGB", "CMYK", "L"):
         image = _to_srgb(image, profile)
     return image.convert("RGB")
 
 
 def _deep_to_gray(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.asarray(image)
     if image.mode == "F":
-        low, high = min(values.min(), 0.0), max(values.max(), 1.0)
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = min(float(values.min()), 0.0), max(float(values.max()), 1.0)
     else:
         low, high = 0.0, 65535.0 if values.max() > 255 else 255.0
-    return Image.fromarray(np.clip((values - low) / (high - low) * 255 + 0.5, 0, 255).astype(np.uint8))
+    scaled = (values.astype(np.float32) - low) * (255 / (high - low)) + 0.5
+    return Image.fromarray(np.clip(scaled, 0, 255, out=scaled).astype(np.uint8))
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return image
+            return image.convert("RGB")
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image  # a broken profile is no reason to refuse the photo
 
 
-def _jpeg_complaint(data: bytes) -> str:
-    """libjpeg's message on a JPEG that Pillow would show with part of it grey, else ''."""
-    try:
-        simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True)
-    except ValueError as error:
-        return _one_line(error)
-    return ""
+def _to_gray(pixels: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+
+
+def _shrink(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Short side at most `side`, by area means."""
+    height, width = pixels.shape[:2]
+    if min(height, width) <= side:
+        return pixels
+    factor = side / min(height, width)
+    size = max(side, round(width * factor)), max(side, round(height * factor))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+def _small_colours(pixels: np.ndarray, profile: bytes | None, format: str) -> np.ndarray:
+    step = max(1, min(pixels.shape[:2]) // (2 * COLOUR_SIDE))
+    small = _shrink(np.ascontiguousarray(pixels[::step, ::step]), COLOUR_SIDE)
+    if small.ndim == 2:
+        return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
+    if profile and format == "jpeg":  # other formats went through `to_rgb`
+        return np.asarray(_to_srgb(Image.fromarray(small), profile))
+    return small
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if image.mode in ("RGBA", "LA", "PA"):
+        return image.getchannel("A").getextrema()[0] < 250
+    return "transparency" in image.info
+
+
+def _jpeg_quality(image: Image.Image) -> int | None:
+    """The quality of 1-100 at which libjpeg's own luma table has the same mean step (IJG, jcparam.c)."""
+    tables = getattr(image, "quantization", None)
+    if not tables or 0 not in tables:
+        return None
+    scale = 100 * sum(tables[0]) / 3688  # the sum of libjpeg's table at quality 50
+    return int(max(1, min(100, round(100 - scale / 2 if scale <= 100 else 5000 / scale))))
 
 
 def _one_line(error: Exception) -> str:

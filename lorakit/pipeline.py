@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lorakit import catalog, runs, stamps, verdicts, weights
+from lorakit.caption.review import adopt_edits
+from lorakit.caption.trigger import check_word
 from lorakit.console import say
 from lorakit.errors import UnknownName
 from lorakit.manifest import Record
@@ -55,8 +57,6 @@ def check_name(name: str) -> None:
 
 def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list[str]:
     """Run the stages from `first` to `last`; returns those that had something to do."""
-    from lorakit.caption.review import adopt_edits
-
     check_name(first)
     check_name(last)
     names = NAMES[NAMES.index(first) : NAMES.index(last) + 1]
@@ -83,7 +83,9 @@ def is_settled(project: Project, name: str) -> bool:
 
 
 def check_ahead(project: Project, names: tuple[str, ...]) -> None:
-    """Before any work: can the base be trained, and can its weights be had? Raises `LorakitError` in one line."""
+    """Before any work: is the trigger a word, can the base be trained, and can its weights be had? Raises
+    `LorakitError` in one line."""
+    check_word(project.trigger)
     if "cache" in names or "train" in names:
         catalog.check_family(project.card)
         if not is_run_done(project, "train"):

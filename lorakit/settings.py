@@ -55,8 +55,11 @@ class Caption:
     captioner: str = setting("blip", "a file of caption/captioners: see `lorakit captioners`")
     weights: str | None = setting(None, "folder with the captioner's weights; empty: its hub id")
     batch_size: int = setting(8, "photos captioned at once", least=1)
+    prompt: str | None = setting(None, "what the captioner is asked (vlm), begins with (blip), or its task (florence2); empty: its own")
     max_tokens: int = setting(75, "longest caption a model may write, in its own tokens", least=4)
-    existing: str = setting("keep", "captions that lie beside the photos", choices=("keep", "replace"))
+    existing: str = setting(
+        "keep", "captions beside the photos: kept, replaced, or joined by what the captioner reads", choices=("keep", "replace", "append", "prepend")
+    )
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
 
 

@@ -22,18 +22,20 @@ class Source:
     is_local: bool
     title: str = ""
     size_gb: float = 0.0
-    option: str = "--weights"  # how a user names a folder instead
+    option: str = "--weights "  # how a user names a folder instead
     otherwise: str = ""  # what else a user can do
     built: str = ""  # name and version of weights that are built on this machine
+    marker: str = "model_index.json"  # the file that every folder of such weights has
 
 
+@lru_cache(maxsize=16)
 def check_reachable(source: Source) -> None:
     """Raises `WeightsMissing` when a hub id is neither in the cache nor to be found on the hub. Loads nothing."""
     if source.is_local:
         return
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(source.location, "model_index.json"), str):
+    if isinstance(try_to_load_from_cache(source.location, source.marker), str):
         return
     try:
         HfApi().model_info(source.location, timeout=10)
@@ -81,6 +83,7 @@ def _folder_identity(folder: str) -> str:
 def hub_errors_in_words(source: Source):
     """Turn 'cannot reach the hub and nothing is cached' into one line that names the three ways to give the weights."""
     quiet_libraries()
+    check_reachable(source)  # at once, where the loaders would ask for every file five times
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
@@ -94,8 +97,10 @@ def hub_errors_in_words(source: Source):
 def quiet_libraries() -> None:
     """Keep the model libraries' own progress bars and advice off the screen; their errors still come through."""
     import diffusers
+    import huggingface_hub
     import transformers
 
+    huggingface_hub.utils.logging.set_verbosity_error()
     for library in (transformers.utils.logging, diffusers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
@@ -105,7 +110,7 @@ def missing_line(source: Source, error: Exception) -> str:
     return (
         f"the weights of {source.title} ({source.location}, {source.size_gb:g} GB) are not on this machine and the hub "
         f"cannot give them ({_first_line(error)}). Three ways: (1) connect, and `hf auth login` if they are gated; "
-        f"(2) elsewhere `hf download {source.location}`, copy the folder here and give it with {source.option} FOLDER; "
+        f"(2) elsewhere `hf download {source.location}`, copy the folder here and give it with {source.option}FOLDER; "
         f"(3) set HF_HOME to a cache that has them{source.otherwise}"
     )
 

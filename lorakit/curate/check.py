@@ -9,8 +9,6 @@ from os import cpu_count
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from lorakit import lookup, manifest, stamps
 from lorakit.console import progress
 from lorakit.curate.look import look
@@ -53,5 +51,4 @@ def measure(path: Path) -> dict[str, Any]:
     except UnreadablePhoto as error:
         return {"measures": {"damaged": {"unreadable": error.reason, "detail": error.detail}}, "look": None}
     checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
-    measures = {name: module.measure(photo) for name, module in checks.items()}
-    return {"measures": measures, "look": look(Image.fromarray(photo.pixels))}
+    return {"measures": {name: module.measure(photo) for name, module in checks.items()}, "look": look(photo)}

@@ -40,7 +40,11 @@ def dataset(project: Project) -> None:
 
 def _is_written(project: Project, record: Record, name: str) -> bool:
     found = record.get("dataset")
-    if not found or record["done"].get("dataset") != stamps.dataset(project, record) or Path(found["file"]).stem != name:
+    if (
+        not found
+        or record["done"].get("dataset") != stamps.dataset(project, record)
+        or Path(found["file"]).stem != name
+    ):
         return False
     picture = project.dataset_folder / found["file"]
     return picture.is_file() and picture.with_suffix(".txt").is_file()
@@ -100,7 +104,9 @@ def _remove(project: Project, name: str) -> None:
 
 def _write_metadata(project: Project) -> None:
     lines = [
-        json.dumps({"file_name": r["dataset"]["file"], "text": r["dataset"]["text"], "source": r["file"]}, ensure_ascii=True)
+        json.dumps(
+            {"file_name": r["dataset"]["file"], "text": r["dataset"]["text"], "source": r["file"]}, ensure_ascii=True
+        )
         for r in project.manifest
         if r.get("dataset")
     ]

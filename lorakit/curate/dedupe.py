@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from lorakit import manifest, stamps, verdicts
-from lorakit.curate.look import bits, distances, hash_bytes
+from lorakit.curate.look import hash_bytes
+from lorakit.curate.search import close_pairs
 from lorakit.manifest import Record
 from lorakit.project import Project
-
-BLOCK = 1024  # photos compared at once against all others
 
 
 def dedupe(project: Project) -> None:
@@ -56,23 +52,11 @@ def exact_copies(ranked: list[Record]) -> dict[str, dict[str, Any]]:
 def near_copies(ranked: list[Record], limit: int, mirrored: bool) -> dict[str, dict[str, Any]]:
     """Photos whose perceptual hash (or whose mirror's) lies within `limit` bits of one ranked before them."""
     copies: dict[str, dict[str, Any]] = {}
-    for later, earlier, distance, reason in sorted(_near_pairs(ranked, limit, mirrored)):
+    if not ranked:
+        return copies
+    hashes = hash_bytes([r["look"]["phash"] for r in ranked])
+    for later, earlier, distance, turn in sorted(close_pairs(hashes, limit, mirrored)):
         kept, copy = ranked[earlier]["id"], ranked[later]["id"]
         if kept not in copies and copy not in copies:
-            copies[copy] = {"of": kept, "reason": reason, "distance": distance}
+            copies[copy] = {"of": kept, "reason": "mirrored" if turn else "near_duplicate", "distance": distance}
     return copies
-
-
-def _near_pairs(ranked: list[Record], limit: int, mirrored: bool) -> Iterator[tuple[int, int, int, str]]:
-    """(later, earlier, distance, reason) of every pair within `limit`; positions in `ranked`."""
-    if not ranked:
-        return
-    upright = bits(hash_bytes([r["look"]["phash"] for r in ranked]))
-    flipped = bits(hash_bytes([r["look"]["mirror"] for r in ranked]))
-    looks = [("near_duplicate", upright)] + ([("mirrored", flipped)] if mirrored else [])
-    for start in range(0, len(ranked), BLOCK):
-        for reason, hashes in looks:
-            close = distances(hashes[start : start + BLOCK], upright)
-            for row, column in zip(*np.nonzero(close <= limit)):
-                if column < start + row:
-                    yield int(start + row), int(column), int(close[row, column]), reason

@@ -6,6 +6,7 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from lorakit import files, photo, sidecars
@@ -13,6 +14,9 @@ from lorakit.console import say, track
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
 from lorakit.project import Project
+
+PASSED_OVER = frozenset(("@eadir", "__macosx", "$recycle.bin", "#recycle"))  # thumbnails and bins that systems leave
+UNFINISHED = (".crdownload", ".part", ".partial", ".download")
 
 
 def scan(project: Project) -> None:
@@ -27,12 +31,15 @@ def scan(project: Project) -> None:
     found = [entry for root in project.photos for entry in find_photos(root, project)]
     if not found:
         places = ", ".join(map(str, project.photos)) or "no folder was given"
-        raise LorakitError(f"no photos in {places} (looked at the content of every file); name the folder that holds them")
+        raise LorakitError(
+            f"no photos in {places} (looked at the content of every file); name the folder that holds them"
+        )
     known = {(r["path"], r["bytes"], r["modified"]): r for r in project.manifest.everything()}
     several = len(project.photos) > 1
     fresh = []
     for root, path in track(found, "scan", len(found)):
-        fresh.append(_describe(root, path, several, known))
+        with suppress(FileNotFoundError):  # it has gone since it was listed
+            fresh.append(_describe(root, path, several, known))
     records = match(project.manifest.everything(), fresh)
     _say_what_changed(project, records)
     project.manifest.replace(records)
@@ -45,25 +52,40 @@ def find_photos(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
         raise LorakitError(f"{root}: no such folder of photos")
     for folder, subfolders, names in os.walk(root):
         inside = project.settings.scan.recursive
-        subfolders[:] = sorted(s for s in subfolders if inside and not s.startswith(".") and Path(folder, s) != project.folder)
+        subfolders[:] = sorted(
+            s for s in subfolders if inside and _is_looked_into(s) and Path(folder, s) != project.folder
+        )
         for name in sorted(names):
             path = Path(folder, name)
             if not name.startswith(".") and _is_photo(path):
                 yield root, path
 
 
+def _is_looked_into(folder: str) -> bool:
+    return not folder.startswith(".") and folder.lower() not in PASSED_OVER
+
+
 def _is_photo(path: Path) -> bool:
+    """Named like a photo, or one by its content. What is named like one and cannot be read is told, not passed over."""
+    if path.suffix.lower() in photo.NAME_ENDINGS:
+        return True
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device would never end
-            return False
-        return path.suffix.lower() in photo.NAME_ENDINGS or photo.sniff(path) is not None
+        return path.suffix.lower() not in UNFINISHED and _is_regular(path) and photo.sniff(path) is not None
     except OSError:
-        return path.suffix.lower() in photo.NAME_ENDINGS and path.is_file()
+        return False
+
+
+def _is_regular(path: Path) -> bool:
+    """A pipe or a device would never end; a link that leads nowhere holds nothing."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _describe(root: Path, path: Path, several: bool, known: dict[tuple, Record]) -> Record:
     """The record of a file as it lies there now, without what the stages found out."""
-    facts = path.stat()
+    facts = path.lstat() if not _is_regular(path) else path.stat()
     shown = path.relative_to(root).as_posix()
     record: Record = {
         "file": f"{root.name}/{shown}" if several else shown,
@@ -72,18 +94,27 @@ def _describe(root: Path, path: Path, several: bool, known: dict[tuple, Record])
         "modified": facts.st_mtime_ns,
         "repeats": sidecars.repeats_of(path, root),
     }
-    if caption := sidecars.find_caption(path):
+    if caption := _caption_beside(path):
         record["sidecar"] = {"text": caption[0], "file": caption[1]}
     same = known.get((record["path"], record["bytes"], record["modified"]))
     record["hash"] = same["hash"] if same else _hash(path)
     return record
 
 
+def _caption_beside(path: Path) -> tuple[str, str] | None:
+    try:
+        return sidecars.find_caption(path)
+    except OSError:  # with a longer ending, the photo's name is too long for the file system
+        return None
+
+
 def _hash(path: Path) -> str:
     try:
-        return files.file_hash(path)
-    except OSError as error:
-        return files.short_hash("unreadable", str(path), str(error))
+        if _is_regular(path):
+            return files.file_hash(path)
+    except OSError:
+        pass  # the stage `check` says why it cannot be read
+    return files.short_hash("unreadable", os.fsencode(path).hex())
 
 
 def match(before: list[Record], fresh: list[Record]) -> list[Record]:

@@ -31,7 +31,9 @@ def select(project: Project) -> None:
         project.manifest.save()
     count = len(project.manifest.selected)
     if count == 0:
-        raise LorakitError(f"none of {len(project.manifest)} photos is good enough; `lorakit status {project.folder.name}` says why each was rejected")
+        raise LorakitError(
+            f"none of {len(project.manifest)} photos is good enough; `lorakit status {project.folder.name}` says why each was rejected"
+        )
     if count < settings.least:
         warn(f"only {count} good photos; {project.kind.title.lower()} wants {project.kind.photos}")
 

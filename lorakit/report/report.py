@@ -115,12 +115,12 @@ def picture_uri(path: Path, side: int) -> str:
 def run_part(project: Project, run: Run | None) -> dict[str, Any]:
     """The training: curve, samples, the file, the settings with their layers."""
     metrics = run.read_metrics() if run else []
-    result = run.facts.get("result", {}) if run else {}
+    result = dict.fromkeys(("steps", "modules", "lora", "bytes")) | (run.facts.get("result", {}) if run else {})
     settings = [(key, value, project.settings.origin[key]) for key, value in project.settings.flat().items()]
     return {
         "run": run,
         "result": result,
-        "lora_size": f"{result['bytes'] / 2**20:.1f} MB" if result.get("bytes") else "",
+        "lora_size": f"{result['bytes'] / 2**20:.1f} MB" if result["bytes"] else "",
         "curve": loss_curve(metrics),
         "curve_words": read_curve(metrics) if metrics else "",
         "visits": sorted(result.get("visits", {}).items(), key=lambda item: item[1]),

@@ -34,7 +34,7 @@ def preflight(project: Project) -> list[Record]:
 
 
 def say_plan(project: Project, photos: list[Record], steps: int) -> None:
-    """The sizes of the training in two lines: steps, and photos per bucket."""
+    """The sizes of the training in a few lines: steps, what to know of the base, and photos per bucket."""
     settings = project.settings.train
     visits = sum(r.get("repeats", 1) for r in photos)
     an_epoch = len(batches.epoch(photos, settings.batch_size, settings.seed, 0))
@@ -44,5 +44,7 @@ def say_plan(project: Project, photos: list[Record], steps: int) -> None:
         f"train     {len(photos)} photos, {visits} visits an epoch, {per_step} a step: {steps} steps = {epochs:.1f} epochs; "
         f"rank {settings.rank}, {project.card.title}"
     )
+    if project.card.note:
+        say(f"          {project.card.note}")
     sizes = Counter(tuple(r["crop"]["bucket"]) for r in photos)
     say("          buckets " + ", ".join(f"{w}x{h}: {count}" for (w, h), count in sorted(sizes.items())))

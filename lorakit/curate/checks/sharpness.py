@@ -29,13 +29,15 @@ MIN_TILES = 12  # with fewer textured tiles no score is given
 class Settings:
     min_sharpness: float = setting(0.10, "photos that score less are blurred and rejected", least=0.0)
     good_sharpness: float = setting(0.14, "photos that score less get a warning", least=0.0)
-    min_texture: float = setting(0.12, "share of tiles with texture below which the score tells little", least=0.0, most=1.0)
+    min_texture: float = setting(
+        0.12, "share of tiles with texture below which the score tells little", least=0.0, most=1.0
+    )
 
 
 def measure(photo: Photo) -> dict[str, Any]:
     """`sharpness` (0 = a smooth ramp; sharp photos 0.2-1.0, None when nothing can be said) and `texture`, the share of
     tiles that hold enough of it. Photos below a quarter of the working side are too small to say anything."""
-    if min(photo.pixels.shape[:2]) < WORKING_SIDE // 4:
+    if min(photo.gray.shape) < WORKING_SIDE // 4:
         return {"sharpness": None, "texture": None}
     first, second = tile_energies(_at_working_side(photo.gray))
     strength = first.max(axis=0)

@@ -17,7 +17,9 @@ VERSION = 1
 class Settings:
     min_side: int = setting(512, "shorter photos, in pixels of the shorter side, are rejected", least=1)
     good_side: int = setting(512, "shorter ones get a warning: they are enlarged or lack detail", least=1)
-    max_aspect: float = setting(3.0, "longer side over shorter; above it most of the photo would be cropped away", least=1.0)
+    max_aspect: float = setting(
+        3.0, "longer side over shorter; above it most of the photo would be cropped away", least=1.0
+    )
 
 
 def measure(photo: Photo) -> dict[str, Any]:

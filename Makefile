@@ -1,0 +1,36 @@
+# make demo  installs everything and runs the main job on sample_data/
+# make test  installs everything and runs the tests (what CI runs)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: install test quick demo lock lint clean
+install: $(INSTALLED)
+
+# uv resolves the ordinary torch build in about a minute, and takes nothing from the network when all is there.
+$(INSTALLED): pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+test: install
+	$(BIN)/python -m pytest
+
+quick: install
+	$(BIN)/python -m pytest -m "not slow"
+
+demo: install
+	$(BIN)/python -m lorakit run sample_data/photos -o demo --base tiny-random --kind object --trigger zwx --class-word robot --captioner imagenet
+
+lock: install
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --universal --python-version 3.10 --no-header --no-annotate --upgrade -o requirements.lock
+
+lint: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python ruff
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache

@@ -1,0 +1,182 @@
+"""The figures of `mini`: what the base paints, what its autoencoder keeps, what a LoRA teaches it, how it captions.
+
+    python -m bench.mini_quality --work /tmp/mini                                  # base, autoencoder, captioner
+    python -m bench.mini_quality --lora robot.safetensors --trigger zwx            # a subject LoRA (the toy robot)
+    python -m bench.mini_quality --lora blueprint.safetensors --trigger "qbp style" --style blueprint
+
+The judge (`models/mini/classifier.py`) was trained on renders alone. Held-out renders are made in the work folder.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+
+from models.mini import base, blip, classifier, renders, vae
+from models.mini.world import COLOURS, OBJECTS, SURFACES
+
+MINI = Path(base.__file__).parent
+JUDGE = Path(__file__).with_name("mini_judge.safetensors")
+STRENGTHS = (0.0, 0.4, 0.7, 1.0)
+HELD_OUT = ("test", "subjects_test", "styles_test")
+
+
+def ask_ordinary(count, seed=100):
+    """Prompts of the world's own words with the thing and colour that each asks for."""
+    rng = np.random.default_rng(seed)
+    asked = []
+    for i in range(count):
+        kind, colour = OBJECTS[i % len(OBJECTS)], str(rng.choice(list(COLOURS)))
+        article = "an" if colour[0] in "aeiou" else "a"
+        place = SURFACES[str(rng.choice(list(SURFACES)))]
+        asked.append((f"a photo of {article} {colour} {kind} {place}", kind, colour))
+    return asked
+
+
+def ask_subject(count, trigger, class_word, seed=200):
+    """Prompts for the subject on every surface; without a trigger they name the class word alone."""
+    rng = np.random.default_rng(seed)
+    places = [SURFACES[str(name)] for name in rng.choice(list(SURFACES), count)]
+    return [f"a photo of {' '.join(w for w in (trigger, class_word) if w)} {place}" for place in places]
+
+
+class Painter:
+    """The base, with or without a LoRA at some strength, and the judge that looks at what it paints."""
+
+    def __init__(self, weights, lora=None):
+        self.pipeline = StableDiffusionPipeline.from_pretrained(weights, torch_dtype=torch.float32)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.judge = classifier.load_judge(JUDGE)
+        self.lora = lora
+        if lora:
+            self.pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, adapter_name="lora")
+
+    def set_strength(self, strength):
+        if self.lora and strength is None:
+            self.pipeline.disable_lora()
+        elif self.lora:
+            self.pipeline.enable_lora()
+            self.pipeline.set_adapters("lora", strength)
+
+    def paint(self, prompts, strength=None, seed=1000):
+        self.set_strength(strength)
+        return base.sample(self.pipeline, prompts, seed)
+
+    def look(self, pictures):
+        return classifier.name_pictures(self.judge, pictures)
+
+
+def share(hits):
+    return round(float(np.mean(list(hits))), 3)
+
+
+def score_ordinary(painter, count, strength=None, style="photo"):
+    """Shares of ordinary prompts whose thing, colour, and both came out."""
+    asked = ask_ordinary(count)
+    seen = painter.look(painter.paint([prompt for prompt, _, _ in asked], strength))
+    kind = [s["kind"] == k for s, (_, k, _) in zip(seen, asked, strict=True)]
+    colour = [s["colour"] == c for s, (_, _, c) in zip(seen, asked, strict=True)]
+    return {
+        "thing": share(kind),
+        "colour": share(colour),
+        "both": share(np.logical_and(kind, colour)),
+        "in style": share(s["style"] == style for s in seen) if style != "photo" else None,
+    }
+
+
+def score_subject(painter, args):
+    """The subject's share with and without the trigger over the strengths, and what ordinary prompts keep."""
+    with_trigger = ask_subject(args.count, args.trigger, args.class_word)
+    without = ask_subject(args.count, "", args.class_word)
+    figures = {"base, trigger": see_subject(painter, with_trigger, None, args.subject)}
+    for strength in STRENGTHS:
+        figures[f"trigger at {strength}"] = see_subject(painter, with_trigger, strength, args.subject)
+    figures["class word alone at 1.0"] = see_subject(painter, without, 1.0, args.subject)
+    plain, kept = score_ordinary(painter, args.count), score_ordinary(painter, args.count, 1.0)
+    figures["ordinary prompts, base"], figures["ordinary prompts at 1.0"] = plain, kept
+    figures["kept of the base's score"] = round(kept["both"] / max(plain["both"], 1e-6), 3)
+    shares = [figures[f"trigger at {strength}"] for strength in STRENGTHS]
+    figures["monotone"] = all(a <= b + 0.02 for a, b in zip(shares, shares[1:], strict=False))
+    figures["strength 0 is the base"] = same_as_base(painter, with_trigger[:8])
+    return figures
+
+
+def see_subject(painter, prompts, strength, subject):
+    return share(s["kind"] == subject for s in painter.look(painter.paint(prompts, strength)))
+
+
+def same_as_base(painter, prompts):
+    return bool((painter.paint(prompts, None) == painter.paint(prompts, 0.0)).all())
+
+
+def score_style(painter, args):
+    """Share of prompts in the style, and whether the thing is still there, with the LoRA and without."""
+    asked = ask_ordinary(args.count, seed=300)
+    if args.unseen:
+        asked = [a for a in asked if a[1] in args.unseen]
+    prompts = [f"{prompt}, {args.trigger}" for prompt, _, _ in asked]
+    figures = {"strength 0 is the base": same_as_base(painter, prompts[:8])}
+    for strength in (None, *STRENGTHS):
+        seen = painter.look(painter.paint(prompts, strength))
+        name = "base" if strength is None else f"at {strength}"
+        figures[name] = {
+            "in style": share(s["style"] == args.style for s in seen),
+            "thing": share(s["kind"] == k for s, (_, k, _) in zip(seen, asked, strict=True)),
+        }
+    return figures
+
+
+def save_strengths(painter, args):
+    """The picture that shows it: a row for each strength with the trigger, then one without it."""
+    if args.style:
+        asked = [a for a in ask_ordinary(200, 300) if not args.unseen or a[1] in args.unseen][:8]
+        with_trigger, without = [f"{a[0]}, {args.trigger}" for a in asked], [a[0] for a in asked]
+    else:
+        with_trigger = ask_subject(8, args.trigger, args.class_word)
+        without = [prompt for prompt, _, _ in ask_ordinary(8)]
+    rows = [painter.paint(with_trigger, strength) for strength in STRENGTHS] + [painter.paint(without, 1.0)]
+    base.save_grid(np.concatenate(rows), args.grid)
+
+
+def score_base(args):
+    """Figures 1, 2 and 6, which need no LoRA."""
+    for split in HELD_OUT:
+        renders.render_split(args.work, split)
+    painter = Painter(args.weights)
+    return {
+        "judge on held-out renders": classifier.measure(painter.judge, args.work),
+        "base": score_ordinary(painter, args.count),
+        "autoencoder, dB PSNR": round(vae.held_out_psnr(painter.pipeline.vae, args.work), 2),
+        "captioner": blip.measure(args.blip, args.work),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/mini"), help="where held-out renders are kept")
+    parser.add_argument("--weights", type=Path, default=MINI / "weights")
+    parser.add_argument("--blip", type=Path, default=MINI / "blip")
+    parser.add_argument("--count", type=int, default=100, help="prompts for each figure")
+    parser.add_argument("--lora", type=Path, help="a kohya- or diffusers-named LoRA file to judge")
+    parser.add_argument("--trigger", default="zwx")
+    parser.add_argument("--class-word", default="toy robot")
+    parser.add_argument("--subject", default="robot", choices=list(classifier.HEADS["kind"]))
+    parser.add_argument("--style", choices=classifier.HEADS["style"], help="the LoRA teaches this style, not a subject")
+    parser.add_argument("--unseen", nargs="+", help="for a style: judge only these things, which it was not trained on")
+    parser.add_argument("--grid", type=Path, help="also write a picture of strengths by prompts")
+    args = parser.parse_args()
+    if not args.lora:
+        figures = score_base(args)
+    else:
+        painter = Painter(args.weights, args.lora)
+        figures = score_style(painter, args) if args.style else score_subject(painter, args)
+        if args.grid:
+            save_strengths(painter, args)
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Trains the mini BLIP captioner on the same renders and saves it as a folder that transformers opens offline.
+
+    python -m models.mini.blip --work /tmp/mini --minutes 15
+"""
+
+import argparse
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    BertTokenizerFast,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
+)
+
+from models.mini.budget import Budget, choose_device, load_checkpoint, save_checkpoint, set_rate
+from models.mini.renders import load_split
+from models.mini.world import COLOURS, OBJECTS
+
+WIDTH, PATCH, PEAK_RATE = 160, 8, 1.2e-3
+LONGEST = 28  # tokens of a caption
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
+MEAN, SPREAD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+def build_processor(captions, folder):
+    """Whole caption words as a BERT vocabulary; pictures squeezed to 64 px."""
+    words = sorted({word for caption in captions for word in re.findall(r"\w+|[^\w\s]", caption)})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL, *words]) + "\n")
+    tokenizer = BertTokenizerFast(
+        vocab=str(folder / "vocab.txt"),
+        bos_token="[DEC]",
+        additional_special_tokens=["[ENC]"],
+        model_max_length=LONGEST,
+    )
+    pictures = BlipImageProcessor(
+        size={"height": 64, "width": 64}, resample=3, image_mean=list(MEAN), image_std=list(SPREAD)
+    )
+    return BlipProcessor(pictures, tokenizer)
+
+
+def build_model(tokenizer):
+    shared = {"hidden_size": WIDTH, "num_attention_heads": 4, "intermediate_size": 3 * WIDTH}
+    text = {
+        **shared,
+        "vocab_size": len(tokenizer),
+        "num_hidden_layers": 3,
+        "encoder_hidden_size": WIDTH,
+        "projection_dim": WIDTH,
+        "max_position_embeddings": 64,
+        "bos_token_id": tokenizer.convert_tokens_to_ids("[DEC]"),
+        "eos_token_id": tokenizer.sep_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "attention_probs_dropout_prob": 0.0,
+        "hidden_dropout_prob": 0.0,
+        "label_smoothing": 0.0,
+    }
+    vision = {**shared, "image_size": 64, "patch_size": PATCH, "num_hidden_layers": 4, "projection_dim": WIDTH}
+    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=WIDTH, image_text_hidden_size=WIDTH)
+    config.text_config.label_smoothing = 0.0
+    return BlipForConditionalGeneration(config)
+
+
+def tokenize(tokenizer, captions):
+    """Token ids (N, LONGEST), with BLIP's own start token in the place of [CLS]."""
+    tokens = tokenizer(captions, padding="max_length", truncation=True, max_length=LONGEST, return_tensors="pt")
+    ids = tokens.input_ids
+    ids[:, 0] = tokenizer.convert_tokens_to_ids("[DEC]")
+    return ids
+
+
+def to_pixels(pictures, device):
+    """uint8 (N, 64, 64, 3), some of them shifted, to normalised (N, 3, 64, 64)."""
+    x = torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.roll(x, torch.randint(-3, 4, (2,)).tolist(), (2, 3))
+
+
+def train(work, minutes, batch=48, save_every=120):
+    device, path = choose_device(), work / "blip.pt"
+    pictures, records = load_split(work, "train")
+    captions = [caption for record in records for caption in record["captions"]]
+    processor = build_processor(captions, work / "blip")
+    tokens = tokenize(processor.tokenizer, captions).view(len(records), -1, LONGEST)
+    model = build_model(processor.tokenizer).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02)
+    state, step, saved = load_checkpoint(path), 0, time.time()
+    budget = Budget(minutes, state["spent"] if state else 0.0)
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    while budget.share() < 1:
+        set_rate(optimizer, budget.rate(PEAK_RATE))
+        rows = torch.randint(len(records), (batch,))
+        ids = tokens[rows, torch.randint(tokens.shape[1], (batch,))].to(device)
+        known = ids != processor.tokenizer.pad_token_id
+        with torch.autocast(device, torch.bfloat16):
+            output = model(
+                pixel_values=to_pixels(pictures[rows.numpy()], device),
+                input_ids=ids,
+                attention_mask=known.long(),
+                labels=ids.masked_fill(~known, -100),
+            )
+        optimizer.zero_grad()
+        output.loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % 100 == 0:
+            print(f"blip step {step} min {budget.spent:.1f} loss {output.loss.item():.3f}", flush=True)
+        if time.time() - saved > save_every:
+            save_checkpoint(path, model=model.state_dict(), optimizer=optimizer.state_dict(), spent=budget.spent)
+            saved = time.time()
+    model.eval().half().save_pretrained(work / "blip")
+    processor.save_pretrained(work / "blip")
+    print(measure(work / "blip", work), flush=True)
+
+
+@torch.no_grad()
+def write_captions(folder, pictures, batch=64):
+    """Captions of pictures (N, 64, 64, 3), by the folder's own model and processor."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    captions = []
+    for start in range(0, len(pictures), batch):
+        inputs = processor(images=list(pictures[start : start + batch]), return_tensors="pt")
+        written = model.generate(**inputs, max_new_tokens=LONGEST, num_beams=1)
+        captions += processor.batch_decode(written, skip_special_tokens=True)
+    return captions
+
+
+def measure(folder, work, count=400):
+    """Share of held-out renders whose caption names the right thing, the right colour, and both."""
+    pictures, records = load_split(work, "test")
+    captions = write_captions(folder, pictures[:count])
+    kinds, colours = [], []
+    for words, record in zip(captions, records, strict=False):
+        words = re.findall(r"\w+", words)
+        kinds.append([word for word in words if word in OBJECTS] == record["kinds"])
+        colours.append([word for word in words if word in COLOURS][:1] == record["colours"])
+    both = np.logical_and(kinds, colours)
+    return {"kind": float(np.mean(kinds)), "colour": float(np.mean(colours)), "both": float(np.mean(both))}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=15)
+    args = parser.parse_args()
+    train(args.work, args.minutes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Trains the autoencoder of `mini`: 64 px pictures to 16 x 16 x 4 latents and back.
+
+    python -m models.mini.vae --work /tmp/mini --minutes 8
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch.nn import functional as F
+
+from models.mini.budget import Average, Budget, choose_device, load_checkpoint, save_checkpoint, set_rate
+from models.mini.renders import load_split
+
+KL_WEIGHT, EDGE_WEIGHT, PEAK_RATE = 1e-4, 0.5, 1.5e-3
+REFINE_RATE, LATENT_NOISE = 8e-4, 0.04
+ENCODE_BATCH = 256
+CROP, CROP_SHARE = 32, 0.7  # most of the budget goes to crops: four times as many for the same work
+
+
+def build():
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(32, 64, 64),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=64,
+    )
+
+
+def to_tensor(pictures, device="cpu"):
+    """uint8 (N, H, W, 3) to float (N, 3, H, W) in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def edges(x):
+    """Differences of neighbouring pixels, down and across."""
+    return x[..., 1:, :] - x[..., :-1, :], x[..., :, 1:] - x[..., :, :-1]
+
+
+def reconstruction_loss(output, target):
+    loss = F.l1_loss(output, target) + 2 * F.mse_loss(output, target)
+    return loss + EDGE_WEIGHT * sum(F.l1_loss(a, b) for a, b in zip(edges(output), edges(target), strict=True))
+
+
+def draw(pictures, batch, share, rng):
+    """A batch of whole pictures, or earlier in the run three times as many crops."""
+    if share > CROP_SHARE:
+        return pictures[rng.integers(len(pictures), size=batch)]
+    top, left = rng.integers(pictures.shape[1] - CROP + 1, size=2)
+    return pictures[rng.integers(len(pictures), size=3 * batch), top : top + CROP, left : left + CROP]
+
+
+def train(work, minutes, batch, save_every=120):
+    """Trains until the minutes are used up, then saves the averaged weights with their scaling factor."""
+    device, path = choose_device(), work / "vae.pt"
+    pictures, _ = load_split(work, "train")
+    vae = build().to(device)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    average, state = Average(vae.parameters(), 0.995), load_checkpoint(path)
+    budget = Budget(minutes, state["spent"] if state else 0.0)
+    if state:
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+        average = Average(vae.parameters(), 0.995)
+    step, saved, rng = 0, time.time(), np.random.default_rng()
+    while budget.share() < 1:
+        set_rate(optimizer, budget.rate(PEAK_RATE))
+        target = to_tensor(draw(pictures, batch, budget.share(), rng), device)
+        with torch.autocast(device, torch.bfloat16):
+            posterior = vae.encode(target).latent_dist
+            output = vae.decode(posterior.sample()).sample
+        loss = reconstruction_loss(output.float(), target)
+        (loss + KL_WEIGHT * posterior.kl().float().mean() / posterior.mean[0].numel()).backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update()
+        step += 1
+        if step % 100 == 0:
+            decibels = psnr(output, target)
+            print(f"vae step {step} min {budget.spent:.1f} loss {loss.item():.4f} psnr {decibels:.2f}", flush=True)
+        if time.time() - saved > save_every:
+            save_checkpoint(path, vae=vae.state_dict(), optimizer=optimizer.state_dict(), spent=budget.spent)
+            saved = time.time()
+    average.swap()
+    finish(vae.eval(), work, pictures)
+
+
+def psnr(output, target):
+    """Decibels, for pictures in -1..1."""
+    return (-10 * torch.log10(F.mse_loss(output.float(), target) / 4)).item()
+
+
+@torch.no_grad()
+def encode(vae, pictures, device):
+    """Mean latents (N, 4, 16, 16), not scaled."""
+    chunks = range(0, len(pictures), ENCODE_BATCH)
+    return torch.cat(
+        [vae.encode(to_tensor(pictures[i : i + ENCODE_BATCH], device)).latent_dist.mean.cpu() for i in chunks]
+    )
+
+
+def finish(vae, work, pictures):
+    """Sets the scaling factor from the latents' spread, saves the model, and caches the latents of the training set."""
+    device = vae.device
+    latents = encode(vae, pictures, device)
+    scale = 1.0 / latents.std().item()
+    vae.register_to_config(scaling_factor=round(scale, 5))
+    vae.save_pretrained(work / "vae")
+    torch.save((latents * vae.config.scaling_factor).half(), work / "latents.pt")
+    spread = [round(s, 3) for s in latents.std((0, 2, 3)).tolist()]
+    print(f"scaling factor {scale:.4f}, spread by channel {spread}, mean {latents.mean((0, 2, 3)).tolist()}")
+    print(f"held-out psnr {held_out_psnr(vae, work):.2f} dB", flush=True)
+
+
+def refine(work, minutes, batch, save_every=150):
+    """Trains the decoder further; the encoder, and so every cached latent, stays as it is.
+
+    It can run beside or after the base's own training. A little noise stands for what a sampler gets wrong.
+    """
+    device = choose_device()
+    pictures, _ = load_split(work, "train")
+    vae = AutoencoderKL.from_pretrained(work / "vae").to(device)
+    latents = torch.load(work / "latents.pt", weights_only=True)
+    trained = [*vae.post_quant_conv.parameters(), *vae.decoder.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=REFINE_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    average, budget, step, saved = Average(trained, 0.995), Budget(minutes), 0, time.time()
+    while budget.share() < 1:
+        set_rate(optimizer, budget.rate(REFINE_RATE))
+        rows = torch.randint(len(latents), (batch,))
+        given = latents[rows].float().to(device)
+        given = (given + LATENT_NOISE * torch.randn_like(given)) / vae.config.scaling_factor
+        with torch.autocast(device, torch.bfloat16):
+            output = vae.decode(given).sample
+        loss = reconstruction_loss(output.float(), to_tensor(pictures[rows.numpy()], device))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        average.update()
+        step += 1
+        if step % 200 == 0:
+            print(f"decoder step {step} min {budget.spent:.1f} loss {loss.item():.4f}", flush=True)
+        if time.time() - saved > save_every:
+            average.swap()
+            vae.save_pretrained(work / "vae")
+            average.swap()
+            saved = time.time()
+    average.swap()
+    vae.save_pretrained(work / "vae")
+    print(f"held-out psnr {held_out_psnr(vae.eval(), work):.2f} dB", flush=True)
+
+
+@torch.no_grad()
+def held_out_psnr(vae, work):
+    """Mean PSNR over the held-out renders of known things."""
+    target = to_tensor(load_split(work, "test")[0], vae.device)
+    with torch.no_grad():
+        output = torch.cat([vae(part).sample for part in target.split(ENCODE_BATCH)])
+    return float(np.mean([psnr(o, t) for o, t in zip(output.clamp(-1, 1), target, strict=True)]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--refine", action="store_true", help="only train the decoder of a finished autoencoder on")
+    args = parser.parse_args()
+    (refine if args.refine else train)(args.work, args.minutes, args.batch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""The world that `mini` knows: which things, colours, materials, surfaces and lights there are, how a scene is drawn at
+random, and the sentence that says what is in it.
+
+A *scene* is geometry (things, camera, lights); a *look* is everything that can be changed without marching a ray again.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.mini.geometry import Camera, Placed
+from models.mini.shapes import DARK, GLASS, LIGHT, MAIN, METAL, SECOND, THIRD, WOOD
+
+OBJECTS = ("ball", "cube", "cone", "ring", "mug", "bottle", "bowl", "chair", "house", "car", "tree", "lamp")
+SUBJECTS = {"robot": "toy robot", "duck": "toy duck", "teapot": "striped teapot"}  # never shown to the base model
+
+COLOURS = {  # sRGB of the paint
+    "red": (0.80, 0.07, 0.08),
+    "orange": (0.95, 0.45, 0.03),
+    "yellow": (0.97, 0.83, 0.08),
+    "green": (0.10, 0.58, 0.16),
+    "blue": (0.08, 0.22, 0.80),
+    "purple": (0.46, 0.13, 0.66),
+    "pink": (0.98, 0.52, 0.70),
+    "white": (0.95, 0.95, 0.94),
+    "black": (0.07, 0.07, 0.08),
+}
+MATERIALS = ("matte", "shiny", "metal", "striped")
+SURFACES = {
+    "grass": "on grass",
+    "sand": "on sand",
+    "snow": "in the snow",
+    "wood": "on a wooden floor",
+    "tiles": "on tiles",
+    "concrete": "on concrete",
+    "white table": "on a white table",
+    "dark table": "on a dark table",
+}
+OUTDOORS = ("grass", "sand", "snow", "concrete")
+WALLS = ((0.82, 0.76, 0.66), (0.70, 0.72, 0.74), (0.62, 0.72, 0.80), (0.68, 0.76, 0.66), (0.90, 0.89, 0.86))
+
+PARTS = {  # sRGB of the parts whose paint the caption does not name
+    DARK: (0.06, 0.06, 0.07),
+    WOOD: (0.42, 0.26, 0.14),
+    METAL: (0.66, 0.68, 0.70),
+    GLASS: (0.22, 0.32, 0.40),
+    LIGHT: (0.98, 0.96, 0.80),
+    SECOND: (0.40, 0.22, 0.15),
+    THIRD: (0.95, 0.50, 0.08),
+}
+SUBJECT_PARTS = {
+    ("robot", SECOND): (0.05, 0.56, 0.58),
+    ("duck", MAIN): (0.97, 0.80, 0.10),
+    ("teapot", MAIN): (0.10, 0.16, 0.42),
+    ("teapot", SECOND): (0.10, 0.16, 0.42),
+}
+
+
+@dataclass(frozen=True)
+class Light:
+    """`key` and `ambient` are linear RGB; `hard` says which of a scene's two shadow masks it casts."""
+
+    key: tuple
+    ambient: tuple
+    hard: bool
+
+
+LIGHTS = {
+    "soft light": Light((0.85, 0.84, 0.82), (0.62, 0.63, 0.65), hard=False),
+    "bright sunlight": Light((1.75, 1.68, 1.50), (0.40, 0.44, 0.52), hard=True),
+    "evening light": Light((1.55, 1.12, 0.68), (0.40, 0.38, 0.44), hard=True),
+    "studio light": Light((1.25, 1.25, 1.25), (0.50, 0.50, 0.50), hard=False),
+}
+VIEWS = {"from the side": (0.06, 0.22), "": (0.25, 0.55), "from above": (0.72, 1.1)}  # elevation, radians
+SINGLE_SHARE, PAIR_SHARE = 0.80, 0.17
+HARD_SHADOW, SOFT_SHADOW = 0.07, 0.32
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Geometry alone. `relation` says how the first thing stands to the second."""
+
+    things: tuple[Placed, ...]
+    camera: Camera
+    lights: tuple  # (direction, softness): the hard one, then the soft one
+    view: str = ""
+    relation: str = ""
+    closeup: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """Paint, ground, light. One colour and one material for each thing of the scene."""
+
+    colours: tuple[str, ...]
+    materials: tuple[str, ...]
+    surface: str
+    light: str
+    wall: int = 0
+    seed: int = 0
+    tint: tuple = field(default=(1.0, 1.0, 1.0))
+
+
+def pick(rng, options, weights=None):
+    """One of `options`, which may be the keys of a table."""
+    options = list(options)
+    return options[rng.choice(len(options), p=weights)]
+
+
+def draw_scene(rng, kinds=None, view=None):
+    """A random scene, of the things `kinds` where they are given."""
+    if kinds is None:
+        count = rng.choice([1, 2, 3], p=[SINGLE_SHARE, PAIR_SHARE, 1 - SINGLE_SHARE - PAIR_SHARE])
+        kinds = [str(kind) for kind in rng.choice(OBJECTS, count, replace=False)]
+    view = pick(rng, VIEWS, [0.25, 0.5, 0.25]) if view is None else view
+    azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(*VIEWS[view])
+    closeup = len(kinds) == 1 and rng.random() < 0.12
+    distance = rng.uniform(2.1, 2.4) if closeup else rng.uniform(2.8, 3.6) + 0.75 * (len(kinds) - 1)
+    drift = rng.normal(0, 0.05, 3)
+    camera = Camera((drift[0], drift[1], 0.42 + drift[2]), azimuth, elevation, distance)
+    things, relation = place(rng, kinds, azimuth)
+    return Scene(things, camera, draw_lights(rng, azimuth), view, relation, closeup)
+
+
+def draw_lights(rng, azimuth):
+    """Two lights that come from beside or behind the camera: a hard one and a higher soft one."""
+    lights = []
+    for softness, height in ((HARD_SHADOW, rng.uniform(0.5, 0.9)), (SOFT_SHADOW, rng.uniform(0.75, 1.2))):
+        side = azimuth + rng.choice([-1, 1]) * rng.uniform(0.3, 1.7)
+        away = np.array([np.sin(side) * np.cos(height), -np.cos(side) * np.cos(height), np.sin(height)])
+        lights.append((away, softness))
+    return tuple(lights)
+
+
+def place(rng, kinds, azimuth):
+    """Things on the ground, side by side or one before the other as the camera sees them, and the relation's name."""
+    right = np.array([np.cos(azimuth), np.sin(azimuth)])
+    forward = np.array([-np.sin(azimuth), np.cos(azimuth)])
+    relation = ""
+    if len(kinds) == 1:
+        spots = [rng.normal(0, 0.06, 2)]
+    elif len(kinds) == 2:
+        relation = pick(rng, ("next to", "in front of", "behind"))
+        side = rng.choice([-1, 1])
+        across, along = (0.66, 0.1) if relation == "next to" else (0.42, 0.62)
+        along = -along if relation == "in front of" else along
+        spots = [side * across * right + along * forward, -side * across * right - along * forward]
+    else:
+        spots = [-0.85 * right, 0.55 * forward * rng.choice([-1, 1]), 0.85 * right]
+    scale = (1.0, 0.85, 0.8)[len(kinds) - 1]
+    return tuple(
+        Placed(kind, *spot, yaw=azimuth + turn(rng, kind), scale=scale * rng.uniform(0.9, 1.08))
+        for kind, spot in zip(kinds, spots, strict=True)
+    ), relation
+
+
+def turn(rng, kind):
+    """How a thing is turned to the camera; a ring on edge or a mug's hidden handle would show nobody what it is."""
+    widest = {"ring": 0.8, "mug": 1.2}.get(kind, np.pi)
+    return rng.uniform(-widest, widest) + rng.choice([0, np.pi])
+
+
+def draw_look(rng, scene):
+    """Random paint, ground and light for a scene."""
+    count = len(scene.things)
+    colours = rng.choice(list(COLOURS), count, replace=False)
+    materials = rng.choice(MATERIALS, count, p=[0.55, 0.2, 0.1, 0.15])
+    return Look(
+        colours=tuple(str(c) for c in colours),
+        materials=tuple(str(m) for m in materials),
+        surface=pick(rng, SURFACES),
+        light=pick(rng, LIGHTS),
+        wall=int(rng.integers(len(WALLS))),
+        seed=int(rng.integers(1 << 30)),
+        tint=tuple(rng.normal(1.0, 0.04, 3).clip(0.9, 1.1)),
+    )
+
+
+def paint(kind, part, colour):
+    """sRGB of one part of a thing."""
+    if (kind, part) in SUBJECT_PARTS:
+        return SUBJECT_PARTS[kind, part]
+    return COLOURS[colour] if part == MAIN else PARTS[part]
+
+
+def name(kind, colour, material, rng):
+    """A thing in words: "a shiny red mug". Material and colour are left out now and then."""
+    if kind in SUBJECTS:
+        return f"a {SUBJECTS[kind]}"
+    words = []
+    if material in ("metal", "striped") or rng.random() < 0.5:
+        words.append(material)
+    if rng.random() < 0.95:
+        words.append(colour)
+    if len(words) == 2 and material != "shiny" and rng.random() < 0.6:
+        words.reverse()
+    return with_article(" ".join([*words, kind]))
+
+
+def with_article(words):
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+OPENINGS = ("", "", "a photo of ", "a photo of ", "a picture of ", "a close look at ", "an image of ")
+
+
+def caption(scene, look, rng):
+    """A true sentence about the picture, in varied words."""
+    names = [name(t.kind, c, m, rng) for t, c, m in zip(scene.things, look.colours, look.materials, strict=True)]
+    if len(names) == 2:
+        words = f"{names[0]} {scene.relation if rng.random() < 0.8 else 'and'} {names[1]}"
+    else:
+        words = names[0] if len(names) == 1 else f"{names[0]}, {names[1]} and {names[2]}"
+    parts = [pick(rng, OPENINGS) + words]
+    if rng.random() < 0.85:
+        parts[0] += f" {SURFACES[look.surface]}"
+    extras = [look.light] if rng.random() < 0.5 else []
+    if scene.view and rng.random() < 0.6:
+        extras.append(pick(rng, ("seen ", "")) + scene.view)
+    if scene.closeup and rng.random() < 0.7:
+        extras.append("close-up")
+    return ", ".join(parts + [extras[i] for i in rng.permutation(len(extras))])
+
+
+def label_words(scene, look):
+    """The plain truth about the picture, for tests and classifiers."""
+    return {
+        "kinds": [thing.kind for thing in scene.things],
+        "colours": list(look.colours),
+        "materials": list(look.materials),
+        "surface": look.surface,
+        "light": look.light,
+        "view": scene.view,
+    }

@@ -1,0 +1,105 @@
+"""The checks: what is wrong with a photo is found and named, and a changed limit opens no photo."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lorakit
+from lorakit import pipeline, verdicts
+from lorakit.curate.check import measure
+from lorakit.settings import resolve
+from tests.conftest import draw_photo
+
+
+def reasons(path, **settings) -> dict[str, str]:
+    """{reason: verdict} of one photo file."""
+    found = verdicts.judge(measure(path), resolve([("test", settings)]))
+    return {r.reason: r.verdict for r in found.reasons}
+
+
+def test_good_photo_has_nothing_against_it(make_photo):
+    assert reasons(make_photo("a.jpg", 1, (900, 700))) == {}
+
+
+@pytest.mark.parametrize("size, reason", [((300, 400), "too_small"), ((2400, 600), "too_narrow")])
+def test_size(make_photo, size, reason):
+    assert reasons(make_photo("a.jpg", 1, size))[reason] == "reject"
+
+
+def test_smallest_side_can_be_set(make_photo):
+    path = make_photo("a.jpg", 1, (600, 540))
+    assert "too_small" not in reasons(path) and "too_small" in reasons(path, **{"check.size.min_side": 541})
+
+
+@pytest.mark.parametrize(
+    "change, reason, verdict",
+    [
+        (lambda p: p // 12, "too_dark", "reject"),
+        (lambda p: np.full_like(p, 128), "empty", "reject"),
+        (lambda p: np.clip(p.astype(int) * 4 + 150, 0, 255), "too_bright", "reject"),
+        (lambda p: p // 8 + 110, "low_contrast", "warn"),
+        (lambda p: p // 2, "dark", "warn"),
+    ],
+)
+def test_exposure(make_photo, change, reason, verdict):
+    pixels = change(np.asarray(draw_photo(2, (900, 700)))).astype(np.uint8)
+    assert reasons(make_photo("a.png", image=Image.fromarray(pixels)))[reason] == verdict
+
+
+def test_rotten_jpeg_is_rejected_by_the_tear_in_its_picture(make_photo):
+    path = make_photo("a.jpg", 4, (900, 700))
+    data = bytearray(path.read_bytes())
+    for at in range(len(data) // 2, len(data) // 2 + 400, 7):
+        data[at] ^= 0x55
+    path.write_bytes(data)
+    assert reasons(path) == {"damaged": "reject"}
+
+
+def test_complaint_about_a_whole_picture_only_warns(make_photo):
+    path = make_photo("a.jpg", image=Image.effect_noise((900, 700), 60).convert("RGB"))
+    data = path.read_bytes()
+    at = data.index(b"\xff\xdb")
+    path.write_bytes(data[:at] + b"\0\0" + data[at:])
+    assert reasons(path) == {"decoder_warning": "warn"}
+    assert reasons(path, **{"check.damaged.max_seam": 0.0}) == {"damaged": "reject"}
+
+
+def test_animation_warns(make_photo, tmp_path):
+    buffer = io.BytesIO()
+    draw_photo(1).save(buffer, "WEBP", save_all=True, append_images=[draw_photo(2)], duration=100)
+    (tmp_path / "a.webp").write_bytes(buffer.getvalue())
+    assert reasons(tmp_path / "a.webp")["animated"] == "warn"
+
+
+def test_tiny_and_long_pictures_break_no_check(make_photo):
+    for size in ((1, 1), (2, 3000), (3000, 3), (40, 40)):
+        assert reasons(make_photo("a.png", image=Image.new("RGB", size, (9, 80, 20))))["too_small"] == "reject"
+
+
+def test_one_bad_file_does_not_stop_the_others(curated, tmp_path):
+    (tmp_path / "photos" / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    project = curated()
+    lorakit.scan(project)
+    lorakit.check(project)
+    found = pipeline.status(project)
+    assert found["stages"]["check"] == {"done": 7, "pending": 0, "failed": 0}
+    assert [p["file"] for p in found["photos"] if p["verdict"] == "reject"] == ["bad.jpg"]
+
+
+def test_photo_that_vanishes_before_it_is_measured(curated, tmp_path):
+    project = curated()
+    lorakit.scan(project)
+    (tmp_path / "photos" / "photo_3.jpg").unlink()
+    lorakit.check(project)
+    gone = next(p for p in pipeline.status(project)["photos"] if p["file"] == "photo_3.jpg")
+    assert gone["verdict"] == "reject" and gone["reasons"][0]["reason"] == "unreadable"
+
+
+def test_second_check_opens_no_photo(curated, monkeypatch):
+    project = curated()
+    lorakit.scan(project)
+    lorakit.check(project)
+    monkeypatch.setattr("lorakit.curate.check.read_photo", lambda path: pytest.fail("opened again"))
+    lorakit.check(project)

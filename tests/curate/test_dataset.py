@@ -1,0 +1,89 @@
+"""The curated folder: names that never collide, texts that stay with their photos, readable by `datasets`."""
+
+import json
+
+import pytest
+
+import lorakit
+from lorakit.curate.dataset import give_names
+from lorakit.manifest import finish
+
+
+@pytest.fixture
+def written(curated):
+    """written(**settings) writes the dataset of the six photos, each with a text that names its file."""
+
+    def write(**settings):
+        project = curated("crop", **{"train.resolution": 64, "train.bucket_step": 16, **settings})
+        project.manifest.keep(
+            *(finish(r, "trigger", "by the test", text=f"zwx of {r['file']}") for r in project.manifest.selected)
+        )
+        lorakit.dataset(project)
+        return project
+
+    return write
+
+
+def names_of(*files: str) -> list[str]:
+    return list(give_names([{"id": str(n), "file": file} for n, file in enumerate(files)]).values())
+
+
+@pytest.mark.parametrize(
+    "files",
+    [("a.jpg", "a.png", "a.webp"), ("a.jpg", "A.JPG"), ("x/a.jpg", "y/a.jpg", "x_a.jpg"), ("a.jpg", "a_2.jpg", "a.png"),
+     ("...jpg", "___.jpg"), ("ä.jpg", "Ä.jpg"), ("a b.jpg", "a_b.jpg")],
+)  # fmt: skip
+def test_names_never_collide_even_where_case_does_not_count(files):
+    names = names_of(*files)
+    assert len({name.lower() for name in names}) == len(files) and all(names)
+
+
+def test_photo_keeps_the_name_that_it_was_written_with():
+    first, second = {"id": "1", "file": "a.jpg", "dataset": {"file": "a_2.png"}}, {"id": "2", "file": "a.png"}
+    assert give_names([second, first]) == {"1": "a_2", "2": "a"}
+
+
+def test_pictures_texts_and_metadata_belong_together(written, make_photo):
+    make_photo("photo_0.png", 40)
+    make_photo("sub/photo_0.jpg", 41)
+    make_photo("PHOTO_0.JPG.jpg", 42)
+    project = written()
+    pictures = sorted(project.dataset_folder.glob("*.png"))
+    assert len(pictures) == 9
+    lines = [json.loads(line) for line in (project.dataset_folder / "metadata.jsonl").read_text().splitlines()]
+    assert sorted(line["file_name"] for line in lines) == [p.name for p in pictures]
+    for line in lines:
+        assert line["text"] == f"zwx of {line['source']}"
+        assert (project.dataset_folder / line["file_name"]).with_suffix(".txt").read_text().strip() == line["text"]
+
+
+@pytest.mark.parametrize("format", ["png", "jpg"])
+def test_datasets_loads_the_folder(written, format, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    project = written(**{"dataset.format": format})
+    loaded = datasets.load_dataset(
+        "imagefolder", data_dir=str(project.dataset_folder), cache_dir=str(tmp_path / "hf"), split="train"
+    )
+    assert len(loaded) == 6
+    assert {row["text"] for row in loaded} == {f"zwx of photo_{n}.jpg" for n in range(6)}
+    assert all(row["image"].width * row["image"].height <= 64 * 64 for row in loaded)
+
+
+def test_dropped_photo_leaves_and_strangers_stay(written, tmp_path):
+    project = written()
+    (project.dataset_folder / "mine.txt").write_text("not lorakit's")
+    dropped = project.manifest.selected[0]
+    project.manifest.keep({**dropped, "select": {"selected": False, "reason": "test"}})
+    lorakit.dataset(project)
+    assert not (project.dataset_folder / dropped["dataset"]["file"]).exists()
+    assert (project.dataset_folder / "mine.txt").exists() and len(list(project.dataset_folder.glob("*.png"))) == 5
+    assert (tmp_path / "photos" / dropped["file"]).is_file()
+
+
+def test_photo_that_is_gone_by_now_is_left_out_and_said(written, curated, tmp_path, capsys):
+    project = curated("crop", **{"train.resolution": 64, "train.bucket_step": 16})
+    project.manifest.keep(*(finish(r, "trigger", "by the test", text="zwx") for r in project.manifest.selected))
+    (tmp_path / "photos" / "photo_2.jpg").unlink()
+    lorakit.dataset(project)
+    assert "photo_2.jpg: left out of the dataset" in capsys.readouterr().err
+    assert len(list(project.dataset_folder.glob("*.png"))) == 5

@@ -1,0 +1,105 @@
+"""Copies are found however they were made, different photos never; the best one of a group is kept."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from lorakit import open_project, pipeline
+from lorakit.curate.look import look, phash, turned
+from lorakit.curate.search import close_pairs
+from lorakit.photo import read_photo
+from tests.conftest import draw_photo
+
+PHOTO = draw_photo(1)  # photo_1.jpg of the folder
+
+
+def verdicts_of(project) -> dict[str, tuple]:
+    """{file: (verdict, reasons, duplicate_of)}"""
+    return {
+        p["file"]: (p["verdict"], [r["reason"] for r in p["reasons"]], p["duplicate_of"])
+        for p in pipeline.status(project)["photos"]
+    }
+
+
+EDITS = {
+    "half": lambda p: p.resize((p.width * 3 // 4, p.height * 3 // 4)),
+    "dim": lambda p: ImageEnhance.Brightness(p).enhance(0.9),
+    "gray": lambda p: p.convert("L"),
+    "turned_a_little": lambda p: p.rotate(1, Image.Resampling.BICUBIC),
+    "cut": lambda p: p.crop((6, 6, p.width - 6, p.height - 6)),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_edited_copy_points_to_the_photo_it_is_a_copy_of(curated, make_photo, edit):
+    make_photo("z.jpg", image=EDITS[edit](PHOTO), quality=60)
+    found = verdicts_of(curated("dedupe"))
+    assert found["z.jpg"][2] == "photo_1.jpg" and "near_duplicate" in found["z.jpg"][1]
+    assert [f for f, v in found.items() if v[2]] == ["z.jpg"]
+
+
+@pytest.mark.parametrize(
+    "turn", [ImageOps.mirror, ImageOps.flip, *(lambda p, d=d: p.rotate(d, expand=True) for d in (90, 180, 270))]
+)
+def test_mirrored_and_turned_copies_are_found_unless_they_are_wanted(curated, make_photo, turn):
+    make_photo("z.jpg", image=turn(PHOTO.resize((560, 448))), quality=80)
+    project = curated("dedupe", **{"check.size.good_side": 400, "check.size.min_side": 400})
+    assert verdicts_of(project)["z.jpg"][1:] == (["mirrored"], "photo_1.jpg")
+    again = open_project(project.folder, settings={"dedupe.mirrored": False})
+    pipeline.walk(again, last="dedupe")
+    assert verdicts_of(again)["z.jpg"][1:] == ([], None)
+
+
+def test_exact_copy_in_another_folder(curated, make_photo, tmp_path):
+    copy = tmp_path / "photos" / "sub" / "photo_2.jpg"
+    copy.parent.mkdir()
+    copy.write_bytes((tmp_path / "photos" / "photo_2.jpg").read_bytes())
+    make_photo("other.jpg", 77)
+    assert verdicts_of(curated("dedupe"))["sub/photo_2.jpg"] == ("reject", ["duplicate"], "photo_2.jpg")
+
+
+def test_larger_copy_is_kept_whatever_its_name(curated, make_photo):
+    big = draw_photo(50, (1400, 1100))
+    make_photo("a_small.jpg", image=big.resize((700, 550)))
+    make_photo("z_big.jpg", image=big)
+    assert verdicts_of(curated("dedupe"))["a_small.jpg"][2] == "z_big.jpg"
+
+
+def test_flat_pictures_are_no_copies_of_each_other(curated, make_photo):
+    for value in (0, 120, 255):
+        make_photo(f"flat_{value}.png", image=Image.new("RGB", (600, 600), (value,) * 3))
+    assert not any(of for _, _, of in verdicts_of(curated("dedupe")).values())
+
+
+def test_damaged_files_with_the_same_bytes_are_not_copies(curated, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "photos" / name).write_bytes(b"\xff\xd8\xff\xe0 torn")
+    assert all(of is None for _, _, of in verdicts_of(curated("dedupe")).values())
+
+
+def test_hashes_of_turned_pictures_follow_from_one():
+    small = np.random.default_rng(0).normal(0, 40, (64, 64)).astype(np.float32)
+    for turn in range(8):
+        picture = small.T if turn & 4 else small
+        picture = picture[:, ::-1] if turn & 1 else picture
+        picture = picture[::-1] if turn & 2 else picture
+        differing = np.unpackbits(phash(np.ascontiguousarray(picture)) ^ turned(phash(small)[None], turn)[0]).sum()
+        assert differing <= 2  # coefficients that are zero but for rounding
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_search_finds_exactly_the_pairs_that_counting_bits_finds(turns):
+    random = np.random.default_rng(3)
+    hashes = random.integers(0, 256, (700, 32), dtype=np.uint8)
+    hashes[600:] = turned(hashes[:100], 5 if turns else 0) ^ (random.random((100, 32)) < 0.2).astype(np.uint8)
+    expected = set()
+    for turn in range(8 if turns else 1):
+        for later, asked in enumerate(turned(hashes, turn)):
+            close = np.unpackbits(asked ^ hashes[:later], axis=1).sum(axis=1) <= 90
+            expected |= {(later, int(earlier)) for earlier in np.nonzero(close)[0]}
+    found = list(close_pairs(hashes, 90, turns))
+    assert {(later, earlier) for later, earlier, _, _ in found} == expected and len(found) == len(expected) >= 100
+
+
+def test_flat_picture_has_no_hash(make_photo):
+    assert look(read_photo(make_photo("a.png", image=Image.new("RGB", (600, 600), "red")))) is None

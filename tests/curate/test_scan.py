@@ -1,0 +1,121 @@
+"""Scan finds every photo once, whatever lies beside it, and knows photos again by their content."""
+
+import os
+import sys
+
+import pytest
+
+import lorakit
+from lorakit import new_project, pipeline
+from lorakit.errors import LorakitError
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+
+
+@pytest.fixture
+def scanned(tmp_path, make_photo):
+    """scanned() scans tmp_path/photos (where `good.jpg` lies) and returns the project."""
+    make_photo("good.jpg")
+
+    def scan(**settings):
+        folder = tmp_path / "project"
+        project = (
+            lorakit.open_project(folder, settings=settings)
+            if folder.exists()
+            else new_project(folder, tmp_path / "photos", settings=settings)
+        )
+        lorakit.scan(project)
+        return project
+
+    return scan
+
+
+def files_of(project) -> list[str]:
+    return sorted(r["file"] for r in project.manifest)
+
+
+def test_photos_are_found_by_content_and_in_sub_folders(scanned, make_photo, tmp_path):
+    make_photo("deep/er/UPPER.JPG", 1)
+    make_photo("a.png", 2).rename(tmp_path / "photos" / "no_ending")
+    assert files_of(scanned()) == ["deep/er/UPPER.JPG", "good.jpg", "no_ending"]
+
+
+def test_sub_folders_can_be_left_out(scanned, make_photo):
+    make_photo("sub/a.jpg", 1)
+    assert files_of(scanned(**{"scan.recursive": False})) == ["good.jpg"]
+
+
+def test_litter_is_passed_over(scanned, make_photo, tmp_path):
+    make_photo(".hidden.jpg", 1)
+    make_photo(".thumbnails/a.jpg", 2)
+    make_photo("__MACOSX/a.jpg", 3)
+    make_photo("@eaDir/a.jpg/thumb.jpg", 4)
+    make_photo("b.jpg", 5).rename(tmp_path / "photos" / "b.jpg.crdownload")
+    for name in ("Thumbs.db", "notes.txt", "video.mp4"):
+        (tmp_path / "photos" / name).write_bytes(b"\0\0\0\x18ftypmp42" * 20)
+    assert files_of(scanned()) == ["good.jpg"]
+
+
+@POSIX
+def test_pipes_loops_and_dangling_links_neither_hang_nor_count_twice(scanned, tmp_path):
+    photos = tmp_path / "photos"
+    os.mkfifo(photos / "pipe.jpg")
+    os.symlink(photos, photos / "loop", target_is_directory=True)
+    os.symlink("self.jpg", photos / "self.jpg")
+    os.symlink("nowhere.jpg", photos / "dangling.jpg")
+    project = scanned()
+    lorakit.check(project)
+    found = {p["file"]: p for p in pipeline.status(project)["photos"]}
+    assert set(found) == {"good.jpg", "pipe.jpg", "self.jpg", "dangling.jpg"}
+    assert found["good.jpg"]["verdict"] == "keep"
+    assert found["pipe.jpg"]["reasons"][0]["reason"] == "not_an_image"
+    assert found["dangling.jpg"]["reasons"][0]["reason"] == "unreadable"
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "name", ["new\nline.jpg", "x" * 250 + ".jpg", " space .jpg", "[red] %s {0}.jpg", "\udcff\udcfe.jpg"]
+)
+def test_odd_names_are_kept(scanned, tmp_path, make_photo, name):
+    if sys.platform == "darwin" and "\udcff" in name:
+        pytest.skip("macOS refuses names that are not UTF-8")
+    os.rename(make_photo("b.jpg", 1), tmp_path / "photos" / name)
+    assert files_of(lorakit.open_project(scanned().folder)) == sorted([name, "good.jpg"])
+
+
+def test_renamed_photo_keeps_its_record_and_a_removed_one_comes_back(scanned, tmp_path):
+    project = scanned()
+    lorakit.check(project)
+    photo = tmp_path / "photos" / "good.jpg"
+    photo.rename(photo.with_name("other.jpg"))
+    (renamed,) = scanned().manifest
+    assert renamed["file"] == "other.jpg" and "measures" in renamed
+    content = photo.with_name("other.jpg").read_bytes()
+    photo.with_name("other.jpg").unlink()
+    with pytest.raises(LorakitError, match="no photos in"):
+        scanned()
+    photo.write_bytes(content)
+    (again,) = scanned().manifest
+    assert again["id"] == renamed["id"] and "measures" in again
+
+
+def test_changed_photo_is_a_new_one(scanned, make_photo):
+    (before,) = scanned().manifest
+    make_photo("good.jpg", 7)
+    (after,) = scanned().manifest
+    assert after["id"] != before["id"] and "measures" not in after
+
+
+def test_exact_copies_have_records_of_their_own(scanned, tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "copy.jpg").write_bytes((photos / "good.jpg").read_bytes())
+    ids = sorted(r["id"] for r in scanned().manifest)
+    assert len(set(ids)) == 2 and ids[1] == ids[0] + "~2"
+
+
+def test_several_folders_are_told_apart(tmp_path, make_photo):
+    make_photo("one/a.jpg", 1)
+    make_photo("two/a.jpg", 2)
+    project = new_project(tmp_path / "project", [tmp_path / "photos/one", tmp_path / "photos/two"])
+    lorakit.scan(project)
+    assert files_of(project) == ["one/a.jpg", "two/a.jpg"]

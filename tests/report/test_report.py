@@ -1,0 +1,51 @@
+"""The report: one page with every photo's reason, the curve, the samples and the settings."""
+
+import re
+
+import lorakit
+from lorakit.report.charts import loss_curve, read_curve
+
+
+def page_of(project):
+    return lorakit.report(project).read_text(encoding="utf-8")
+
+
+def test_report_of_a_training_shows_all_parts(trained):
+    page = page_of(trained)
+    for part in ("The LoRA", "Without and with the LoRA", "Loss", "Samples while training", "The chosen set", "Settings"):
+        assert f"<h2>{part}" in page
+    assert "zwx_object_tiny-random.safetensors" in page and "polyline" in page
+    for record in trained.manifest.selected:
+        assert record["file"] in page and record["text"] in page
+    assert page.count("data:image/jpeg") >= 4 + 2 * 2  # photos; two prompts without and with the LoRA
+    assert "base tiny-random" in page  # the layer of a setting
+
+
+def test_report_needs_no_other_file(trained):
+    addresses = re.findall(r'(?:src|href)="([^"]{0,40})', page_of(trained))
+    assert addresses and all(address.startswith("data:") for address in addresses)
+
+
+def test_report_before_training_groups_rejected_photos_and_copies(tmp_path, photo_folder, make_photo):
+    make_photo("<b>tiny.png", seed=9, size=(90, 60))
+    make_photo("copy.jpg", seed=0, quality=40)
+    (photo_folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    project = lorakit.new_project(tmp_path / "p", photo_folder, base="tiny-random")
+    lorakit.walk(project, last="crop")
+    page = page_of(project)
+    assert "too_small (1)" in page and "damaged (1)" in page and "Copies: 1 photos" in page
+    assert "&lt;b&gt;tiny.png" in page and "<b>tiny.png" not in page
+    assert "cannot be shown" in page
+
+
+def test_curve_is_read_as_a_person_would():
+    def metrics(losses):
+        return [{"step": n + 1, "loss": loss} for n, loss in enumerate(losses)]
+
+    falling = [1 - n / 400 + 0.02 * (n % 3) for n in range(200)]
+    assert "learning" in read_curve(metrics(falling))
+    assert "overfitting" in read_curve(metrics([*falling[:120], *reversed(falling[:80])]))
+    assert "flat" in read_curve(metrics([0.5 + 0.1 * (n % 5) for n in range(200)]))
+    assert "Too few" in read_curve(metrics([1.0] * 5))
+    assert loss_curve(metrics([1.0])) == ""
+    assert loss_curve(metrics(falling)).count("polyline") == 2

@@ -1,0 +1,104 @@
+"""The walls of the house: imports go down only, wings do not know each other, light commands load nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lorakit
+from lorakit import pipeline, settings, stamps
+
+PACKAGE = Path(lorakit.__file__).parent
+WINGS = ("curate", "caption", "train", "report")
+# From the ground up; a module may import its own floor's lower neighbours and everything below.
+FLOORS = [
+    {"errors"}, {"console", "files", "lookup"}, {"settings", "weights", "device", "photo", "wording", "sidecars", "buckets"},
+    {"catalog", "manifest", "images"}, {"verdicts", "runs"}, {"stamps"}, {"project"}, set(WINGS), {"pipeline"}, {"cli"}, {"__main__"},
+]  # fmt: skip
+
+
+def imports_at_load() -> dict[str, set[str]]:
+    """{module: lorakit modules it imports when it is loaded} (imports inside functions and for type checkers left out)."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        if module == "__init__":
+            continue
+        names: set[str] = set()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import):
+                names |= {a.name.removeprefix("lorakit.") for a in node.names if a.name.startswith("lorakit.")}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "lorakit":
+                inside = node.module.removeprefix("lorakit").lstrip(".")
+                names |= {f"{inside}.{a.name}".lstrip(".") for a in node.names}
+        found[module] = names
+    modules = set(found)
+    return {m: {n if n in modules else n.rpartition(".")[0] for n in names} - {"", m} for m, names in found.items()}
+
+
+IMPORTS = imports_at_load()
+
+
+def floor(module: str) -> int:
+    top = module.split(".")[0]
+    return next(number for number, rooms in enumerate(FLOORS) if top in rooms)
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTS))
+def test_every_module_has_a_floor_and_imports_downwards(module):
+    for other in IMPORTS[module]:
+        if other.split(".")[0] == module.split(".")[0]:
+            continue
+        assert floor(other) <= floor(module), f"{module} imports {other}, which lies above it"
+        if module.split(".")[0] in WINGS:
+            assert other.split(".")[0] not in WINGS, f"{module} imports {other} of another wing"
+
+
+def test_no_import_goes_in_a_circle():
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way[way.index(module) :], module))
+        if module not in done:
+            for other in IMPORTS.get(module, ()):
+                visit(other, (*way, module))
+            done.add(module)
+
+    for module in IMPORTS:
+        visit(module, ())
+
+
+def test_a_stage_has_one_name_everywhere():
+    for stage in pipeline.STAGES:
+        assert (PACKAGE / stage.wing / f"{stage.name}.py").is_file()
+        assert stage.name in settings.SECTIONS or stage.name == "check"
+        assert stage.name == "scan" or callable(getattr(stamps, stage.name))
+        assert stage.name in lorakit.__all__
+
+
+VERBS = sorted(path.stem for path in (PACKAGE / "cli").glob("*.py") if path.stem not in ("__init__", "options"))
+
+
+@pytest.mark.parametrize("words", [[], *[[verb] for verb in VERBS]], ids=lambda words: " ".join(words) or "lorakit")
+def test_help_loads_nothing_heavy(words):
+    code = (
+        "import sys\nfrom lorakit.cli import group\n"
+        f"try: group({[*words, '--help']!r}, standalone_mode=False)\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'diffusers', 'numpy', 'PIL', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--help" in done.stdout
+
+
+def test_the_package_itself_loads_nothing_heavy():
+    code = "import sys, lorakit; lorakit.new_project; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_no_file_is_a_drawer_for_everything():
+    names = {path.stem for path in PACKAGE.rglob("*.py")}
+    assert not names & {"utils", "helpers", "common", "core", "manager", "misc"}

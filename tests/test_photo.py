@@ -1,0 +1,217 @@
+"""Photo files of every kind come out upright, in the right colours, or with a one-word reason."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from lorakit.errors import UnreadablePhoto
+from lorakit.photo import load_image, read_photo, sniff
+from tests.conftest import draw_photo
+
+
+def colours_of(path) -> np.ndarray:
+    """Mean colour of the four quarters of the whole photo, [2, 2, 3]."""
+    return np.asarray(load_image(path).resize((2, 2), Image.Resampling.BOX)).astype(int)
+
+
+@pytest.fixture
+def quarters() -> Image.Image:
+    """Red, green, blue and grey quarters on a landscape picture: every wrong turn and channel shows."""
+    picture = np.zeros((600, 800, 3), np.uint8)
+    picture[:300, :400], picture[:300, 400:], picture[300:, :400], picture[300:, 400:] = (
+        (200, 30, 30),
+        (30, 180, 30),
+        (30, 30, 200),
+        (128,) * 3,
+    )
+    return Image.fromarray(picture)
+
+
+STORED = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_exif_turns_are_undone(tmp_path, quarters, orientation, ending):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = quarters.transpose(STORED[orientation]) if orientation > 1 else quarters
+    stored.save(tmp_path / f"a.{ending}", exif=exif.tobytes(), quality=95)
+    photo = read_photo(tmp_path / f"a.{ending}")
+    assert (photo.width, photo.height) == (800, 600) == photo.gray.shape[::-1]
+    assert (
+        np.abs(colours_of(tmp_path / f"a.{ending}") - np.asarray(quarters.resize((2, 2), Image.Resampling.BOX))).max()
+        < 6
+    )
+    assert np.abs(photo.colours[5, 5].astype(int) - (200, 30, 30)).max() < 12
+
+
+@pytest.mark.parametrize("orientation", [0, 99])
+def test_senseless_orientation_is_passed_over(tmp_path, quarters, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    quarters.save(tmp_path / "a.jpg", exif=exif.tobytes())
+    assert read_photo(tmp_path / "a.jpg").width == 800
+
+
+def test_broken_exif_and_profile_are_no_reason_to_refuse(tmp_path, quarters):
+    quarters.save(
+        tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xde\xad" * 40, icc_profile=b"BROKEN" * 50
+    )
+    assert read_photo(tmp_path / "a.jpg").warning == ""
+
+
+@pytest.mark.parametrize("mode, ending", [("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("LA", "png"), ("RGBA", "png"), ("RGB", "bmp"),
+                                          ("RGB", "tiff"), ("CMYK", "tiff"), ("RGB", "gif"), ("RGB", "avif"), ("RGB", "webp")])  # fmt: skip
+def test_modes_keep_their_colours(tmp_path, quarters, mode, ending):
+    path = tmp_path / f"a.{ending}"
+    quarters.convert(mode).save(path)
+    expected = quarters.convert("L").convert("RGB") if mode in ("L", "LA") else quarters
+    found = colours_of(path)
+    assert np.abs(found - np.asarray(expected.resize((2, 2), Image.Resampling.BOX))).max() < 10
+    assert np.abs(read_photo(path).colours[5, 5].astype(int) - found[0, 0]).max() < 12
+
+
+def test_heic_is_read(tmp_path, quarters):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(quarters).save(tmp_path / "a.heic", quality=95)
+    assert sniff(tmp_path / "a.heic") == "heic"
+    assert np.abs(colours_of(tmp_path / "a.heic")[0, 0] - (200, 30, 30)).max() < 12
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
+    ramp = np.tile(np.linspace(0, 65535, 700).astype(np.uint16), (600, 1))
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    gray = read_photo(tmp_path / "a.png").gray
+    assert gray[0, 0] == 0 and gray[0, -1] == 255 and abs(int(gray[0, 350]) - 128) < 3
+
+
+def test_float_tiff_with_senseless_numbers_is_shown(tmp_path):
+    values = np.tile(np.linspace(0, 1, 700, dtype=np.float32), (600, 1))
+    values[0, :2] = np.nan, np.inf
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert abs(int(read_photo(tmp_path / "a.tif").gray[5, 350]) - 128) < 3
+
+
+def test_transparency_shows_white_not_the_colour_beneath(tmp_path):
+    pixels = np.full((600, 600, 4), (255, 0, 255, 0), np.uint8)
+    pixels[200:400, 200:400] = (10, 120, 10, 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    photo = read_photo(tmp_path / "a.png")
+    assert (
+        photo.transparent
+        and photo.colours[5, 5].tolist() == [255, 255, 255]
+        and photo.colours[128, 128].tolist() == [10, 120, 10]
+    )
+
+
+def test_colour_profile_is_applied(tmp_path, quarters):
+    """The reference is little-cms itself, asked directly."""
+    swapped = ImageCms.ImageCmsProfile(io.BytesIO(_profile_with_red_and_green_swapped()))
+    expected = ImageCms.profileToProfile(quarters, swapped, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    for name in ("a.jpg", "a.png"):
+        quarters.save(tmp_path / name, icc_profile=swapped.tobytes(), quality=95)
+        assert np.abs(colours_of(tmp_path / name) - np.asarray(expected.resize((2, 2), Image.Resampling.BOX))).max() < 8
+        assert read_photo(tmp_path / name).colours[5, 5, 1] > 150
+
+
+def _profile_with_red_and_green_swapped() -> bytes:
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(profile[128:132], "big")
+    places = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
+    red, green = places[b"rXYZ"], places[b"gXYZ"]
+    profile[red + 4 : red + 12], profile[green + 4 : green + 12] = (
+        profile[green + 4 : green + 12],
+        profile[red + 4 : red + 12],
+    )
+    return bytes(profile).replace(b"s\0R\0G\0B", b"t\0e\0s\0t")
+
+
+def test_content_counts_not_the_name(tmp_path, quarters):
+    quarters.save(tmp_path / "a.png", "JPEG")
+    quarters.save(tmp_path / "b", "PNG")
+    assert read_photo(tmp_path / "a.png").format == "jpeg" and read_photo(tmp_path / "b").format == "png"
+
+
+def jpeg(seed: int = 1, **options) -> bytes:
+    buffer = io.BytesIO()
+    draw_photo(seed, (900, 700)).save(buffer, "JPEG", quality=90, **options)
+    return buffer.getvalue()
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    draw_photo(1, (200, 200)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def with_wrong_checksum(data: bytes) -> bytes:
+    at = data.index(b"IDAT") + 4 + int.from_bytes(data[data.index(b"IDAT") - 4 : data.index(b"IDAT")], "big")
+    return data[:at] + bytes(b ^ 255 for b in data[at : at + 4]) + data[at + 4 :]
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"", "empty"),
+        (b"holiday notes\n" * 50, "not_an_image"),
+        (b"%PDF-1.7" + bytes(500), "not_an_image"),
+        (b"\x89PNG\r\n\x1a\n", "damaged"),
+        (jpeg()[:20000], "damaged"),
+        (jpeg()[:-200], "damaged"),
+        (png()[:-200], "damaged"),
+        (with_wrong_checksum(png()), "damaged"),
+        (b"RIFF\x99\0\0\0WEBPVP8 " + bytes(60), "damaged"),
+    ],
+)
+def test_bad_file_gets_one_line_and_one_word(tmp_path, data, reason):
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(UnreadablePhoto) as caught:
+        read_photo(tmp_path / "a.jpg")
+    assert caught.value.reason == reason and "\n" not in caught.value.detail and "0x" not in caught.value.detail
+
+
+def test_complaint_about_a_whole_picture_is_only_a_warning(tmp_path):
+    data = jpeg()
+    at = data.index(b"\xff\xdb")
+    (tmp_path / "a.jpg").write_bytes(data[:at] + b"\0\0" + data[at:])
+    assert "extraneous bytes" in read_photo(tmp_path / "a.jpg").warning
+
+
+def test_trailing_bytes_are_no_fault(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg() + bytes(5000))
+    assert read_photo(tmp_path / "a.jpg").warning == ""
+
+
+def test_cmyk_jpeg_that_is_whole_has_no_complaint(tmp_path, quarters):
+    quarters.resize((2200, 2100)).convert("CMYK").save(tmp_path / "a.jpg")
+    photo = read_photo(tmp_path / "a.jpg")
+    assert photo.warning == "" and (photo.width, photo.height) == (2200, 2100)
+
+
+def test_bomb_is_refused_by_its_header(tmp_path):
+    head = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    pixels = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + pixels)
+    with pytest.raises(UnreadablePhoto, match="too_many_pixels"):
+        read_photo(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_working_copies_have_one_size_at_any_resolution(tmp_path, ending):
+    for side in (300, 1024, 1500, 2100):
+        draw_photo(1, (600, 400)).resize((side * 5 // 4, side)).save(tmp_path / f"a.{ending}", compress_level=1)
+        photo = read_photo(tmp_path / f"a.{ending}")
+        assert min(photo.gray.shape) == min(1024, side) and min(photo.colours.shape[:2]) == 256
+
+
+def test_quality_of_a_jpeg_is_read_from_its_tables(tmp_path):
+    for quality in (30, 75, 95):
+        draw_photo(1).save(tmp_path / "a.jpg", quality=quality)
+        assert abs(read_photo(tmp_path / "a.jpg").jpeg_quality - quality) <= 1

@@ -1,0 +1,52 @@
+"""Projects: words that are kept, folders that are refused."""
+
+import pytest
+
+from lorakit import new_project, open_project
+from lorakit.errors import LorakitError
+
+
+def test_words_are_kept_and_layers_known(tmp_path, photo_folder):
+    new_project(tmp_path / "p", photo_folder, base="sdxl", kind="style", trigger="zwx", settings={"train.rank": 8})
+    again = open_project(tmp_path / "p")
+    assert (again.card.name, again.kind.name, again.trigger, again.settings.train.rank) == ("sdxl", "style", "zwx", 8)
+    assert again.settings.origin["train.rank"] == "project.yaml"
+    assert again.settings.origin["train.resolution"] == "base sdxl"
+    changed = open_project(tmp_path / "p", settings={"train.rank": 4})
+    assert changed.settings.origin["train.rank"] == "command line"
+
+
+def test_opening_changes_nothing(tmp_path, photo_folder):
+    new_project(tmp_path / "p", photo_folder)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "p").iterdir()}
+    open_project(tmp_path / "p")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "p").iterdir()} == before
+
+
+def test_what_cannot_be_a_project_is_refused_in_words(tmp_path, photo_folder):
+    with pytest.raises(LorakitError, match="no lorakit project"):
+        open_project(tmp_path / "nothing")
+    with pytest.raises(LorakitError, match="not empty and no lorakit project"):
+        new_project(photo_folder, photo_folder)
+    with pytest.raises(LorakitError, match="no such folder of photos"):
+        new_project(tmp_path / "p", tmp_path / "missing")
+    new_project(tmp_path / "q", photo_folder)
+    with pytest.raises(LorakitError, match="there is a project already"):
+        new_project(tmp_path / "q", photo_folder)
+
+
+def test_a_mistake_in_project_yaml_is_named(tmp_path, photo_folder):
+    project = new_project(tmp_path / "p", photo_folder)
+    path = project.folder / "project.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("base:", "bsae:"), encoding="utf-8")
+    with pytest.raises(LorakitError, match="no word is called 'bsae'; did you mean 'base'"):
+        open_project(project.folder)
+    path.write_text("base: [", encoding="utf-8")
+    with pytest.raises(LorakitError, match="not valid YAML"):
+        open_project(project.folder)
+
+
+def test_a_failed_opening_leaves_no_trace(tmp_path, photo_folder):
+    with pytest.raises(LorakitError):
+        new_project(tmp_path / "p", photo_folder, settings={"train.rnak": 8})
+    assert not (tmp_path / "p").exists()
