@@ -23,7 +23,7 @@ def load_family(project: Project) -> Family:
     where = device.choose(project.device)
     family = lookup.load(lookup.FAMILIES, project.card.family)
     settings = project.settings.train
-    return family.load(source, where, compute_dtype(settings.precision, where), settings)
+    return family.CLASS(source, where, compute_dtype(settings.precision, where), settings)
 
 
 def compute_dtype(precision: str, where: str) -> torch.dtype:

@@ -38,7 +38,7 @@ def layers(family: str) -> dict[str, tuple[int, ...]]:
     import torch
     from torch import nn
 
-    cls = _class(family)
+    cls = lookup.load(lookup.FAMILIES, family).CLASS
     with torch.device("meta"):
         model = cls.DENOISER(**{**cls.CONFIG, **LARGEST.get(family, {})})
     return {name: tuple(m.weight.shape) for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
@@ -46,11 +46,6 @@ def layers(family: str) -> dict[str, tuple[int, ...]]:
 
 def denoiser_folder(family: str) -> str:
     return "unet" if family in ("sd15", "sdxl") else "transformer"
-
-
-def _class(family: str) -> type:
-    module = lookup.load(lookup.FAMILIES, family)
-    return next(value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__)
 
 
 @cache

@@ -18,6 +18,8 @@ HUBER_WIDTH = 0.1  # errors below this are squared, above it they count by their
 class Diffusion:
     """DDPM (arXiv:2006.11239): the denoiser predicts the noise, or the velocity (arXiv:2202.00512)."""
 
+    SCHEDULER = DDPMScheduler
+
     def __init__(self, scheduler: DDPMScheduler, settings: Train):
         changes = {} if settings.prediction == "base" else {"prediction_type": settings.prediction}
         if settings.zero_terminal_snr:
@@ -58,6 +60,8 @@ class Diffusion:
 class Flow:
     """Rectified flow (arXiv:2403.03206): latents go to noise on a straight line, the denoiser predicts its direction.
     A timestep is sigma x 1000; sigma 0 is the picture, 1 is noise."""
+
+    SCHEDULER = FlowMatchEulerDiscreteScheduler
 
     def __init__(self, scheduler: FlowMatchEulerDiscreteScheduler, settings: Train):
         self.schedule, self.settings = scheduler, settings

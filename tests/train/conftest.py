@@ -54,6 +54,6 @@ def load_tiny(tiny_base):
 
     def load(family: str, settings: Train = Train(rank=4)):
         module = lookup.load(lookup.FAMILIES, family)
-        return module.load(Source(str(tiny_base(family)), True), "cpu", torch.float32, settings)
+        return module.CLASS(Source(str(tiny_base(family)), True), "cpu", torch.float32, settings)
 
     return load

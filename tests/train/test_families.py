@@ -16,7 +16,7 @@ BASES = {"sdxl": ("sdxl", StableDiffusionXLPipeline), "sd3": ("sd35-medium", Sta
 def test_diffusers_draws_lorakit_s_own_sample_with_the_exported_file(make_dataset, tiny_base, family):
     card, cls = BASES[family]
     settings = {"train.steps": 2, "train.learning_rate": 1e-2, "train.weights": str(tiny_base(family)), "sample.guidance": 3.0,
-                "check.size.min_side": 64, "sample.count": 1, "export.precision": "fp32", "train.alpha": 2}  # fmt: skip
+                "check.size.min_side": 64, "sample.count": 1, "export.precision": "fp32", "train.alpha": 2, "train.bucket_step": 16}  # fmt: skip
     project = make_dataset(base=card, **settings)
     pipeline.walk(project, last="export")
     run = runs.find(project.folder, stamps.train(project))

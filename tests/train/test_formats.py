@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from lorakit import lookup
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.train import formats, lora, names
+from lorakit.train import formats, lora
 from lorakit.train.formats import Delta
 
 FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
@@ -100,7 +101,7 @@ def test_layers_of_the_full_size_base(family, counts):
     """On the meta device; SDXL's 722 and SD1.5's 192 are what sd-scripts trains."""
     from torch import nn
 
-    cls = names._class(family)
+    cls = lookup.load(lookup.FAMILIES, family).CLASS
     with torch.device("meta"):
         model: nn.Module = cls.DENOISER(**cls.CONFIG)
     assert [len(lora.find_targets(model, cls.TARGETS, Train(targets=level))) for level in cls.TARGETS] == counts

@@ -1,5 +1,5 @@
 """The contract of a family: one architecture a file of this folder, with all its oddities inside, so that the training
-loop needs to know none of them. A family file has one function, `load(source, device, dtype, settings) -> Family`."""
+loop needs to know none of them. A family file names its class as CLASS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Text = dict[str, Tensor]  # embeddings of one text or a batch of texts, by name;
 
 
 class Family:
-    """A loaded base model. Parts are loaded when they are first asked for; a child says what differs."""
+    """A loaded base model: `CLASS(source, device, dtype, settings)`. Parts are loaded when they are first asked for; a child says what differs."""
 
     DENOISER: type  # the class of the U-Net or transformer ...
     FOLDER: str  # ... and its sub-folder
@@ -31,11 +31,13 @@ class Family:
     NAME: str  # of the family
     FORMAT: str  # of the LoRA file that most tools load: kohya or diffusers
 
-    noise: Diffusion | Flow
+    PROCESS: type[Diffusion] | type[Flow]  # what it learns
+    PIXEL_STEP: int  # picture sides are multiples of this
 
     def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
         self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
         self._parts: dict[str, Any] = {}
+        self.noise = self.PROCESS(self.part("scheduler", self.PROCESS.SCHEDULER), settings)
 
     @property
     def denoiser(self) -> nn.Module:

@@ -6,18 +6,12 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
-from lorakit.settings import Train
 from lorakit.train.families.base import Family, Text
 from lorakit.train.noise import Flow
-from lorakit.weights import Source
-
-
-def load(source: Source, device: str, dtype: torch.dtype, settings: Train) -> Flux1:
-    return Flux1(source, device, dtype, settings)
 
 
 class Flux1(Family):
@@ -32,11 +26,8 @@ class Flux1(Family):
         "conv": (),
     }
     PIPELINE = FluxPipeline
+    PROCESS, PIXEL_STEP = Flow, 16
     NAME, FORMAT = "flux1", "diffusers"
-
-    def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
-        super().__init__(source, device, dtype, settings)
-        self.noise = Flow(self.part("scheduler", FlowMatchEulerDiscreteScheduler), settings)
 
     @cached_property
     def text_length(self) -> int:
@@ -81,3 +72,6 @@ def _unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     count, _, features = tokens.shape
     grid = tokens.view(count, height // 2, width // 2, features // 4, 2, 2)
     return grid.permute(0, 3, 1, 4, 2, 5).reshape(count, features // 4, height, width)
+
+
+CLASS = Flux1

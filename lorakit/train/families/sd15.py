@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from lorakit.settings import Train
 from lorakit.train.families.base import Family, Text
 from lorakit.train.noise import Diffusion
-from lorakit.weights import Source
 
 UNET_TARGETS = {
     "attention": ("to_q", "to_k", "to_v", "to_out.0"),
@@ -18,10 +16,6 @@ UNET_TARGETS = {
     "linear": ("proj_in", "proj_out"),  # with these all of the transformer blocks: what sd-scripts trains
     "conv": ("conv1", "conv2", "conv_shortcut", "time_emb_proj", "downsamplers.0.conv", "upsamplers.0.conv"),
 }
-
-
-def load(source: Source, device: str, dtype: torch.dtype, settings: Train) -> SD15:
-    return SD15(source, device, dtype, settings)
 
 
 class SD15(Family):
@@ -32,11 +26,8 @@ class SD15(Family):
     TARGETS = UNET_TARGETS
     PIPELINE = StableDiffusionPipeline
     OPTIONAL = ("safety_checker", "feature_extractor")
+    PROCESS, PIXEL_STEP = Diffusion, 8
     NAME, FORMAT = "sd15", "kohya"
-
-    def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
-        super().__init__(source, device, dtype, settings)
-        self.noise = Diffusion(self.part("scheduler", DDPMScheduler), settings)
 
     @torch.no_grad()
     def encode_text(self, text: str) -> Text:
@@ -54,3 +45,6 @@ class SD15(Family):
             feature_extractor=None,
             requires_safety_checker=False,
         )
+
+
+CLASS = SD15

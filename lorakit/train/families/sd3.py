@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
 
-from lorakit.settings import Train
 from lorakit.train.families.base import Family, Text
 from lorakit.train.noise import Flow
-from lorakit.weights import Source
 
 T5_LENGTH = 256  # tokens: what diffusers' pipeline draws with
-
-
-def load(source: Source, device: str, dtype: torch.dtype, settings: Train) -> SD3:
-    return SD3(source, device, dtype, settings)
 
 
 class SD3(Family):
@@ -35,11 +29,8 @@ class SD3(Family):
         "conv": (),
     }
     PIPELINE = StableDiffusion3Pipeline
+    PROCESS, PIXEL_STEP = Flow, 16
     NAME, FORMAT = "sd3", "diffusers"
-
-    def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
-        super().__init__(source, device, dtype, settings)
-        self.noise = Flow(self.part("scheduler", FlowMatchEulerDiscreteScheduler), settings)
 
     @torch.no_grad()
     def encode_text(self, text: str) -> Text:
@@ -66,3 +57,6 @@ class SD3(Family):
 
     def pipeline(self) -> StableDiffusion3Pipeline:
         return StableDiffusion3Pipeline(**self.sampling_parts(), scheduler=self.noise.schedule)
+
+
+CLASS = SD3

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from lorakit.settings import Train
 from lorakit.train.families.base import Family, Text
 from lorakit.train.families.sd15 import UNET_TARGETS
 from lorakit.train.noise import Diffusion
-from lorakit.weights import Source
-
-
-def load(source: Source, device: str, dtype: torch.dtype, settings: Train) -> SDXL:
-    return SDXL(source, device, dtype, settings)
 
 
 class SDXL(Family):
@@ -31,11 +25,8 @@ class SDXL(Family):
     TOKENIZERS = {"tokenizer": CLIPTokenizer, "tokenizer_2": CLIPTokenizer}
     TARGETS = UNET_TARGETS
     PIPELINE = StableDiffusionXLPipeline
+    PROCESS, PIXEL_STEP = Diffusion, 8
     NAME, FORMAT = "sdxl", "kohya"
-
-    def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
-        super().__init__(source, device, dtype, settings)
-        self.noise = Diffusion(self.part("scheduler", DDPMScheduler), settings)
 
     @torch.no_grad()
     def encode_text(self, text: str) -> Text:
@@ -56,3 +47,6 @@ class SDXL(Family):
     def pipeline(self) -> StableDiffusionXLPipeline:
         scheduler = DPMSolverMultistepScheduler.from_config(self.noise.schedule.config)
         return StableDiffusionXLPipeline(**self.sampling_parts(), scheduler=scheduler, add_watermarker=False)
+
+
+CLASS = SDXL
