@@ -91,6 +91,7 @@ def drop_words(text: str, words: frozenset[str], style: str, protected: tuple[st
     """`text` without the phrases that have one of `words` in them. What the sentence is about, and what is `protected`,
     stays and loses only the word: 'a blonde woman in a red dress' -> 'a woman in a red dress'."""
     kept = []
+    words -= {word.lower() for word in protected}
     for part in _parts(text, style):
         if words & _said(part):
             if not (_is_head(part) or any(count_word(part.raw, word) for word in protected)):

@@ -135,25 +135,33 @@ def stems(text: str) -> set[str]:
 
 def sentence_from(tags: tuple[str, ...] | list[str]) -> str:
     """'teddy bear', 'close-up', 'soft light', 'brown tones' -> 'a close-up of a teddy bear in soft light, with brown tones'."""
-    first, *rest = without_said(without_repeats(tags)) or [""]
-    text = _with_article(first)
+    rest = without_said(without_repeats(tags))
+    text = _with_article(rest.pop(0)) if rest and not _joint(rest[0]) and rest[0] != "close-up" else ""
     for tag in rest:
-        said = words(tag)
         if tag == "close-up":
-            text = f"a close-up of {text}"
-        elif tag.endswith(" light"):
-            text += f" in {tag}"
-        elif tag.endswith(" background"):
-            text += f" against {_with_article(tag)}"
-        elif said & {"tones", "contrast"}:
-            text += f", with {tag}"
+            text = f"a close-up of {text}" if text else "in close-up"
+        elif joint := _joint(tag):
+            comma = "," if joint == "with" and _has_joint(text) else ""
+            text = f"{text}{comma} {joint} {_with_article(tag)}".strip()
         else:
-            text += f", {tag}"
+            text = _joined(text, tag)
     return text
 
 
+def _joint(tag: str) -> str:
+    """The word by which a facet joins a sentence, '' for the name of a thing."""
+    last = tag.split()[-1]
+    if last == "background":
+        return "against"
+    return "in" if last == "light" else "with" if last in ("tones", "contrast") else ""
+
+
+def _has_joint(text: str) -> bool:
+    return re.search(r"\b(?:in|against|with)\b", text) is not None
+
+
 def _with_article(phrase: str) -> str:
-    if not phrase or phrase[0].isdigit() or phrase.split()[0].lower() in ARTICLES or stem(phrase.split()[-1]) != phrase.split()[-1]:
+    if not phrase or phrase[0].isdigit() or phrase.split()[-1] in ("light", "contrast") or phrase.split()[0].lower() in ARTICLES or stem(phrase.split()[-1]) != phrase.split()[-1]:
         return phrase
     return f"{'an' if phrase[0].lower() in 'aeiou' else 'a'} {phrase}"
 
@@ -195,7 +203,8 @@ def place_trigger(text: str, trigger: str | None, class_word: str | None, style:
     if class_word and (found := whole_word(class_word).search(text)):
         return f"{_matching_article(text[: found.start()], trigger)}{trigger} {text[found.start() :]}"
     name = f"{_article(trigger)} {trigger} {class_word}" if class_word else trigger
-    return _joined(name, _without_tag(text, class_word))
+    rest = _without_tag(text, class_word)
+    return f"{name} {rest}" if class_word and rest.split(" ")[0] in ("in", "with", "against", "on", "at") else _joined(name, rest)
 
 
 def keep_trigger(text: str, trigger: str | None, class_word: str | None, style: str, teaches: str = "subject", former: tuple[str, ...] = ()) -> str:

@@ -22,7 +22,7 @@ Job = tuple[Record, Any]  # a photo's record, and what `Reader.prepare` made of 
 
 
 def caption(project: Project) -> None:
-    """Give every selected photo `caption` = {"sentence", "tags", "by", "own", "beside"}.
+    """Give every selected photo `caption` = {"sentence", "tags", "by", "own", "box", "beside"}.
 
     `own` when the words are those beside the photo, which `caption.existing` = keep leaves as they are; with append or
     prepend they stand in `beside` and what was read joins them. What a captioner cannot read, or has no words for, is
@@ -36,12 +36,12 @@ def caption(project: Project) -> None:
     for record in own:
         words = {"sentence": record["sidecar"]["text"], "tags": [], "by": record["sidecar"]["file"], "own": True}
         project.manifest.keep(manifest.finish(record, "caption", wanted[record["id"]], caption=words))
-    _read_photos(project, [r for r in todo if r not in own], wanted)
+    _read_photos(project, [r for r in todo if r not in own])
     project.manifest.save()
     _report_missing(project)
 
 
-def _read_photos(project: Project, todo: list[Record], wanted: dict[str, str]) -> None:
+def _read_photos(project: Project, todo: list[Record]) -> None:
     if not todo:
         return
     settings = project.settings.caption
@@ -55,7 +55,7 @@ def _read_photos(project: Project, todo: list[Record], wanted: dict[str, str]) -
             readings, size = read_in_parts(reader, [prepared for _, prepared in readable], size)
             found = {r["id"]: reading for (r, _), reading in zip(readable, readings, strict=True)}
             errors = {r["id"]: str(prepared) for r, prepared in batch if isinstance(prepared, UnreadablePhoto)}
-            project.manifest.keep(*(_result(project, r, found.get(r["id"]), errors.get(r["id"], ""), wanted) for r, _ in batch))
+            project.manifest.keep(*(_result(project, r, found.get(r["id"]), errors.get(r["id"], "")) for r, _ in batch))
             shown.advance(len(batch))
 
 
@@ -102,15 +102,17 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _result(project: Project, record: Record, reading: Reading | None, error: str, wanted: dict[str, str]) -> Record:
+def _result(project: Project, record: Record, reading: Reading | None, error: str) -> Record:
     """The record with what was read, or with why nothing was."""
     settings = project.settings.caption
     if reading is None or not reading.text:
         return manifest.fail(record, "caption", error or f"{settings.captioner} found no words for it")
-    words = {"sentence": reading.sentence, "tags": list(reading.tags), "by": settings.captioner, "own": False}
+    words = {
+        "sentence": reading.sentence, "tags": list(reading.tags), "by": settings.captioner, "own": False, "box": record["crop"]["box"],
+    }  # fmt: skip
     if settings.existing in ("append", "prepend") and (beside := record.get("sidecar", {}).get("text")):
         words["beside"] = {"text": beside, "first": settings.existing == "append"}
-    return manifest.finish(record, "caption", wanted[record["id"]], caption=words)
+    return manifest.finish(record, "caption", stamps.caption(project, {**record, "caption": words}), caption=words)
 
 
 def _batches(records: list[Record], size: int, prepare: Callable) -> Iterator[list[Job]]:
