@@ -4,7 +4,8 @@
 
 PHOTOS holds one folder per scene, each with sharp photos that are different pictures: photos of one folder are the
 neighbours (adjacent views, bursts) that must not count as copies. The edits are made here, in a temporary folder.
-Peers, each only if it can be imported: cleanvision, imagededup."""
+The rows of peers are the hashes that cleanvision (equality) and imagededup (distance up to 10) use, where imagehash can
+be imported."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import cv2
 import numpy as np
-from edits import BLURRED, CORE, HARD, SHARP, TURNED
+from edits import BLURRED, CORE, HARD, SHARP, TURNED, frame
 from PIL import Image, ImageOps
 
 from lorakit.curate.checks import sharpness
@@ -113,8 +114,8 @@ def peers() -> dict[str, Same]:
                 hashes[path] = imagehash.phash(Image.open(path))
             return hashes[path]
 
-        found["phash 64 bits = (cleanvision)"] = lambda a, b: phash(a) == phash(b)
-        found["phash 64 bits <= 10 (imagededup's default)"] = lambda a, b: phash(a) - phash(b) <= 10
+        found["equal 64-bit phash, as cleanvision"] = lambda a, b: phash(a) == phash(b)
+        found["64-bit phash within 10, as imagededup"] = lambda a, b: phash(a) - phash(b) <= 10
     except ImportError:
         pass
     return found
@@ -124,16 +125,11 @@ def report_blur(files: list[Path]) -> None:
     settings = sharpness.Settings()
     print(f"\nblur: {len(files)} photos; share rejected, warned | variance of Laplacian < 100\n")
     print("| photo | rejected | warned | Laplacian |\n|---|---|---|---|")
-    grays = [work_size(read_photo(path).gray) for path in files]
+    grays = [frame(path) for path in files]
     for title, changes in (("sharp", SHARP), ("blurred", BLURRED)):
         rows = {name: [judge(change(gray), settings) for gray in grays] for name, change in changes.items()}
         for name, row in {f"**all {title}**": sum(rows.values(), []), **rows}.items():
             print(f"| {title}: {name} | {' | '.join(f'{share:.3f}' for share in np.mean(row, axis=0))} |", flush=True)
-
-
-def work_size(gray: np.ndarray) -> np.ndarray:
-    scale = min(1.0, 1024 / min(gray.shape))
-    return cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def judge(gray: np.ndarray, settings: sharpness.Settings) -> tuple[bool, bool, bool]:

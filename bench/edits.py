@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+
+from lorakit.photo import load_image
 
 Edit = Callable[[Image.Image], Image.Image]
 
@@ -72,6 +75,13 @@ TURNED: dict[str, Edit] = {
     "mirrored": ImageOps.mirror, "upside down": lambda p: p.rotate(180),
     "quarter turn left": lambda p: p.rotate(90, expand=True), "quarter turn right": lambda p: p.rotate(270, expand=True),
 }  # fmt: skip
+
+
+def frame(path: Path) -> np.ndarray:
+    """A photo's luma at 1024 px short side, or less if it has no more: what the blurs below are measured against."""
+    gray = np.asarray(load_image(path).convert("L"))
+    scale = min(1.0, 1024 / min(gray.shape))
+    return cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def disk(radius: float) -> np.ndarray:

@@ -77,7 +77,6 @@ def _features_at(gray: np.ndarray) -> tuple[dict[str, float], np.ndarray, float]
     values = {
         "raw": _log(np.quantile(raw, 0.9)),
         "median": _log(np.quantile(weakest, 0.5)),
-        "upper": _log(np.quantile(weakest, 0.9)),
         "top": _log(np.quantile(weakest, 0.97)),
         "strongest": _log(np.quantile(strongest, 0.9)),
         "evenness": _log(np.median((weakest + 0.01) / (strongest + 0.01))),
