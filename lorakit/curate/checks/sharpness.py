@@ -26,14 +26,18 @@ TILE = 16
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))  # the four directions, (rows, columns)
 LEAST_SIDE = 192  # below it, a photo holds too little to tell
 TEXTURED = 1.0  # squared first difference, beyond the noise's, from which a tile is taken to hold texture
-BIAS = 0.0
-WEIGHTS = {"median_512": 0.0}  # of the features; positive = blurred
+# positive = blurred; printed by bench/fit_sharpness.py
+BIAS = -12.41
+WEIGHTS = {
+    "raw_512": -0.179, "median_512": 1.145, "top_512": -2.548, "strongest_512": 0.743, "whole_512": -4.801, "noise_512": 0.175,
+    "raw_256": 0.304, "strongest_256": 1.559, "evenness_256": -0.441, "noise_256": -0.002, "slope_least": -6.19, "slope_most": 0.473,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Settings:
-    min_sharpness: float = setting(0.25, "photos that score less (0-1) are blurred and rejected", least=0.0, most=1.0)
-    good_sharpness: float = setting(0.45, "photos that score less get a warning", least=0.0, most=1.0)
+    min_sharpness: float = setting(0.4, "photos that score less (0-1) are blurred and rejected", least=0.0, most=1.0)
+    good_sharpness: float = setting(0.6, "photos that score less get a warning", least=0.0, most=1.0)
     min_texture: float = setting(0.05, "share of tiles with texture below which the score tells little: a warning, never a rejection",
                                  least=0.0, most=1.0)  # fmt: skip
 
