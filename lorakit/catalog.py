@@ -106,7 +106,13 @@ def _load(cls: type, what: str, files: dict[str, Path], name: str) -> Any:
     for key in data if isinstance(data, dict) else ():
         if key not in known:
             raise UnknownName("key", key, sorted(known), str(path))
+    data["settings"] = {key: _beside(path, value) for key, value in (data.get("settings") or {}).items()}
     try:
         return cls(name=name, path=path, **data)
     except TypeError as error:
         raise LorakitError(f"{path}: {str(error).split(') ', 1)[-1]}; compare it with models/sd15.yaml") from None
+
+
+def _beside(path: Path, value: Any) -> Any:
+    """A settings value that begins with `./` is a path beside the card: weights may travel with it."""
+    return str(path.parent / value) if isinstance(value, str) and value.startswith("./") else value

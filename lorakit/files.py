@@ -25,11 +25,12 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+    """As UTF-8; file names that are no text keep their bytes."""
+    write_whole(path, lambda part: part.write_bytes(text.encode("utf-8", "surrogateescape")))
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_folder(folder: Path, fill: Callable[[Path], Any]) -> None:

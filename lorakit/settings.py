@@ -17,6 +17,10 @@ from lorakit import lookup
 from lorakit.errors import LorakitError, UnknownName
 
 
+TARGETS = ("attention", "mlp", "linear", "conv")
+FLOW_SAMPLING = ("logit_normal", "uniform", "mode", "sigmoid")
+
+
 def setting(default: Any, help: str, *, choices: tuple = (), least: float | None = None, most: float | None = None):
     """A dataclass field with its help sentence and the values that it may take."""
     return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most})
@@ -56,8 +60,11 @@ class Caption:
     captioner: str = setting("blip", "a file of caption/captioners: see `lorakit captioners`")
     weights: str | None = setting(None, "folder with the captioner's weights; empty: its hub id")
     batch_size: int = setting(8, "photos captioned at once", least=1)
+    prompt: str | None = setting(None, "what the captioner is asked (vlm), begins with (blip), or its task (florence2); empty: its own")
     max_tokens: int = setting(75, "longest caption a model may write, in its own tokens", least=4)
-    existing: str = setting("keep", "captions that lie beside the photos", choices=("keep", "replace"))
+    existing: str = setting(
+        "keep", "captions beside the photos: kept, replaced, or joined by what the captioner reads", choices=("keep", "replace", "append", "prepend")
+    )
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
 
 
@@ -87,6 +94,11 @@ class Train:
     max_steps: int = setting(8000, "for the rule of `steps`", least=1)
     rank: int = setting(32, "rank of the LoRA matrices", least=1)
     alpha: float | None = setting(None, "LoRA scale is alpha / rank; empty: alpha = rank", least=1e-6)
+    targets: str = setting("linear", "which layers of the denoiser learn, each level with the ones before", choices=TARGETS)
+    include: str | None = setting(None, "regular expression: of these layers only those whose name it finds")
+    exclude: str | None = setting(None, "regular expression: and none whose name it finds")
+    adapter: str = setting("lora", "dora also learns each output's length (arXiv:2402.09353)", choices=("lora", "dora"))
+    rank_stabilised: bool = setting(False, "scale by alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732)")
     resolution: int = setting(512, "side of the square whose area the buckets share, in pixels", least=8)
     bucket_step: int = setting(64, "bucket sides are multiples of this, in pixels", least=8)
     batch_size: int = setting(1, "photos a step on the card", least=1)
@@ -97,6 +109,19 @@ class Train:
     weight_decay: float = setting(0.01, "of AdamW", least=0.0)
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm; 0 = never", least=0.0)
     caption_dropout: float = setting(0.05, "share of visits with an empty text", least=0.0, most=1.0)
+    prediction: str = setting("base", "what a DDPM base predicts; base: as its scheduler says", choices=("base", "epsilon", "v_prediction"))
+    zero_terminal_snr: bool = setting(False, "rescale the schedule to end in pure noise (arXiv:2305.08891); needs v_prediction")
+    loss: str = setting("mse", "huber forgives single large errors", choices=("mse", "huber"))
+    loss_weighting: str = setting("none", "of timesteps, for DDPM bases", choices=("none", "min_snr", "debiased"))
+    min_snr_gamma: float = setting(5.0, "for loss_weighting min_snr", least=0.01)
+    noise_offset: float = setting(0.0, "shift of whole channels, for very dark and bright pictures; 0.05 is usual", least=0.0, most=1.0)
+    multires_noise: float = setting(0.0, "weight of each coarser level of pyramid noise; 0.3 is usual", least=0.0, most=0.99)
+    input_perturbation: float = setting(0.0, "extra noise in the input alone (arXiv:2301.11706); 0.1 is usual", least=0.0, most=1.0)
+    timestep_sampling: str = setting("logit_normal", "for flow bases; sigmoid: unshifted", choices=FLOW_SAMPLING)
+    logit_mean: float = setting(0.0, "for timestep_sampling logit_normal; above 0 is nearer noise")
+    logit_std: float = setting(1.0, "for timestep_sampling logit_normal", least=0.01)
+    flow_shift: float | None = setting(None, "pushes flow timesteps towards noise; empty: the base's own, by picture size on FLUX dev", least=0.01)
+    guidance: float = setting(1.0, "guidance embedding that FLUX dev is trained with", least=0.0)
     seed: int = setting(42, "of the adapter, the order of photos, noise and timesteps", least=0)
     precision: str = setting("auto", "auto: bf16 or fp16 on a GPU, fp32 on a CPU", choices=("auto", "fp32", "bf16", "fp16"))
     gradient_checkpointing: bool = setting(False, "less memory for about a third more time")
@@ -118,6 +143,8 @@ class Sample:
 class Export:
     name: str | None = setting(None, "file name without ending; empty: trigger, kind and base")
     precision: str = setting("fp16", "of the written tensors", choices=("fp16", "bf16", "fp32"))
+    format: str = setting("auto", "names in the file; auto: what most tools load for this base", choices=("auto", "kohya", "diffusers"))
+    metadata: bool = setting(True, "write the header with trigger, settings and tags; without, only the tensors")
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,90 @@
-"""Captions that people already have: beside a photo (`photo.txt`, `photo.caption`) or in the folder's `metadata.jsonl`;
-and kohya's sub-folders `10_name`, whose number says how often each photo is used."""
+"""Captions that people already have: beside a photo (.txt, .caption, .json) or in one list for the folder, as kohya,
+ai-toolkit and Hugging Face write them; and kohya's sub-folders `10_name`, whose number says how often a photo is used."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-ENDINGS = (".txt", ".caption")
+ENDINGS = (".txt", ".caption", ".json")
+LISTS = ("metadata.jsonl", "captions.jsonl", "metadata.json", "captions.json", "meta_cap.json", "metadata.csv")
+TEXT_KEYS = ("text", "caption", "prompt", "caption_short", "tags")  # the first that has words is taken
+NAME_KEYS = ("file_name", "filename", "file", "image", "path")
 _REPEATS = re.compile(r"^(\d+)_\S")
 
+Found = tuple[str, str]  # the text, and the name of the file that holds it
 
-def find_caption(photo: Path) -> tuple[str, str] | None:
+
+def find_caption(photo: Path) -> Found | None:
     """(text, name of the file that holds it) of the caption that belongs to a photo, or None."""
     for ending in ENDINGS:
         for path in (photo.with_suffix(ending), photo.with_name(photo.name + ending)):
-            if path.is_file():
-                return " ".join(read_text(path).split()), path.name
-    return read_metadata(photo.parent / "metadata.jsonl").get(photo.name)
+            if path != photo and path.is_file() and (text := _read_caption(path)):
+                return text, path.name
+    for name in LISTS:
+        found = read_metadata(photo.parent / name)
+        if hit := found.get(photo.name) or found.get(photo.stem):
+            return hit
+    return None
+
+
+def _read_caption(path: Path) -> str:
+    if path.suffix != ".json":
+        return " ".join(read_text(path).split())
+    try:
+        return _text_of(json.loads(read_text(path)))
+    except json.JSONDecodeError:
+        return ""
 
 
 @lru_cache(maxsize=64)
-def read_metadata(path: Path) -> dict[str, tuple[str, str]]:
-    """{photo name: (text, 'metadata.jsonl')} of a Hugging Face imagefolder's list; lines that are no JSON are passed over."""
-    found: dict[str, tuple[str, str]] = {}
+def read_metadata(path: Path) -> dict[str, Found]:
+    """{photo name: (text, name of the list)} of a folder's list; what is no entry of a photo is passed over. Kohya's
+    lists name photos without their ending."""
     if not path.is_file():
-        return found
-    for line in read_text(path).splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("file_name"), str):
-            text = next((entry[key] for key in ("text", "caption", "prompt") if isinstance(entry.get(key), str)), None)
-            if text:
-                found[entry["file_name"]] = (" ".join(text.split()), path.name)
-    return found
+        return {}
+    named = ((_name_of(entry), _text_of(entry)) for entry in _entries(path))
+    return {name: (text, path.name) for name, text in named if name and text}
+
+
+def _entries(path: Path) -> list[Any]:
+    """The entries of a list, each a mapping that holds a photo's name and its text."""
+    text = read_text(path)
+    if path.suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(text)))
+    if path.suffix == ".jsonl":
+        return [entry for line in text.splitlines() if (entry := _json_or_none(line)) is not None]
+    found = _json_or_none(text)
+    if isinstance(found, dict):  # {"photo.jpg": "text"} or kohya's {"folder/photo": {"caption": ..., "tags": ...}}
+        return [{**(value if isinstance(value, dict) else {"text": value}), "file_name": name} for name, value in found.items()]
+    return found if isinstance(found, list) else []
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
+
+
+def _name_of(entry: Any) -> str:
+    """The photo's file name, without the folders that some lists put before it."""
+    names = [entry[key] for key in NAME_KEYS if isinstance(entry.get(key), str)] if isinstance(entry, dict) else []
+    return re.split(r"[\\/]", names[0])[-1] if names else ""
+
+
+def _text_of(entry: Any) -> str:
+    """The words of an entry as one line: a text, or a list of tags."""
+    if isinstance(entry, dict):
+        return next((text for key in TEXT_KEYS if (text := _text_of(entry.get(key)))), "")
+    if isinstance(entry, list):
+        return ", ".join(part for part in map(_text_of, entry) if part)
+    return " ".join(entry.split()) if isinstance(entry, str) else ""
 
 
 def read_text(path: Path) -> str:

@@ -51,11 +51,12 @@ def crop(project: Project, record: Record) -> str:
 
 def caption(project: Project, record: Record) -> str:
     settings = project.settings.caption
-    sidecar = record.get("sidecar", {}).get("text") if settings.existing == "keep" else None
-    if sidecar:
+    sidecar = record.get("sidecar", {}).get("text") if settings.existing != "replace" else None
+    if sidecar and settings.existing == "keep":
         return _stamp("caption", sidecar)
     box = record["crop"]["box"] if record.get("crop") else None  # the bucket's size does not matter to a captioner
-    return _stamp("caption", record["hash"], box, settings.captioner, settings.weights, settings.max_tokens)
+    beside = (sidecar, settings.existing) if sidecar else ()
+    return _stamp("caption", record["hash"], box, settings.captioner, settings.weights, settings.prompt, settings.max_tokens, *beside)
 
 
 def trigger(project: Project, record: Record) -> str:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-
-from PIL import Image
+from itertools import islice
+from typing import Any
 
 from lorakit import device, lookup, manifest, stamps
-from lorakit.caption.captioners.base import source_of
-from lorakit.console import progress, warn
+from lorakit.caption.captioners.base import Reader, source_of
+from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.images import load_crop_to_read
 from lorakit.manifest import Record
 from lorakit.project import Project
+from lorakit.wording import Reading
 
-Job = tuple[Record, Image.Image | UnreadablePhoto]
+THREADS = min(8, os.cpu_count() or 1)  # decode ahead: a 12-megapixel JPEG takes longer than a GPU takes for its caption
+Job = tuple[Record, Any]  # a photo's record, and what `Reader.prepare` made of its crop or an `UnreadablePhoto`
 
 
 def caption(project: Project) -> None:
-    """Give every selected photo `caption` = {"sentence", "tags", "by", "own"}; `own` when the words are the user's.
+    """Give every selected photo `caption` = {"sentence", "tags", "by", "own", "beside"}.
 
-    Captions beside the photos are kept unless `caption.existing` is replace. What a captioner cannot read, or has no
-    words for, is named and marked as failed; the rest goes on. Raises `LorakitError` when no photo has a caption.
+    `own` when the words are those beside the photo, which `caption.existing` = keep leaves as they are; with append or
+    prepend they stand in `beside` and what was read joins them. What a captioner cannot read, or has no words for, is
+    named and marked as failed; the rest goes on. Raises `LorakitError` when no photo has a caption.
     """
     chosen = project.manifest.selected
     wanted = {r["id"]: stamps.caption(project, r) for r in chosen}
@@ -42,39 +46,89 @@ def _read_photos(project: Project, todo: list[Record], wanted: dict[str, str]) -
         return
     settings = project.settings.caption
     captioner = lookup.load(lookup.CAPTIONERS, settings.captioner, "caption.captioner")
-    read = captioner.load(source_of(captioner.CARD, settings.weights), device.choose(project.device))
+    reader = captioner.load(source_of(captioner.CARD, settings.weights), device.choose(project.device), settings)
+    todo = sorted(todo, key=_pixels, reverse=True)  # largest first: too big a batch shows at once, not after an hour
+    size = settings.batch_size
     with progress("caption", len(todo)) as shown:
-        for batch in _batches(todo, settings.batch_size):
-            readable = [(r, p) for r, p in batch if isinstance(p, Image.Image)]
-            readings = read([picture for _, picture in readable], settings.max_tokens) if readable else []
-            for (record, _), reading in zip(readable, readings, strict=True):
-                words = {"sentence": reading.sentence, "tags": list(reading.tags), "by": settings.captioner, "own": False}
-                found = manifest.finish(record, "caption", wanted[record["id"]], caption=words)
-                missing = f"{settings.captioner} found no words for it"
-                project.manifest.keep(found if reading.text else manifest.fail(record, "caption", missing))
-            for record, error in batch:
-                if isinstance(error, UnreadablePhoto):
-                    project.manifest.keep(manifest.fail(record, "caption", str(error)))
+        for batch in _batches(todo, size, reader.prepare):
+            readable = [(r, prepared) for r, prepared in batch if not isinstance(prepared, UnreadablePhoto)]
+            readings, size = read_in_parts(reader, [prepared for _, prepared in readable], size)
+            found = {r["id"]: reading for (r, _), reading in zip(readable, readings, strict=True)}
+            errors = {r["id"]: str(prepared) for r, prepared in batch if isinstance(prepared, UnreadablePhoto)}
+            project.manifest.keep(*(_result(project, r, found.get(r["id"]), errors.get(r["id"], ""), wanted) for r, _ in batch))
             shown.advance(len(batch))
 
 
-def _batches(records: list[Record], size: int) -> Iterator[list[Job]]:
-    """Batches of photos with their crops; the next batch is decoded while this one is captioned."""
+def _pixels(record: Record) -> float:
+    left, top, right, bottom = record["crop"]["box"]
+    return (right - left) * (bottom - top)
 
-    def decode(record: Record) -> Job:
+
+def read_in_parts(reader: Reader, prepared: list, size: int) -> tuple[list[Reading], int]:
+    """The readings of a batch in its order, and the part size that fitted into memory: where `size` does not, it is
+    halved and the reading goes on. Raises `LorakitError` when not even one photo fits."""
+    readings: list[Reading] = []
+    while len(readings) < len(prepared):
+        part = prepared[len(readings) : len(readings) + size]
         try:
-            return record, load_crop_to_read(record)
+            readings += reader.read(part)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(part) == 1:
+                raise LorakitError("caption: not even one photo fits into memory; choose a smaller captioner, or --device cpu") from error
+            size = len(part) // 2
+            error.__traceback__ = None  # it holds on to the tensors of the batch
+            _free_memory()
+            say(f"caption   out of memory: going on with {size} photos at once (--set caption.batch_size={size})")
+    return readings, size
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch could not get memory, on whichever device."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, (RuntimeError, MemoryError)) and (
+        isinstance(error, MemoryError) or any(part in str(error).lower() for part in words)
+    )
+
+
+def _free_memory() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _result(project: Project, record: Record, reading: Reading | None, error: str, wanted: dict[str, str]) -> Record:
+    """The record with what was read, or with why nothing was."""
+    settings = project.settings.caption
+    if reading is None or not reading.text:
+        return manifest.fail(record, "caption", error or f"{settings.captioner} found no words for it")
+    words = {"sentence": reading.sentence, "tags": list(reading.tags), "by": settings.captioner, "own": False}
+    if settings.existing in ("append", "prepend") and (beside := record.get("sidecar", {}).get("text")):
+        words["beside"] = {"text": beside, "first": settings.existing == "append"}
+    return manifest.finish(record, "caption", wanted[record["id"]], caption=words)
+
+
+def _batches(records: list[Record], size: int, prepare: Callable) -> Iterator[list[Job]]:
+    """Batches of photos with their prepared crops; the next two batches are made ready while one is read."""
+
+    def make_ready(record: Record) -> Job:
+        try:
+            return record, prepare(load_crop_to_read(record))
         except UnreadablePhoto as error:
             return record, error
 
-    parts = [records[start : start + size] for start in range(0, len(records), size)]
-    with ThreadPoolExecutor(2) as pool:
-        ahead = [pool.submit(decode, r) for r in parts[0]]
-        for number in range(len(parts)):
-            ready, ahead = ahead, []
-            if number + 1 < len(parts):
-                ahead = [pool.submit(decode, r) for r in parts[number + 1]]
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting = iter(records)
+        jobs = [pool.submit(make_ready, r) for r in islice(waiting, 3 * size)]
+        while jobs:
+            ready, jobs = jobs[:size], jobs[size:]
             yield [job.result() for job in ready]
+            jobs += [pool.submit(make_ready, r) for r in islice(waiting, size)]
 
 
 def _report_missing(project: Project) -> None:

@@ -36,5 +36,14 @@ def word(record: Record, settings: Settings) -> str:
     own = by_hand or (found["sentence"] if found["own"] else None)
     if own is not None and trigger.word and count_word(own, trigger.word) == 1:
         return own
-    text = own if own is not None else compose(Reading(found["sentence"], tuple(found["tags"])), style)
+    text = own if own is not None else _with_beside(found, compose(Reading(found["sentence"], tuple(found["tags"])), style))
     return place_trigger(text, trigger.word, trigger.class_word, style, trigger.teaches)
+
+
+def _with_beside(found: dict, text: str) -> str:
+    """`text` behind or before the words that lay beside the photo, where `caption.existing` wants both."""
+    beside = found.get("beside")
+    if not beside:
+        return text
+    parts = (beside["text"], text) if beside["first"] else (text, beside["text"])
+    return ", ".join(part.strip(" ,") for part in parts)

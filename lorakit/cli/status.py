@@ -33,8 +33,9 @@ def show_lines(found: dict) -> None:
     """One line a photo, for files and pipes."""
     width = max((len(photo["file"]) for photo in found["photos"]), default=0)
     for photo in found["photos"]:
+        name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in photo["file"])
         parts = [why(photo), photo["text"] or ""]
-        click.echo(f"{photo['file']:<{width}}  {photo['verdict']:<6}  {'chosen' if photo['selected'] else '-':<6}  {' | '.join(p for p in parts if p)}")
+        click.echo(f"{name:<{width}}  {photo['verdict']:<6}  {'chosen' if photo['selected'] else '-':<6}  {' | '.join(p for p in parts if p)}")
     click.echo(stage_line(found))
     if found["lora"]:
         click.echo(f"LoRA: {found['lora']}")

@@ -1,4 +1,4 @@
-"""Stage export: writes the LoRA as a kohya-named `.safetensors` with alpha and metadata, and reads it back to prove it."""
+"""Stage export: writes the LoRA file that most tools load, with its metadata, and reads it back as they do."""
 
 from __future__ import annotations
 
@@ -10,79 +10,101 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import lorakit
 from lorakit import files, stamps
-from lorakit.console import say
+from lorakit.console import say, warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.runs import Run
-from lorakit.train import checkpoint, lora
+from lorakit.train import checkpoint, formats, lora, names, verify
 from lorakit.train.families.base import Family
+from lorakit.train.formats import Delta, Network
 from lorakit.train.load import load_family
 from lorakit.train.sample import trained_run
 
+ROUNDING = 1e-2  # relative; bf16 keeps 8 bits of each factor
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def export(project: Project) -> Run:
-    """Write `<name>.safetensors` into the run folder, and check that what is read back is what was trained.
+    """Write `<name>.safetensors` into the run folder, and check that what the tools read back is what was trained.
 
-    Raises `LorakitError` when a module is missing in the file or its weight change differs from the trained one.
+    Raises `LorakitError` when a layer is missing in the file, its weight change differs from the trained one, or a tool
+    that knows this base would not load all of it.
     """
     run = trained_run(project)
     stamp = stamps.export(project)
     if run.is_done("export", stamp) and run.lora:
         return run
+    settings, family = project.settings.export, load_family(project)
     adapter = checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1])
-    alpha = lora.alpha_of(project.settings.train)
-    tensors = kohya_tensors(adapter, alpha, load_family(project), DTYPES[project.settings.export.precision])
+    network = formats.from_peft(adapter, lora.file_alpha(project.settings.train), family.FOLDER)
+    tensors = formats.write(network, family.NAME, file_format(project, family), DTYPES[settings.precision])
     path = run.folder / f"{file_name(project)}.safetensors"
-    metadata = make_metadata(project, run, tensors, path.stem)
+    metadata = make_metadata(project, run, tensors, path.stem) if settings.metadata else None
     files.write_whole(path, lambda part: save_file(tensors, part, metadata=metadata))
-    modules = check_file(path, adapter, alpha)
-    run.finish("export", stamp, lora=path.name, modules=modules, bytes=path.stat().st_size)
-    say(f"export    {modules} modules, {path.stat().st_size / 2**20:.1f} MB, read back and equal to the trained ones")
+    check_file(path, network, family.NAME)
+    check_in_diffusers(path, network, family)
+    loaded = check_tools(path, family.NAME, chosen=settings.format != "auto")
+    run.finish("export", stamp, lora=path.name, modules=len(network), bytes=path.stat().st_size, loaded=loaded)
+    counts = ", ".join(f"{tool} {count}" for tool, count in loaded.items())
+    say(f"export    {len(network)} modules, {path.stat().st_size / 2**20:.1f} MB, read back equal; keys loaded: {counts} of {len(tensors)}")
     return run
 
 
-def kohya_tensors(adapter: dict[str, Tensor], alpha: float, family: Family, dtype: torch.dtype) -> dict[str, Tensor]:
-    """peft's `<module>.lora_A/lora_B.weight` as kohya's `<name>.lora_down/lora_up.weight` and `<name>.alpha`."""
-    tensors = {}
-    for key, value in adapter.items():
-        module, part = key.removesuffix(".weight").rsplit(".", 1)
-        name = family.kohya_name(module)
-        tensors[f"{name}.{'lora_down' if part == 'lora_A' else 'lora_up'}.weight"] = value.to(dtype).contiguous()
-        tensors[f"{name}.alpha"] = torch.tensor(alpha, dtype=dtype)
-    return tensors
+def file_format(project: Project, family: Family) -> str:
+    chosen = project.settings.export.format
+    return family.FORMAT if chosen == "auto" else chosen
 
 
-def check_file(path: Path, adapter: dict[str, Tensor], alpha: float) -> int:
-    """Hold the weight change of every module in the file against the trained one; returns how many modules there are.
-
-    Both sides are up @ down * alpha / rank; they may differ by the rounding of the file's precision."""
-    written = load_file(path)
-    names = sorted({key.rsplit(".lora_A", 1)[0] for key in adapter if ".lora_A" in key})
-    changes = {name: _change(adapter[f"{name}.lora_A.weight"], adapter[f"{name}.lora_B.weight"], alpha) for name in names}
-    in_file = {key.removesuffix(".lora_down.weight") for key in written if key.endswith(".lora_down.weight")}
-    if len(in_file) != len(names) or len(written) != 3 * len(names):
-        raise LorakitError(f"{path}: {len(in_file)} modules in the file, {len(names)} were trained; please report this")
-    for name in names:
-        stem = next((s for s in in_file if s.endswith(name.replace(".", "_"))), None)
-        if stem is None:
-            raise LorakitError(f"{path}: module {name} is missing in the file; please report this")
-        found = _change(written[f"{stem}.lora_down.weight"], written[f"{stem}.lora_up.weight"], float(written[f"{stem}.alpha"]))
-        if not torch.allclose(found, changes[name], rtol=1e-2, atol=1e-2 * float(changes[name].abs().max()) + 1e-7):
-            raise LorakitError(f"{path}: module {name} differs from the trained one; please report this")
-    return len(names)
+def check_file(path: Path, network: Network, family: str) -> None:
+    """Hold the weight change of every layer in the file against the trained one; they may differ by the file's rounding."""
+    found = formats.read(load_file(path), family)
+    if found.keys() != network.keys():
+        missing = sorted(network.keys() ^ found.keys())
+        raise LorakitError(f"{path}: {len(missing)} layers are not as trained, the first {missing[0]}; please report this")
+    for name, delta in network.items():
+        check_change(path, name, found[name].change(), delta)
 
 
-def _change(down: Tensor, up: Tensor, alpha: float) -> Tensor:
-    down, up = down.float().flatten(1), up.float().flatten(1)
-    return up @ down * (alpha / down.shape[0])
+def check_change(path: Path, name: str, found: Tensor, trained: Delta) -> None:
+    wanted = trained.change()
+    if (found - wanted).norm() > ROUNDING * wanted.norm() + 1e-7:
+        raise LorakitError(f"{path}: layer {name} differs from the trained one; please report this")
+
+
+def check_in_diffusers(path: Path, network: Network, family: Family) -> None:
+    """Load the file as a user of diffusers does, and hold every layer's weight change against the trained one."""
+    if any(delta.magnitude is not None for delta in network.values()):
+        return warn("diffusers leaves the magnitudes of a DoRA file out; ComfyUI reads them")
+    pipeline = family.bare_pipeline()
+    pipeline.load_lora_weights(path, adapter_name="exported")
+    loaded = {name: module for name, module in family.denoiser.named_modules() if "exported" in getattr(module, "lora_A", {})}
+    inner = {name.removeprefix(f"{family.FOLDER}."): delta for name, delta in network.items()}
+    if loaded.keys() != inner.keys():
+        raise LorakitError(f"{path}: diffusers loads {len(loaded)} layers of {len(inner)}; please report this")
+    for name, module in loaded.items():
+        down, up = module.lora_A["exported"].weight, module.lora_B["exported"].weight
+        change = up.detach().float().flatten(1) @ down.detach().float().flatten(1) * module.scaling["exported"]
+        check_change(path, name, change.cpu(), inner[name])
+    family.denoiser.delete_adapters("exported")
+
+
+def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:
+    """{tool: keys that it loads}. Raises when a tool that knows the base leaves keys out, unless the format was `chosen`
+    or is one that this tool has no way to read."""
+    _, judgements = verify.judge_file(path, family=family)
+    for judgement in judgements:
+        knows_base = family in verify.SUPPORTED.get(judgement.tool, names.FAMILIES)
+        if knows_base and not judgement.is_whole:
+            text = " ".join(line.strip() for line in verify.in_words(judgement))
+            if not chosen and not any("DoRA" in why for why in judgement.skipped.values()):
+                raise LorakitError(f"{path}: {text}; please report this")
+            warn(text)
+    return {judgement.tool: len(judgement.loaded) for judgement in judgements}
 
 
 def file_name(project: Project) -> str:
@@ -105,7 +127,7 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "ss_output_name": name,
         "ss_network_module": "networks.lora",
         "ss_network_dim": train.rank,
-        "ss_network_alpha": lora.alpha_of(train),
+        "ss_network_alpha": lora.file_alpha(train),
         "ss_resolution": f"({train.resolution}, {train.resolution})",
         "ss_num_train_images": sum(r.get("repeats", 1) for r in photos),
         "ss_steps": run.facts["result"]["steps"],
@@ -115,6 +137,9 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "ss_gradient_accumulation_steps": train.gradient_accumulation,
         "ss_seed": train.seed,
         "ss_v2": False,
+        "ss_network_args": {"adapter": train.adapter, "targets": train.targets},
+        "ss_noise_offset": train.noise_offset,
+        "ss_min_snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else "",
         "ss_training_started_at": began,
         "ss_training_finished_at": run.metrics.stat().st_mtime,
         "ss_tag_frequency": {folder: tag_frequency([r["text"] for r in photos])},

@@ -22,7 +22,8 @@ def load_family(project: Project) -> Family:
         importlib.import_module(f"lorakit.train.{project.card.builder}").build(Path(source.location))
     where = device.choose(project.device)
     family = lookup.load(lookup.FAMILIES, project.card.family)
-    return family.load(source, where, compute_dtype(project.settings.train.precision, where))
+    settings = project.settings.train
+    return family.CLASS(source, where, compute_dtype(settings.precision, where), settings)
 
 
 def compute_dtype(precision: str, where: str) -> torch.dtype:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from collections.abc import Iterator
 
+from lorakit import lookup
 from lorakit.catalog import check_family
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.train import batches
+from lorakit.train.noise import Diffusion
 from lorakit.wording import count_word
+
+DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
+FLOW_ONLY = ("timestep_sampling", "flow_shift", "logit_mean", "logit_std")
 
 
 def preflight(project: Project) -> list[Record]:
     """The records of the dataset, after all that can be known beforehand has been checked: the family, every picture
     and text on the disk, the trigger in every text. Raises `LorakitError` at the first thing that is wrong."""
     check_family(project.card)
+    check_settings(project)
     photos = [r for r in project.manifest.selected if r.get("dataset")]
     if not photos:
         raise LorakitError(f"{project.folder}: no dataset to train on; run `lorakit curate` and `lorakit caption` first")
@@ -31,6 +39,33 @@ def preflight(project: Project) -> list[Record]:
     if not project.trigger:
         warn("no --trigger: the LoRA will act on every prompt")
     return photos
+
+
+def check_settings(project: Project) -> None:
+    """Raises `LorakitError` naming the first settings that fight each other or the base. Loads no weights."""
+    for wrong, line in _fights(project):
+        if wrong:
+            raise LorakitError(line)
+
+
+def _fights(project: Project) -> Iterator[tuple[bool, str]]:
+    train, export = project.settings.train, project.settings.export
+    family = lookup.load(lookup.FAMILIES, project.card.family).CLASS
+    defaults = {field.name: field.default for field in dataclasses.fields(train)}
+    step, name = family.PIXEL_STEP, project.card.name
+    yield train.bucket_step % step != 0, f"train.bucket_step = {train.bucket_step}: {name} wants a multiple of {step}"
+    others = FLOW_ONLY if family.PROCESS is Diffusion else DIFFUSION_ONLY
+    what = "predicts noise" if family.PROCESS is Diffusion else "learns a flow"
+    for key in others:
+        yield getattr(train, key) != defaults[key], f"train.{key} = {getattr(train, key)}: of no use for {name}, which {what}; take it out"
+    velocity = train.prediction != "epsilon"
+    yield train.zero_terminal_snr and not velocity, "train.zero_terminal_snr wants train.prediction=v_prediction: pure noise teaches no noise"
+    unshifted = train.timestep_sampling == "sigmoid"
+    yield unshifted and train.flow_shift is not None, "train.flow_shift has no effect with timestep_sampling=sigmoid; take one of them out"
+    steps = train.steps or train.min_steps
+    yield train.warmup_steps >= steps, f"train.warmup_steps = {train.warmup_steps}: as long as the training ({steps} steps); lower it"
+    fused = export.format == "kohya" and family.NAME in ("sd3", "flux1")
+    yield train.adapter == "dora" and fused, f"train.adapter=dora cannot be written as export.format=kohya for {name}; use auto"
 
 
 def say_plan(project: Project, photos: list[Record], steps: int) -> None:

@@ -26,7 +26,7 @@ def sample(project: Project) -> Run:
     if run.is_done("sample", stamp):
         return run
     family = load_family(project)
-    lora.add_lora(family.denoiser, family.TARGETS, project.settings.train)
+    lora.add_lora(family, project.settings.train)
     lora.set_lora(family.denoiser, checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
     prompts = sample_prompts(project)
     with progress("sample", 2 * len(prompts)) as shown:
@@ -61,6 +61,7 @@ def draw(project: Project, family: Family, prompts: list[str]):
     settings, side = project.settings.sample, project.settings.train.resolution
     family.denoiser.eval()
     pipeline = family.pipeline()
+    pipeline.set_progress_bar_config(disable=True)
     for number, prompt in enumerate(prompts):
         chance = torch.Generator().manual_seed(settings.seed + number)
         found = pipeline(
@@ -70,6 +71,7 @@ def draw(project: Project, family: Family, prompts: list[str]):
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
             generator=chance,
+            **family.sampling_options(),
         )
         yield found.images[0]
 

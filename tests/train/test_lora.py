@@ -2,58 +2,77 @@
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 
+from lorakit.errors import LorakitError
 from lorakit.settings import Train
 from lorakit.train import lora
-from lorakit.train.families.sd15 import SD15
 
 
-@pytest.fixture
-def unet(tiny_weights):
-    return UNet2DConditionModel.from_pretrained(tiny_weights, subfolder="unet").requires_grad_(False)
-
-
-def predict(unet):
+def predict(family):
     noise, states = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in ((1, 4, 8, 8), (1, 7, 32)))
     with torch.no_grad():
-        return unet(noise, torch.tensor([500]), encoder_hidden_states=states).sample
+        return family.predict(noise, torch.tensor([500]), {"states": states}, None)
 
 
-def test_fresh_adapter_has_192_modules_and_changes_nothing(unet):
-    before = predict(unet)
-    parameters = lora.add_lora(unet, SD15.TARGETS, Train(rank=4))
-    assert len(lora.read_lora(unet)) == len(parameters) == 2 * 192
-    assert torch.equal(predict(unet), before)
+def make_random(parameters):
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.normal_(std=0.1)
 
 
-def test_start_depends_on_the_seed_alone(tiny_weights):
+def test_fresh_adapter_has_192_modules_and_changes_nothing(load_tiny):
+    family = load_tiny("sd15")
+    before = predict(family)
+    parameters = lora.add_lora(family, Train(rank=4))
+    assert len(lora.read_lora(family.denoiser)) == len(parameters) == 2 * 192
+    assert torch.equal(predict(family), before)
+
+
+def test_start_depends_on_the_seed_alone(load_tiny):
     read = []
     for seed in (1, 1, 2):
-        unet = UNet2DConditionModel.from_pretrained(tiny_weights, subfolder="unet")
-        torch.rand(seed)  # whatever was drawn before
-        lora.add_lora(unet, SD15.TARGETS, Train(rank=2, seed=seed))
-        read.append(lora.read_lora(unet))
+        family = load_tiny("sd15")
+        torch.rand(len(read) + 1)  # whatever was drawn before
+        lora.add_lora(family, Train(rank=2, seed=seed))
+        read.append(lora.read_lora(family.denoiser))
     first, again, other = read
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
-def test_what_is_read_can_be_set_again(unet, tiny_weights):
-    parameters = lora.add_lora(unet, SD15.TARGETS, Train(rank=4))
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter.normal_(std=0.1)
-    wanted = predict(unet)
-    fresh = UNet2DConditionModel.from_pretrained(tiny_weights, subfolder="unet")
-    lora.add_lora(fresh, SD15.TARGETS, Train(rank=4))
-    lora.set_lora(fresh, lora.read_lora(unet))
-    assert torch.equal(predict(fresh), wanted)
+@pytest.mark.parametrize("adapter", ["lora", "dora"])
+def test_what_is_read_can_be_set_again(load_tiny, adapter):
+    settings = Train(rank=4, adapter=adapter)
+    family, fresh = load_tiny("sd15"), load_tiny("sd15")
+    make_random(lora.add_lora(family, settings))
+    lora.add_lora(fresh, settings)
+    lora.set_lora(fresh.denoiser, lora.read_lora(family.denoiser))
+    assert torch.equal(predict(fresh), predict(family))
 
 
-def test_an_adapter_of_other_modules_is_refused(unet):
-    lora.add_lora(unet, SD15.TARGETS, Train(rank=4))
-    tensors = lora.read_lora(unet)
+def test_an_adapter_of_other_modules_is_refused(load_tiny):
+    family = load_tiny("sd15")
+    lora.add_lora(family, Train(rank=4))
+    tensors = lora.read_lora(family.denoiser)
     key = next(iter(tensors))
     with pytest.raises(ValueError, match="does not fit"):
-        lora.set_lora(unet, {**tensors, key.replace("lora_A", "lora_C"): tensors[key]})
+        lora.set_lora(family.denoiser, {**tensors, key.replace("lora_A", "lora_C"): tensors[key]})
+
+
+def test_rank_stabilised_scales_by_the_root_of_the_rank(load_tiny):
+    plain, stable = load_tiny("sd15"), load_tiny("sd15")
+    make_random(lora.add_lora(plain, Train(rank=4, alpha=2 * 4**0.5)))
+    lora.add_lora(stable, Train(rank=4, alpha=2, rank_stabilised=True))
+    lora.set_lora(stable.denoiser, lora.read_lora(plain.denoiser))
+    assert torch.allclose(predict(stable), predict(plain), atol=1e-5)
+    assert lora.file_alpha(Train(rank=4, alpha=2, rank_stabilised=True)) == 4
+
+
+def test_levels_add_layers_and_expressions_choose_among_them(load_tiny):
+    unet, levels = load_tiny("sd15").denoiser, load_tiny("sd15").TARGETS
+    counts = [len(lora.find_targets(unet, levels, Train(targets=level))) for level in levels]
+    assert counts == [128, 160, 192, 277]
+    some = lora.find_targets(unet, levels, Train(include=r"^up_blocks\.1", exclude="attn1"))
+    assert some and all(name.startswith("up_blocks.1") and "attn1" not in name for name in some)
+    with pytest.raises(LorakitError, match="no layer is left to train"):
+        lora.find_targets(unet, levels, Train(include="nothing"))

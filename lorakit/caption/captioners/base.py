@@ -1,8 +1,7 @@
 """The contract of a captioner. A captioner is one file of this folder; its name is the file's name.
 
     CARD                                   what it is, frozen data
-    load(source, device) -> Reader         loads the weights once
-    Reader(pictures, max_tokens)           RGB pictures in, one `Reading` each out, in their order
+    load(source, device, settings)         loads the weights once and gives a `Reader`
 """
 
 from __future__ import annotations
@@ -13,35 +12,56 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
+from lorakit.settings import Caption
 from lorakit.weights import Source, hub_errors_in_words, local_folder
 from lorakit.wording import Reading
-
-Reader = Callable[[list[Image.Image], int], list[Reading]]
 
 
 @dataclass(frozen=True)
 class CaptionerCard:
     title: str
-    writes: Literal["sentence", "tags", "what is there"]
+    writes: Literal["sentence", "tags", "sentence and tags", "what is there"]
     licence: str
     hub: str | None = None
     size_gb: float = 0.0
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A loaded captioner. `prepare` turns one RGB picture into what the model takes and runs in background threads;
+    `read` takes a batch of those and gives one `Reading` for each, in their order."""
+
+    prepare: Callable[[Image.Image], Any]
+    read: Callable[[list[Any]], list[Reading]]
+
+    def __call__(self, pictures: list[Image.Image]) -> list[Reading]:
+        return self.read([self.prepare(picture) for picture in pictures])
+
+
 class Captioner(Protocol):
     CARD: CaptionerCard
 
     @staticmethod
-    def load(source: Source, device: str) -> Reader: ...
+    def load(source: Source, device: str, settings: Caption) -> Reader: ...
 
 
-def source_of(card: CaptionerCard, given: str | None) -> Source:
-    """The folder that a user gave as `caption.weights`, else the card's hub id."""
-    if given:
-        return Source(str(local_folder(given, "config.json", "--set caption.weights=")), True, card.title)
+def source_of(card: CaptionerCard, given: str | None, marker: str = "config.json") -> Source:
+    """The folder (or another hub id, `owner/name`) that a user gave as `caption.weights`, else the card's hub id."""
     otherwise = "; or choose --captioner imagenet, which is coarse but needs no hub"
-    return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker="config.json")
+    if given and is_hub_id(given):
+        return Source(given, False, given, card.size_gb, "--set caption.weights=", otherwise, marker=marker)
+    if given:
+        return Source(str(local_folder(given, marker, "--set caption.weights=")), True, card.title)
+    return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker=marker)
+
+
+def is_hub_id(given: str) -> bool:
+    """Whether `given` reads as owner/name and is no folder here."""
+    from pathlib import Path
+
+    owner, slash, name = given.partition("/")
+    return bool(owner.strip(".~") and slash and name) and "/" not in name and "\\" not in given and not Path(given).exists()
 
 
 def load_model(source: Source, device: str) -> tuple[Any, Any]:
@@ -57,3 +77,18 @@ def load_model(source: Source, device: str) -> tuple[Any, Any]:
         processor.image_processor = transformers.AutoImageProcessor.from_pretrained(source.location, **pinned)
         model = transformers.AutoModelForImageTextToText.from_pretrained(source.location, dtype=dtype)
     return model.to(device).eval(), processor
+
+
+def pixels_of(processor: Any) -> Callable[[Image.Image], Any]:
+    """A `prepare` for models that see every picture at one size: RGB picture -> [3, height, width] tensor."""
+
+    def prepare(picture: Image.Image):
+        return processor.image_processor(images=[picture], return_tensors="pt")["pixel_values"][0]
+
+    return prepare
+
+
+def without_prompt(text: str, prompt: str) -> str:
+    """What the model wrote itself: BLIP and some chat models repeat the prompt before their answer."""
+    text = " ".join(text.split())
+    return text[len(prompt) :].lstrip(" :,") if prompt and text.lower().startswith(prompt.lower()) else text

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from PIL import Image
-
-from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model
+from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, without_prompt
+from lorakit.settings import Caption
 from lorakit.weights import Source
 from lorakit.wording import Reading
 
@@ -14,19 +13,23 @@ CARD = CaptionerCard(
     licence="BSD-3-Clause",
     hub="Salesforce/blip-image-captioning-large",
     size_gb=1.9,
-    note="fast and plain; a good first choice",
+    note="fast and plain; a good first choice. caption.prompt is the beginning of every sentence, such as 'a photo of'",
 )
 
 
-def load(source: Source, device: str) -> Reader:
+def load(source: Source, device: str, settings: Caption) -> Reader:
     import torch
 
     model, processor = load_model(source, device)
+    prompt = settings.prompt or ""
+    start = processor.tokenizer(prompt, return_tensors="pt").input_ids if prompt else None
 
     @torch.inference_mode()
-    def read(pictures: list[Image.Image], max_tokens: int) -> list[Reading]:
-        inputs = processor(images=pictures, return_tensors="pt").to(device, model.dtype)
-        written = model.generate(**inputs, max_new_tokens=max_tokens, num_beams=3)
-        return [Reading(sentence=text.strip()) for text in processor.batch_decode(written, skip_special_tokens=True)]
+    def read(pixels: list) -> list[Reading]:
+        given = {} if start is None else {"input_ids": start.repeat(len(pixels), 1).to(device)}
+        batch = torch.stack(pixels).to(device, model.dtype)
+        written = model.generate(pixel_values=batch, **given, max_new_tokens=settings.max_tokens, num_beams=3)
+        texts = processor.batch_decode(written, skip_special_tokens=True)
+        return [Reading(sentence=without_prompt(text, prompt)) for text in texts]
 
-    return read
+    return Reader(pixels_of(processor), read)

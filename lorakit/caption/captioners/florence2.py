@@ -1,40 +1,76 @@
-"""Florence-2 base: a detailed description, and the names of the things that it finds as tags."""
+"""Florence-2: a detailed description, and the names of the things that it finds as tags."""
 
 from __future__ import annotations
 
-from PIL import Image
+import re
 
-from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model
+from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of
+from lorakit.errors import UnknownName
+from lorakit.settings import Caption
 from lorakit.weights import Source
 from lorakit.wording import Reading, without_repeats
 
 CARD = CaptionerCard(
     title="Florence-2 base",
-    writes="sentence",
+    writes="sentence and tags",
     licence="MIT",
     hub="florence-community/Florence-2-base",
     size_gb=0.5,
-    note="richer than BLIP and smaller; best for FLUX and SD3, which want sentences",
+    note="richer than BLIP and smaller; best for FLUX and SD3. caption.prompt is its task: short, detailed or more_detailed; "
+    "caption.weights=florence-community/Florence-2-large is surer and 1.6 GB",
 )
-DESCRIBE, DETECT = "<DETAILED_CAPTION>", "<OD>"
+TASKS = {"short": "<CAPTION>", "detailed": "<DETAILED_CAPTION>", "more_detailed": "<MORE_DETAILED_CAPTION>"}
+DETECT = "<OD>"
+DETECT_TOKENS = 256  # a box takes five tokens, its name two or three
+SPECIAL = re.compile(r"</?s>|<pad>|<unk>|<mask>|<image>")
+BOXES = re.compile(r"<loc_\d+>")
 
 
-def load(source: Source, device: str) -> Reader:
+def load(source: Source, device: str, settings: Caption) -> Reader:
     import torch
 
     model, processor = load_model(source, device)
+    task = task_of(settings.prompt)
+    asked = {name: _question(processor, name) for name in (task, DETECT)}
 
     @torch.inference_mode()
-    def answer(task: str, pictures: list[Image.Image], max_tokens: int) -> list:
-        inputs = processor(text=[task] * len(pictures), images=pictures, return_tensors="pt").to(device, model.dtype)
-        written = model.generate(**inputs, max_new_tokens=max_tokens, num_beams=3)
-        texts = processor.batch_decode(written, skip_special_tokens=False)  # the parser reads the location tokens
-        parse = processor.post_process_generation
-        return [parse(text.replace("<pad>", ""), task=task, image_size=p.size)[task] for text, p in zip(texts, pictures)]
+    def answer(name: str, pixels, max_tokens: int) -> list[str]:
+        question = asked[name].repeat(len(pixels), 1).to(device)
+        written = model.generate(input_ids=question, pixel_values=pixels, max_new_tokens=max_tokens, num_beams=3)
+        return processor.batch_decode(written, skip_special_tokens=False)  # the boxes are special tokens
 
-    def read(pictures: list[Image.Image], max_tokens: int) -> list[Reading]:
-        sentences = answer(DESCRIBE, pictures, max_tokens)
-        found = answer(DETECT, pictures, max_tokens)
-        return [Reading(text.strip(), tuple(without_repeats(boxes["labels"]))) for text, boxes in zip(sentences, found)]
+    def read(pixels: list) -> list[Reading]:
+        batch = torch.stack(pixels).to(device, model.dtype)
+        sentences = answer(task, batch, settings.max_tokens)
+        found = answer(DETECT, batch, DETECT_TOKENS)
+        return [Reading(plain(text), tuple(labels(boxes))) for text, boxes in zip(sentences, found, strict=True)]
 
-    return read
+    return Reader(pixels_of(processor), read)
+
+
+def task_of(prompt: str | None) -> str:
+    """The task token for `caption.prompt`. Raises `UnknownName` naming the nearest task."""
+    name = (prompt or "detailed").strip("<>").lower().removesuffix("_caption").replace(" ", "_")
+    name = "short" if name == "caption" else name
+    if name not in TASKS:
+        raise UnknownName("Florence-2 task", name, list(TASKS), "caption.prompt")
+    return TASKS[name]
+
+
+def _question(processor, task: str):
+    """[1, n] token ids of a task, with the places that the picture's features will take."""
+    from PIL import Image
+
+    return processor(text=[task], images=[Image.new("RGB", (64, 64))], return_tensors="pt").input_ids
+
+
+def plain(text: str) -> str:
+    """An answer without its special tokens. (The processor's own parser needs a `post_processor_config`, which not
+    every checkpoint has, so answers are parsed here.)"""
+    return " ".join(BOXES.sub(" ", SPECIAL.sub("", text)).split())
+
+
+def labels(text: str) -> list[str]:
+    """'dog<loc_1><loc_2><loc_3><loc_4>chair<loc_5>...' -> ['dog', 'chair']: the names that stand before boxes."""
+    names = BOXES.split(SPECIAL.sub("", text))[:-1]
+    return without_repeats([name.strip(" .,").lower() for name in names])

@@ -3,11 +3,14 @@ ImageNet names turned into words, and facets measured from the pixels: framing, 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.caption.facets import colour_words, framing_words, light_words
+from lorakit.settings import Caption
 from lorakit.weights import Source
 from lorakit.wording import Reading
 
@@ -18,6 +21,7 @@ CARD = CaptionerCard(
     size_gb=0.02,
     note="coarse: knows 1000 things by name, no actions and no people; works offline, weights come with lorakit",
 )
+Prepared = tuple[Any, np.ndarray]
 MIN_PROBABILITY = 0.10  # of a single name
 MIN_FAMILY = 0.40  # of a family of names, when no single one is sure
 MAX_NAMES = 2
@@ -30,27 +34,30 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def load(source: Source, device: str) -> Reader:
+def load(source: Source, device: str, settings: Caption) -> Reader:
     import torch
 
     model = load_classifier().to(device)
     names = class_names()
 
     @torch.inference_mode()
-    def read(pictures: list[Image.Image], max_tokens: int) -> list[Reading]:
-        pixels = torch.stack([to_tensor(picture) for picture in pictures]).to(device)
-        maps = model.forward_features(pixels)  # [n, 1280, 7, 7]
+    def read(batch: list[Prepared]) -> list[Reading]:
+        maps = model.forward_features(torch.stack([pixels for pixels, _ in batch]).to(device))  # [n, 1280, 7, 7]
         chances = model.forward_head(maps).softmax(-1).cpu().numpy()
         heat = torch.einsum("nchw,kc->nkhw", maps, model.classifier.weight)  # class activation maps
         readings = []
-        for picture, chance, activation in zip(pictures, chances, heat.cpu().numpy()):
+        for (_, small), chance, activation in zip(batch, chances, heat.cpu().numpy(), strict=True):
             found = surest_names(chance, names)
             framing = framing_words(activation[int(chance.argmax())]) if found else []
-            small = np.asarray(picture.resize((96, 96), Image.Resampling.BOX))
-            readings.append(Reading(tags=tuple([*found, *framing, *light_words(small), *colour_words(small)])))
+            readings.append(Reading(tags=(*found, *framing, *light_words(small), *colour_words(small))))
         return readings
 
-    return read
+    return Reader(prepare, read)
+
+
+def prepare(picture: Image.Image) -> Prepared:
+    """What the network sees, and a small copy [96, 96, 3] uint8 on which light and colours are measured."""
+    return to_tensor(picture), np.asarray(picture.resize((96, 96), Image.Resampling.BOX))
 
 
 def load_classifier():

@@ -1,54 +1,122 @@
 """The contract of a family: one architecture a file of this folder, with all its oddities inside, so that the training
-loop needs to know none of them. A family file has one function, `load(source, device, dtype) -> Family`."""
+loop needs to know none of them. A family file names its class as CLASS."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from lorakit.weights import Source
+from lorakit.settings import Train
+from lorakit.train.noise import Diffusion, Flow
+from lorakit.weights import Source, hub_errors_in_words
 
 Text = dict[str, Tensor]  # embeddings of one text or a batch of texts, by name; the first axis counts texts
 
 
-class Family(Protocol):
-    """A loaded base model. Parts are loaded when they are first asked for."""
+class Family:
+    """A loaded base model: `CLASS(source, device, dtype, settings)`. Parts are loaded when they are first asked for; a child says what differs."""
 
-    TARGETS: tuple[str, ...]  # names at whose end a module gets a LoRA
-    WEIGHT_PREFIX: str  # of the denoiser's modules in a kohya-named file
+    DENOISER: type  # the class of the U-Net or transformer ...
+    FOLDER: str  # ... and its sub-folder
+    CONFIG: Mapping[str, Any]  # of the full-size denoiser
+    ENCODERS: Mapping[str, type]  # text encoders by sub-folder
+    TOKENIZERS: Mapping[str, type]
+    TARGETS: Mapping[str, tuple[str, ...]]  # names at whose end a module gets a LoRA; each level has the ones before it
+    PIPELINE: type  # of diffusers, for sampling
+    OPTIONAL: tuple[str, ...] = ()  # its parts that lorakit has no use for
+    NAME: str  # of the family
+    FORMAT: str  # of the LoRA file that most tools load: kohya or diffusers
+
+    PROCESS: type[Diffusion] | type[Flow]  # what it learns
+    PIXEL_STEP: int  # picture sides are multiples of this
+
+    def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
+        self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
+        self._parts: dict[str, Any] = {}
+        self.noise = self.PROCESS(self.part("scheduler", self.PROCESS.SCHEDULER), settings)
 
     @property
     def denoiser(self) -> nn.Module:
         """The U-Net or transformer that the LoRA is trained on."""
+        return self.model(self.FOLDER, self.DENOISER, self.dtype)
 
-    def encode_picture(self, pixels: Tensor) -> dict[str, Tensor]:
-        """[1, 3, H, W] in -1..1 -> {"mean", "std"}, each [C, h, w]: the distribution of the scaled latents."""
+    @property
+    def vae(self) -> AutoencoderKL:
+        # In fp32: half precision loses detail in every latent, and encoding is done once.
+        return self.model("vae", AutoencoderKL, torch.float32)
 
-    def encode_text(self, text: str) -> Text:
-        """Embeddings of one text, each [...] without the batch axis."""
+    def encoder(self, name: str) -> nn.Module:
+        return self.model(name, self.ENCODERS[name], torch.float32)
 
-    def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        """[count] random timesteps for training."""
+    def tokenizer(self, name: str) -> Any:
+        return self.part(name, self.TOKENIZERS[name])
 
-    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """[B, C, h, w] latents on their way to noise."""
+    def model(self, name: str, cls: type, dtype: torch.dtype) -> nn.Module:
+        """A frozen part with weights, on the device."""
+        if name not in self._parts:
+            loaded = self.part(name, cls, torch_dtype=dtype, use_safetensors=True)
+            self._parts[name] = loaded.requires_grad_(False).to(self.device).eval()
+        return self._parts[name]
 
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the denoiser shall predict, [B, C, h, w]."""
-
-    def predict(self, noisy: Tensor, timesteps: Tensor, text: Text) -> Tensor:
-        """The denoiser's prediction, [B, C, h, w]."""
-
-    def pipeline(self) -> Any:
-        """A diffusers pipeline around the loaded parts, for sampling."""
-
-    def kohya_name(self, module: str) -> str:
-        """'down_blocks.0...to_q' -> the module's name in a kohya file, prefix included."""
+    def part(self, name: str, cls: type, **options: Any) -> Any:
+        if name not in self._parts:
+            with hub_errors_in_words(self.source):
+                self._parts[name] = cls.from_pretrained(self.source.location, subfolder=name, **options)
+        return self._parts[name]
 
     def release_encoders(self) -> None:
         """Free the VAE and the text encoders; they are loaded again when they are needed."""
+        for name in ("vae", *self.ENCODERS):
+            self._parts.pop(name, None)
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def encode_picture(self, pixels: Tensor) -> dict[str, Tensor]:
+        """[1, 3, H, W] in -1..1 -> {"mean", "std"}, each [C, h, w]: the distribution of the scaled latents."""
+        found = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
+        scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
+        return {"mean": ((found.mean - shift) * scale)[0].cpu(), "std": (found.std * scale)[0].cpu()}
+
+    def encode_text(self, text: str) -> Text:
+        """Embeddings of one text, each [...] without the batch axis."""
+        raise NotImplementedError
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
+        """The denoiser's prediction for latents [B, C, h, w]; `sizes` is [B, 6]: height and width of the photo, top and
+        left of the crop, height and width of the picture."""
+        raise NotImplementedError
+
+    def pipeline(self) -> Any:
+        """A diffusers pipeline around the loaded parts, for sampling."""
+        raise NotImplementedError
+
+    def bare_pipeline(self) -> Any:
+        """A pipeline with the denoiser and nothing else: enough to load a LoRA file into."""
+        parts = dict.fromkeys(("vae", *self.ENCODERS, *self.TOKENIZERS, *self.OPTIONAL))
+        return self.PIPELINE(**parts, **{self.FOLDER: self.denoiser}, scheduler=self.noise.schedule)
+
+    def sampling_options(self) -> dict[str, Any]:
+        """What a call of the pipeline needs beside prompt, size, steps, guidance and seed."""
+        return {}
+
+    def sampling_parts(self) -> dict[str, Any]:
+        """The parts that every pipeline takes, by the names that it gives them."""
+        dtype = self.denoiser.dtype
+        encoders = {name: self.encoder(name).to(dtype) for name in self.ENCODERS}
+        return {"vae": self.vae.to(dtype), self.FOLDER: self.denoiser, **encoders, **{n: self.tokenizer(n) for n in self.TOKENIZERS}}
+
+    def tokens(self, name: str, text: str, length: int | None = None) -> Tensor:
+        """[1, length] token ids on the device, padded and cut to the tokenizer's own length where none is given."""
+        tokenizer = self.tokenizer(name)
+        found = tokenizer(
+            text, padding="max_length", max_length=length or tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        )
+        return found.input_ids.to(self.device)
 
 
 def stack_texts(texts: list[Text]) -> Text:

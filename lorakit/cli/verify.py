@@ -1,0 +1,27 @@
+"""`lorakit verify`: which keys of a LoRA file each tool will load."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+INCOMPLETE = 1  # exit code when a tool that was asked about leaves something out
+
+
+@click.command("verify")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--for", "tools", metavar="TOOLS", help="Of comfyui, a1111, forge, diffusers; with commas between.  [default: all]")
+def command(file, tools) -> None:
+    """Count the keys of FILE that each tool will load and name the rest; leaves with 1 when a tool of --for leaves some out."""
+    from lorakit.train import verify
+
+    wanted = tuple(tool.strip() for tool in tools.split(",")) if tools else verify.TOOLS
+    family, judgements = verify.judge_file(file, wanted)
+    click.echo(f"{'base':<10} {family or 'none that lorakit knows'}")
+    for judgement in judgements:
+        for line in verify.in_words(judgement):
+            click.echo(line)
+    if not all(judgement.is_whole for judgement in judgements) and (tools or not any(j.is_whole for j in judgements)):
+        sys.exit(INCOMPLETE)

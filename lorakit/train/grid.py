@@ -1,0 +1,88 @@
+"""A grid of samples: one row a prompt, one column a strength of the LoRA, one seed a row. It shows at a glance what the
+LoRA has learned, at which strength it speaks, and whether it leaks into prompts without the trigger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from lorakit.console import progress
+from lorakit.project import Project
+from lorakit.train import checkpoint, lora
+from lorakit.train.load import load_family
+from lorakit.train.sample import draw, sample_prompts, save_picture, trained_run
+from lorakit.wording import count_word, without_word
+
+STRENGTHS = (0.0, 0.4, 0.7, 1.0)  # 0 is the base itself
+CELL, MARGIN, LABEL = 192, 6, 190  # pixels: of a picture, between two, and for the prompt at the left
+
+
+def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[float] = STRENGTHS) -> Path:
+    """Draw every prompt at every strength into `samples/grid.png` of the project's newest training; returns its path.
+
+    Without prompts, the project's sample prompts are drawn with the trigger and without it."""
+    run = trained_run(project)
+    prompts = list(prompts) or with_and_without(project)
+    family = load_family(project)
+    lora.add_lora(family.denoiser, family.TARGETS, project.settings.train)
+    lora.set_lora(family.denoiser, checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
+    columns = []
+    with progress("grid", len(prompts) * len(strengths)) as shown:
+        for strength in strengths:
+            set_strength(family.denoiser, strength)
+            column = []
+            for picture in draw(project, family, prompts):
+                column.append(picture)
+                shown.advance()
+            columns.append(column)
+    path = run.samples / "grid.png"
+    save_picture(lay_out(columns, prompts, strengths), path)
+    return path
+
+
+def with_and_without(project: Project) -> list[str]:
+    """The sample prompts that hold the trigger, each followed by itself without it."""
+    trigger = project.trigger
+    if not trigger:
+        return sample_prompts(project)
+    named = [prompt for prompt in sample_prompts(project) if count_word(prompt, trigger)]
+    return [prompt for name in named for prompt in (name, without_word(name, trigger)) if prompt]
+
+
+def set_strength(denoiser, strength: float) -> None:
+    """Scale the LoRA; at 0 it is switched off, so that the base is untouched to the last bit."""
+    if strength == 0:
+        denoiser.disable_adapters()
+    else:
+        denoiser.enable_adapters()
+        denoiser.set_adapters([lora.NAME], [strength])
+
+
+def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], strengths: Sequence[float]) -> Image.Image:
+    """The pictures in a table with the strengths above and the prompts at the left."""
+    head, font = 28, ImageFont.load_default(14)
+    width = LABEL + len(columns) * (CELL + MARGIN)
+    sheet = Image.new("RGB", (width, head + len(prompts) * (CELL + MARGIN)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for x, (strength, column) in enumerate(zip(strengths, columns)):
+        left = LABEL + x * (CELL + MARGIN)
+        pen.text((left + 4, 6), "base" if strength == 0 else f"strength {strength:g}", fill="black", font=font)
+        for y, picture in enumerate(column):
+            sheet.paste(picture.resize((CELL, CELL), Image.Resampling.LANCZOS), (left, head + y * (CELL + MARGIN)))
+    for y, prompt in enumerate(prompts):
+        pen.multiline_text((6, head + y * (CELL + MARGIN) + 6), wrapped(prompt, font), fill="black", font=font, spacing=3)
+    return sheet
+
+
+def wrapped(text: str, font: ImageFont.FreeTypeFont) -> str:
+    """The text broken into lines that fit the label column."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) > LABEL - 12 and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)

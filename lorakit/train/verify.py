@@ -1,0 +1,252 @@
+"""What each tool will load of a LoRA file, and how strong: rules written from the formats that the tools read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from lorakit.errors import LorakitError, UnknownName
+from lorakit.train import names
+
+TOOLS = ("comfyui", "a1111", "forge", "diffusers")
+FORGE_LIMIT = 12  # with more unknown keys than this Forge loads nothing of a file
+
+_UP_DOWN = ("lora_up.weight", "lora_down.weight")
+_A_B = ("lora_A.weight", "lora_B.weight")
+_MORE = ("dora_scale", "lora_mid.weight", "lokr_w1", "lokr_w2", "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
+         "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "diff", "diff_b")  # fmt: skip
+SUFFIXES = {
+    "comfyui": ("alpha", *_UP_DOWN, *_A_B, "lora.up.weight", "lora.down.weight", *_MORE),
+    "a1111": ("alpha", *_UP_DOWN, *_MORE),
+}
+ALL_SUFFIXES = (*SUFFIXES["comfyui"], "lora_magnitude_vector", "lora_B.bias")
+SUPPORTED = {"a1111": ("sd15", "sdxl"), "forge": ("sd15", "sdxl", "flux1")}  # the other tools know all four
+
+
+_REFUSED = "it takes no key of such a name"
+_XLABS = re.compile(r"(double|single)_blocks\.\d+\.processor\.(qkv|proj)_lora[12]?\.(up|down)\.weight")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one tool makes of a file."""
+
+    tool: str
+    loaded: tuple[str, ...]  # keys
+    skipped: Mapping[str, str] = field(default_factory=dict)  # key -> why
+    wrong_scale: Mapping[str, float] = field(default_factory=dict)  # layer -> strength it gets over the one it says
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.skipped and not self.wrong_scale
+
+
+def judge_file(path: Path, tools: tuple[str, ...] = TOOLS, family: str | None = None) -> tuple[str | None, list[Judgement]]:
+    """(the base's family, one judgement a tool) of a `.safetensors` LoRA file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+            alpha = _peft_alpha(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
+    return judge(shapes, tools, alpha, family)
+
+
+def judge(
+    shapes: Mapping[str, tuple[int, ...]], tools: tuple[str, ...] = TOOLS, peft_alpha: float | None = None, family: str | None = None
+) -> tuple[str | None, list[Judgement]]:
+    """(the base's family, one judgement a tool) of a file's keys and shapes; `peft_alpha` is what its header says. The
+    family is found by the names where it is not given."""
+    unknown = [tool for tool in tools if tool not in TOOLS]
+    if unknown:
+        raise UnknownName("tool", unknown[0], list(TOOLS))
+    family = family or find_family(shapes)
+    return family, [_judge_for(tool, family, shapes, peft_alpha) for tool in tools]
+
+
+def find_family(keys: Mapping[str, tuple[int, ...]]) -> str | None:
+    """The family whose layer names (in any form) most of the keys have, None when none has any."""
+    if _is_control(keys) or any(_XLABS.fullmatch(key) for key in keys):
+        return "flux1"
+    stems = {split_key(key)[0] for key in keys}
+    counts = {family: len(stems & _known_anywhere(family)) for family in names.FAMILIES}
+    widths = [shape[1] for key, shape in keys.items() if key.endswith((".lora_down.weight", ".lora_A.weight")) and len(shape) > 1]
+
+    def fit(family: str) -> tuple[int, int]:  # where names fit two families the widths of the layers decide
+        known = {shape[1] for shape in names.layers(family).values()}
+        return counts[family], sum(width in known for width in widths)
+
+    best = max(names.FAMILIES, key=fit)
+    return best if counts[best] else None
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """('lora_unet_..._to_q', 'lora_up.weight'): the layer's name and what the tensor is."""
+    for suffix in ALL_SUFFIXES:
+        if key.endswith(f".{suffix}"):
+            return key[: -len(suffix) - 1], suffix
+    stem, _, suffix = key.rpartition(".")
+    return stem, suffix
+
+
+def _judge_for(tool: str, family: str | None, shapes: Mapping[str, tuple[int, ...]], peft_alpha: float | None) -> Judgement:
+    if family is None:
+        return Judgement(tool, (), {key: _why_unknown(key) for key in shapes})
+    if family not in SUPPORTED.get(tool, names.FAMILIES):
+        return Judgement(tool, (), dict.fromkeys(shapes, f"{tool} does not load LoRAs of {family}"))
+    skipped = {key: why for key in shapes if (why := _why_not(tool, family, key, shapes))}
+    if tool == "forge" and len(skipped) > FORGE_LIMIT:
+        whole = f"forge throws a file away that has more than {FORGE_LIMIT} unknown keys"
+        return Judgement(tool, (), {**dict.fromkeys(shapes, whole), **skipped})
+    if tool == "diffusers" and (unknown := next((why for why in skipped.values() if why.startswith(_REFUSED)), None)):
+        return Judgement(tool, (), {**dict.fromkeys(shapes, f"diffusers refuses the whole file: {unknown}"), **skipped})
+    loaded = tuple(key for key in shapes if key not in skipped)
+    return Judgement(tool, loaded, skipped, _wrong_scales(tool, loaded, shapes, peft_alpha))
+
+
+def _why_unknown(key: str) -> str:
+    if re.match(r"lora_(unet|te\d?)_(unet|te\d?|text_encoder)_", key):
+        return "the prefix stands twice, which no tool reads"
+    return "no layer of a base that lorakit knows is called so"
+
+
+def _is_control(keys: Mapping[str, tuple[int, ...]]) -> bool:
+    """A FLUX control LoRA (depth, canny), which also brings the norms of the attention."""
+    return any(key.endswith(".norm.query_norm.scale") for key in keys)
+
+
+def _why_not(tool: str, family: str, key: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Why a tool will not load a key; empty when it will."""
+    if _is_control(shapes):
+        return "" if tool in ("comfyui", "diffusers") else f"{tool} knows no control LoRAs"
+    if tool == "diffusers":
+        return _why_not_diffusers(family, key, shapes)
+    stem, suffix = split_key(key)
+    if suffix not in SUFFIXES["a1111" if tool == "a1111" else "comfyui"]:
+        return f"{tool} does not know tensors called {suffix}"
+    if stem not in (_a1111_stems(family) if tool == "a1111" else _comfyui_stems(family)):
+        return f"{tool} knows no layer of this name"
+    return _broken_pair(stem, suffix, shapes)
+
+
+def _broken_pair(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """A down without its up (or the other way round), or two of different rank."""
+    for down, up in (("lora_down.weight", "lora_up.weight"), ("lora_A.weight", "lora_B.weight")):
+        if suffix not in (down, up):
+            continue
+        first, second = shapes.get(f"{stem}.{down}"), shapes.get(f"{stem}.{up}")
+        if first is None or second is None:
+            return f"its {up if suffix == down else down} is missing"
+        if first[0] != second[1]:
+            return f"the ranks of {down} ({first[0]}) and {up} ({second[1]}) differ"
+    return ""
+
+
+def _why_not_diffusers(family: str, key: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    stem, suffix = split_key(key)
+    if _XLABS.fullmatch(key):
+        return ""
+    if suffix == "dora_scale":
+        return "diffusers leaves DoRA's dora_scale out, so the layer changes in another way than it was trained to"
+    if suffix in _MORE:
+        return "diffusers loads no LoKr, LoHa or LyCORIS layers of this base"
+    is_kohya = any(".lora_down.weight" in other for other in shapes)
+    if is_kohya and family != "sd3":
+        if stem not in _kohya_stems(family):
+            return f"{_REFUSED} in a kohya file"
+        return _broken_pair(stem, suffix, shapes) if suffix in ("alpha", *_UP_DOWN) else f"diffusers does not know {suffix}"
+    if suffix == "alpha":
+        return "" if family == "flux1" and stem in _dotted(family) else f"{_REFUSED} of an alpha"
+    if stem not in _dotted(family):
+        return f"{_REFUSED}" if stem.startswith("base_model.") else "diffusers passes over layers of this name"
+    return _broken_pair(stem, suffix, shapes) if suffix in (*_A_B, "lora_magnitude_vector") else f"diffusers does not know {suffix}"
+
+
+def _wrong_scales(
+    tool: str, loaded: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]], peft_alpha: float | None
+) -> dict[str, float]:
+    """Layers whose alpha stands only in peft's header, which no tool but diffusers reads: their strength is off by rank / alpha."""
+    if peft_alpha is None or tool == "diffusers":
+        return {}
+    wrong = {}
+    for key in loaded:
+        stem, suffix = split_key(key)
+        if suffix == "lora_A.weight" and f"{stem}.alpha" not in shapes and peft_alpha != shapes[key][0]:
+            wrong[stem] = shapes[key][0] / peft_alpha
+    return wrong
+
+
+def _peft_alpha(metadata: Mapping[str, str]) -> float | None:
+    """The alpha of `lora_adapter_metadata`, the header that diffusers writes beside peft keys."""
+    import json
+
+    try:
+        found = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except json.JSONDecodeError:
+        return None
+    return next((float(value) for key, value in found.items() if key.endswith("lora_alpha")), None)
+
+
+def _underscored(prefix: str, paths: Iterator[str]) -> set[str]:
+    return {f"{prefix}_{path.replace('.', '_')}" for path in paths}
+
+
+@cache
+def _comfyui_stems(family: str) -> frozenset[str]:
+    folder, paths = names.denoiser_folder(family), tuple(names.layers(family))
+    originals = [original.name for original in names.originals(family).values()]
+    stems = _underscored("lora_unet", originals) | {f"diffusion_model.{name}" for name in originals}
+    if folder == "unet":
+        stems |= _underscored("lora_unet", paths) | _underscored("lycoris", paths)
+        processors = (path.replace(".to_", ".processor.to_").removesuffix(".0" if path.endswith("to_out.0") else "") for path in paths)
+        stems |= {f"{prefix}{path}_lora" for path in processors for prefix in ("", "unet.") if ".processor." in path}
+    else:
+        stems |= {f"transformer.{path}" for path in paths} | _underscored("lycoris", paths) | _underscored("lora_transformer", paths)
+        stems |= {f"base_model.model.{path}" for path in paths if family == "sd3"}
+    t5 = {"flux1": "lora_te2", "sd3": "lora_te3"}.get(family)
+    stems |= _underscored(t5, names.T5_LAYERS) if t5 else set()
+    return frozenset(stems | set(names.text_layers(family)) | set(names.text_layers(family).values()))
+
+
+@cache
+def _a1111_stems(family: str) -> frozenset[str]:
+    stems = _underscored("lora_unet", names.layers(family)) | _underscored("lora_unet", [o.name for o in names.originals(family).values()])
+    return frozenset(stems | set(names.text_layers(family).values()))
+
+
+@cache
+def _kohya_stems(family: str) -> frozenset[str]:
+    """What diffusers' converter of kohya files knows: original and diffusers names on U-Nets, original ones on FLUX."""
+    if family == "flux1":
+        fused = _underscored("lora_unet", [o.name for path, o in names.originals(family).items() if "blocks" in path])
+        return frozenset(fused | set(names.text_layers(family).values()))
+    return _a1111_stems(family)
+
+
+@cache
+def _dotted(family: str) -> frozenset[str]:
+    return frozenset({f"{names.denoiser_folder(family)}.{path}" for path in names.layers(family)} | set(names.text_layers(family)))
+
+
+@cache
+def _known_anywhere(family: str) -> frozenset[str]:
+    stems = _comfyui_stems(family) | _dotted(family) | (_kohya_stems(family) if family != "sd3" else frozenset())
+    return stems | {f"base_model.model.{path}" for path in names.layers(family)}
+
+
+def in_words(judgement: Judgement) -> Iterator[str]:
+    """The judgement in lines: the counts, then each reason with how many keys it holds for and the first of them."""
+    total = len(judgement.loaded) + len(judgement.skipped)
+    yield f"{judgement.tool:<10} loads {len(judgement.loaded)} of {total} keys"
+    for reason, count in Counter(judgement.skipped.values()).most_common():
+        first = next(key for key, why in judgement.skipped.items() if why == reason)
+        yield f"{'':<10} {count} not loaded: {reason}, as {first}"
+    if judgement.wrong_scale:
+        layer, factor = next(iter(judgement.wrong_scale.items()))
+        yield f"{'':<10} {len(judgement.wrong_scale)} layers at the wrong strength: {factor:g} times what was trained, as {layer}"

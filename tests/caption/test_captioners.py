@@ -1,0 +1,146 @@
+"""Captioners on tiny random checkpoints in the hub's format: the same code that loads the real weights."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lorakit import lookup
+from lorakit.caption.captioners import florence2
+from lorakit.caption.captioners.base import is_hub_id, source_of, without_prompt
+from lorakit.errors import LorakitError, UnknownName, WeightsMissing
+from lorakit.settings import Caption
+
+MODELS = ("blip", "blip2", "florence2")
+GRAIN = np.random.default_rng(0)
+PHOTOS = [Image.fromarray(GRAIN.integers(0, 255, (4, 5, 3), np.uint8)).resize((200 + 40 * n, 160)) for n in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def few_boxes(monkeypatch):
+    monkeypatch.setattr(florence2, "DETECT_TOKENS", 24)
+
+
+def load(name: str, folder, **settings):
+    captioner = lookup.load(lookup.CAPTIONERS, name)
+    return captioner.load(source_of(captioner.CARD, str(folder)), "cpu", Caption(max_tokens=12, **settings))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_batch_reads_as_single_photos_do_and_keeps_the_order(name, request):
+    read = load(name, request.getfixturevalue(f"tiny_{name}"))
+    together = read(PHOTOS)
+    assert [r.text for r in together] == [read([photo])[0].text for photo in PHOTOS]
+    assert [r.text for r in read(PHOTOS[::-1])] == [r.text for r in together[::-1]]
+    assert len({r.text for r in together}) > 1, "the photos differ, so must their captions"
+
+
+@pytest.mark.parametrize("name", lookup.names(lookup.CAPTIONERS))
+def test_card_is_frozen_and_names_licence_and_size(name):
+    card = lookup.load(lookup.CAPTIONERS, name).CARD
+    assert card.title and card.licence and card.note
+    assert card.size_gb > 0 or not card.hub
+    with pytest.raises(AttributeError):
+        card.title = "other"
+
+
+def test_blip_does_not_repeat_its_prompt(tiny_blip):
+    prompt = "a dog and a cat"
+    sentences = [r.sentence for r in load("blip", tiny_blip, prompt=prompt)(PHOTOS)]
+    assert not any(s.startswith(prompt) for s in sentences)
+    assert sentences != [r.sentence for r in load("blip", tiny_blip)(PHOTOS)], "the prompt must reach the model"
+
+
+@pytest.mark.parametrize(
+    "text, prompt, left",
+    [
+        ("a photo of a dog", "a photo of", "a dog"),
+        ("A Photo Of a dog", "a photo of", "a dog"),
+        ("a dog", "a photo of", "a dog"),
+        ("Question: what? Answer: a dog", "Question: what? Answer:", "a dog"),
+        ("  two   cats ", "", "two cats"),
+    ],
+)
+def test_prompt_echo_is_cut(text, prompt, left):
+    assert without_prompt(text, prompt) == left
+
+
+def test_florence_needs_no_post_processor_config(tiny_florence2, tmp_path):
+    folder = shutil.copytree(tiny_florence2, tmp_path / "without")
+    found = json.loads((folder / "processor_config.json").read_text())
+    del found["post_processor_config"]
+    (folder / "processor_config.json").write_text(json.dumps(found))
+    assert load("florence2", folder)(PHOTOS) == load("florence2", tiny_florence2)(PHOTOS)
+
+
+def test_florence_tasks_change_what_is_asked(tiny_florence2):
+    short, long = (load("florence2", tiny_florence2, prompt=task)(PHOTOS) for task in ("short", "more_detailed"))
+    assert [r.sentence for r in short] != [r.sentence for r in long]
+    assert [r.tags for r in short] == [r.tags for r in long]
+
+
+def test_florence_task_names():
+    assert florence2.task_of(None) == "<DETAILED_CAPTION>"
+    assert florence2.task_of("<MORE_DETAILED_CAPTION>") == florence2.task_of("more detailed") == "<MORE_DETAILED_CAPTION>"
+    assert florence2.task_of("<CAPTION>") == "<CAPTION>"
+    with pytest.raises(UnknownName, match="did you mean 'detailed'"):
+        florence2.task_of("detailled")
+
+
+def test_florence_labels_stand_before_their_boxes():
+    text = "</s><s>Teddy bear<loc_1><loc_2><loc_3><loc_4><loc_9><loc_9><loc_9><loc_9>coffee cup<loc_5><loc_6><loc_7><loc_8></s><pad>"
+    assert florence2.labels(text) == ["teddy bear", "coffee cup"]
+    assert florence2.labels("<s>nothing found</s>") == []
+    assert florence2.plain("</s><s>A bear, sitting.</s><pad><pad>") == "A bear, sitting."
+
+
+def test_results_do_not_depend_on_the_saved_file_layout(tiny_blip, tmp_path):
+    """Folders written by save_pretrained hold processor_config.json and no preprocessor_config.json."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    AutoProcessor.from_pretrained(tiny_blip).save_pretrained(tmp_path / "saved")
+    AutoModelForImageTextToText.from_pretrained(tiny_blip).save_pretrained(tmp_path / "saved")
+    assert load("blip", tmp_path / "saved")(PHOTOS) == load("blip", tiny_blip)(PHOTOS)
+
+
+def test_missing_weights_are_one_line_with_size_and_three_ways():
+    with pytest.raises(WeightsMissing) as caught:
+        captioner = lookup.load(lookup.CAPTIONERS, "blip")
+        captioner.load(source_of(captioner.CARD, None), "cpu", Caption())
+    line = str(caught.value)
+    assert "\n" not in line
+    for part in ("BLIP large", "Salesforce/blip-image-captioning-large", "1.9 GB", "(1)", "(2)", "(3)", "caption.weights", "imagenet"):
+        assert part in line
+
+
+def test_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(LorakitError, match=r"no config\.json"):
+        source_of(lookup.load(lookup.CAPTIONERS, "blip").CARD, str(tmp_path))
+
+
+def test_remote_code_is_never_run(tiny_blip, tmp_path):
+    folder = shutil.copytree(tiny_blip, tmp_path / "remote")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "their_own", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    with pytest.raises(LorakitError):
+        load("blip", folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_hub_ids_are_told_from_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert is_hub_id("florence-community/Florence-2-large")
+    assert not any(map(is_hub_id, ("owner/name", "./weights", "/weights", "weights", "a/b/c", "~/weights")))
+
+
+def test_imagenet_says_nothing_of_the_photo_it_does_not_know():
+    captioner = lookup.load(lookup.CAPTIONERS, "imagenet")
+    read = captioner.load(source_of(captioner.CARD, None), "cpu", Caption())
+    dark, red = read([Image.new("RGB", (300, 200), (12, 12, 12)), Image.new("RGB", (300, 200), (220, 20, 20))])
+    assert "low light" in dark.tags
+    assert "red tones" in red.tags

@@ -1,0 +1,189 @@
+"""A step of each family beside the published arithmetic: the formulas of diffusers' own training scripts, written here with
+the library's functions, on the same weights, noise, timesteps and text. Loss and every gradient agree to 1e-5 in fp32."""
+
+import pytest
+import torch
+from diffusers import (
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from diffusers.training_utils import compute_density_for_timestep_sampling, compute_snr
+from torch.nn.functional import mse_loss
+
+from lorakit.settings import Train
+from lorakit.train import lora
+from lorakit.train.families.base import stack_texts
+from lorakit.train.train import step_loss
+
+PIPELINES = {
+    "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
+}  # fmt: skip
+TEXTS = ["zwx mug on a table", "a mug"]
+SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])  # photo h w, crop top left, picture h w
+
+
+class Beside:
+    """One base twice: lorakit's own, and diffusers' pipeline with the same adapter put in by the library."""
+
+    def __init__(self, load_tiny, tiny_base, family: str, settings: Train):
+        self.family, self.settings = load_tiny(family, settings), settings
+        parameters = lora.add_lora(self.family, settings)
+        self.pipeline = PIPELINES[family].from_pretrained(tiny_base(family))
+        self.model = getattr(self.pipeline, self.family.FOLDER).requires_grad_(False)
+        targets = lora.find_targets(self.model, self.family.TARGETS, settings)
+        self.model.add_adapter(lora.make_config(targets, settings), adapter_name="reference")
+        chance = torch.Generator().manual_seed(5)
+        self.reference = [p for p in self.model.parameters() if p.requires_grad]
+        for ours, theirs in zip(parameters, self.reference, strict=True):
+            ours.data = torch.randn(ours.shape, generator=chance) * 0.1
+            theirs.data = ours.data.clone()
+        self.parameters = parameters
+        pixels = torch.rand(2, 3, 64, 80, generator=chance) * 2 - 1
+        vae = self.pipeline.vae
+        with torch.no_grad():
+            raw = vae.encode(pixels).latent_dist.mean
+        self.latents = (raw - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+        ours = torch.stack([self.family.encode_picture(p[None])["mean"] for p in pixels])
+        assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
+        self.noise = torch.randn(self.latents.shape, generator=chance)
+
+    def ours(self, timesteps):
+        text = stack_texts([self.family.encode_text(text) for text in TEXTS])
+        loss = step_loss(self.family, self.latents, self.noise, timesteps, text, SIZES)
+        loss.backward()
+        return loss
+
+    def check(self, timesteps, reference_loss):
+        loss = self.ours(timesteps)
+        reference_loss.backward()
+        assert loss.item() == pytest.approx(reference_loss.item(), rel=1e-5)
+        # Sums of floats depend on how threads share them, so a tiny gradient is held to the size of a middling one.
+        usual = torch.stack([theirs.grad.norm() for theirs in self.reference]).median()
+        for ours, theirs in zip(self.parameters, self.reference, strict=True):
+            assert (ours.grad - theirs.grad).norm() <= 1e-5 * max(theirs.grad.norm(), usual)
+
+
+@pytest.fixture
+def beside(load_tiny, tiny_base):
+    return lambda family, **settings: Beside(load_tiny, tiny_base, family, Train(rank=4, alpha=2, **settings))
+
+
+def ddpm_loss(side, predict, timesteps, *, weigh=None, **schedule):
+    """train_text_to_image_lora.py: noise or velocity, mean squared error, min-SNR with `compute_snr`."""
+    scheduler = DDPMScheduler.from_config(side.pipeline.scheduler.config, **schedule)
+    prediction = predict(scheduler.add_noise(side.latents, side.noise, timesteps), timesteps)
+    velocity = scheduler.config.prediction_type == "v_prediction"
+    target = scheduler.get_velocity(side.latents, side.noise, timesteps) if velocity else side.noise
+    if weigh is None:
+        return mse_loss(prediction, target)
+    snr = compute_snr(scheduler, timesteps)
+    errors = mse_loss(prediction, target, reduction="none").mean(dim=[1, 2, 3])
+    return (errors * weigh(snr, velocity)).mean()
+
+
+def min_snr(snr, velocity):
+    weights = torch.stack([snr, 5.0 * torch.ones_like(snr)], dim=1).min(dim=1)[0]
+    return weights / (snr + 1) if velocity else weights / snr
+
+
+def sd15_predict(side):
+    states = side.pipeline.encode_prompt(TEXTS, "cpu", 1, False)[0]
+    return lambda noisy, t: side.model(noisy, t, encoder_hidden_states=states).sample
+
+
+VELOCITY = {"prediction_type": "v_prediction"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reference"),
+    [
+        ({}, {}),
+        ({"prediction": "v_prediction"}, VELOCITY),
+        ({"prediction": "v_prediction", "zero_terminal_snr": True}, {**VELOCITY, "rescale_betas_zero_snr": True}),
+        ({"loss_weighting": "min_snr"}, {"weigh": min_snr}),
+        ({"loss_weighting": "min_snr", "prediction": "v_prediction"}, {"weigh": min_snr, **VELOCITY}),
+        ({"loss_weighting": "debiased"}, {"weigh": lambda snr, velocity: 1 / snr.clamp(max=1000).sqrt()}),
+    ],
+    ids=["noise", "velocity", "zero terminal SNR", "min-SNR", "min-SNR of velocity", "debiased"],
+)
+def test_sd15(beside, settings, reference):
+    side, timesteps = beside("sd15", **settings), torch.tensor([40, 999])
+    side.check(timesteps, ddpm_loss(side, sd15_predict(side), timesteps, **reference))
+
+
+def test_sdxl_with_its_size_conditions(beside):
+    side, timesteps = beside("sdxl"), torch.tensor([40, 900])
+    states, _, pooled, _ = side.pipeline.encode_prompt(TEXTS, device="cpu", do_classifier_free_guidance=False)
+    ids = torch.cat([side.pipeline._get_add_time_ids((h, w), (t, left), (th, tw), states.dtype, 24) for h, w, t, left, th, tw in SIZES.tolist()])
+
+    def predict(noisy, t):
+        return side.model(noisy, t, encoder_hidden_states=states, added_cond_kwargs={"text_embeds": pooled, "time_ids": ids}).sample
+
+    side.check(timesteps, ddpm_loss(side, predict, timesteps))
+
+
+def flow_loss(side, predict, timesteps):
+    """train_dreambooth_lora_sd3.py (--precondition_outputs 0) and train_dreambooth_lora_flux.py, weighting 'none'."""
+    sigmas = (timesteps / 1000).view(-1, 1, 1, 1)
+    prediction = predict((1.0 - sigmas) * side.latents + sigmas * side.noise, timesteps)
+    target = side.noise - side.latents
+    return torch.mean(((prediction.float() - target.float()) ** 2).reshape(target.shape[0], -1), 1).mean()
+
+
+def test_sd3(beside):
+    side, timesteps = beside("sd3"), torch.tensor([120.5, 871.0])
+    states, _, pooled, _ = side.pipeline.encode_prompt(TEXTS, TEXTS, TEXTS, device="cpu", do_classifier_free_guidance=False)
+
+    def predict(noisy, t):
+        return side.model(hidden_states=noisy, timestep=t, encoder_hidden_states=states, pooled_projections=pooled, return_dict=False)[0]
+
+    side.check(timesteps, flow_loss(side, predict, timesteps))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.5])
+def test_flux1_with_guidance_and_packed_latents(beside, guidance):
+    side, timesteps = beside("flux1", guidance=guidance), torch.tensor([120.5, 871.0])
+    states, pooled, text_ids = side.pipeline.encode_prompt(TEXTS, TEXTS, device="cpu")
+
+    def predict(noisy, t):
+        count, channels, height, width = noisy.shape
+        ids = FluxPipeline._prepare_latent_image_ids(count, height // 2, width // 2, "cpu", noisy.dtype)
+        packed = FluxPipeline._pack_latents(noisy, count, channels, height, width)
+        found = side.model(
+            hidden_states=packed, timestep=t / 1000, guidance=torch.tensor([guidance]).expand(count), pooled_projections=pooled,
+            encoder_hidden_states=states, txt_ids=text_ids, img_ids=ids, return_dict=False,
+        )[0]  # fmt: skip
+        return FluxPipeline._unpack_latents(found, height=height * 8, width=width * 8, vae_scale_factor=8)
+
+    side.check(timesteps, flow_loss(side, predict, timesteps))
+
+
+@pytest.mark.parametrize("kind", ["logit_normal", "mode", "uniform"])
+def test_flow_timesteps_follow_the_published_densities(load_tiny, kind):
+    settings = Train(timestep_sampling=kind, logit_mean=0.3, logit_std=0.8, flow_shift=1.0)
+    found = load_tiny("sd3", settings).noise.draw_timesteps(torch.Size((500, 16, 8, 8)), torch.Generator().manual_seed(1))
+    chance = torch.Generator().manual_seed(1)
+    scheme = {"uniform": "none"}.get(kind, kind)
+    wanted = compute_density_for_timestep_sampling(scheme, 500, logit_mean=0.3, logit_std=0.8, mode_scale=1.29, generator=chance)
+    assert torch.allclose(found, wanted * 1000, atol=1e-3)
+
+
+@pytest.mark.parametrize("tokens", [256, 1024, 4096])
+def test_flux_shift_grows_with_the_picture_as_in_its_sampler(load_tiny, tokens):
+    noise = load_tiny("flux1").noise
+    side = 2 * int(tokens**0.5)
+    sigma = torch.tensor([0.2, 0.7])
+    shift = noise.shift(torch.Size((1, 16, side, side)))
+    wanted = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).time_shift(calculate_shift(tokens), 1.0, sigma)
+    assert torch.allclose(shift * sigma / (1 + (shift - 1) * sigma), wanted)
+
+
+def test_sd3_shift_is_its_scheduler_s_and_a_setting_replaces_it(load_tiny):
+    shape = torch.Size((1, 16, 8, 8))
+    assert load_tiny("sd3").noise.shift(shape) == 3.0
+    assert load_tiny("sd3", Train(flow_shift=1.5)).noise.shift(shape) == 1.5

@@ -1,0 +1,24 @@
+"""Settings that fight each other are named before anything loads."""
+
+import pytest
+
+from lorakit.errors import LorakitError
+from lorakit.train.preflight import check_settings
+
+
+@pytest.mark.parametrize(
+    ("base", "settings", "line"),
+    [
+        ("flux1-dev", {"train.bucket_step": 8}, "train.bucket_step = 8: flux1-dev wants a multiple of 16"),
+        ("flux1-dev", {"train.loss_weighting": "min_snr"}, "train.loss_weighting = min_snr: of no use for flux1-dev, which learns a flow"),
+        ("sd15", {"train.flow_shift": 3.0}, "train.flow_shift = 3.0: of no use for sd15, which predicts noise"),
+        ("sd15", {"train.zero_terminal_snr": True, "train.prediction": "epsilon"}, "wants train.prediction=v_prediction"),
+        ("sd35-medium", {"train.timestep_sampling": "sigmoid", "train.flow_shift": 3.0}, "train.flow_shift has no effect"),
+        ("sd15", {"train.warmup_steps": 4}, "train.warmup_steps = 4: as long as the training"),
+        ("flux1-dev", {"train.adapter": "dora", "export.format": "kohya"}, "cannot be written as export.format=kohya"),
+    ],
+)
+def test_fights_are_one_line_that_names_the_setting(make_project, base, settings, line):
+    check_settings(make_project("peace", base=base, **{"train.bucket_step": 16}))
+    with pytest.raises(LorakitError, match=line):
+        check_settings(make_project("fight", base=base, **{"train.bucket_step": 16, **settings}))
