@@ -33,8 +33,11 @@ class Scan:
 
 @dataclass(frozen=True)
 class Dedupe:
-    distance: int = setting(64, "bits of 256 by which two perceptual hashes of one picture may differ", least=0, most=128)
-    mirrored: bool = setting(True, "a mirrored copy is a near duplicate too")
+    sure: int = setting(48, "bits of 256 by which two perceptual hashes may differ in one and the same picture", least=0, most=128)
+    distance: int = setting(104, "up to so many, both photos are opened and laid over each other", least=0, most=116)
+    mirrored: bool = setting(True, "a mirrored or turned copy is a near duplicate too")
+    keep_of_burst: int = setting(0, "photos to keep of a burst (one moment, seen nearly alike); 0 = all", least=0)
+    burst_distance: int = setting(80, "bits of 256 within which two photos count as one moment", least=0, most=104)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Select:
 @dataclass(frozen=True)
 class Crop:
     max_aspect: float = setting(2.0, "longest bucket side over its shortest", least=1.0, most=4.0)
+    max_upscale: float = setting(1.5, "how far a photo may be enlarged; smaller ones get a smaller bucket", least=1.0)
+    borders: bool = setting(True, "leave out the borders that the check found")
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Train:
-    weights: str | None = setting(None, "diffusers folder of the base; empty: the card's own or its hub id")
+    weights: str | None = setting(None, "the base: a diffusers folder or one .safetensors; empty: the card's own or its hub id")
     steps: int | None = setting(None, "optimizer steps; empty: steps_per_photo x photos, within min_steps..max_steps", least=1)
     steps_per_photo: int = setting(100, "for the rule of `steps`", least=1)
     min_steps: int = setting(1000, "for the rule of `steps`", least=1)

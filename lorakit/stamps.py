@@ -44,8 +44,10 @@ def select(project: Project) -> str:
 
 def crop(project: Project, record: Record) -> str:
     train = project.settings.train
-    size = record["measures"]["size"]
-    return _stamp("crop", asdict(project.settings.crop), train.resolution, train.bucket_step, size)
+    measures, look = record["measures"], record.get("look") or {}
+    photo = (measures["size"], measures.get("borders"), look.get("columns"), look.get("rows"))
+    limits = (asdict(project.settings.crop), project.settings.check.borders.max_share)
+    return _stamp("crop", limits, train.resolution, train.bucket_step, photo)
 
 
 def caption(project: Project, record: Record) -> str:

@@ -62,8 +62,10 @@ class Beside:
         loss = self.ours(timesteps)
         reference_loss.backward()
         assert loss.item() == pytest.approx(reference_loss.item(), rel=1e-5)
+        # Sums of floats depend on how threads share them, so a tiny gradient is held to the size of a middling one.
+        usual = torch.stack([theirs.grad.norm() for theirs in self.reference]).median()
         for ours, theirs in zip(self.parameters, self.reference, strict=True):
-            assert (ours.grad - theirs.grad).norm() <= 1e-5 * theirs.grad.norm()
+            assert (ours.grad - theirs.grad).norm() <= 1e-5 * max(theirs.grad.norm(), usual)
 
 
 @pytest.fixture
