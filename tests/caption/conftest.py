@@ -136,3 +136,35 @@ def tiny_florence2(tmp_path_factory) -> Path:
         image_token_id=size - len(places) - 1,
     )  # fmt: skip
     return save(folder, Florence2ForConditionalGeneration(config))
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm(tmp_path_factory) -> Path:
+    """A chat model in LLaVA's shape."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("vlm")
+    size = write_byte_words(folder, "GPT2Tokenizer", ["<image>"], extra_special_tokens={"image_token": "<image>"})
+    image = image_settings("CLIPImageProcessor", 32) | {"do_center_crop": False, "crop_size": {"height": 32, "width": 32}}
+    write_json(folder / "preprocessor_config.json", {**image, "processor_class": "LlavaProcessor"})
+    talk = (
+        "{% for m in messages %}{% for c in m.content %}{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}"
+        "{% endfor %} answer "
+    )
+    write_json(
+        folder / "processor_config.json",
+        {"processor_class": "LlavaProcessor", "patch_size": 8, "vision_feature_select_strategy": "full", "num_additional_image_tokens": 1},
+    )
+    write_json(folder / "chat_template.json", {"chat_template": talk})
+    config = LlavaConfig(
+        vision_config={
+            "model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 32, "patch_size": 8,
+        },
+        text_config={
+            "model_type": "llama", "vocab_size": size, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "max_position_embeddings": 1024, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
+        },
+        image_token_index=size - 1, vision_feature_select_strategy="full",
+    )  # fmt: skip
+    return save(folder, LlavaForConditionalGeneration(config))
