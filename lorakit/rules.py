@@ -130,7 +130,9 @@ def _tidy(text: str, style: str) -> str:
     return re.sub(r"\s+([.;])", r"\1", text)
 
 
-def invariants(texts: list[str], protected: tuple[str, ...] = (), describe: tuple[str, ...] = ()) -> list[tuple[str, int]]:
+def invariants(
+    texts: list[str], protected: tuple[str, ...] = (), describe: tuple[str, ...] = ()
+) -> list[tuple[str, int]]:
     """[(phrase, in how many texts)] of the phrases in at least 80 % of the texts: they are part of the concept, and
     a LoRA learns what the texts do not say. Trigger, class word and the families to `describe` are left alone."""
     if len(texts) < LEAST_TEXTS:

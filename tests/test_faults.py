@@ -12,7 +12,13 @@ SETTINGS = replace(resolve([]), trigger=Trigger(word="zwx", class_word="dog"), c
 
 
 def record(text: str, id: str = "a", **more) -> dict:
-    return {"id": id, "text": text, "caption": {"sentence": text, "tags": [], "own": False}, "select": {"selected": True}, **more}
+    return {
+        "id": id,
+        "text": text,
+        "caption": {"sentence": text, "tags": [], "own": False},
+        "select": {"selected": True},
+        **more,
+    }
 
 
 def reasons(text: str, **more) -> list[str]:
@@ -56,7 +62,10 @@ def test_good_text_has_none(text):
 
 def test_fault_names_what_it_found():
     found = faults.find([record("zwx dog, arafed \u72ac")], SETTINGS)["a"]
-    assert [(r.verdict, r.reason, r.value) for r in found] == [("warn", "filler", "arafed"), ("warn", "odd_letters", "\u72ac")]
+    assert [(r.verdict, r.reason, r.value) for r in found] == [
+        ("warn", "filler", "arafed"),
+        ("warn", "odd_letters", "\u72ac"),
+    ]
 
 
 def test_too_many_tokens_and_cut():
@@ -77,7 +86,9 @@ def test_score_of_open_clip():
 
 
 def test_same_words_for_several_photos():
-    found = faults.find([record("zwx dog, mug", "a"), record("zwx dog, mugs", "b"), record("zwx dog, tree", "c")], SETTINGS)
+    found = faults.find(
+        [record("zwx dog, mug", "a"), record("zwx dog, mugs", "b"), record("zwx dog, tree", "c")], SETTINGS
+    )
     assert {id: [(r.reason, r.value) for r in reasons] for id, reasons in found.items()} == {
         "a": [("same_words_as_others", 1)],
         "b": [("same_words_as_others", 1)],

@@ -39,7 +39,10 @@ def test_order_of_what_is_left_stays():
     assert rules.apply("c, b, a, B, c", ("replace: a => b",), "tags") == "c, b"
 
 
-@pytest.mark.parametrize("rule", ["", "cat", "swap: a => b", "replace: cat", "replace:  => b", "regex: ( => b", r"regex: (a) => \2", "remove:"])
+@pytest.mark.parametrize(
+    "rule",
+    ["", "cat", "swap: a => b", "replace: cat", "replace:  => b", "regex: ( => b", r"regex: (a) => \2", "remove:"],
+)
 def test_rule_that_cannot_be_read_is_one_line(rule):
     with pytest.raises(LorakitError, match="caption.rules") as caught:
         rules.check(rule)

@@ -53,7 +53,9 @@ def _read_photos(project: Project, todo: list[Record]) -> None:
             shown.advance(len(batch))
 
 
-def read_photos(records: list[Record], reader: Reader, size: int) -> Iterator[list[tuple[Record, Reading | UnreadablePhoto]]]:
+def read_photos(
+    records: list[Record], reader: Reader, size: int
+) -> Iterator[list[tuple[Record, Reading | UnreadablePhoto]]]:
     """What is read of each photo, batch by batch. The largest come first, so that too big a batch shows at once and not
     after an hour, and pictures of one size stand together."""
     for batch in _batches(sorted(records, key=_pixels, reverse=True), size, reader.prepare):
@@ -80,7 +82,9 @@ def read_in_parts(reader: Reader, prepared: list, size: int) -> tuple[list[Readi
             if not is_out_of_memory(error):
                 raise
             if len(part) == 1:
-                raise LorakitError("caption: not even one photo fits into memory; choose a smaller captioner, or --device cpu") from error
+                raise LorakitError(
+                    "caption: not even one photo fits into memory; choose a smaller captioner, or --device cpu"
+                ) from error
             size = len(part) // 2
             error.__traceback__ = None  # it holds on to the tensors of the batch
             _free_memory()

@@ -84,7 +84,9 @@ def test_florence_tasks_change_what_is_asked(tiny_florence2):
 
 def test_florence_task_names():
     assert florence2.task_of(None) == "<DETAILED_CAPTION>"
-    assert florence2.task_of("<MORE_DETAILED_CAPTION>") == florence2.task_of("more detailed") == "<MORE_DETAILED_CAPTION>"
+    assert (
+        florence2.task_of("<MORE_DETAILED_CAPTION>") == florence2.task_of("more detailed") == "<MORE_DETAILED_CAPTION>"
+    )
     assert florence2.task_of("<CAPTION>") == "<CAPTION>"
     with pytest.raises(UnknownName, match="did you mean 'detailed'"):
         florence2.task_of("detailled")
@@ -134,7 +136,16 @@ def test_missing_weights_are_one_line_with_size_and_three_ways():
         captioner.load(source_of(captioner.CARD, None), "cpu", Caption())
     line = str(caught.value)
     assert "\n" not in line
-    for part in ("BLIP large", "Salesforce/blip-image-captioning-large", "1.9 GB", "(1)", "(2)", "(3)", "caption.weights", "imagenet"):
+    for part in (
+        "BLIP large",
+        "Salesforce/blip-image-captioning-large",
+        "1.9 GB",
+        "(1)",
+        "(2)",
+        "(3)",
+        "caption.weights",
+        "imagenet",
+    ):
         assert part in line
 
 
@@ -146,7 +157,10 @@ def test_folder_without_a_model_is_refused(tmp_path):
 def test_remote_code_is_never_run(tiny_blip, tmp_path):
     folder = shutil.copytree(tiny_blip, tmp_path / "remote")
     config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "their_own", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"}}
+    config |= {
+        "model_type": "their_own",
+        "auto_map": {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
     with pytest.raises(LorakitError):

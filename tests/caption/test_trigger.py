@@ -37,7 +37,11 @@ SIX = [f"a mug on a {place} with a red spoon" for place in ("table", "shelf", "c
 
 @pytest.mark.parametrize(
     "style, first",
-    [("tags", "zwx mug, table, red spoon"), ("mixed", "a zwx mug on a table with a red spoon"), ("sentences", "a zwx mug on a table with a red spoon")],
+    [
+        ("tags", "zwx mug, table, red spoon"),
+        ("mixed", "a zwx mug on a table with a red spoon"),
+        ("sentences", "a zwx mug on a table with a red spoon"),
+    ],
 )
 def test_style_of_the_base(captioned, style, first):
     found = texts(captioned(SIX, **{"caption.style": style}))
@@ -89,7 +93,12 @@ def test_strict_leaves_faulty_texts_out(captioned):
 
 
 def test_omitted_family_and_rules_reach_the_texts(captioned):
-    found = texts(captioned(["a mug with curly hair on a table"] * 6, **{"caption.omit": ["hair"], "caption.rules": ["replace: table => oak table"]}))
+    found = texts(
+        captioned(
+            ["a mug with curly hair on a table"] * 6,
+            **{"caption.omit": ["hair"], "caption.rules": ["replace: table => oak table"]},
+        )
+    )
     assert set(found) == {"zwx mug, oak table"}
 
 
@@ -98,7 +107,9 @@ def test_unknown_rule_or_family_is_refused_before_any_wording(captioned):
         captioned(SIX, **{"caption.omit": ["hairs"]})
 
 
-LONG = "a mug on a table, " + ", ".join(f"with a very small and rather unremarkable teaspoon number {n}" for n in range(30))
+LONG = "a mug on a table, " + ", ".join(
+    f"with a very small and rather unremarkable teaspoon number {n}" for n in range(30)
+)
 
 
 @pytest.mark.parametrize("style", ["tags", "mixed", "sentences"])
@@ -146,7 +157,19 @@ def test_budget_of_t5_without_its_tokenizer_is_an_estimate(make_project):
 # --- judging a trigger word
 
 
-@pytest.mark.parametrize("word, verdict", [("zwx", "good"), ("qmv", "good"), ("dog", "bad"), ("taylor", "bad"), ("zwx cat", "bad"), ("sks", "usable"), ("Bär", "usable"), ("qx", "usable")])
+@pytest.mark.parametrize(
+    "word, verdict",
+    [
+        ("zwx", "good"),
+        ("qmv", "good"),
+        ("dog", "bad"),
+        ("taylor", "bad"),
+        ("zwx cat", "bad"),
+        ("sks", "usable"),
+        ("Bär", "usable"),
+        ("qx", "usable"),
+    ],
+)
 def test_trigger_words_are_judged(word, verdict):
     found = trigger_words.judge(word, card("sd15"))
     assert found.verdict == verdict

@@ -45,7 +45,10 @@ def test_tiny_model_tags_by_colour(tmp_path):
     result = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 3])
     scale = helper.make_tensor("scale", TensorProto.FLOAT, [1], [1 / 255])
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])
-    nodes = [helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0), helper.make_node("Mul", ["mean", "scale"], ["output"])]
+    nodes = [
+        helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "scale"], ["output"]),
+    ]
     graph = helper.make_graph(nodes, "tiny", [entry], [result], [scale, axes])
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "model.onnx")
     (tmp_path / "selected_tags.csv").write_text("tag_id,name,category,count\n1,blue,0,1\n2,green,0,1\n3,red,0,1\n")

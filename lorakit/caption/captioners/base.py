@@ -1,7 +1,7 @@
 """The contract of a captioner. A captioner is one file of this folder; its name is the file's name.
 
-    CARD                                   what it is, frozen data
-    load(source, device, settings)         loads the weights once and gives a `Reader`
+CARD                                   what it is, frozen data
+load(source, device, settings)         loads the weights once and gives a `Reader`
 """
 
 from __future__ import annotations
@@ -55,13 +55,20 @@ def source_of(card: CaptionerCard, given: str | None) -> Source:
         return Source(given, False, given, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker)
     if given:
         return Source(str(local_folder(given, card.marker, "--set caption.weights=")), True, card.title)
-    return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker)
+    return Source(
+        card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker
+    )
 
 
 def is_hub_id(given: str) -> bool:
     """Whether `given` reads as owner/name and is no folder here."""
     owner, slash, name = given.partition("/")
-    return bool(owner.strip(".~") and slash and name) and "/" not in name and "\\" not in given and not Path(given).exists()
+    return (
+        bool(owner.strip(".~") and slash and name)
+        and "/" not in name
+        and "\\" not in given
+        and not Path(given).exists()
+    )
 
 
 def load_model(source: Source, device: str) -> tuple[Any, Any]:

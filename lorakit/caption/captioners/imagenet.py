@@ -112,5 +112,6 @@ def surest_names(chances: np.ndarray, names: list[str]) -> list[str]:
 
 def _same_family(left: int, right: int) -> bool:
     return any(
-        any(a <= left <= b for a, b in ranges) and any(a <= right <= b for a, b in ranges) for ranges in FAMILIES.values()
+        any(a <= left <= b for a, b in ranges) and any(a <= right <= b for a, b in ranges)
+        for ranges in FAMILIES.values()
     )

@@ -34,14 +34,18 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
 
     model, processor = load_model(source, device)
     if not getattr(processor, "chat_template", None):
-        raise LorakitError(f"{source.location}: no chat template, so it is no chat model; choose --captioner blip, blip2 or florence2 for it")
+        raise LorakitError(
+            f"{source.location}: no chat template, so it is no chat model; choose --captioner blip, blip2 or florence2 for it"
+        )
     processor.tokenizer.padding_side = "left"  # answers of a batch begin where its prompts end
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": settings.prompt or PROMPT}]}]
     question = processor.apply_chat_template(asked, add_generation_prompt=True)
 
     @torch.inference_mode()
     def read(pictures: list[Image.Image]) -> list[Reading]:
-        inputs = processor(text=[question] * len(pictures), images=[[p] for p in pictures], padding=True, return_tensors="pt")
+        inputs = processor(
+            text=[question] * len(pictures), images=[[p] for p in pictures], padding=True, return_tensors="pt"
+        )
         inputs = inputs.to(device, model.dtype)
         written = model.generate(**inputs, max_new_tokens=max(settings.max_tokens, LEAST_TOKENS), do_sample=False)
         answers = processor.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -22,19 +22,43 @@ CARD = CaptionerCard(
     hub="SmilingWolf/wd-eva02-large-tagger-v3",
     size_gb=1.3,
     marker=MARKER,
-    note="for illustration and anime: hundreds of Danbooru tags; wants onnxruntime (`pip install \"lorakit[onnx]\"`)",
+    note='for illustration and anime: hundreds of Danbooru tags; wants onnxruntime (`pip install "lorakit[onnx]"`)',
 )
 THRESHOLD = 0.35  # of a general tag, as its author recommends
 CHARACTER_THRESHOLD = 0.85
 GENERAL, CHARACTER = "0", "4"  # the categories of selected_tags.csv; ratings (9) are left out
-FACES = frozenset({"0_0", "(o)_(o)", "+_+", "+_-", "._.", "<o>_<o>", "<|>_<|>", "=_=", ">_<", "3_3", "6_9", ">_o", "@_@", "^_^", "o_o", "u_u", "x_x", "|_|", "||_||"})
+FACES = frozenset(
+    {
+        "0_0",
+        "(o)_(o)",
+        "+_+",
+        "+_-",
+        "._.",
+        "<o>_<o>",
+        "<|>_<|>",
+        "=_=",
+        ">_<",
+        "3_3",
+        "6_9",
+        ">_o",
+        "@_@",
+        "^_^",
+        "o_o",
+        "u_u",
+        "x_x",
+        "|_|",
+        "||_||",
+    }
+)
 
 
 def load(source: Source, device: str, settings: Caption) -> Reader:
     try:
         import onnxruntime
     except ImportError:
-        raise LorakitError('captioner wd_tagger: wants onnxruntime; `pip install "lorakit[onnx]"`, or choose another of `lorakit captioners`') from None
+        raise LorakitError(
+            'captioner wd_tagger: wants onnxruntime; `pip install "lorakit[onnx]"`, or choose another of `lorakit captioners`'
+        ) from None
     folder = _folder(source)
     wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
     there = [name for name in wanted if name in onnxruntime.get_available_providers()]
@@ -83,5 +107,9 @@ def prepare(picture: Image.Image, side: int) -> np.ndarray:
 def choose(chances: np.ndarray, names: list[tuple[str, str]]) -> tuple[str, ...]:
     """The tags above their category's threshold, the surest first."""
     least = {GENERAL: THRESHOLD, CHARACTER: CHARACTER_THRESHOLD}
-    sure = [(float(chance), name) for chance, (name, kind) in zip(chances, names, strict=True) if chance >= least.get(kind, 2.0)]
+    sure = [
+        (float(chance), name)
+        for chance, (name, kind) in zip(chances, names, strict=True)
+        if chance >= least.get(kind, 2.0)
+    ]
     return tuple(name for _, name in sorted(sure, reverse=True))
