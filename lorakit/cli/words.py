@@ -39,8 +39,11 @@ def command(project, replace, regex, remove, blacklist, add, prune, preview, und
 def _show_table(project, top: int) -> None:
     from lorakit import rules
     from lorakit.caption import words
+    from lorakit.errors import LorakitError
 
     texts = words.texts(project)
+    if not texts:
+        raise LorakitError(f"{project.folder}: no texts yet; `lorakit caption` writes them")
     for phrase, count in rules.frequencies(texts)[:top]:
         click.echo(f"{count:>5}  {count / len(texts):>4.0%}  {phrase}")
 

@@ -42,6 +42,11 @@ def test_table_counts_the_phrases(project):
     assert "1   17%  snow" in table
 
 
+def test_table_without_texts_says_what_to_do(make_project):
+    with pytest.raises(LorakitError, match="lorakit caption"):
+        run("words", make_project("empty").folder)
+
+
 @pytest.mark.parametrize(
     "options, text",
     [
