@@ -16,7 +16,7 @@ from lorakit.catalog import Card, Kind
 from lorakit.errors import LorakitError, UnknownName
 from lorakit.manifest import Manifest
 from lorakit.settings import Settings
-from lorakit.weights import Source, local_folder
+from lorakit.weights import Source, local_base
 
 FILE = "project.yaml"
 HEAD = "# A lorakit project. Edit it freely; the next `lorakit run` redoes only what a change touches.\n"
@@ -52,8 +52,8 @@ class Project:
         """Where the base's weights come from: --weights, the card's folder, built here, or the hub."""
         given, card = self.settings.train.weights, self.card
         if given or card.folder:
-            folder = local_folder(given or card.path.parent / card.folder, "model_index.json", "--weights")
-            return Source(str(folder), True, card.title, card.size_gb)
+            configs = self.cache_folder / "configs" / card.family
+            return local_base(given or card.path.parent / card.folder, configs, card.title, card.size_gb)
         if card.builder:
             return Source(str(self.cache_folder / "weights" / card.name), True, card.title, card.size_gb, built=card.name)
         return Source(card.hub or "", False, card.title, card.size_gb)

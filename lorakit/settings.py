@@ -66,6 +66,13 @@ class Caption:
         "keep", "captions beside the photos: kept, replaced, or joined by what the captioner reads", choices=("keep", "replace", "append", "prepend")
     )
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
+    token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
+    omit: tuple[str, ...] = setting((), "families of words (lorakit/families.yaml) that belong to what is taught and stay unsaid")
+    describe: tuple[str, ...] = setting((), "families of words that pruning leaves alone")
+    rules: tuple[str, ...] = setting((), "changes of words over the whole set, see `lorakit words`")
+    strict: bool = setting(False, "a photo whose text has a fault is left out, with exit code 3")
+    clip: str | None = setting(None, "folder of an open_clip model that scores how well each text fits its photo")
+    min_agreement: float = setting(0.18, "cosine of open_clip below which a text gets a warning", least=-1.0, most=1.0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Train:
-    weights: str | None = setting(None, "diffusers folder of the base; empty: the card's own or its hub id")
+    weights: str | None = setting(None, "the base: a diffusers folder or one .safetensors; empty: the card's own or its hub id")
     steps: int | None = setting(None, "optimizer steps; empty: steps_per_photo x photos, within min_steps..max_steps", least=1)
     steps_per_photo: int = setting(100, "for the rule of `steps`", least=1)
     min_steps: int = setting(1000, "for the rule of `steps`", least=1)

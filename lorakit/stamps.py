@@ -60,8 +60,9 @@ def caption(project: Project, record: Record) -> str:
 
 
 def trigger(project: Project, record: Record) -> str:
-    human = record.get("human", {}).get("text")
-    return _stamp("trigger", asdict(project.settings.trigger), project.settings.caption.style, record.get("caption"), human)
+    human, wanted = record.get("human", {}).get("text"), project.settings.caption
+    words = (wanted.style, wanted.token_budget, wanted.omit, wanted.rules, wanted.strict, wanted.clip)
+    return _stamp("trigger", asdict(project.settings.trigger), words, record.get("caption"), human)
 
 
 def dataset(project: Project, record: Record) -> str:

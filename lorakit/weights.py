@@ -24,6 +24,7 @@ class Source:
     size_gb: float = 0.0
     option: str = "--weights "  # how a user names a folder instead
     otherwise: str = ""  # what else a user can do
+    configs: str = ""  # where the configurations of a single file lie, or will be written
     built: str = ""  # name and version of weights that are built on this machine
     marker: str = "model_index.json"  # the file that every folder of such weights has
 
@@ -49,12 +50,20 @@ def local_folder(path: str | Path, marker: str, option: str) -> Path:
     if folder.suffix in (".ckpt", ".bin", ".pt", ".pth"):
         raise LorakitError(f"{option} {folder}: pickled weights can run code and are refused; use a .safetensors version")
     if folder.is_file():
-        raise LorakitError(f"{option} {folder}: single files are not read yet; give a diffusers folder (with {marker} in it)")
+        raise LorakitError(f"{option} {folder}: a file, not a folder; give a folder with {marker} in it")
     if not folder.is_dir():
         raise LorakitError(f"{option} {folder}: no such folder")
     if not (folder / marker).is_file():
         raise LorakitError(f"{option} {folder}: no {marker} in it, so it is no folder of such weights; give the folder that holds it")
     return folder.resolve()
+
+
+def local_base(path: str | Path, configs: Path, title: str, size_gb: float) -> Source:
+    """A base that a user gave: a diffusers folder, or a single `.safetensors`."""
+    place = Path(path).expanduser()
+    if place.suffix == ".safetensors" and place.is_file():
+        return Source(str(place.resolve()), True, title, size_gb, configs=str(configs))
+    return Source(str(local_folder(place, "model_index.json", "--weights")), True, title, size_gb)
 
 
 def identity(source: Source) -> str:
@@ -69,7 +78,8 @@ def _folder_identity(folder: str) -> str:
     """Names, sizes and both ends of every file: enough to tell two models apart without reading gigabytes."""
     digest = hashlib.blake2b(digest_size=8)
     root = Path(folder)
-    for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
+    inside = (p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
+    for path in [root] if root.is_file() else sorted(inside):
         digest.update(f"{path.relative_to(root).as_posix()}:{path.stat().st_size}\n".encode())
         with open(path, "rb") as file:
             digest.update(file.read(EDGE))

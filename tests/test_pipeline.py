@@ -50,9 +50,12 @@ def test_stages_are_plain_functions_of_the_package(make_project):
 
 
 def test_base_of_a_family_that_is_not_built_is_refused_before_any_work(make_project):
-    project = make_project(base="flux1-dev")
-    with pytest.raises(LorakitError, match="family flux1 cannot be trained"):
-        pipeline.walk(project)
+    project = make_project()
+    card = project.folder / "models" / "next.yaml"
+    card.parent.mkdir()
+    card.write_text("{title: Next, family: next, licence: none, size_gb: 1, min_vram_gb: 1}")
+    with pytest.raises(LorakitError, match="family next cannot be trained"):
+        pipeline.walk(lorakit.open_project(project.folder, base="next", device="cpu"))
     assert not list(project.manifest)
 
 

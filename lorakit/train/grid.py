@@ -26,7 +26,7 @@ def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[floa
     run = trained_run(project)
     prompts = list(prompts) or with_and_without(project)
     family = load_family(project)
-    lora.add_lora(family.denoiser, family.TARGETS, project.settings.train)
+    lora.add_lora(family, project.settings.train)
     lora.set_lora(family.denoiser, checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
     columns = []
     with progress("grid", len(prompts) * len(strengths)) as shown:

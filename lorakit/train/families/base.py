@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from lorakit.errors import LorakitError
 from lorakit.settings import Train
 from lorakit.train.noise import Diffusion, Flow
 from lorakit.weights import Source, hub_errors_in_words
@@ -25,6 +26,8 @@ class Family:
     CONFIG: Mapping[str, Any]  # of the full-size denoiser
     ENCODERS: Mapping[str, type]  # text encoders by sub-folder
     TOKENIZERS: Mapping[str, type]
+    VAE_CONFIG: Mapping[str, Any] = {}  # beside the usual; with the next one only where single files can be read
+    ENCODER_CONFIGS: Mapping[str, Mapping[str, Any]] = {}
     TARGETS: Mapping[str, tuple[str, ...]]  # names at whose end a module gets a LoRA; each level has the ones before it
     PIPELINE: type  # of diffusers, for sampling
     OPTIONAL: tuple[str, ...] = ()  # its parts that lorakit has no use for
@@ -37,6 +40,9 @@ class Family:
     def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
         self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
         self._parts: dict[str, Any] = {}
+        if source.configs:
+            with hub_errors_in_words(source):
+                self._parts = self._read_single_file()
         self.noise = self.PROCESS(self.part("scheduler", self.PROCESS.SCHEDULER), settings)
 
     @property
@@ -59,8 +65,8 @@ class Family:
         """A frozen part with weights, on the device."""
         if name not in self._parts:
             loaded = self.part(name, cls, torch_dtype=dtype, use_safetensors=True)
-            self._parts[name] = loaded.requires_grad_(False).to(self.device).eval()
-        return self._parts[name]
+            self._parts[name] = loaded.requires_grad_(False).eval()
+        return self._parts[name].to(self.device)
 
     def part(self, name: str, cls: type, **options: Any) -> Any:
         if name not in self._parts:
@@ -68,10 +74,24 @@ class Family:
                 self._parts[name] = cls.from_pretrained(self.source.location, subfolder=name, **options)
         return self._parts[name]
 
+    def _read_single_file(self) -> dict[str, Any]:
+        from lorakit.train.single_file import load_parts
+
+        if not self.ENCODER_CONFIGS:
+            raise LorakitError(f"{self.source.location}: single files are read for SD1.x and SDXL; give a diffusers folder")
+        parts = load_parts(type(self), self.source)
+        for name in (self.FOLDER, "vae", *self.ENCODERS):
+            dtype = self.dtype if name == self.FOLDER else torch.float32
+            parts[name] = parts[name].requires_grad_(False).to(self.device, dtype).eval()
+        return parts
+
     def release_encoders(self) -> None:
         """Free the VAE and the text encoders; they are loaded again when they are needed."""
         for name in ("vae", *self.ENCODERS):
-            self._parts.pop(name, None)
+            if self.source.configs:
+                self._parts[name].to("cpu", torch.float32)  # reading the whole file again for it would take longer
+            else:
+                self._parts.pop(name, None)
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 

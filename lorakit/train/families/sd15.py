@@ -9,6 +9,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from lorakit.train.families.base import Family, Text
 from lorakit.train.noise import Diffusion
+from lorakit.train.single_file import CLIP
 
 UNET_TARGETS = {
     "attention": ("to_q", "to_k", "to_v", "to_out.0"),
@@ -23,6 +24,7 @@ class SD15(Family):
     CONFIG = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
     ENCODERS = {"text_encoder": CLIPTextModel}
     TOKENIZERS = {"tokenizer": CLIPTokenizer}
+    ENCODER_CONFIGS = {"text_encoder": CLIP}
     TARGETS = UNET_TARGETS
     PIPELINE = StableDiffusionPipeline
     OPTIONAL = ("safety_checker", "feature_extractor")

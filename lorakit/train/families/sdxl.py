@@ -10,6 +10,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from lorakit.train.families.base import Family, Text
 from lorakit.train.families.sd15 import UNET_TARGETS
 from lorakit.train.noise import Diffusion
+from lorakit.train.single_file import CLIP, CLIP_G
 
 
 class SDXL(Family):
@@ -23,6 +24,8 @@ class SDXL(Family):
     }  # fmt: skip
     ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
     TOKENIZERS = {"tokenizer": CLIPTokenizer, "tokenizer_2": CLIPTokenizer}
+    VAE_CONFIG = {"scaling_factor": 0.13025, "sample_size": 1024}
+    ENCODER_CONFIGS = {"text_encoder": CLIP, "text_encoder_2": CLIP_G}
     TARGETS = UNET_TARGETS
     PIPELINE = StableDiffusionXLPipeline
     PROCESS, PIXEL_STEP = Diffusion, 8

@@ -1,0 +1,21 @@
+"""`lorakit convert`: LoRA files into another format, another rank, or several into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("convert")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The file to write; never one that is there.")
+@click.option("--to", "format", type=click.Choice(("kohya", "diffusers")), required=True, help="Names in the file.")
+@click.option("--rank", type=click.IntRange(min=1), help="Make it of this rank, as near as it can be.")
+@click.option("--strength", "strengths", multiple=True, type=float, help="Of each file, repeatable, in their order.")
+def command(files, out, format, rank, strengths) -> None:
+    """Write one LoRA file from FILES. Several are merged; nothing is lost but what a lower --rank cannot hold."""
+    from lorakit.train.convert import convert
+
+    family = convert(files, out, format, rank, strengths)
+    click.echo(f"{out}  ({family}, {format}; `lorakit verify {out}` says who loads it)")
