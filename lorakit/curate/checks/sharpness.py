@@ -36,7 +36,7 @@ WEIGHTS = {
 
 @dataclass(frozen=True)
 class Settings:
-    min_sharpness: float = setting(0.4, "photos that score less (0-1) are blurred and rejected", least=0.0, most=1.0)
+    min_sharpness: float = setting(0.3, "photos that score less (0-1) are blurred and rejected", least=0.0, most=1.0)
     good_sharpness: float = setting(0.6, "photos that score less get a warning", least=0.0, most=1.0)
     min_texture: float = setting(0.05, "share of tiles with texture below which the score tells little: a warning, never a rejection",
                                  least=0.0, most=1.0)  # fmt: skip
