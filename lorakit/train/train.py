@@ -17,7 +17,7 @@ from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.runs import Run
 from lorakit.train import batches, checkpoint, lora, optimizer as optim
-from lorakit.train.cache import cache, load_latents, load_text
+from lorakit.train.cache import cache, load_latents, load_text, readings
 from lorakit.train.families.base import Family, Text, stack_texts
 from lorakit.train.load import load_family
 from lorakit.train.noise import draw_noise, weighted_loss
@@ -43,7 +43,7 @@ def train(project: Project) -> Run:
     family = load_family(project)
     family.release_encoders()
     parameters = lora.add_lora(family, settings)
-    optimizer = optim.make_optimizer(parameters, settings)
+    optimizer = optim.make_optimizer(family.denoiser, settings)
     scaler = torch.amp.GradScaler(family.device, enabled=family.dtype == torch.float16)
     if settings.gradient_checkpointing:
         family.denoiser.enable_gradient_checkpointing()
@@ -122,8 +122,13 @@ class Visit:
 
     def _draw_texts(self, batch: batches.Batch, chance: torch.Generator) -> Text:
         dropped = torch.rand(len(batch), generator=chance) < self.settings.caption_dropout
-        texts = [self.empty if drop else load_text(self.project, r["text"]) for r, drop in zip(batch, dropped.tolist())]
+        texts = [self.empty if drop else self._draw_text(record, chance) for record, drop in zip(batch, dropped.tolist())]
         return {name: tensor.to(self.family.device) for name, tensor in stack_texts(texts).items()}
+
+    def _draw_text(self, record: Record, chance: torch.Generator) -> Text:
+        choices = readings(self.project, record)
+        number = int(torch.randint(len(choices), (), generator=chance)) if len(choices) > 1 else 0
+        return load_text(self.project, choices[number])
 
     def _autocast(self):
         if self.family.dtype == torch.float32:
