@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright photo
 Size = tuple[int, int]  # width, height
@@ -27,10 +28,27 @@ def nearest(width: int, height: int, buckets: list[Size]) -> Size:
     return min(buckets, key=lambda size: (round(abs(math.log(size[0] / size[1]) - aspect), 6), -size[0] * size[1]))
 
 
-def centre_box(width: int, height: int, bucket: Size) -> Box:
-    """The largest centred box of the bucket's aspect inside a photo."""
+def largest_box(width: int, height: int, bucket: Size) -> Size:
+    """Width and height of the largest box of the bucket's aspect inside a picture."""
     aspect = bucket[0] / bucket[1]
-    box_width = min(width, round(height * aspect))
-    box_height = min(height, round(width / aspect))
-    left, top = (width - box_width) // 2, (height - box_height) // 2
-    return left, top, left + box_width, top + box_height
+    return max(1, min(width, round(height * aspect))), max(1, min(height, round(width / aspect)))
+
+
+def best_offset(weights: Sequence[float], length: int, kept: int) -> int:
+    """Where along a side of `length` pixels a span of `kept` pixels holds most of `weights`, which lie evenly along the
+    side; of offsets that hold as much, the one nearest the middle."""
+    middle = (length - kept) / 2
+    if not sum(weights):
+        return round(middle)
+    sums = [0.0]
+    for weight in weights:
+        sums.append(sums[-1] + weight)
+
+    def before(pixel: float) -> float:
+        place = pixel / length * len(weights)
+        whole = min(int(place), len(weights) - 1)
+        return sums[whole] + weights[whole] * (place - whole)
+
+    step = max(1, (length - kept) // 64)
+    offsets = [*range(0, length - kept + 1, step), round(middle)]
+    return max(offsets, key=lambda at: (round(before(at + kept) - before(at), 3), -abs(at - middle)))

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from lorakit.errors import UnreadablePhoto
 
-WORKING_SIDE = 1024  # short side, in pixels, of the grey copy on which the checks look
+WORKING_SIDE = 512  # short side, in pixels, of the grey copy on which the checks look
 COLOUR_SIDE = 256  # short side of the coloured one
 MAX_PIXELS = 179_000_000  # Pillow's own limit: 13,400 x 13,400
 MAX_BYTES = 1 << 29

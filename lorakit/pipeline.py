@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from lorakit import catalog, runs, stamps, verdicts, weights
+from lorakit import catalog, faults, runs, stamps, verdicts, weights
 from lorakit.caption.review import adopt_edits
 from lorakit.caption.trigger import check_word
 from lorakit.console import say
 from lorakit.errors import UnknownName
 from lorakit.manifest import Record
 from lorakit.project import Project
+from lorakit.wording import Reading
 
 
 @dataclass(frozen=True)
@@ -134,20 +135,20 @@ def status(project: Project) -> dict:
     """All that `lorakit status --json` prints: one entry a photo, and the counts of every stage."""
     names = {r["id"]: r["file"] for r in project.manifest.everything()}
     run = runs.find(project.folder, stamps.train(project)) if any(r.get("dataset") for r in project.manifest) else None
+    judged = faults.judge(list(project.manifest), project.settings)
     return {
         "project": str(project.folder),
         "base": project.card.name,
         "kind": project.kind.name,
         "trigger": project.trigger,
-        "photos": [photo_status(project, record, names) for record in project.manifest],
+        "photos": [photo_status(record, names, judged[record["id"]]) for record in project.manifest],
         "stages": {name: progress_of(project, name) for name in NAMES},
         "run": str(run.folder) if run else None,
         "lora": str(run.lora) if run and run.lora else None,
     }
 
 
-def photo_status(project: Project, record: Record, names: dict[str, str]) -> dict:
-    found = verdicts.judge(record, project.settings)
+def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict) -> dict:
     caption = record.get("caption") or {}
     return {
         "file": record["file"],
@@ -157,7 +158,7 @@ def photo_status(project: Project, record: Record, names: dict[str, str]) -> dic
         "duplicate_of": names.get(record.get("dedupe", {}).get("of")),
         "selected": bool(record.get("select", {}).get("selected")),
         "crop": record.get("crop"),
-        "caption": ", ".join(p for p in (caption.get("sentence"), *caption.get("tags", ())) if p) or None,
+        "caption": Reading(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,
         "text": record.get("text"),
         "failed": record.get("failed", {}),
     }

@@ -162,7 +162,7 @@ def _photo_words(photos: str | Path | Iterable[str | Path] | None) -> list[str] 
 
 def _check_photo_folders(folder: Path, photos: list[str]) -> None:
     for place in map(Path, photos):
-        if not place.is_dir():
+        if not place.exists():
             raise LorakitError(f"{place}: no such folder of photos")
         if place == folder:
             raise LorakitError(f"{place}: the project cannot be the photo folder itself; choose another -o")

@@ -33,8 +33,11 @@ class Scan:
 
 @dataclass(frozen=True)
 class Dedupe:
-    distance: int = setting(64, "bits of 256 by which two perceptual hashes of one picture may differ", least=0, most=128)
-    mirrored: bool = setting(True, "a mirrored copy is a near duplicate too")
+    sure: int = setting(48, "bits of 256 by which two perceptual hashes may differ in one and the same picture", least=0, most=128)
+    distance: int = setting(104, "up to so many, both photos are opened and laid over each other", least=0, most=116)
+    mirrored: bool = setting(True, "a mirrored or turned copy is a near duplicate too")
+    keep_of_burst: int = setting(0, "photos to keep of a burst (one moment, seen nearly alike); 0 = all", least=0)
+    burst_distance: int = setting(80, "bits of 256 within which two photos count as one moment", least=0, most=104)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Select:
 @dataclass(frozen=True)
 class Crop:
     max_aspect: float = setting(2.0, "longest bucket side over its shortest", least=1.0, most=4.0)
+    max_upscale: float = setting(1.5, "how far a photo may be enlarged; smaller ones get a smaller bucket", least=1.0)
+    borders: bool = setting(True, "leave out the borders that the check found")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,13 @@ class Caption:
         "keep", "captions beside the photos: kept, replaced, or joined by what the captioner reads", choices=("keep", "replace", "append", "prepend")
     )
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
+    token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
+    omit: tuple[str, ...] = setting((), "families of words (lorakit/families.yaml) that belong to what is taught and stay unsaid")
+    describe: tuple[str, ...] = setting((), "families of words that pruning leaves alone")
+    rules: tuple[str, ...] = setting((), "changes of words over the whole set, see `lorakit words`")
+    strict: bool = setting(False, "a photo whose text has a fault is left out, with exit code 3")
+    clip: str | None = setting(None, "folder of an open_clip model that scores how well each text fits its photo")
+    min_agreement: float = setting(0.18, "cosine of open_clip below which a text gets a warning", least=-1.0, most=1.0)
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,10 @@ def select(project: Project) -> str:
 
 def crop(project: Project, record: Record) -> str:
     train = project.settings.train
-    size = record["measures"]["size"]
-    return _stamp("crop", asdict(project.settings.crop), train.resolution, train.bucket_step, size)
+    measures, look = record["measures"], record.get("look") or {}
+    photo = (measures["size"], measures.get("borders"), look.get("columns"), look.get("rows"))
+    limits = (asdict(project.settings.crop), project.settings.check.borders.max_share)
+    return _stamp("crop", limits, train.resolution, train.bucket_step, photo)
 
 
 def caption(project: Project, record: Record) -> str:
@@ -58,8 +60,9 @@ def caption(project: Project, record: Record) -> str:
 
 
 def trigger(project: Project, record: Record) -> str:
-    human = record.get("human", {}).get("text")
-    return _stamp("trigger", asdict(project.settings.trigger), project.settings.caption.style, record.get("caption"), human)
+    human, wanted = record.get("human", {}).get("text"), project.settings.caption
+    words = (wanted.style, wanted.token_budget, wanted.omit, wanted.rules, wanted.strict, wanted.clip)
+    return _stamp("trigger", asdict(project.settings.trigger), words, record.get("caption"), human)
 
 
 def dataset(project: Project, record: Record) -> str:

@@ -59,6 +59,16 @@ def quality(record: Record, settings: Settings) -> float:
         return 0.0
     side = min(measures["size"]["width"], measures["size"]["height"])
     pixels = min(1.0, side / (2 * settings.train.resolution))
-    sharp = measures["sharpness"]["sharpness"] or 0.0
+    sharp = measures["sharpness"]["sharpness"]
     warnings = len(judge(record, settings, with_duplicates=False).reasons)
-    return round(pixels**0.5 * sharp / (sharp + 0.2) * 0.8**warnings, 4)
+    return round(pixels**0.5 * (0.5 if sharp is None else 0.2 + 0.8 * sharp) * 0.8**warnings, 4)
+
+
+def worth_among_copies(record: Record) -> float:
+    """Which of several copies of one picture is the best to keep: pixels, less those that compression has cost."""
+    measures = record.get("measures", {})
+    if not is_readable(record):
+        return 0.0
+    pixels = measures["size"]["width"] * measures["size"]["height"]
+    quality = measures.get("compression", {}).get("jpeg_quality") or 100
+    return pixels * (0.5 + quality / 200) * (0.5 + 0.5 * (measures["sharpness"]["sharpness"] or 0.0))

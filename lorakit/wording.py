@@ -192,7 +192,7 @@ def place_trigger(text: str, trigger: str | None, class_word: str | None, style:
         return _joined(text.rstrip(" ."), f"in the {name}") if style == "sentences" else _joined(name, text)
     if style == "tags":
         return _joined(f"{trigger} {class_word}" if class_word else trigger, _without_tag(text, class_word))
-    if class_word and (found := _whole_word(class_word).search(text)):
+    if class_word and (found := whole_word(class_word).search(text)):
         return f"{_matching_article(text[: found.start()], trigger)}{trigger} {text[found.start() :]}"
     name = f"{_article(trigger)} {trigger} {class_word}" if class_word else trigger
     return _joined(name, _without_tag(text, class_word))
@@ -205,19 +205,19 @@ def keep_trigger(text: str, trigger: str | None, class_word: str | None, style: 
     trigger = _nfc(trigger) if trigger else None
     for old in former:
         if trigger is None or _nfc(old).casefold() != trigger.casefold():
-            text = _whole_word(old).sub("[trigger]", text) if trigger else without_word(text, old)
+            text = whole_word(old).sub("[trigger]", text) if trigger else without_word(text, old)
     if trigger is None:
         return _without_placeholder(text)
     if count_word(text, trigger) == 0:
         text = PLACEHOLDER.sub(lambda _: trigger, text, count=1)
     text = _without_placeholder(text)
-    found = list(_whole_word(trigger).finditer(text))
+    found = list(whole_word(trigger).finditer(text))
     if not found:
         return place_trigger(text, trigger, class_word, style, teaches)
     if len(found) == 1:
         return text
     first = found[0].end()
-    rest = _whole_word(trigger).sub("\0", text[first:])
+    rest = whole_word(trigger).sub("\0", text[first:])
     return text[:first] + re.sub(r"(?:\b(?:a|an|the)\s+)?\0(?:['’]s)?(?=\s*(?:[,.;]|$))[ ]?|\0[ ]?", "", rest, flags=re.IGNORECASE).rstrip(" ,")
 
 
@@ -226,9 +226,9 @@ def without_word(text: str, word: str) -> str:
     before, text = None, _without_placeholder(_nfc(text))
     while text != before:  # what closes a gap may make the word anew
         before = text
-        body = _whole_word(word).pattern
+        body = whole_word(word).pattern
         text = re.sub(rf"(?:\bin\s+(?:the\s+)?)?{body}(?:\s+style)?(?=\s*(?:[,.]|$))", " ", text, flags=re.IGNORECASE)
-        text = _tidy(_whole_word(word).sub(" ", text))
+        text = _tidy(whole_word(word).sub(" ", text))
     return text
 
 
@@ -240,10 +240,10 @@ def _tidy(text: str) -> str:
 
 def count_word(text: str, word: str) -> int:
     """How often `word` stands in `text` as a whole word, whatever its case."""
-    return len(_whole_word(word).findall(_nfc(text)))
+    return len(whole_word(word).findall(_nfc(text)))
 
 
-def _whole_word(word: str) -> re.Pattern:
+def whole_word(word: str) -> re.Pattern:
     """`word` itself, not as a part of another: neither `cat` in `category`, nor in `cat-like` or `wild_cat`."""
     body = r"\s+".join(map(re.escape, _nfc(word).split()))
     return re.compile(rf"(?<![\w-]){body}(?![\w]|-\w)", re.IGNORECASE)

@@ -14,8 +14,8 @@ PACKAGE = Path(lorakit.__file__).parent
 WINGS = ("curate", "caption", "train", "report")
 # From the ground up; a module may import its own floor's lower neighbours and everything below.
 FLOORS = [
-    {"errors"}, {"console", "files", "lookup"}, {"settings", "weights", "device", "photo", "wording", "sidecars", "buckets"},
-    {"catalog", "manifest", "images"}, {"verdicts", "runs"}, {"stamps"}, {"project"}, set(WINGS), {"pipeline"}, {"cli"}, {"__main__"},
+    {"errors"}, {"console", "files", "lookup", "phrases"}, {"settings", "weights", "device", "photo", "wording", "rules", "sidecars", "buckets"},
+    {"catalog", "manifest", "images"}, {"verdicts", "faults", "runs"}, {"stamps"}, {"project"}, set(WINGS), {"pipeline"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 
 

@@ -1,25 +1,39 @@
-"""Stage trigger: words each caption in the base's style and puts the trigger word into it exactly once."""
+"""Stage trigger: words each caption in the base's style, by the set's rules, and puts the trigger word into it once."""
 
 from __future__ import annotations
 
-from lorakit import manifest, stamps
+from collections.abc import Callable
+
+from lorakit import faults, manifest, rules, stamps
+from lorakit.caption import agreement, tokens
+from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.settings import Settings
-from lorakit.wording import Reading, compose, count_word, place_trigger
+from lorakit.wording import Reading, compose, keep_trigger, place_trigger
+
+SHOWN = 5  # phrases and faults that are named one by one
 
 
 def trigger(project: Project) -> None:
-    """Give every captioned photo its `text`. A text written by hand is changed only where the trigger is missing or
-    stands more than once. Raises `LorakitError` for a trigger that could not be found again in a text."""
+    """Give every captioned photo its `text`, and `trigger` = the words and rules it was made with, its tokens, and the
+    phrases that were cut to fit. A former text is kept in `former`. A text written by hand is changed only where the
+    trigger is missing or stands more than once. Raises `LorakitError` for a trigger that could not be found again."""
     check_word(project.trigger)
-    changed = []
-    for record in project.manifest.selected:
-        stamp = stamps.trigger(project, record)
-        if record.get("caption") and "caption" in record.get("done", {}) and record["done"].get("trigger") != stamp:
-            changed.append(manifest.finish(record, "trigger", stamp, text=word(record, project.settings)))
-    project.manifest.keep(*changed)
+    check_rules(project.settings)
+    change = 1 + max((entry["change"] for r in project.manifest for entry in r.get("former", ())), default=0)
+    stamp = {r["id"]: stamps.trigger(project, r) for r in project.manifest.selected}
+    ready = [r for r in project.manifest.selected if r.get("caption") and "caption" in r.get("done", {})]
+    todo = [r for r in ready if r["done"].get("trigger") != stamp[r["id"]]]
+    if todo:
+        count = tokens.counter_for(project).count
+        worded = [note_former(r, reword(r, project.settings, count), change) for r in todo]
+        worded = agreement.measure(project, worded)
+        project.manifest.keep(*(manifest.finish(r, "trigger", stamp[r["id"]]) for r in worded))
+        report(project)
+    if project.settings.caption.strict:
+        _fail_faulty(project)
     project.manifest.save()
 
 
@@ -29,21 +43,97 @@ def check_word(word: str | None) -> None:
         raise LorakitError(f"--trigger {word!r}: a trigger is one word or a few, with letters and without commas, like zwx")
 
 
-def word(record: Record, settings: Settings) -> str:
-    """The training text of a captioned photo."""
+def check_rules(settings: Settings) -> None:
+    """Raises for a rule or a family of words that does not exist, before anything is worded."""
+    for rule in settings.caption.rules:
+        rules.check(rule)
+    rules.family_words(settings.caption.omit, "caption.omit")
+    rules.family_words(settings.caption.describe, "caption.describe")
+
+
+def reword(record: Record, settings: Settings, count: Callable[[str], int]) -> Record:
+    """The record of a captioned photo with its training text, and what that was made with."""
+    before, by_hand = record.get("trigger", {}), record.get("human", {}).get("text")
+    word = settings.trigger.word
+    former = tuple(before.get("words", ()))
+    text, cut = word_text(record, settings, count, former)
+    made_with = {
+        "words": list(dict.fromkeys([*former, *([word] if word else [])])),
+        "human": by_hand,
+        "rules": list(settings.caption.rules),
+        "tokens": count(text),
+        "cut": cut,
+    }
+    return {**record, "text": text, "trigger": made_with}
+
+
+def word_text(record: Record, settings: Settings, count: Callable[[str], int], former: tuple[str, ...]) -> tuple[str, list[str]]:
+    """(text, phrases cut to fit the base's tokens)."""
     found, by_hand = record["caption"], record.get("human", {}).get("text")
-    trigger, style = settings.trigger, settings.caption.style
-    own = by_hand or (found["sentence"] if found["own"] else None)
-    if own is not None and trigger.word and count_word(own, trigger.word) == 1:
-        return own
-    text = own if own is not None else _with_beside(found, compose(Reading(found["sentence"], tuple(found["tags"])), style))
-    return place_trigger(text, trigger.word, trigger.class_word, style, trigger.teaches)
-
-
-def _with_beside(found: dict, text: str) -> str:
-    """`text` behind or before the words that lay beside the photo, where `caption.existing` wants both."""
+    trigger, wanted = settings.trigger, settings.caption
+    place = (trigger.word, trigger.class_word, wanted.style, trigger.teaches)
+    if by_hand is not None:
+        return keep_trigger(by_hand, *place, former=former), []
+    if found["own"]:
+        text = keep_trigger(found["sentence"], *place, former=former)
+        return keep_trigger(_by_rules(text, settings), *place), []
+    body = _by_rules(compose(Reading(found["sentence"], tuple(found["tags"])), wanted.style), settings)
     beside = found.get("beside")
-    if not beside:
-        return text
-    parts = (beside["text"], text) if beside["first"] else (text, beside["text"])
-    return ", ".join(part.strip(" ,") for part in parts)
+    if beside:
+        own = keep_trigger(beside["text"], None, None, wanted.style, former=(*former, trigger.word) if trigger.word else former)
+        body = ", ".join(part.strip(" ,.") for part in ((own, body) if beside["first"] else (body, own)))
+    body, cut = tokens.fit(body, wanted.style, lambda part: count(place_trigger(part, *place)) <= wanted.token_budget)
+    return place_trigger(body, *place), cut
+
+
+def _by_rules(text: str, settings: Settings) -> str:
+    """`text` without the families of words to omit, and after the set's rules."""
+    wanted, protected = settings.caption, protected_words(settings)
+    omitted = rules.family_words(wanted.omit, "caption.omit")
+    if omitted:
+        text = rules.drop_words(text, omitted, wanted.style, protected)
+    return rules.apply(text, wanted.rules, wanted.style, protected)
+
+
+def protected_words(settings: Settings) -> tuple[str, ...]:
+    """Trigger and class word: no rule takes them out of a text."""
+    return tuple(word for word in (settings.trigger.word, settings.trigger.class_word) if word)
+
+
+def note_former(before: Record, after: Record, change: int) -> Record:
+    """`after` with the text that it replaces, and with what that was made, under the number of this change."""
+    text = before.get("text")
+    if text is None or text == after["text"]:
+        return after
+    made_with = before.get("trigger", {})
+    entry = {"change": change, "text": text, "human": made_with.get("human"), "rules": made_with.get("rules", [])}
+    return {**after, "former": [*before.get("former", ()), entry]}
+
+
+def report(project: Project) -> None:
+    """Say what a person should look at before training: phrases in nearly every text, and texts with faults."""
+    settings = project.settings
+    records = [r for r in project.manifest.selected if r.get("text")]
+    for phrase, count in rules.invariants([r["text"] for r in records], protected_words(settings), settings.caption.describe)[:SHOWN]:
+        say(
+            f"trigger   {phrase!r} stands in {count} of {len(records)} texts, so it belongs to the concept and is better left unsaid: "
+            "`lorakit words PROJECT --prune invariants`"
+        )
+    found = faults.find(records, settings)
+    for record in sorted(records, key=lambda r: _score(r))[:SHOWN]:
+        for reason in found.get(record["id"], ()):
+            say(f"trigger   {record['file']}: {reason.reason} {reason.value}")
+    if len(found) > SHOWN:
+        say(f"trigger   {len(found)} texts to look at; `lorakit status` lists them all")
+
+
+def _score(record: Record) -> float:
+    """Texts that fit their photo worst come first."""
+    return record.get("trigger", {}).get("agreement") or 0.0
+
+
+def _fail_faulty(project: Project) -> None:
+    """With caption.strict a text with a fault leaves its photo out, which ends in exit code 3."""
+    for id, reasons in faults.find(project.manifest.selected, project.settings).items():
+        why = ", ".join(f"{reason.reason} {reason.value}" for reason in reasons)
+        project.manifest.keep(manifest.fail(project.manifest[id], "trigger", f"caption.strict: {why}"))

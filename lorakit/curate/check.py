@@ -9,6 +9,8 @@ from os import cpu_count
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from lorakit import lookup, manifest, stamps
 from lorakit.console import progress
 from lorakit.curate.look import look
@@ -35,6 +37,7 @@ def check(project: Project) -> None:
 def _in_threads(records: list[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:
     """Decoders release the interpreter lock, so threads are enough; only a few photos are held at a time."""
     workers = max(1, min(8, cpu_count() or 1))
+    cv2.setNumThreads(1)  # one photo a thread; threads inside threads only wait for each other
     waiting = iter(records)
     with ThreadPoolExecutor(workers) as pool:
         running = [(r, pool.submit(measure, Path(r["path"]))) for r in islice(waiting, workers * 2)]

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 from lorakit import manifest, stamps, verdicts
+from lorakit.console import progress
+from lorakit.curate.compare import Likeness, compare, is_same_picture
 from lorakit.curate.look import hash_bytes
 from lorakit.curate.search import close_pairs
 from lorakit.manifest import Record
 from lorakit.project import Project
+
+MANY = 3000  # photos from which chance brings too many near hashes to compare all ...
+DISTANCE_OF_MANY = 80  # ... so that only nearer ones are
+NEAREST = 8  # of the near photos, those that are compared with
+
+Pair = tuple[int, int, int, int]  # later, earlier (positions by rank), distance, turn
 
 
 def dedupe(project: Project) -> None:
     """Mark copies: `dedupe` = {"of": id of the kept photo or None, "reason", "distance": bits of 256}.
 
     A copy is only ever pointed at a photo that itself is kept, and that it resembles directly: chains of slightly
-    different photos (a walk around a subject) do not melt into one group.
+    different photos (a walk around a subject) do not melt into one group. What a comparison of two photos found is kept
+    under `compared`, so that other limits open no photo.
     """
     stamp = stamps.dedupe(project)
     records = list(project.manifest)
@@ -24,18 +35,19 @@ def dedupe(project: Project) -> None:
     ranked = sorted(records, key=lambda r: _rank(r, project))
     copies = exact_copies(ranked)
     originals = [r for r in ranked if r["id"] not in copies and r.get("look")]
-    copies |= near_copies(originals, project.settings.dedupe.distance, project.settings.dedupe.mirrored)
+    copies |= near_copies(originals, project)
     nothing = {"of": None}
-    project.manifest.keep(*(manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], nothing)) for r in records))
+    finished = [manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], nothing)) for r in project.manifest]
+    project.manifest.keep(*finished)
     project.manifest.save()
 
 
 def _rank(record: Record, project: Project) -> tuple:
-    """Best first: a person's choice, good before rejected, quality, more bytes (less compressed), then by name."""
+    """Best first: a person's choice, good before rejected, then resolution, compression and sharpness, then by name."""
     alone = verdicts.judge(record, project.settings, with_duplicates=False)
     chosen = record.get("human", {}).get("verdict") == "keep"
-    quality = verdicts.quality(record, project.settings)
-    return (not chosen, alone.verdict == "reject", -quality, -record["bytes"], len(record["file"]), record["file"])
+    worth = verdicts.worth_among_copies(record)
+    return (not chosen, alone.verdict == "reject", -worth, -record["bytes"], len(record["file"]), record["file"])
 
 
 def exact_copies(ranked: list[Record]) -> dict[str, dict[str, Any]]:
@@ -49,14 +61,49 @@ def exact_copies(ranked: list[Record]) -> dict[str, dict[str, Any]]:
     return copies
 
 
-def near_copies(ranked: list[Record], limit: int, mirrored: bool) -> dict[str, dict[str, Any]]:
-    """Photos whose perceptual hash (or whose mirror's) lies within `limit` bits of one ranked before them."""
-    copies: dict[str, dict[str, Any]] = {}
+def near_copies(ranked: list[Record], project: Project) -> dict[str, dict[str, Any]]:
+    """Photos that show the same picture as one ranked before them, as it is, mirrored or turned; and, when a limit is
+    set, what a burst holds beyond its best."""
     if not ranked:
-        return copies
+        return {}
+    settings = project.settings.dedupe
+    limit = settings.distance if len(ranked) < MANY else min(settings.distance, DISTANCE_OF_MANY)
     hashes = hash_bytes([r["look"]["phash"] for r in ranked])
-    for later, earlier, distance, turn in sorted(close_pairs(hashes, limit, mirrored)):
-        kept, copy = ranked[earlier]["id"], ranked[later]["id"]
-        if kept not in copies and copy not in copies:
-            copies[copy] = {"of": kept, "reason": "mirrored" if turn else "near_duplicate", "distance": distance}
+    pairs = sorted(close_pairs(hashes, limit, settings.mirrored), key=lambda pair: (pair[0], pair[2]))
+    copies: dict[str, dict[str, Any]] = {}
+    like: dict[str, list[str]] = defaultdict(list)  # kept photos of the same moment that are ranked before a photo
+    with progress("dedupe", len(pairs)) as shown:
+        for later, earlier, distance, turn in _nearest_of_each(pairs):
+            shown.advance()
+            kept, copy = ranked[earlier]["id"], ranked[later]["id"]
+            if kept in copies or copy in copies:
+                continue
+            if distance <= settings.sure or is_same_picture(_compared(project, ranked[later], ranked[earlier], turn)):
+                copies[copy] = {"of": kept, "reason": "mirrored" if turn else "near_duplicate", "distance": distance}
+            elif not turn and distance <= settings.burst_distance:
+                like[copy].append(kept)
+                if settings.keep_of_burst and len(like[copy]) >= settings.keep_of_burst:
+                    copies[copy] = {"of": kept, "reason": "burst", "distance": distance}
     return copies
+
+
+def _nearest_of_each(pairs: list[Pair]) -> list[Pair]:
+    """At most NEAREST pairs of each later photo, from pairs sorted by it and by distance; and all that are very near."""
+    taken: dict[int, int] = defaultdict(int)
+    chosen = []
+    for pair in pairs:
+        taken[pair[0]] += 1
+        if taken[pair[0]] <= NEAREST or pair[2] <= DISTANCE_OF_MANY:
+            chosen.append(pair)
+    return chosen
+
+
+def _compared(project: Project, later: Record, earlier: Record, turn: int) -> Likeness:
+    """What the comparison of two photos finds, or found before."""
+    left, right = sorted((later["id"], earlier["id"]))
+    known = project.manifest[left].get("compared", {})
+    if right not in known:
+        found = compare(Path(later["path"]), Path(earlier["path"]), turn)
+        project.manifest.keep({**project.manifest[left], "compared": {**known, right: list(found)}})
+        return found
+    return Likeness(*known[right])

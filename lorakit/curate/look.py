@@ -1,4 +1,5 @@
-"""What a photo looks like in a few bytes: a perceptual hash to find copies, mean colours to tell photos apart."""
+"""What a photo looks like in a few bytes: a perceptual hash to find copies, mean colours to tell photos apart, and where
+in the frame the eye is drawn, to keep it in the crop."""
 
 from __future__ import annotations
 
@@ -9,18 +10,43 @@ from lorakit.photo import Photo
 
 HASH_SIZE = 16  # 16 x 16 = 256 bits: no false pair among 1.3 M in our measurements, where 64 bits gave 20
 GRID = 4  # mean colours are kept of 4 x 4 fields
+BINS = 32  # columns and rows in which the draw of the eye is kept
 FLAT = 4.0  # standard deviation of luma below which a picture has no structure to hash
 TURNS = 8  # upright, mirrored, and both turned by quarters
 
 
 def look(photo: Photo) -> dict[str, str] | None:
-    """Hex strings: `phash` (256 bits), `colours` (GRID x GRID x RGB bytes). None for a flat picture, because all flat
+    """Hex strings: `phash` (256 bits), `colours` (GRID x GRID x RGB bytes), `columns` and `rows` (BINS bytes each: how
+    much each column and row of the picture draws the eye). None for a flat picture, because all flat
     pictures share one hash though they are unrelated."""
     small = cv2.resize(photo.gray, (HASH_SIZE * 4, HASH_SIZE * 4), interpolation=cv2.INTER_AREA).astype(np.float32)
     if small.std() < FLAT:
         return None
     colours = cv2.resize(photo.colours, (GRID, GRID), interpolation=cv2.INTER_AREA)
-    return {"phash": phash(small).tobytes().hex(), "colours": colours.tobytes().hex()}
+    drawn = saliency(small)
+    return {
+        "phash": phash(small).tobytes().hex(),
+        "colours": colours.tobytes().hex(),
+        "columns": _profile(drawn.sum(axis=0)),
+        "rows": _profile(drawn.sum(axis=1)),
+    }
+
+
+def saliency(small: np.ndarray) -> np.ndarray:
+    """How much each pixel of a square gray picture stands out: the spectral residual (Hou and Zhang 2007), weighted
+    towards the centre, where photographers put their subject."""
+    spectrum = np.fft.fft2(small)
+    amplitude = np.log(np.abs(spectrum) + 1e-6).astype(np.float32)
+    residual = amplitude - cv2.blur(amplitude, (3, 3))
+    drawn = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))).astype(np.float32) ** 2
+    away = (np.arange(len(small), dtype=np.float32) + 0.5) / len(small) - 0.5
+    centre = np.exp(-((away[:, None] ** 2 + away[None] ** 2) / (2 * 0.3**2)))
+    return cv2.GaussianBlur(drawn, (0, 0), 2.5) * centre
+
+
+def _profile(sums: np.ndarray) -> str:
+    bins = sums.reshape(BINS, -1).sum(axis=1)
+    return np.round(255 * bins / bins.max()).astype(np.uint8).tobytes().hex()
 
 
 def phash(small: np.ndarray) -> np.ndarray:

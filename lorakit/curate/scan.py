@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lorakit import files, photo, sidecars
 from lorakit.console import say, track
+from lorakit.curate import sources
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
 from lorakit.project import Project
@@ -46,10 +47,15 @@ def scan(project: Project) -> None:
 
 
 def find_photos(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
-    """(root, path) of every photo below `root`, sorted by name: regular files whose content is an image, and files
-    that are named like one. The project's own folder and hidden folders are left out."""
-    if not root.is_dir():
+    """(root, path) of every photo in a folder, an archive or a list, sorted by name: regular files whose content is an
+    image, and files that are named like one. The project's own folder and hidden folders are left out."""
+    if not root.exists():
         raise LorakitError(f"{root}: no such folder of photos")
+    if root.is_file() and not sources.is_archive(root):
+        below = root.parent
+        yield from ((below if path.is_relative_to(below) else Path(path.anchor), path) for path in sources.listed(root))
+        return
+    root = root if root.is_dir() else sources.unpack(root, project.cache_folder)
     for folder, subfolders, names in os.walk(root):
         inside = project.settings.scan.recursive
         subfolders[:] = sorted(

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from lorakit import __version__, files, runs, stamps, verdicts
+from lorakit import __version__, faults, files, runs, stamps, verdicts
 from lorakit.errors import UnreadablePhoto
 from lorakit.images import data_uri, thumbnail
 from lorakit.manifest import Record
@@ -48,7 +48,7 @@ def photo_part(project: Project) -> dict[str, Any]:
     """Counts, the chosen set, rejected photos by reason, copies beside the photo that was kept."""
     side = project.settings.report.thumbnail
     records = list(project.manifest)
-    judged = {r["id"]: verdicts.judge(r, project.settings) for r in records}
+    judged = faults.judge(records, project.settings)
     shown = {r["id"]: r for r in records}
     rejected: dict[str, list] = defaultdict(list)
     copies: dict[str, list] = defaultdict(list)

@@ -1,7 +1,10 @@
 """Scan finds every photo once, whatever lies beside it, and knows photos again by their content."""
 
+import io
 import os
 import sys
+import tarfile
+import zipfile
 
 import pytest
 
@@ -119,3 +122,53 @@ def test_several_folders_are_told_apart(tmp_path, make_photo):
     project = new_project(tmp_path / "project", [tmp_path / "photos/one", tmp_path / "photos/two"])
     lorakit.scan(project)
     assert files_of(project) == ["one/a.jpg", "two/a.jpg"]
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz"])
+def test_archive_is_unpacked_once_and_its_odd_members_are_not(tmp_path, make_photo, ending):
+    photo = make_photo("a.jpg", 1)
+    path = tmp_path / f"photos.{ending}"
+    members = {"sub/a.jpg": photo.read_bytes(), "sub/a.txt": b"a mug", "../outside.jpg": photo.read_bytes(), "notes.md": b"no photo"}
+    if ending == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+    else:
+        with tarfile.open(path, "w:gz" if ending == "tar.gz" else "w") as archive:
+            for name, content in members.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    project = new_project(tmp_path / "project", path)
+    lorakit.scan(project)
+    (record,) = project.manifest
+    assert record["file"] == "sub/a.jpg" and record["sidecar"]["text"] == "a mug"
+    assert not list(tmp_path.rglob("outside.jpg"))
+    before = os.stat(record["path"]).st_mtime_ns
+    lorakit.scan(project)
+    assert os.stat(record["path"]).st_mtime_ns == before
+
+
+def test_torn_archive_is_one_line(tmp_path, make_photo):
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(make_photo("a.jpg", 1), "a.jpg")
+    data = bytearray(path.read_bytes())
+    data[200:4000] = bytes(3800)
+    path.write_bytes(data)
+    with pytest.raises(LorakitError, match="cannot be unpacked"):
+        lorakit.scan(new_project(tmp_path / "project", path))
+
+
+def test_list_of_photos(tmp_path, make_photo):
+    make_photo("a.jpg", 1), make_photo("b.jpg", 2), make_photo("sub/c.jpg", 3)
+    path = tmp_path / "lists" / "list.txt"
+    path.parent.mkdir()
+    (path.parent / "d.jpg").write_bytes((tmp_path / "photos" / "a.jpg").read_bytes())
+    path.write_text(f"d.jpg\n\n{tmp_path / 'photos/sub/c.jpg'}\n")
+    project = new_project(tmp_path / "project", path)
+    lorakit.scan(project)
+    assert [os.path.basename(file) for file in files_of(project)] == ["d.jpg", "c.jpg"]
+    path.write_text("gone.jpg\n")
+    with pytest.raises(LorakitError, match=r"list.txt, line 1"):
+        lorakit.scan(project)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from lorakit.photo import Photo
@@ -33,7 +34,7 @@ class Settings:
 
 def measure(photo: Photo) -> dict[str, Any]:
     """Luma percentiles (0-255) and the share of blown-out pixels (0-1)."""
-    counts = np.bincount(photo.gray.ravel(), minlength=256)
+    counts = cv2.calcHist([photo.gray], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     shares = np.cumsum(counts) / counts.sum()
     low, median, high = (int(np.searchsorted(shares, share)) for share in (0.01, 0.5, 0.99))
     return {"p1": low, "p50": median, "p99": high, "clipped": round(float(1 - shares[CLIPPED - 1]), 4)}

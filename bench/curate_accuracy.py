@@ -1,0 +1,142 @@
+"""How often lorakit finds copies and blur, and how often it is wrong, beside its peers where they are installed.
+
+    python bench/curate_accuracy.py PHOTOS [--most 60] [--seed 0]
+
+PHOTOS holds one folder per scene, each with sharp photos that are different pictures: photos of one folder are the
+neighbours (adjacent views, bursts) that must not count as copies. The edits are made here, in a temporary folder.
+The rows of peers are the hashes that cleanvision (equality) and imagededup (distance up to 10) use, where imagehash can
+be imported."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import tempfile
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import cv2
+import numpy as np
+from edits import BLURRED, CORE, HARD, SHARP, TURNED, frame
+from PIL import Image, ImageOps
+
+from lorakit.curate.checks import sharpness
+from lorakit.curate.compare import compare, is_same_picture
+from lorakit.curate.look import hash_bytes, look
+from lorakit.curate.search import close_pairs
+from lorakit.photo import NAME_ENDINGS, Photo, read_photo
+from lorakit.settings import Dedupe
+
+LIMITS = Dedupe()
+Same = Callable[[Path, Path], bool]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--most", type=int, default=60, help="photos to edit")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    files = sorted(p for p in args.photos.rglob("*") if p.suffix.lower() in NAME_ENDINGS)
+    random.Random(args.seed).shuffle(files)
+    with tempfile.TemporaryDirectory() as folder:
+        report_copies(files[: args.most], files, Path(folder))
+    report_blur(files[: args.most])
+
+
+def report_copies(edited: list[Path], files: list[Path], folder: Path) -> None:
+    ways = {"lorakit": is_copy, **peers()}
+    print(f"copies: recall on edits of {len(edited)} photos; wrong pairs among {len(files)} photos\n")
+    print("| method | core | hard | turned | wrong: other scenes | wrong: same scene |\n|---|---|---|---|---|---|")
+    made = {name: make_edits(edited, group, folder / name) for name, group in (("core", CORE), ("hard", HARD), ("turned", TURNED))}
+    for name, is_same in ways.items():
+        recalls = [np.mean([is_same(*pair) for pair in pairs]) for pairs in made.values()]
+        wrong = wrong_pairs(files, is_same)
+        print(f"| {name} | {' | '.join(f'{r:.3f}' for r in recalls)} | {wrong[0]} | {wrong[1]} |", flush=True)
+
+
+def make_edits(files: list[Path], edits: dict, folder: Path) -> list[tuple[Path, Path]]:
+    """[(original, edited copy)]"""
+    folder.mkdir()
+    pairs = []
+    for number, path in enumerate(files):
+        photo = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        for edit_number, edit in enumerate(edits.values()):
+            copy = folder / f"{number}_{edit_number}.jpg"
+            edit(photo).convert("RGB").save(copy, quality=92)
+            pairs.append((path, copy))
+    return pairs
+
+
+looks: dict[Path, str | None] = {}
+
+
+def phash_of(path: Path) -> str | None:
+    if path not in looks:
+        found = look(read_photo(path))
+        looks[path] = found["phash"] if found else None
+    return looks[path]
+
+
+def is_copy(left: Path, right: Path) -> bool:
+    """What the stage `dedupe` does with two photos."""
+    hashes = [phash_of(left), phash_of(right)]
+    if None in hashes:
+        return False
+    for _, _, distance, turn in close_pairs(hash_bytes(hashes), LIMITS.distance):
+        return distance <= LIMITS.sure or is_same_picture(compare(right, left, turn))
+    return False
+
+
+def wrong_pairs(files: list[Path], is_same: Same) -> tuple[str, str]:
+    """'count of pairs' of different photos that are called copies, in other scenes and in the same one."""
+    counts = {True: [0, 0], False: [0, 0]}
+    for left, right in combinations(files, 2):
+        same_scene = left.parent == right.parent
+        counts[same_scene][0] += is_same(left, right)
+        counts[same_scene][1] += 1
+    return tuple(f"{found} of {total}" for found, total in (counts[False], counts[True]))
+
+
+def peers() -> dict[str, Same]:
+    found: dict[str, Same] = {}
+    try:
+        import imagehash
+
+        hashes: dict[Path, imagehash.ImageHash] = {}
+
+        def phash(path: Path) -> imagehash.ImageHash:
+            if path not in hashes:
+                hashes[path] = imagehash.phash(Image.open(path))
+            return hashes[path]
+
+        found["equal 64-bit phash, as cleanvision"] = lambda a, b: phash(a) == phash(b)
+        found["64-bit phash within 10, as imagededup"] = lambda a, b: phash(a) - phash(b) <= 10
+    except ImportError:
+        pass
+    return found
+
+
+def report_blur(files: list[Path]) -> None:
+    settings = sharpness.Settings()
+    print(f"\nblur: {len(files)} photos; share rejected, warned | variance of Laplacian < 100\n")
+    print("| photo | rejected | warned | Laplacian |\n|---|---|---|---|")
+    grays = [frame(path) for path in files]
+    for title, changes in (("sharp", SHARP), ("blurred", BLURRED)):
+        rows = {name: [judge(change(gray), settings) for gray in grays] for name, change in changes.items()}
+        for name, row in {f"**all {title}**": sum(rows.values(), []), **rows}.items():
+            print(f"| {title}: {name} | {' | '.join(f'{share:.3f}' for share in np.mean(row, axis=0))} |", flush=True)
+
+
+def judge(gray: np.ndarray, settings: sharpness.Settings) -> tuple[bool, bool, bool]:
+    photo = Photo("jpeg", gray.shape[1], gray.shape[0], gray, np.empty((0, 0, 3), np.uint8))
+    verdicts = [reason.verdict for reason in sharpness.judge(sharpness.measure(photo), settings)]
+    return "reject" in verdicts, "warn" in verdicts, cv2.Laplacian(gray, cv2.CV_64F).var() < 100
+
+
+if __name__ == "__main__":
+    main()

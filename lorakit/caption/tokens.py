@@ -1,0 +1,95 @@
+"""How many tokens a text takes in the base's own tokenizers, and texts cut to what the base reads, at a phrase."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lorakit import phrases
+from lorakit.errors import LorakitError
+from lorakit.project import Project
+
+CLIP_BUDGET = 75  # of CLIP's 77 positions, two are for start and end
+T5_TOKENS_A_WORD = 1.4  # an estimate, where T5's own tokenizer is not at hand
+
+
+@dataclass(frozen=True)
+class Counter:
+    """`encoders` are functions text -> token strings, by the tokenizer's name. `estimated` when T5's is not at hand."""
+
+    encoders: dict[str, Callable[[str], list[str]]]
+    estimated: bool = False
+
+    def count(self, text: str) -> int:
+        """Tokens in the tokenizer that takes most."""
+        if self.estimated:
+            return math.ceil(len(text.split()) * T5_TOKENS_A_WORD)
+        return max(len(encode(text)) for encode in self.encoders.values())
+
+
+def counter_for(project: Project) -> Counter:
+    """The tokenizers that limit a text of this base: all CLIPs, or where the budget is larger, the T5 beside them."""
+    try:
+        source = project.base_source
+        folder = Path(source.location) if source.is_local else cached_folder(source.location)
+    except LorakitError:
+        folder = None  # the weights are missing, which is no hindrance to captions
+    return _counter(folder, project.settings.caption.token_budget)
+
+
+@lru_cache(maxsize=4)
+def _counter(folder: Path | None, budget: int) -> Counter:
+    there = sorted(folder.glob("tokenizer*")) if folder and folder.is_dir() else []
+    kinds = {path: tokenizer_class(path) for path in there if path.is_dir()}
+    wanted = "T5" if budget > CLIP_BUDGET else "CLIP"
+    encoders = {path.name: load_tokenizer(path) for path, kind in kinds.items() if kind.startswith(wanted)}
+    if encoders:
+        return Counter(encoders)
+    return Counter({}, estimated=True) if wanted == "T5" else Counter({"CLIP (of open_clip)": clip_tokens})
+
+
+def cached_folder(hub: str) -> Path | None:
+    """Where the hub's cache holds this base, None where it does not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub, "model_index.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def tokenizer_class(folder: Path) -> str:
+    path = folder / "tokenizer_config.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("tokenizer_class", "") if path.is_file() else ""
+
+
+def load_tokenizer(folder: Path) -> Callable[[str], list[str]]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return lambda text: tokenizer.tokenize(text)
+
+
+def clip_tokens(text: str) -> list[str]:
+    """The tokens of CLIP's own tokenizer, which open_clip carries. SD1.5, SDXL and the CLIP sides of SD3 and FLUX use it."""
+    tokenizer = open_clip_tokenizer()
+    return [tokenizer.decoder[number] for number in tokenizer.encode(text)]
+
+
+@lru_cache(maxsize=1)
+def open_clip_tokenizer():
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer()
+
+
+def fit(text: str, style: str, fits: Callable[[str], bool]) -> tuple[str, list[str]]:
+    """(`text` without its last phrases until it `fits`, what was cut). Never ends inside a word or a phrase."""
+    cut: list[str] = []
+    parts = text.split(", ") if style == "tags" else [part.raw for part in phrases.split(text)]
+    while len(parts) > 1 and not fits(text):
+        cut.insert(0, parts.pop().strip(" ,.;"))
+        text = ", ".join(parts) if style == "tags" else phrases.joined([phrases.Phrase(raw, "") for raw in parts])
+    return text, [part for part in cut if part]

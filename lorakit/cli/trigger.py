@@ -1,0 +1,27 @@
+"""`lorakit trigger`: is this a good trigger word?"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from lorakit.cli import options
+
+
+@click.command("trigger")
+@click.argument("word")
+@options.base
+def command(word, base) -> None:
+    """Judge WORD as a trigger before training with it, and propose better ones. Exit code 1 for a bad one."""
+    from lorakit import catalog
+    from lorakit.caption import trigger, trigger_words
+
+    trigger.check_word(word)
+    found = trigger_words.judge(word, catalog.card(base or "sd15"))
+    click.echo(f"{word}: {found.verdict}")
+    for line in found.findings:
+        click.echo(f"  {line}")
+    if found.verdict != "good":
+        click.echo(f"  better: {', '.join(trigger_words.propose(word))}")
+    sys.exit(0 if found.verdict != "bad" else 1)

@@ -1,0 +1,60 @@
+"""Borders and letterboxes: bands of one colour along an edge of the picture, with the box that leaves them out.
+
+A white background behind a product is no border: inside a border's straight edge, nearly the whole row changes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lorakit.photo import Photo
+from lorakit.settings import setting
+from lorakit.verdicts import Reason
+
+VERSION = 1
+EVEN = 4.0  # standard deviation of luma along a row up to which it is of one colour
+SAME = 6.0  # luma by which the rows of a border may differ from its first
+STEP = 12  # luma by which a pixel inside differs from the border ...
+STEPPED = 0.6  # ... in at least this share of the row
+REACH = 4  # rows over which scaling may have smeared the edge
+MOST = 0.4  # of a side; a wider band is part of the picture
+
+
+@dataclass(frozen=True)
+class Settings:
+    max_share: float = setting(0.01, "share of the picture taken up by borders above which it gets a warning; the crop leaves them out", least=0.0)
+
+
+def measure(photo: Photo) -> dict[str, Any]:
+    """`share` of the area that is border and `box` [left, top, right, bottom] inside it, in pixels of the upright photo."""
+    gray = photo.gray
+    top, bottom = border_rows(gray), border_rows(gray[::-1])
+    left, right = border_rows(gray.T), border_rows(gray.T[::-1])
+    scale = photo.width / gray.shape[1]
+    inset = [int(np.ceil(side * scale)) for side in (left, top, right, bottom)]
+    box = [inset[0], inset[1], photo.width - inset[2], photo.height - inset[3]]
+    inside = (box[2] - box[0]) * (box[3] - box[1])
+    return {"share": round(1 - inside / (photo.width * photo.height), 4), "box": box}
+
+
+def border_rows(gray: np.ndarray) -> int:
+    """Rows of one colour from the first one on, if they end at a straight edge; else 0."""
+    band = gray[: int(len(gray) * MOST) + REACH]
+    first = float(band[0].mean())
+    if band[0].std() > EVEN:
+        return 0
+    differing = (np.abs(band.mean(axis=1) - first) > SAME) | (band.std(axis=1) > EVEN)
+    end = int(np.argmax(differing))
+    if not differing.any() or end > len(gray) * MOST:
+        return 0
+    inside = np.abs(band[end : end + REACH].astype(np.float32) - first) > STEP
+    stepped = inside.mean(axis=1) >= STEPPED
+    return end + int(np.argmax(stepped)) if stepped.any() else 0
+
+
+def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
+    if measures["share"] > settings.max_share:
+        yield Reason("warn", "borders", measures["share"], settings.max_share)

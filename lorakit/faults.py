@@ -1,0 +1,106 @@
+"""What may be wrong with a training text. Each fault is a `warn` with its reason, derived from the stored words and the
+present settings whenever it is asked for; nothing here reads a photo."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from lorakit import verdicts
+from lorakit.manifest import Record
+from lorakit.settings import Settings
+from lorakit.verdicts import Reason, Verdict
+from lorakit.wording import count_word, stems, words
+
+FILLER = re.compile(
+    r"\b(arafed|(?:the|this) (?:image|photo|picture) (?:shows|features|depicts)|(?:in|on) (?:the|this) (?:image|photo|picture)|"
+    r"there (?:is|are)|appears to be|seems to be|a (?:picture|image) of)\b",
+    re.IGNORECASE,
+)
+REPEATED = re.compile(r"\b(\w+(?: \w+){0,5}?)(?:[, ]+\1\b){2,}", re.IGNORECASE)
+CUT_OFF = re.compile(r"\b(?:a|an|the|and|or|of|with|in|on|at|to|by|from|is|are|has|its|their|his|her|that|which|next)$", re.IGNORECASE)
+DARK = frozenset("dark night dim gloomy".split())
+BRIGHT = frozenset("bright sunny overexposed".split())
+
+
+def find(records: list[Record], settings: Settings) -> dict[str, list[Reason]]:
+    """{record id: what is wrong with its text}, for the records that have a text."""
+    told = [r for r in records if r.get("text") is not None and r.get("caption")]
+    alike = Counter(_same_words(r) for r in told)
+    found = {r["id"]: [*_of_words(r), *_of_trigger(r, settings), *_of_measures(r, settings)] for r in told}
+    for record in told:
+        if (others := alike[_same_words(record)] - 1) and not record["caption"].get("own"):
+            found[record["id"]].append(Reason("warn", "same_words_as_others", others, 0))
+    return {id: reasons for id, reasons in found.items() if reasons}
+
+
+def judge(records: list[Record], settings: Settings) -> dict[str, Verdict]:
+    """{record id: the verdict on the photo, with what is wrong with the text of a chosen one}. A text's fault warns of a
+    photo that is kept; it never changes which photos are chosen."""
+    wrong = find([r for r in records if r.get("select", {}).get("selected")], settings)
+    return {r["id"]: _joined(verdicts.judge(r, settings), tuple(wrong.get(r["id"], ()))) for r in records}
+
+
+def _joined(verdict: Verdict, reasons: tuple[Reason, ...]) -> Verdict:
+    if not reasons:
+        return verdict
+    worst = "warn" if verdict.verdict == "keep" and not verdict.by_hand else verdict.verdict
+    return replace(verdict, verdict=worst, reasons=(*verdict.reasons, *reasons))
+
+
+def _same_words(record: Record) -> frozenset[str]:
+    return frozenset(stems(record["text"]))
+
+
+def _of_words(record: Record) -> Iterator[Reason]:
+    """Filler, loops, cut-off ends, nothing said, letters that no tokenizer of the bases knows well."""
+    text = record["text"].strip()
+    if match := FILLER.search(text):
+        yield Reason("warn", "filler", match.group(), None)
+    if match := REPEATED.search(text):
+        yield Reason("warn", "repetition", match.group(1), None)
+    if match := CUT_OFF.search(text.rstrip(" .")):
+        yield Reason("warn", "cut_off", match.group(), None)
+    if odd := odd_letters(text):
+        yield Reason("warn", "odd_letters", odd, None)
+
+
+def odd_letters(text: str) -> str:
+    """Letters that are not Latin, broken ones and emoji, each once."""
+    return "".join(dict.fromkeys(c for c in text if ord(c) > 126 and not _is_plain(c)))[:12]
+
+
+def _is_plain(char: str) -> bool:
+    """Whether it is an accented Latin letter or ordinary typography."""
+    return char in "’‘“”–—…°·×" or unicodedata.name(char, "").startswith("LATIN ")
+
+
+def _of_trigger(record: Record, settings: Settings) -> Iterator[Reason]:
+    """A trigger that is missing or stands more than once, a text that says nothing besides, one that is too long."""
+    trigger, text = settings.trigger.word, record["text"]
+    if trigger and (count := count_word(text, trigger)) != 1:
+        yield Reason("warn", "trigger_missing" if count == 0 else "trigger_repeated", count, 1)
+    besides = words(text) - words(trigger or "") - words(settings.trigger.class_word or "") - {"a", "an", "the", "style", "in"}
+    if not besides:
+        yield Reason("warn", "says_nothing", 0, 1)
+    found = record.get("trigger", {})
+    if found.get("tokens", 0) > settings.caption.token_budget:
+        yield Reason("warn", "too_many_tokens", found["tokens"], settings.caption.token_budget)
+    if found.get("cut"):
+        yield Reason("warn", "cut_to_budget", found["cut"], settings.caption.token_budget)
+
+
+def _of_measures(record: Record, settings: Settings) -> Iterator[Reason]:
+    """Words that the photo's own measures contradict: 'night' on a bright photo, and a score of open_clip's."""
+    exposure = record.get("measures", {}).get("exposure") or {}
+    said = words(record["text"])
+    if (dark := said & DARK) and "background" not in said and exposure.get("p50", 0) > 170:
+        yield Reason("warn", "not_dark", exposure["p50"], min(dark))
+    if (bright := said & BRIGHT) and exposure.get("p99", 255) < 110:
+        yield Reason("warn", "not_bright", exposure["p99"], min(bright))
+    score = record.get("trigger", {}).get("agreement")
+    if score is not None and score < settings.caption.min_agreement:
+        yield Reason("warn", "does_not_match_photo", score, settings.caption.min_agreement)

@@ -1,0 +1,71 @@
+"""Blur is found whatever its kind, at any resolution and under noise; plain, dark and pale photos are not blurred."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from lorakit.curate.checks import sharpness
+from lorakit.photo import read_photo
+from tests.conftest import draw_photo
+
+SIZE = (1300, 1024)
+
+
+def scored(image: Image.Image, tmp_path, **settings) -> tuple[float, dict[str, str]]:
+    """(sharpness, {reason: verdict}) of a picture saved as a JPEG."""
+    image.save(tmp_path / "a.jpg", quality=92)
+    measures = sharpness.measure(read_photo(tmp_path / "a.jpg"))
+    return measures["sharpness"], {r.reason: r.verdict for r in sharpness.judge(measures, sharpness.Settings(**settings))}
+
+
+def shaken(image: Image.Image, length: int) -> Image.Image:
+    pixels = np.asarray(image).astype(float)
+    return Image.fromarray(np.mean([np.roll(pixels, step, axis=1) for step in range(length)], axis=0).astype(np.uint8))
+
+
+def noisy(image: Image.Image, sigma: float) -> Image.Image:
+    pixels = np.asarray(image) + np.random.default_rng(0).normal(0, sigma, (image.height, image.width, 1))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+BLURS = {
+    "out of focus": lambda p: p.filter(ImageFilter.GaussianBlur(4)),
+    "shaken": lambda p: shaken(p, 20),
+    "out of focus, noisy": lambda p: noisy(p.filter(ImageFilter.GaussianBlur(4)), 4),
+    "shaken, noisy": lambda p: noisy(shaken(p, 24), 4),
+}
+
+
+@pytest.mark.parametrize("blur", BLURS)
+def test_blurred_photo_is_rejected(tmp_path, blur):
+    assert scored(BLURS[blur](draw_photo(3, SIZE)), tmp_path)[1] == {"blurry": "reject"}
+
+
+@pytest.mark.parametrize("change", ["none", "dark", "pale", "noisy"])
+def test_sharp_photo_is_not(tmp_path, change):
+    photo = draw_photo(3, SIZE)
+    changed = {"none": photo, "dark": photo.point(lambda v: v // 4), "pale": photo.point(lambda v: v // 4 + 110), "noisy": noisy(photo, 6)}
+    assert scored(changed[change], tmp_path)[1] == {}
+
+
+@pytest.mark.parametrize("blurred", [False, True])
+def test_score_means_the_same_at_any_resolution(tmp_path, blurred):
+    photo = draw_photo(4, (2600, 2048))
+    photo = photo.filter(ImageFilter.GaussianBlur(8)) if blurred else photo
+    scores = [scored(photo.resize((round(side * 1.27), side), Image.Resampling.LANCZOS), tmp_path)[0] for side in (512, 1024, 2048)]
+    assert max(scores) - min(scores) < 0.2 and all((score < 0.4) == blurred for score in scores)
+
+
+def test_photo_with_little_texture_is_warned_of_and_never_rejected(tmp_path):
+    sky = Image.linear_gradient("L").resize((1200, 1000)).convert("RGB")
+    assert scored(sky, tmp_path)[1] == {"little_texture": "warn"}
+
+
+def test_limits_can_be_set(tmp_path):
+    blurred = draw_photo(3, SIZE).filter(ImageFilter.GaussianBlur(4))
+    score, _ = scored(blurred, tmp_path)
+    assert scored(blurred, tmp_path, min_sharpness=score / 2, good_sharpness=1.0)[1] == {"soft": "warn"}
+
+
+def test_tiny_photo_is_not_scored(tmp_path):
+    assert scored(draw_photo(1, (160, 120)), tmp_path) == (None, {})
