@@ -118,6 +118,7 @@ class Train:
     weight_decay: float = setting(0.01, "of the optimizer", least=0.0)
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm; 0 = never", least=0.0)
     caption_dropout: float = setting(0.05, "share of visits with an empty text", least=0.0, most=1.0)
+    preservation: float = setting(0.0, "weight of staying with the base where the trigger is not said; 1 is strong", least=0.0)
     shuffle_tags: bool = setting(False, "train on each text's tags in several orders")
     keep_tags: int = setting(1, "tags that stay in front when others are shuffled or dropped", least=0)
     tag_dropout: float = setting(0.0, "share of the other tags left out of a reading; never the trigger", least=0.0, most=1.0)

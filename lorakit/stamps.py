@@ -73,7 +73,7 @@ def cache(project: Project, record: Record) -> str:
     train = project.settings.train
     readings = (train.shuffle_tags, train.keep_tags, train.tag_dropout, train.caption_variants, train.seed)
     read = readings if train.shuffle_tags or train.tag_dropout else None
-    return _stamp("cache", picture(record), record.get("text"), read, weights.identity(project.base_source))
+    return _stamp("cache", picture(record), record.get("text"), read, train.preservation > 0, weights.identity(project.base_source))
 
 
 def picture(record: Record) -> str:
