@@ -49,7 +49,7 @@ def test_set_words_are_read_by_type(word, value):
         ("train.rank=true", "not a whole number"),
         ("train.learning_rate=[1]", "not a number"),
         ("train.lr_schedule=cosin", "choose one of cosine, constant"),
-        ("dedupe.distance=999", "at most 128"),
+        ("dedupe.distance=999", "at most 116"),
     ],
 )
 def test_bad_values_are_refused_in_words(word, message):
