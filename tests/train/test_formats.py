@@ -36,14 +36,17 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
     assert_same_change(formats.read(tensors, name), network)
 
 
-@pytest.mark.parametrize(("name", "format"), [("sd15", "kohya"), ("sd15", "diffusers"), ("sdxl", "kohya"), ("sdxl", "diffusers"),
-                                              ("sd3", "diffusers"), ("flux1", "diffusers")])  # fmt: skip
-def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format):
+@pytest.mark.parametrize(
+    ("name", "format", "adapter"),
+    [("sd15", "kohya", "lora"), ("sd15", "diffusers", "dora"), ("sdxl", "kohya", "lora"), ("sdxl", "diffusers", "lora"),
+     ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora")],
+)  # fmt: skip
+def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
     from safetensors.torch import save_file
 
     from lorakit.train.export import check_in_diffusers
 
-    network = trained_network(load_tiny(name), Train(rank=4, alpha=2, targets="conv"))
+    network = trained_network(load_tiny(name), Train(rank=4, alpha=2, targets="conv", adapter=adapter))
     path = tmp_path / "lora.safetensors"
     tensors = formats.write(network, name, format, torch.float32)
     save_file(tensors, path)
@@ -72,6 +75,23 @@ def test_flux_in_kohya_form_is_fused_and_its_rank_is_the_sum(load_tiny):
     whole = Delta(tensors[f"{stem}.lora_down.weight"], tensors[f"{stem}.lora_up.weight"], 8.0).change()
     parts = [network[f"transformer.single_transformer_blocks.0.{part}"] for part in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")]
     assert torch.allclose(whole, torch.cat([part.change() for part in parts]), atol=1e-6)
+
+
+def test_diffusers_splits_the_fused_layers_of_flux_as_they_were_trained():
+    """At FLUX's own widths, which diffusers' converter takes for granted."""
+    from diffusers import FluxPipeline
+
+    chance = torch.Generator().manual_seed(0)
+    single, double = "transformer.single_transformer_blocks.0", "transformer.transformer_blocks.0"
+    heights = {f"{single}.attn.to_q": 3072, f"{single}.attn.to_k": 3072, f"{single}.attn.to_v": 3072, f"{single}.proj_mlp": 12288,
+               f"{double}.attn.add_q_proj": 3072, f"{double}.attn.add_k_proj": 3072, f"{double}.attn.add_v_proj": 3072}  # fmt: skip
+    network = {
+        path: Delta(torch.randn(2, 3072, generator=chance), torch.randn(height, 2, generator=chance), 1.0) for path, height in heights.items()
+    }
+    found = FluxPipeline.lora_state_dict(formats.write(network, "flux1", "kohya", torch.float32))
+    for path, delta in network.items():
+        change = found[f"{path}.lora_B.weight"] @ found[f"{path}.lora_A.weight"]
+        assert torch.allclose(change, delta.change(), atol=1e-5), path
 
 
 def test_text_encoder_keys_have_canonical_names():
