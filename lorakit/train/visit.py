@@ -46,7 +46,7 @@ class Visit:
 
     def _draw_texts(self, batch: batches.Batch, chance: torch.Generator) -> Text:
         dropped = torch.rand(len(batch), generator=chance) < self.settings.caption_dropout
-        texts = [self.empty if drop else self._draw_text(record, chance) for record, drop in zip(batch, dropped.tolist())]
+        texts = [self.empty if drop else self._draw_text(record, chance) for record, drop in zip(batch, dropped.tolist(), strict=True)]
         return {name: tensor.to(self.family.device) for name, tensor in stack_texts(texts).items()}
 
     def _draw_text(self, record: Record, chance: torch.Generator) -> Text:
