@@ -8,6 +8,8 @@ Timings of a busy machine scatter: read the ratios, which come from medians over
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import os
 import shutil
@@ -110,7 +112,8 @@ def run_cleanvision(files: list[Path]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for path in files:
             shutil.copy(path, folder)
-        Imagelab(data_path=folder, verbose=False).find_issues(n_jobs=THREADS, verbose=False)
+        with contextlib.redirect_stderr(io.StringIO()):
+            Imagelab(data_path=folder, verbose=False).find_issues(n_jobs=THREADS, verbose=False)
 
 
 def time_search() -> None:

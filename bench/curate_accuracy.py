@@ -26,8 +26,7 @@ from PIL import Image, ImageOps
 
 from lorakit.curate.checks import sharpness
 from lorakit.curate.compare import compare, is_same_picture
-from lorakit.curate.look import hash_bytes, look
-from lorakit.curate.search import close_pairs
+from lorakit.curate.look import TURNS, hash_bytes, look, turned
 from lorakit.photo import NAME_ENDINGS, Photo, read_photo
 from lorakit.settings import Dedupe
 
@@ -39,12 +38,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--most", type=int, default=60, help="photos to edit")
+    parser.add_argument("--pairs-of", type=int, default=330, help="photos of which all pairs are compared")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     files = sorted(p for p in args.photos.rglob("*") if p.suffix.lower() in NAME_ENDINGS)
     random.Random(args.seed).shuffle(files)
     with tempfile.TemporaryDirectory() as folder:
-        report_copies(files[: args.most], files, Path(folder))
+        report_copies(files[: args.most], files[: args.pairs_of], Path(folder))
     report_blur(files[: args.most])
 
 
@@ -72,28 +72,32 @@ def make_edits(files: list[Path], edits: dict, folder: Path) -> list[tuple[Path,
     return pairs
 
 
-looks: dict[Path, str | None] = {}
+bits: dict[Path, np.ndarray | None] = {}  # of each file, in all 8 turns
 
 
-def phash_of(path: Path) -> str | None:
-    if path not in looks:
+def bits_of(path: Path) -> np.ndarray | None:
+    """[8, 256] of 0 and 1; None for a flat picture."""
+    if path not in bits:
         found = look(read_photo(path))
-        looks[path] = found["phash"] if found else None
-    return looks[path]
+        hashes = hash_bytes([found["phash"]]) if found else None
+        bits[path] = None if hashes is None else np.unpackbits(np.concatenate([turned(hashes, t) for t in range(TURNS)]), axis=1)
+    return bits[path]
 
 
 def is_copy(left: Path, right: Path) -> bool:
     """What the stage `dedupe` does with two photos."""
-    hashes = [phash_of(left), phash_of(right)]
-    if None in hashes:
+    asked, known = bits_of(left), bits_of(right)
+    if asked is None or known is None:
         return False
-    for _, _, distance, turn in close_pairs(hash_bytes(hashes), LIMITS.distance):
-        return distance <= LIMITS.sure or is_same_picture(compare(right, left, turn))
-    return False
+    distances = (asked != known[0]).sum(axis=1)
+    turn = int(np.argmin(distances))
+    if distances[turn] > LIMITS.distance:
+        return False
+    return distances[turn] <= LIMITS.sure or is_same_picture(compare(left, right, turn))
 
 
 def wrong_pairs(files: list[Path], is_same: Same) -> tuple[str, str]:
-    """'count of pairs' of different photos that are called copies, in other scenes and in the same one."""
+    """'found of all' pairs of different photos that are called copies: in other scenes, and in the same one."""
     counts = {True: [0, 0], False: [0, 0]}
     for left, right in combinations(files, 2):
         same_scene = left.parent == right.parent

@@ -21,7 +21,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from lorakit.errors import UnreadablePhoto
 
 WORKING_SIDE = 512  # short side, in pixels, of the grey copy on which the checks look
-COLOUR_SIDE = 256  # short side of the coloured one
+COLOUR_SIDE = 256  # least short side of the coloured one
 MAX_PIXELS = 179_000_000  # Pillow's own limit: 13,400 x 13,400
 MAX_BYTES = 1 << 29
 LARGE = 24_000_000  # pixels from which photos are decoded one at a time, so that memory holds
@@ -48,7 +48,7 @@ class Photo:
     width: int
     height: int
     gray: np.ndarray  # [height, width] uint8 luma (ITU-R 601); short side WORKING_SIDE, or the original's if smaller
-    colours: np.ndarray  # [height, width, 3] uint8 sRGB; short side COLOUR_SIDE, or the original's if smaller
+    colours: np.ndarray  # [height, width, 3] uint8 sRGB; short side COLOUR_SIDE to twice that, or the original's if smaller
     bytes: int = 0
     frames: int = 1
     transparent: bool = False  # some of it lets the background through
@@ -285,8 +285,9 @@ def _shrink(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def _small_colours(pixels: np.ndarray, profile: bytes | None, format: str) -> np.ndarray:
-    step = max(1, min(pixels.shape[:2]) // (2 * COLOUR_SIDE))
-    small = _shrink(np.ascontiguousarray(pixels[::step, ::step]), COLOUR_SIDE)
+    factor = max(1, min(pixels.shape[:2]) // COLOUR_SIDE)  # whole factors are several times as quick
+    size = max(1, pixels.shape[1] // factor), max(1, pixels.shape[0] // factor)
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     if small.ndim == 2:
         return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
     if profile and format == "jpeg":  # other formats went through `to_rgb`

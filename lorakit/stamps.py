@@ -86,7 +86,10 @@ def dataset(project: Project, record: Record) -> str:
 
 
 def cache(project: Project, record: Record) -> str:
-    return _stamp("cache", picture(record), record.get("text"), weights.identity(project.base_source))
+    train = project.settings.train
+    readings = (train.shuffle_tags, train.keep_tags, train.tag_dropout, train.caption_variants, train.seed)
+    read = readings if train.shuffle_tags or train.tag_dropout else None
+    return _stamp("cache", picture(record), record.get("text"), read, train.preservation > 0, weights.identity(project.base_source))
 
 
 def picture(record: Record) -> str:

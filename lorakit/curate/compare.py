@@ -49,6 +49,11 @@ def _prepare(path: Path, turn: int) -> tuple[np.ndarray, np.ndarray, np.ndarray 
     return gray, np.float32([point.pt for point in points]).reshape(-1, 2), descriptors
 
 
+def forget_prepared() -> None:
+    """Give back the memory of the photos that were compared."""
+    _prepare.cache_clear()
+
+
 def _turn(gray: np.ndarray, turn: int) -> np.ndarray:
     gray = gray.T if turn & 4 else gray
     gray = gray[:, ::-1] if turn & 1 else gray

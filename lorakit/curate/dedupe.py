@@ -8,7 +8,7 @@ from typing import Any
 
 from lorakit import manifest, stamps, verdicts
 from lorakit.console import progress
-from lorakit.curate.compare import Likeness, compare, is_same_picture
+from lorakit.curate.compare import Likeness, compare, forget_prepared, is_same_picture
 from lorakit.curate.look import hash_bytes
 from lorakit.curate.search import close_pairs
 from lorakit.manifest import Record
@@ -36,6 +36,7 @@ def dedupe(project: Project) -> None:
     copies = exact_copies(ranked)
     originals = [r for r in ranked if r["id"] not in copies and r.get("look")]
     copies |= near_copies(originals, project)
+    forget_prepared()
     nothing = {"of": None}
     finished = [manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], nothing)) for r in project.manifest]
     project.manifest.keep(*finished)

@@ -24,7 +24,7 @@ def close_pairs(hashes: np.ndarray, limit: int, turns: bool = True) -> Iterator[
         nearest = _nearest(hashes[start:stop], hashes[:stop], turns)
         rows, columns = np.nonzero(nearest >= BITS - 2 * limit)
         earlier = columns < rows + start
-        for later, first in zip((rows + start)[earlier].tolist(), columns[earlier].tolist()):
+        for later, first in zip((rows + start)[earlier].tolist(), columns[earlier].tolist(), strict=True):
             distance, turn = _distance(hashes[later], hashes[first], turns)
             yield later, first, distance, turn
 

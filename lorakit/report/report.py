@@ -13,7 +13,7 @@ from lorakit import __version__, faults, files, runs, stamps, verdicts
 from lorakit.errors import UnreadablePhoto
 from lorakit.images import data_uri, thumbnail
 from lorakit.manifest import Record
-from lorakit.photo import load_image
+from lorakit.photo import read_photo
 from lorakit.project import Project
 from lorakit.report.charts import loss_curve, read_curve
 from lorakit.runs import Run
@@ -71,8 +71,7 @@ def photo_part(project: Project) -> dict[str, Any]:
         "copies": [
             {
                 "kept": photo_card(shown[of], judged[of], side),
-                "quality": verdicts.quality(shown[of], project.settings),
-                "others": [(photo_card(r, judged[r["id"]], side), verdicts.quality(r, project.settings)) for r in group],
+                "others": [(photo_card(r, judged[r["id"]], side), why_kept(shown[of], r)) for r in group],
             }
             for of, group in list(copies.items())[:SHOWN_OF_A_REASON]
             if of in shown
@@ -100,14 +99,34 @@ def photo_card(record: Record, verdict: verdicts.Verdict, side: int) -> dict[str
         "text": record.get("text") or "",
         "words_by": (record.get("caption") or {}).get("by", ""),
         "bucket": " x ".join(map(str, record["crop"]["bucket"])) if record.get("crop") else "",
+        "frame": crop_frame(record),
         "failed": record.get("failed", {}),
     }
+
+
+def crop_frame(record: Record) -> tuple[float, ...] | None:
+    """Left, top, width and height of the crop, in percent of the photo."""
+    if not record.get("crop"):
+        return None
+    size, (left, top, right, bottom) = record["measures"]["size"], record["crop"]["box"]
+    shares = left / size["width"], top / size["height"], (right - left) / size["width"], (bottom - top) / size["height"]
+    return tuple(round(100 * share, 2) for share in shares)
+
+
+def why_kept(kept: Record, copy: Record) -> str:
+    """In what the kept photo is better than its copy."""
+    better = []
+    for word, check, measure in (("wide", "size", "width"), ("of JPEG quality", "compression", "jpeg_quality"), ("sharp", "sharpness", "sharpness")):
+        ours, theirs = (r.get("measures", {}).get(check, {}).get(measure) for r in (kept, copy))
+        if ours is not None and theirs is not None and ours > theirs:
+            better.append(f"{word} {ours} over {theirs}")
+    return "kept, being " + "; ".join(better) if better else "kept: in all that is measured as good"
 
 
 def picture_uri(path: Path, side: int) -> str:
     """A thumbnail as a data address, '' where the file cannot be shown."""
     try:
-        return data_uri(thumbnail(load_image(path), side))
+        return data_uri(thumbnail(Image.fromarray(read_photo(path).colours), side))
     except UnreadablePhoto:
         return ""
 

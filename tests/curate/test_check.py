@@ -37,7 +37,7 @@ def test_smallest_side_can_be_set(make_photo):
     "change, reason, verdict",
     [
         (lambda p: p // 12, "too_dark", "reject"),
-        (lambda p: np.full_like(p, 128), "empty", "reject"),
+        (lambda p: np.full_like(p, 128), "flat", "reject"),
         (lambda p: np.clip(p.astype(int) * 4 + 150, 0, 255), "too_bright", "reject"),
         (lambda p: p // 8 + 110, "low_contrast", "warn"),
         (lambda p: p // 2, "dark", "warn"),

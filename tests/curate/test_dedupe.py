@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from lorakit import open_project, pipeline
+from lorakit.curate.compare import compare, forget_prepared, is_same_picture
 from lorakit.curate.look import look, phash, turned
 from lorakit.curate.search import close_pairs
 from lorakit.photo import read_photo
@@ -103,3 +104,41 @@ def test_search_finds_exactly_the_pairs_that_counting_bits_finds(turns):
 
 def test_flat_picture_has_no_hash(make_photo):
     assert look(read_photo(make_photo("a.png", image=Image.new("RGB", (600, 600), "red")))) is None
+
+
+@pytest.fixture
+def burst(make_photo):
+    """Four photos of one moment: a ball flies through the scene of photo_1.jpg."""
+    for number in range(4):
+        scene = PHOTO.copy()
+        ImageDraw.Draw(scene).ellipse((40 + 130 * number, 150, 230 + 130 * number, 340), fill=(250, 250, 20), outline="black", width=6)
+        make_photo(f"ball_{number}.jpg", image=scene, quality=92)
+
+
+def test_moments_of_a_burst_are_no_copies(curated, burst):
+    found = verdicts_of(curated("dedupe"))
+    assert all(of is None for _, _, of in found.values())
+
+
+def test_of_a_burst_so_many_are_kept_as_are_wanted(curated, burst):
+    found = verdicts_of(curated("dedupe", **{"dedupe.keep_of_burst": 2, "dedupe.burst_distance": 100}))
+    burst_of = [file for file, (_, reasons, _) in found.items() if reasons == ["burst"]]
+    assert len(burst_of) == 3 and all(file.startswith("ball_") or file == "photo_1.jpg" for file in burst_of)
+
+
+def test_other_limits_open_no_photo_again(curated, make_photo, burst, monkeypatch):
+    project = curated("dedupe")
+    assert any(r.get("compared") for r in project.manifest)
+    monkeypatch.setattr("lorakit.curate.compare.read_photo", lambda path: pytest.fail("opened again"))
+    forget_prepared()
+    again = open_project(project.folder, settings={"dedupe.sure": 40, "check.size.min_side": 300})
+    pipeline.walk(again, last="dedupe")
+    assert all(of is None for _, _, of in verdicts_of(again).values())
+
+
+def test_same_picture_is_seen_behind_a_letterbox_and_another_is_not(make_photo):
+    photo = draw_photo(7, (900, 700))
+    framed = ImageOps.expand(photo, (0, 56), "black")
+    left, right, other = make_photo("a.jpg", image=photo), make_photo("b.jpg", image=framed), make_photo("c.jpg", 8, (900, 700))
+    assert is_same_picture(compare(right, left, 0)) and not is_same_picture(compare(other, left, 0))
+    assert compare(left, left.with_name("gone.jpg"), 0) == (0, 0.0, 0.0, 0.0)

@@ -7,9 +7,11 @@ import tarfile
 import zipfile
 
 import pytest
+from click.testing import CliRunner
 
 import lorakit
 from lorakit import new_project, pipeline
+from lorakit.cli import group
 from lorakit.errors import LorakitError
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
@@ -172,3 +174,12 @@ def test_list_of_photos(tmp_path, make_photo):
     path.write_text("gone.jpg\n")
     with pytest.raises(LorakitError, match=r"list.txt, line 1"):
         lorakit.scan(project)
+
+
+def test_list_on_stdin(tmp_path, make_photo):
+    photo = make_photo("a.jpg", 1)
+    make_photo("b.jpg", 2)
+    words = ["curate", "-", "-o", str(tmp_path / "project"), "--until", "scan"]
+    result = CliRunner().invoke(group, words, input=f"{photo}\n")
+    assert result.exit_code == 0, result.output
+    assert [os.path.basename(r["file"]) for r in lorakit.open_project(tmp_path / "project").manifest] == ["a.jpg"]

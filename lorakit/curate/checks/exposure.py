@@ -43,7 +43,7 @@ def measure(photo: Photo) -> dict[str, Any]:
 def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
     spread = measures["p99"] - measures["p1"]
     if spread < settings.min_spread:
-        yield Reason("reject", "empty", spread, settings.min_spread)
+        yield Reason("reject", "flat", spread, settings.min_spread)
     elif measures["p99"] < settings.min_highlight:
         yield Reason("reject", "too_dark", measures["p99"], settings.min_highlight)
     elif measures["clipped"] > settings.max_clipped:
