@@ -21,7 +21,9 @@ FILLER = re.compile(
     re.IGNORECASE,
 )
 REPEATED = re.compile(r"\b(\w+(?: \w+){0,5}?)(?:[, ]+\1\b){2,}", re.IGNORECASE)
-CUT_OFF = re.compile(r"\b(?:a|an|the|and|or|of|with|in|on|at|to|by|from|is|are|has|its|their|his|her|that|which|next)$", re.IGNORECASE)
+CUT_OFF = re.compile(
+    r"\b(?:a|an|the|and|or|of|with|in|on|at|to|by|from|is|are|has|its|their|his|her|that|which|next)$", re.IGNORECASE
+)
 DARK = frozenset("dark night dim gloomy".split())
 BRIGHT = frozenset("bright sunny overexposed".split())
 
@@ -83,7 +85,12 @@ def _of_trigger(record: Record, settings: Settings) -> Iterator[Reason]:
     trigger, text = settings.trigger.word, record["text"]
     if trigger and (count := count_word(text, trigger)) != 1:
         yield Reason("warn", "trigger_missing" if count == 0 else "trigger_repeated", count, 1)
-    besides = words(text) - words(trigger or "") - words(settings.trigger.class_word or "") - {"a", "an", "the", "style", "in"}
+    besides = (
+        words(text)
+        - words(trigger or "")
+        - words(settings.trigger.class_word or "")
+        - {"a", "an", "the", "style", "in"}
+    )
     if not besides:
         yield Reason("warn", "says_nothing", 0, 1)
     found = record.get("trigger", {})

@@ -21,7 +21,18 @@ PREPOSITIONS = frozenset(
     "from to into onto above below beneath underneath during toward towards for off upon within alongside amid up down next "
     "front top".split()
 ) - {"next", "front", "top", "up", "down"}  # those only as parts of the longer ones below
-LONG_PREPOSITIONS = ("in front of", "on top of", "next to", "close to", "out of", "up to", "in the middle of", "on the side of", "outside of", "inside of")
+LONG_PREPOSITIONS = (
+    "in front of",
+    "on top of",
+    "next to",
+    "close to",
+    "out of",
+    "up to",
+    "in the middle of",
+    "on the side of",
+    "outside of",
+    "inside of",
+)
 # Words that end in -ing and name a thing or a quality, not what somebody does.
 THINGS = frozenset(
     "building painting drawing clothing ceiling ring string king wing spring morning evening wedding lighting railing "
@@ -42,7 +53,9 @@ PARTICIPLES = frozenset(
 FINITE = frozenset(
     "sits stands lies looks holds wears rests hangs walks runs falls plays rides smiles features faces leans lays stares shows".split()
 )
-SHOWN_ON = frozenset("wearing wears featuring features shows having with displaying containing showing".split())  # the thing itself is the tag
+SHOWN_ON = frozenset(
+    "wearing wears featuring features shows having with displaying containing showing".split()
+)  # the thing itself is the tag
 # Phrases of these words alone say nothing about the picture.
 VAGUE = frozenset(
     "background foreground front middle center side sides top bottom left right picture image photo photograph scene distance "
@@ -89,14 +102,16 @@ def joined(phrases: list[Phrase]) -> str:
     text = re.sub(r"\s+([,.;])", r"\1", text)
     text = re.sub(r"([,;])(?:\s*[,;])+", r"\1", text)
     text = re.sub(r"(?<=\.)\s*[,;]\s*|[,;]\s*(?=\.)", " ", text)
-    return re.sub(r"^(?:[\s,;.]|(?:and|or|with)\b)+|(?:[\s,;]|\b(?:and|or|with))+$", "", text, flags=re.IGNORECASE).strip()
+    return re.sub(
+        r"^(?:[\s,;.]|(?:and|or|with)\b)+|(?:[\s,;]|\b(?:and|or|with))+$", "", text, flags=re.IGNORECASE
+    ).strip()
 
 
 def _split_sentence(sentence: str) -> list[Phrase]:
     tokens = [(m.group(), m.start()) for m in _WORD.finditer(sentence)]
     starts = _starts([word.lower() for word, _ in tokens])
     edges = [0, *(tokens[i][1] for i in starts if i), len(sentence)]
-    pieces = [sentence[a:b] for a, b in zip(edges, edges[1:])]
+    pieces = [sentence[a:b] for a, b in zip(edges, edges[1:], strict=False)]
     phrases = [_phrase(piece, first=number == 0) for number, piece in enumerate(pieces) if piece]
     return _merge_copula(_take_medium(phrases))
 
@@ -114,7 +129,12 @@ def _starts(words: list[str]) -> list[int]:
         preposition = length or word in PREPOSITIONS
         opens = (
             (word in ",;:." and word != before)
-            or (word in JOINTS and not (before in JOINED_BY_AND and words[number + 1 : number + 2] and words[number + 1] in JOINED_BY_AND))
+            or (
+                word in JOINTS
+                and not (
+                    before in JOINED_BY_AND and words[number + 1 : number + 2] and words[number + 1] in JOINED_BY_AND
+                )
+            )
             or (has_content and (word in RELATIVES or (word in AUXILIARIES and before not in RELATIVES)))
             or (has_content and verb and before not in AUXILIARIES)
             or (has_content and preposition and not (has_verb and free))
@@ -148,7 +168,12 @@ def _is_verb(words: list[str], number: int) -> bool:
         return after in PREPOSITIONS or after in ("of", "up", "", ",", ".") and before not in DETERMINERS
     if not (re.fullmatch(r"[a-z]{2,}ing", word) or word in FINITE) or word in THINGS or before in DETERMINERS:
         return False
-    closed = after in PREPOSITIONS or after in DETERMINERS or after in JOINTS or after in ("", ",", ".", "up", "down", "next", "out", "of")
+    closed = (
+        after in PREPOSITIONS
+        or after in DETERMINERS
+        or after in JOINTS
+        or after in ("", ",", ".", "up", "down", "next", "out", "of")
+    )
     return word in TRANSITIVE or before in AUXILIARIES or closed or after.endswith("ly")
 
 
@@ -162,8 +187,15 @@ def _phrase(raw: str, first: bool) -> Phrase:
     while start < len(words) and (lower[start] in ",;:." or lower[start] in JOINTS | RELATIVES | AUXILIARIES):
         start += 1
     is_action = start < len(words) and _is_verb(lower, start)
-    attached = not is_action and start + 1 < len(words) and lower[start] in ("on", "in", "around", "to", "from") and lower[start + 1] in POSSESSIVES
-    length = 0 if is_action else _long_preposition(lower, start) or int(start < len(words) and lower[start] in PREPOSITIONS)
+    attached = (
+        not is_action
+        and start + 1 < len(words)
+        and lower[start] in ("on", "in", "around", "to", "from")
+        and lower[start + 1] in POSSESSIVES
+    )
+    length = (
+        0 if is_action else _long_preposition(lower, start) or int(start < len(words) and lower[start] in PREPOSITIONS)
+    )
     place = length > 0
     start += length
     if is_action and lower[start] in SHOWN_ON:
@@ -193,7 +225,10 @@ def _take_medium(phrases: list[Phrase]) -> list[Phrase]:
         if of and head.split()[-1].lower() in MEDIA and rest.strip():
             medium = "close-up" if head.lower() in ("close-up", "closeup", "close-up view", "close-up shot") else head
             phrase.tag, phrase.role = rest.strip(), "subject"
-            result += [phrase, Phrase("", "" if set(medium.lower().split()) <= VAGUE else medium, "medium", phrase.words)]
+            result += [
+                phrase,
+                Phrase("", "" if set(medium.lower().split()) <= VAGUE else medium, "medium", phrase.words),
+            ]
         else:
             result.append(phrase)
     return result
@@ -201,9 +236,15 @@ def _take_medium(phrases: list[Phrase]) -> list[Phrase]:
 
 def _merge_copula(phrases: list[Phrase]) -> list[Phrase]:
     """'The background is blurred' is one tag, 'blurred background'."""
-    for before, phrase in zip(phrases, phrases[1:]):
+    for before, phrase in zip(phrases, phrases[1:], strict=False):
         words = _WORD.findall(phrase.raw.lower())
-        if words[:1] and words[0] in BE and phrase.role != "action" and 0 < len(phrase.tag.split()) <= 3 and words[1] not in DETERMINERS | SHOWN_ON:
+        if (
+            words[:1]
+            and words[0] in BE
+            and phrase.role != "action"
+            and 0 < len(phrase.tag.split()) <= 3
+            and words[1] not in DETERMINERS | SHOWN_ON
+        ):
             noun = " ".join(w for w in _WORD.findall(before.raw.lower()) if w not in DETERMINERS and w not in ",;:.")
             before.tag, phrase.tag = f"{phrase.tag} {noun}".strip(), ""
     return phrases

@@ -91,6 +91,7 @@ def drop_words(text: str, words: frozenset[str], style: str, protected: tuple[st
     """`text` without the phrases that have one of `words` in them. What the sentence is about, and what is `protected`,
     stays and loses only the word: 'a blonde woman in a red dress' -> 'a woman in a red dress'."""
     kept = []
+    words -= {word.lower() for word in protected}
     for part in _parts(text, style):
         if words & _said(part):
             if not (_is_head(part) or any(count_word(part.raw, word) for word in protected)):
@@ -129,7 +130,9 @@ def _tidy(text: str, style: str) -> str:
     return re.sub(r"\s+([.;])", r"\1", text)
 
 
-def invariants(texts: list[str], protected: tuple[str, ...] = (), describe: tuple[str, ...] = ()) -> list[tuple[str, int]]:
+def invariants(
+    texts: list[str], protected: tuple[str, ...] = (), describe: tuple[str, ...] = ()
+) -> list[tuple[str, int]]:
     """[(phrase, in how many texts)] of the phrases in at least 80 % of the texts: they are part of the concept, and
     a LoRA learns what the texts do not say. Trigger, class word and the families to `describe` are left alone."""
     if len(texts) < LEAST_TEXTS:

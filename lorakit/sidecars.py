@@ -61,7 +61,10 @@ def _entries(path: Path) -> list[Any]:
         return [entry for line in text.splitlines() if (entry := _json_or_none(line)) is not None]
     found = _json_or_none(text)
     if isinstance(found, dict):  # {"photo.jpg": "text"} or kohya's {"folder/photo": {"caption": ..., "tags": ...}}
-        return [{**(value if isinstance(value, dict) else {"text": value}), "file_name": name} for name, value in found.items()]
+        return [
+            {**(value if isinstance(value, dict) else {"text": value}), "file_name": name}
+            for name, value in found.items()
+        ]
     return found if isinstance(found, list) else []
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 VERSIONS = dict.fromkeys(
     ("check", "dedupe", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
 )
+SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = ("weights", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing")
 
@@ -54,9 +55,24 @@ def caption(project: Project, record: Record) -> str:
     sidecar = record.get("sidecar", {}).get("text") if settings.existing != "replace" else None
     if sidecar and settings.existing == "keep":
         return _stamp("caption", sidecar)
-    box = record["crop"]["box"] if record.get("crop") else None  # the bucket's size does not matter to a captioner
+    box = read_box(record)  # the bucket's size does not matter to a captioner
     beside = (sidecar, settings.existing) if sidecar else ()
     return _stamp("caption", record["hash"], box, settings.captioner, settings.weights, settings.prompt, settings.max_tokens, *beside)
+
+
+def read_box(record: Record) -> list | None:
+    """The crop that is to be captioned; where it is nearly the one that was, that one: another base cuts a little
+    differently, and its words stay true."""
+    now = record["crop"]["box"] if record.get("crop") else None
+    read = (record.get("caption") or {}).get("box")
+    return read if now and read and overlap(now, read) >= SAME_VIEW else now
+
+
+def overlap(a: list, b: list) -> float:
+    """Intersection over union of two boxes (left, top, right, bottom)."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(0, width) * max(0, height)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 def trigger(project: Project, record: Record) -> str:
@@ -70,7 +86,10 @@ def dataset(project: Project, record: Record) -> str:
 
 
 def cache(project: Project, record: Record) -> str:
-    return _stamp("cache", picture(record), record.get("text"), weights.identity(project.base_source))
+    train = project.settings.train
+    readings = (train.shuffle_tags, train.keep_tags, train.tag_dropout, train.caption_variants, train.seed)
+    read = readings if train.shuffle_tags or train.tag_dropout else None
+    return _stamp("cache", picture(record), record.get("text"), read, train.preservation > 0, weights.identity(project.base_source))
 
 
 def picture(record: Record) -> str:

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from lorakit import phrases as phrases_module
-from lorakit.phrases import ARTICLES, Phrase
+from lorakit import phrases
+from lorakit.phrases import ARTICLES
 
 FILLER = re.compile(
     r"^(?:(?:in|on) (?:the|this) (?:image|photo|picture|photograph|scene),?\s*(?:(?:we|you|one) (?:can )?see|there (?:is|are))?|"
@@ -18,16 +18,22 @@ FILLER = re.compile(
 )
 SEEMS = re.compile(r"\b(?:appears|seems) to be\b|\bcan be seen\b", re.IGNORECASE)
 # Names that a detector gives to parts and kinds of what a sentence describes better.
-GENERIC_LABELS = frozenset(
-    "person human animal mammal clothing footwear face head body hand arm leg eye nose mouth ear object product thing".split()
-) | {f"human {part}" for part in "face head body hand arm leg eye nose mouth ear hair foot beard".split()} | {"fashion accessory"}
+GENERIC_LABELS = (
+    frozenset(
+        "person human animal mammal clothing footwear face head body hand arm leg eye nose mouth ear object product thing".split()
+    )
+    | {f"human {part}" for part in "face head body hand arm leg eye nose mouth ear hair foot beard".split()}
+    | {"fashion accessory"}
+)
 PEOPLE = frozenset("man woman boy girl men women boys girls lady guy child kid baby people person".split())
 SETTING = frozenset(
     "background street room beach forest city park garden field kitchen bedroom office sky mountain mountains lake river road house "
     "wall floor window restaurant studio outdoors indoors grass snow water sea ocean desert night day table shelf yard".split()
 )
-LIGHT = frozenset("light lit lighting sunlight backlit backlight shadow shadows sunset sunrise dark bright contrast glow neon tones colors colours".split())
-MEDIUM = phrases_module.MEDIA | frozenset("digital oil 3d bokeh blurred art style photography photorealistic".split())
+LIGHT = frozenset(
+    "light lit lighting sunlight backlit backlight shadow shadows sunset sunrise dark bright contrast glow neon tones colors colours".split()
+)
+MEDIUM = phrases.MEDIA | frozenset("digital oil 3d bokeh blurred art style photography photorealistic".split())
 ROLES = ("subject", "attribute", "action", "setting", "light", "medium")
 STYLES = ("tags", "mixed", "sentences")
 
@@ -53,7 +59,7 @@ def compose(reading: Reading, style: str) -> str:
     if not sentence:
         return sentence_from(reading.tags)
     if style == "mixed":
-        first = phrases_module.SENTENCE_END.split(sentence)[0].rstrip(".")
+        first = phrases.SENTENCE_END.split(sentence)[0].rstrip(".")
         said = words(first)
         rest = [tag for tag in tags_of(sentence, reading.tags) if not stems(tag) <= {stem(w) for w in said}]
         return ", ".join(without_repeats([first, *rest]))
@@ -63,7 +69,7 @@ def compose(reading: Reading, style: str) -> str:
 def clean_sentence(text: str) -> str:
     """One line without filler ('there is', 'the image shows', 'arafed') and without the last full stop."""
     text = " ".join(text.split())
-    sentences = phrases_module.SENTENCE_END.split(text)
+    sentences = phrases.SENTENCE_END.split(text)
     cleaned = [part for number, sentence in enumerate(sentences) if (part := _without_filler(sentence, number))]
     text = SEEMS.sub(lambda m: "is" if "be" in m.group() and "seen" not in m.group() else "", " ".join(cleaned))
     text = re.sub(r"\barafed\s+", "", text, flags=re.IGNORECASE)
@@ -90,7 +96,7 @@ def _without_stutter(text: str) -> str:
 def tags_of(sentence: str, extra: tuple[str, ...] = ()) -> list[str]:
     """A sentence's phrases and the `extra` tags as one list: each thing once, in the order subject, attributes, action,
     setting, light, medium."""
-    found = [(role_of(p.tag, p.role), p.tag) for p in phrases_module.split(sentence) if p.tag]
+    found = [(role_of(p.tag, p.role), p.tag) for p in phrases.split(sentence) if p.tag]
     labels = [tag for tag in map(str.strip, extra) if tag and not (sentence and tag.lower() in GENERIC_LABELS)]
     if set(words(sentence)) & PEOPLE:  # 'a girl': the detector's 'woman' is the same person
         labels = [tag for tag in labels if tag.lower() not in PEOPLE]
@@ -135,31 +141,41 @@ def stems(text: str) -> set[str]:
 
 def sentence_from(tags: tuple[str, ...] | list[str]) -> str:
     """'teddy bear', 'close-up', 'soft light', 'brown tones' -> 'a close-up of a teddy bear in soft light, with brown tones'."""
-    first, *rest = without_said(without_repeats(tags)) or [""]
-    text = _with_article(first)
+    rest = without_said(without_repeats(tags))
+    text = _with_article(rest.pop(0)) if rest and not _joint(rest[0]) and rest[0] != "close-up" else ""
     for tag in rest:
-        said = words(tag)
         if tag == "close-up":
-            text = f"a close-up of {text}"
-        elif tag.endswith(" light"):
-            text += f" in {tag}"
-        elif tag.endswith(" background"):
-            text += f" against {_with_article(tag)}"
-        elif said & {"tones", "contrast"}:
-            text += f", with {tag}"
+            text = f"a close-up of {text}" if text else "in close-up"
+        elif joint := _joint(tag):
+            comma = "," if joint == "with" and _has_joint(text) else ""
+            text = f"{text}{comma} {joint} {_with_article(tag)}".strip()
         else:
-            text += f", {tag}"
+            text = _joined(text, tag)
     return text
 
 
+def _joint(tag: str) -> str:
+    """The word by which a facet joins a sentence, '' for the name of a thing."""
+    last = tag.split()[-1]
+    if last == "background":
+        return "against"
+    return "in" if last == "light" else "with" if last in ("tones", "contrast") else ""
+
+
+def _has_joint(text: str) -> bool:
+    return re.search(r"\b(?:in|against|with)\b", text) is not None
+
+
 def _with_article(phrase: str) -> str:
-    if not phrase or phrase[0].isdigit() or phrase.split()[0].lower() in ARTICLES or stem(phrase.split()[-1]) != phrase.split()[-1]:
+    if (
+        not phrase
+        or phrase[0].isdigit()
+        or phrase.split()[-1] in ("light", "contrast")
+        or phrase.split()[0].lower() in ARTICLES
+        or stem(phrase.split()[-1]) != phrase.split()[-1]
+    ):
         return phrase
     return f"{'an' if phrase[0].lower() in 'aeiou' else 'a'} {phrase}"
-
-
-def phrases(sentence: str) -> list[Phrase]:
-    return phrases_module.split(sentence)
 
 
 def without_repeats(parts: tuple[str, ...] | list[str]) -> list[str]:
@@ -195,10 +211,22 @@ def place_trigger(text: str, trigger: str | None, class_word: str | None, style:
     if class_word and (found := whole_word(class_word).search(text)):
         return f"{_matching_article(text[: found.start()], trigger)}{trigger} {text[found.start() :]}"
     name = f"{_article(trigger)} {trigger} {class_word}" if class_word else trigger
-    return _joined(name, _without_tag(text, class_word))
+    rest = _without_tag(text, class_word)
+    return (
+        f"{name} {rest}"
+        if class_word and rest.split(" ")[0] in ("in", "with", "against", "on", "at")
+        else _joined(name, rest)
+    )
 
 
-def keep_trigger(text: str, trigger: str | None, class_word: str | None, style: str, teaches: str = "subject", former: tuple[str, ...] = ()) -> str:
+def keep_trigger(
+    text: str,
+    trigger: str | None,
+    class_word: str | None,
+    style: str,
+    teaches: str = "subject",
+    former: tuple[str, ...] = (),
+) -> str:
     """A person's own text with the trigger exactly once, and where they put it: at a `[trigger]` or `{trigger}`
     placeholder, where a `former` trigger stood, where it stands first; only where it is missing it is placed."""
     text = _nfc(text)
@@ -218,7 +246,9 @@ def keep_trigger(text: str, trigger: str | None, class_word: str | None, style: 
         return text
     first = found[0].end()
     rest = whole_word(trigger).sub("\0", text[first:])
-    return text[:first] + re.sub(r"(?:\b(?:a|an|the)\s+)?\0(?:['’]s)?(?=\s*(?:[,.;]|$))[ ]?|\0[ ]?", "", rest, flags=re.IGNORECASE).rstrip(" ,")
+    return text[:first] + re.sub(
+        r"(?:\b(?:a|an|the)\s+)?\0(?:['’]s)?(?=\s*(?:[,.;]|$))[ ]?|\0[ ]?", "", rest, flags=re.IGNORECASE
+    ).rstrip(" ,")
 
 
 def without_word(text: str, word: str) -> str:
@@ -272,7 +302,9 @@ def _article(word: str) -> str:
 def _matching_article(before: str, trigger: str) -> str:
     """'... an ' before 'zwx old dog' becomes '... a ', and the other way round."""
     article = _article(trigger)
-    return re.sub(r"\b(a|an)\s+$", lambda m: (article.capitalize() if m[1][0].isupper() else article) + " ", before, flags=re.I)
+    return re.sub(
+        r"\b(a|an)\s+$", lambda m: (article.capitalize() if m[1][0].isupper() else article) + " ", before, flags=re.I
+    )
 
 
 def _joined(*parts: str) -> str:

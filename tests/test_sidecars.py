@@ -66,7 +66,9 @@ def test_lists_of_a_folder(tmp_path, name, content):
     assert sidecars.find_caption(tmp_path / "b.jpg") is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '"text"', "null", '{"a.jpg": 3}', '{"a.jpg": {"caption": null}}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1, 2]", '"text"', "null", '{"a.jpg": 3}', '{"a.jpg": {"caption": null}}']
+)
 def test_damaged_list_is_passed_over(tmp_path, content):
     (tmp_path / "captions.json").write_text(content)
     assert sidecars.find_caption(tmp_path / "a.jpg") is None
@@ -80,7 +82,8 @@ def test_ai_toolkit_json_beside_the_photo(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "folder, repeats", [("10_zwx bear", 10), ("3_a/inner", 3), ("plain", 1), ("2024", 1), ("0_reg", 1), ("5_a/7_b", 7), ("12_", 1)]
+    "folder, repeats",
+    [("10_zwx bear", 10), ("3_a/inner", 3), ("plain", 1), ("2024", 1), ("0_reg", 1), ("5_a/7_b", 7), ("12_", 1)],
 )
 def test_kohya_folders_say_how_often(tmp_path, folder, repeats):
     assert sidecars.repeats_of(tmp_path / folder / "a.jpg", tmp_path) == repeats

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorakit import phrases
-from lorakit.wording import Reading, clean_sentence, compose, count_word, keep_trigger, place_trigger, tags_of, without_said
+from lorakit.wording import (
+    Reading,
+    clean_sentence,
+    compose,
+    count_word,
+    keep_trigger,
+    place_trigger,
+    tags_of,
+    without_said,
+)
 
 TABLE = yaml.safe_load((Path(__file__).parent / "captions_worded.yaml").read_text(encoding="utf-8"))
 
@@ -156,11 +165,19 @@ def test_without_a_trigger_placeholders_go():
 
 
 PARTS = st.lists(
-    st.sampled_from("zwx ZWX zwx's zwx. zwxy a an the dog dogs hotdog owl [trigger] {trigger} in style , . red and über on".split()), max_size=12
+    st.sampled_from(
+        "zwx ZWX zwx's zwx. zwxy a an the dog dogs hotdog owl [trigger] {trigger} in style , . red and über on".split()
+    ),
+    max_size=12,
 )
 
 
-@given(parts=PARTS, style=st.sampled_from(["tags", "mixed", "sentences"]), teaches=st.sampled_from(["subject", "style"]), class_word=st.sampled_from([None, "dog"]))
+@given(
+    parts=PARTS,
+    style=st.sampled_from(["tags", "mixed", "sentences"]),
+    teaches=st.sampled_from(["subject", "style"]),
+    class_word=st.sampled_from([None, "dog"]),
+)
 @settings(max_examples=300, deadline=None)
 def test_trigger_stands_exactly_once_and_twice_changes_nothing(parts, style, teaches, class_word):
     for place in (place_trigger, keep_trigger):

@@ -26,7 +26,9 @@ def measure(project: Project, records: list[Record]) -> list[Record]:
 
 
 def _scored(record: Record, score, project: Project) -> Record:
-    text = without_word(record["text"], project.trigger) if project.trigger else record["text"]  # open_clip knows no zwx
+    text = (
+        without_word(record["text"], project.trigger) if project.trigger else record["text"]
+    )  # open_clip knows no zwx
     try:
         value = score(load_crop_to_read(record), text)
     except UnreadablePhoto:
@@ -41,7 +43,9 @@ def load(given: str, where: str):
 
     folder = Path(given).expanduser().resolve()
     if not (folder / CONFIG).is_file():
-        raise LorakitError(f"caption.clip={given}: no {CONFIG} in it; give a folder as `hf download laion/CLIP-ViT-B-32-laion2B-s34B-b79K` makes it")
+        raise LorakitError(
+            f"caption.clip={given}: no {CONFIG} in it; give a folder as `hf download laion/CLIP-ViT-B-32-laion2B-s34B-b79K` makes it"
+        )
     model, prepare = open_clip.create_model_from_pretrained(f"local-dir:{folder}", device=where)
     tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
 

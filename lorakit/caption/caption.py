@@ -22,7 +22,7 @@ Job = tuple[Record, Any]  # a photo's record, and what `Reader.prepare` made of 
 
 
 def caption(project: Project) -> None:
-    """Give every selected photo `caption` = {"sentence", "tags", "by", "own", "beside"}.
+    """Give every selected photo `caption` = {"sentence", "tags", "by", "own", "box", "beside"}.
 
     `own` when the words are those beside the photo, which `caption.existing` = keep leaves as they are; with append or
     prepend they stand in `beside` and what was read joins them. What a captioner cannot read, or has no words for, is
@@ -36,27 +36,33 @@ def caption(project: Project) -> None:
     for record in own:
         words = {"sentence": record["sidecar"]["text"], "tags": [], "by": record["sidecar"]["file"], "own": True}
         project.manifest.keep(manifest.finish(record, "caption", wanted[record["id"]], caption=words))
-    _read_photos(project, [r for r in todo if r not in own], wanted)
+    _read_photos(project, [r for r in todo if r not in own])
     project.manifest.save()
     _report_missing(project)
 
 
-def _read_photos(project: Project, todo: list[Record], wanted: dict[str, str]) -> None:
+def _read_photos(project: Project, todo: list[Record]) -> None:
     if not todo:
         return
     settings = project.settings.caption
     captioner = lookup.load(lookup.CAPTIONERS, settings.captioner, "caption.captioner")
     reader = captioner.load(source_of(captioner.CARD, settings.weights), device.choose(project.device), settings)
-    todo = sorted(todo, key=_pixels, reverse=True)  # largest first: too big a batch shows at once, not after an hour
-    size = settings.batch_size
     with progress("caption", len(todo)) as shown:
-        for batch in _batches(todo, size, reader.prepare):
-            readable = [(r, prepared) for r, prepared in batch if not isinstance(prepared, UnreadablePhoto)]
-            readings, size = read_in_parts(reader, [prepared for _, prepared in readable], size)
-            found = {r["id"]: reading for (r, _), reading in zip(readable, readings, strict=True)}
-            errors = {r["id"]: str(prepared) for r, prepared in batch if isinstance(prepared, UnreadablePhoto)}
-            project.manifest.keep(*(_result(project, r, found.get(r["id"]), errors.get(r["id"], ""), wanted) for r, _ in batch))
+        for batch in read_photos(todo, reader, settings.batch_size):
+            project.manifest.keep(*(_result(project, record, found) for record, found in batch))
             shown.advance(len(batch))
+
+
+def read_photos(
+    records: list[Record], reader: Reader, size: int
+) -> Iterator[list[tuple[Record, Reading | UnreadablePhoto]]]:
+    """What is read of each photo, batch by batch. The largest come first, so that too big a batch shows at once and not
+    after an hour, and pictures of one size stand together."""
+    for batch in _batches(sorted(records, key=_pixels, reverse=True), size, reader.prepare):
+        prepared = [found for _, found in batch if not isinstance(found, UnreadablePhoto)]
+        readings, size = read_in_parts(reader, prepared, size)
+        waiting = iter(readings)
+        yield [(record, found if isinstance(found, UnreadablePhoto) else next(waiting)) for record, found in batch]
 
 
 def _pixels(record: Record) -> float:
@@ -76,7 +82,9 @@ def read_in_parts(reader: Reader, prepared: list, size: int) -> tuple[list[Readi
             if not is_out_of_memory(error):
                 raise
             if len(part) == 1:
-                raise LorakitError("caption: not even one photo fits into memory; choose a smaller captioner, or --device cpu") from error
+                raise LorakitError(
+                    "caption: not even one photo fits into memory; choose a smaller captioner, or --device cpu"
+                ) from error
             size = len(part) // 2
             error.__traceback__ = None  # it holds on to the tensors of the batch
             _free_memory()
@@ -102,15 +110,19 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _result(project: Project, record: Record, reading: Reading | None, error: str, wanted: dict[str, str]) -> Record:
+def _result(project: Project, record: Record, found: Reading | UnreadablePhoto) -> Record:
     """The record with what was read, or with why nothing was."""
     settings = project.settings.caption
-    if reading is None or not reading.text:
-        return manifest.fail(record, "caption", error or f"{settings.captioner} found no words for it")
-    words = {"sentence": reading.sentence, "tags": list(reading.tags), "by": settings.captioner, "own": False}
+    if isinstance(found, UnreadablePhoto):
+        return manifest.fail(record, "caption", str(found))
+    if not found.text:
+        return manifest.fail(record, "caption", f"{settings.captioner} found no words for it")
+    words = {
+        "sentence": found.sentence, "tags": list(found.tags), "by": settings.captioner, "own": False, "box": record["crop"]["box"],
+    }  # fmt: skip
     if settings.existing in ("append", "prepend") and (beside := record.get("sidecar", {}).get("text")):
         words["beside"] = {"text": beside, "first": settings.existing == "append"}
-    return manifest.finish(record, "caption", wanted[record["id"]], caption=words)
+    return manifest.finish(record, "caption", stamps.caption(project, {**record, "caption": words}), caption=words)
 
 
 def _batches(records: list[Record], size: int, prepare: Callable) -> Iterator[list[Job]]:

@@ -35,7 +35,7 @@ def light_words(pixels: np.ndarray) -> list[str]:
 def colour_words(pixels: np.ndarray) -> list[str]:
     """Up to two colours that fill much of RGB pixels [h, w, 3], as 'brown tones'."""
     names, counts = np.unique(name_colours(pixels), return_counts=True)
-    shares = sorted(zip(counts / counts.sum(), names), reverse=True)
+    shares = sorted(zip(counts / counts.sum(), names, strict=True), reverse=True)
     main = [str(name) for share, name in shares if share >= MAIN_SHARE][:2]
     return [f"{' and '.join(main)} tones"] if main else []
 

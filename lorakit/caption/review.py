@@ -39,7 +39,9 @@ def adopt_edits(project: Project) -> int:
         if path is None or not path.is_file():
             continue
         text = " ".join(sidecars.read_text(path).split())
-        if text and text != found["text"]:
+        if not text:
+            path.unlink()  # emptied by accident: stage dataset writes it again
+        elif text != found["text"]:
             edited = {**record, "human": {**record.get("human", {}), "text": text}, "dataset": {**found, "text": text}}
             changed.append(manifest.finish(edited, "trigger", "edited"))
     project.manifest.keep(*changed)

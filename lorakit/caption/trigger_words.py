@@ -32,7 +32,9 @@ def judge(word: str, card: Card) -> Judgement:
     pieces = clip_tokens(word)
     faults, doubts = [], []
     shown = " + ".join(piece.replace("</w>", "") for piece in pieces)
-    findings = [f"{len(pieces)} token{'s' if len(pieces) > 1 else ''} in CLIP's tokenizer, which {card.title} reads: {shown}"]
+    findings = [
+        f"{len(pieces)} token{'s' if len(pieces) > 1 else ''} in CLIP's tokenizer, which {card.title} reads: {shown}"
+    ]
     for part in word.split():
         faults += _meaning(part)
     if len(pieces) > MANY_TOKENS:
@@ -58,7 +60,9 @@ def _meaning(word: str) -> list[str]:
         return []
     rank = clip_rank(pieces[0])
     kind = "an everyday word" if rank < EVERYDAY_RANK else "a word or a name"
-    return [f"{word!r} is one token of CLIP's vocabulary (rank {rank:,} of 49,408), so {kind} that the base has a picture of"]
+    return [
+        f"{word!r} is one token of CLIP's vocabulary (rank {rank:,} of 49,408), so {kind} that the base has a picture of"
+    ]
 
 
 def clip_rank(token: str) -> int:

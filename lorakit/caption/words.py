@@ -85,7 +85,11 @@ def _restored(project: Project, record: Record) -> Record:
 
 def _stamped(project: Project, record: Record) -> Record:
     """The record as stage trigger would leave it, were it run now."""
-    made_with = {**record["trigger"], "human": record.get("human", {}).get("text"), "rules": list(project.settings.caption.rules)}
+    made_with = {
+        **record["trigger"],
+        "human": record.get("human", {}).get("text"),
+        "rules": list(project.settings.caption.rules),
+    }
     record = {**record, "trigger": made_with}
     return manifest.finish(record, "trigger", stamps.trigger(project, record))
 

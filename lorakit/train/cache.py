@@ -16,9 +16,11 @@ from lorakit.console import progress
 from lorakit.files import short_hash
 from lorakit.manifest import Record
 from lorakit.project import Project
+from lorakit.train.captions import variants
 from lorakit.train.families.base import Family, Text
 from lorakit.train.load import load_family
 from lorakit.train.preflight import preflight
+from lorakit.wording import without_word
 
 
 def cache(project: Project) -> list[Record]:
@@ -35,7 +37,8 @@ def cache(project: Project) -> list[Record]:
             _keep(empty, family, lambda: family.encode_text(""))
             for record in todo:
                 _keep(latents_path(project, record), family, lambda r=record: _encode_picture(project, r, family))
-                _keep(text_path(project, record["text"]), family, lambda r=record: family.encode_text(r["text"]))
+                for text in texts_of(project, record):
+                    _keep(text_path(project, text), family, lambda t=text: family.encode_text(t))
                 shown.advance()
     changed = []
     for record in photos:
@@ -48,7 +51,22 @@ def cache(project: Project) -> list[Record]:
 
 
 def is_cached(project: Project, record: Record) -> bool:
-    return latents_path(project, record).is_file() and text_path(project, record["text"]).is_file()
+    return latents_path(project, record).is_file() and all(text_path(project, t).is_file() for t in texts_of(project, record))
+
+
+def texts_of(project: Project, record: Record) -> tuple[str, ...]:
+    """Every text whose embeddings the training of a photo needs."""
+    kept = (without_trigger(project, record),) if project.settings.train.preservation else ()
+    return readings(project, record) + kept
+
+
+def without_trigger(project: Project, record: Record) -> str:
+    return without_word(record["text"], project.trigger) if project.trigger else record["text"]
+
+
+def readings(project: Project, record: Record) -> tuple[str, ...]:
+    """The texts that a photo may be trained with."""
+    return variants(record["text"], project.trigger, project.settings.train)
 
 
 def latents_path(project: Project, record: Record) -> Path:

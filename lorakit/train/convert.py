@@ -65,7 +65,7 @@ def merge(networks: Sequence[Network], strengths: Sequence[float]) -> Network:
     the ranks add up. Raises `LorakitError` for DoRA, whose changes do not add."""
     merged: Network = {}
     for path in dict.fromkeys(path for network in networks for path in network):
-        parts = [(network[path], strength) for network, strength in zip(networks, strengths) if path in network]
+        parts = [(network[path], strength) for network, strength in zip(networks, strengths, strict=True) if path in network]
         if any(delta.magnitude is not None for delta, _ in parts):
             raise LorakitError(f"{path}: DoRA sets lengths, which cannot be added or scaled; merge plain LoRAs")
         down = torch.cat([delta.down.float() for delta, _ in parts])

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -78,10 +79,11 @@ def check_change(path: Path, name: str, found: Tensor, trained: Delta) -> None:
 
 def check_in_diffusers(path: Path, network: Network, family: Family) -> None:
     """Load the file as a user of diffusers does, and hold every layer's weight change against the trained one."""
-    if any(delta.magnitude is not None for delta in network.values()):
-        return warn("diffusers leaves the magnitudes of a DoRA file out; ComfyUI reads them")
+    with safe_open(path, "pt") as file:
+        if any(key.endswith(".dora_scale") for key in file.keys()):
+            return  # diffusers leaves these out; `check_tools` says so
     pipeline = family.bare_pipeline()
-    pipeline.load_lora_weights(path, adapter_name="exported")
+    pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name="exported")  # offline, older diffusers want both
     loaded = {name: module for name, module in family.denoiser.named_modules() if "exported" in getattr(module, "lora_A", {})}
     inner = {name.removeprefix(f"{family.FOLDER}."): delta for name, delta in network.items()}
     if loaded.keys() != inner.keys():
@@ -90,6 +92,9 @@ def check_in_diffusers(path: Path, network: Network, family: Family) -> None:
         down, up = module.lora_A["exported"].weight, module.lora_B["exported"].weight
         change = up.detach().float().flatten(1) @ down.detach().float().flatten(1) * module.scaling["exported"]
         check_change(path, name, change.cpu(), inner[name])
+        wanted = inner[name].magnitude
+        if wanted is not None and not torch.allclose(module.lora_magnitude_vector["exported"].weight.cpu().flatten(), wanted.flatten(), rtol=1e-2):
+            raise LorakitError(f"{path}: layer {name} has other DoRA lengths in diffusers; please report this")
     family.denoiser.delete_adapters("exported")
 
 

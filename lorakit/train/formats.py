@@ -131,7 +131,7 @@ def _read_kohya(left: dict[str, Tensor], family: str) -> Network:
         alpha = left.pop(f"{stem}.alpha", None)
         magnitude = left.pop(f"{stem}.dora_scale", None)
         delta = Delta(down, up, float(down.shape[0] if alpha is None else alpha), None if magnitude is None else magnitude.flatten())
-        network |= dict(zip(paths, split(delta, len(paths)))) if len(paths) > 1 else {paths[0]: delta}
+        network |= dict(zip(paths, split(delta, len(paths)), strict=True)) if len(paths) > 1 else {paths[0]: delta}
     return {path: delta for path, delta in network.items() if delta is not None}
 
 

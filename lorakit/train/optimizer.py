@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import torch
 from torch import nn
 
+from lorakit.errors import LorakitError
 from lorakit.settings import Train
 
+PATHS = {
+    "adamw": "torch.optim.AdamW",
+    "adafactor": "torch.optim.Adafactor",
+    "adamw8bit": "bitsandbytes.optim.AdamW8bit",
+    "lion": "lion_pytorch.Lion",
+    "prodigy": "prodigyopt.Prodigy",
+}
+PACKAGES = {"lion_pytorch": "lion-pytorch"}  # where pip's name is another
+COOL_DOWN = 0.2  # share of the steps in which `wsd` falls
 
-def make_optimizer(parameters: list[nn.Parameter], settings: Train) -> torch.optim.AdamW:
-    fused = parameters[0].device.type == "cuda"
-    return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
+
+def make_optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
+    """An optimizer of all that needs gradients in `model`; LoRA's B matrices learn `lora_plus_ratio` times as fast."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    ups = [p for name, p in named if "lora_B" in name]
+    others = [p for name, p in named if "lora_B" not in name]
+    ratios = [(others, 1.0), (ups, settings.lora_plus_ratio)]
+    groups = [{"params": group, "lr": settings.learning_rate * ratio, "ratio": ratio} for group, ratio in ratios if group]
+    cls = find_class(settings.optimizer)
+    options = {"fused": True} if cls is torch.optim.AdamW and named[0][1].device.type == "cuda" else {}
+    return cls(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options)
+
+
+def find_class(name: str) -> type[torch.optim.Optimizer]:
+    """The class of a name in PATHS, or of a dotted path. Raises `LorakitError` that says what to install."""
+    module, _, cls = PATHS.get(name, name).rpartition(".")
+    if not module:
+        raise LorakitError(f"train.optimizer = {name}: choose {', '.join(PATHS)}, or write a class with its module (package.module.Class)")
+    try:
+        return getattr(importlib.import_module(module), cls)
+    except (ImportError, AttributeError):
+        package = module.split(".")[0]
+        raise LorakitError(f"train.optimizer = {name}: {module}.{cls} is not installed; pip install {PACKAGES.get(package, package)}") from None
 
 
 def rate_at(step: int, steps: int, settings: Train) -> float:
-    """Learning rate of a step (from 0): linear warm-up, then constant, or a cosine that ends at zero."""
+    """Learning rate of a step (from 0): linear warm-up, then the schedule."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
-    if settings.lr_schedule == "constant":
-        return settings.learning_rate
     done = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return settings.learning_rate * _left(settings.lr_schedule, done)
+
+
+def _left(schedule: str, done: float) -> float:
+    """Share of the peak rate when `done` (0..1) of the steps after the warm-up are behind."""
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "linear":
+        return 1 - done
+    if schedule == "wsd":  # warm-up, stable, decay (arXiv:2405.18392)
+        return min(1.0, (1 - done) / COOL_DOWN)
+    return 1.0
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["ratio"]

@@ -64,6 +64,9 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     yield unshifted and train.flow_shift is not None, "train.flow_shift has no effect with timestep_sampling=sigmoid; take one of them out"
     steps = train.steps or train.min_steps
     yield train.warmup_steps >= steps, f"train.warmup_steps = {train.warmup_steps}: as long as the training ({steps} steps); lower it"
+    sentences = project.settings.caption.style == "sentences"
+    yield train.shuffle_tags and sentences, "train.shuffle_tags: the captions are sentences, which shuffling mixes up; use caption.style=tags"
+    yield train.preservation > 0 and not project.trigger, "train.preservation keeps the base where the trigger is not said; give a --trigger"
     fused = export.format == "kohya" and family.NAME in ("sd3", "flux1")
     yield train.adapter == "dora" and fused, f"train.adapter=dora cannot be written as export.format=kohya for {name}; use auto"
 

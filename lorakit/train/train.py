@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import time
 
 import torch
-from torch import Tensor
-
 from lorakit import files, runs, stamps
 from lorakit.console import progress, say
 from lorakit.errors import LorakitError
-from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.runs import Run
 from lorakit.train import batches, checkpoint, lora, optimizer as optim
-from lorakit.train.cache import cache, load_latents, load_text
-from lorakit.train.families.base import Family, Text, stack_texts
+from lorakit.train.cache import cache
+from lorakit.train.families.base import Family
 from lorakit.train.load import load_family
-from lorakit.train.noise import draw_noise, weighted_loss
 from lorakit.train.preflight import say_plan
 from lorakit.train.sample import sample_in_training
+from lorakit.train.visit import Visit
 
 
 def train(project: Project) -> Run:
@@ -43,7 +39,7 @@ def train(project: Project) -> Run:
     family = load_family(project)
     family.release_encoders()
     parameters = lora.add_lora(family, settings)
-    optimizer = optim.make_optimizer(parameters, settings)
+    optimizer = optim.make_optimizer(family.denoiser, settings)
     scaler = torch.amp.GradScaler(family.device, enabled=family.dtype == torch.float16)
     if settings.gradient_checkpointing:
         family.denoiser.enable_gradient_checkpointing()
@@ -90,62 +86,6 @@ def train(project: Project) -> Run:
     run.finish("train", stamp, steps=steps, photos=len(photos), visits=count_visits(run))
     say(f"train     done: {steps} steps, loss {mean_loss(run):.4f} over the last tenth")
     return run
-
-
-class Visit:
-    """One visit of a batch: latents, noise, timesteps and texts in; the loss out. All chance comes from the seed and the
-    batch's number, drawn on the CPU, so that it is the same on every device and after every resume."""
-
-    def __init__(self, project: Project, family: Family):
-        self.project, self.family = project, family
-        self.settings = project.settings.train
-        self.empty = load_text(project, "")
-
-    def loss(self, batch: batches.Batch, number: int) -> Tensor:
-        """The error of the denoiser's prediction, a scalar in fp32."""
-        family, settings = self.family, self.settings
-        chance = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
-        latents = self._draw_latents(batch, chance)
-        noise = draw_noise(latents.shape, settings, chance)
-        timesteps = family.noise.draw_timesteps(latents.shape, chance)
-        text = self._draw_texts(batch, chance)
-        extra = settings.input_perturbation * torch.randn(latents.shape, generator=chance) if settings.input_perturbation else 0 * noise
-        latents, noise, timesteps, extra = (tensor.to(family.device) for tensor in (latents, noise, timesteps, extra))
-        sizes = torch.tensor([picture_sizes(record) for record in batch], device=family.device)
-        with self._autocast():
-            return step_loss(family, latents, noise, timesteps, text, sizes, extra)
-
-    def _draw_latents(self, batch: batches.Batch, chance: torch.Generator) -> Tensor:
-        moments = [load_latents(self.project, record) for record in batch]
-        mean, std = (torch.stack([m[name] for m in moments]) for name in ("mean", "std"))
-        return mean + std * torch.randn(mean.shape, generator=chance)
-
-    def _draw_texts(self, batch: batches.Batch, chance: torch.Generator) -> Text:
-        dropped = torch.rand(len(batch), generator=chance) < self.settings.caption_dropout
-        texts = [self.empty if drop else load_text(self.project, r["text"]) for r, drop in zip(batch, dropped.tolist())]
-        return {name: tensor.to(self.family.device) for name, tensor in stack_texts(texts).items()}
-
-    def _autocast(self):
-        if self.family.dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.family.device.split(":")[0], dtype=self.family.dtype)
-
-
-def step_loss(
-    family: Family, latents: Tensor, noise: Tensor, timesteps: Tensor, text: Text, sizes: Tensor, extra: Tensor | float = 0.0
-) -> Tensor:
-    """The error of the denoiser's prediction, a scalar in fp32; `extra` noise is in the input only, not in the target."""
-    prediction = family.predict(family.noise.add(latents, noise + extra, timesteps), timesteps, text, sizes)
-    target = family.noise.target(latents, noise, timesteps)
-    return weighted_loss(prediction, target, family.noise.weight(timesteps), family.settings.loss)
-
-
-def picture_sizes(record: Record) -> tuple[int, ...]:
-    """What SDXL is told of a picture: (height, width) of the photo, (top, left) of the crop in pixels of the picture that
-    is trained on, (height, width) of that picture."""
-    size, (left, top, right, _), (width, height) = record["measures"]["size"], record["crop"]["box"], record["crop"]["bucket"]
-    scale = width / (right - left)
-    return size["height"], size["width"], round(top * scale), round(left * scale), height, width
 
 
 def planned_steps(project: Project, photos: int) -> int:

@@ -129,7 +129,8 @@ def _why_not(tool: str, family: str, key: str, shapes: Mapping[str, tuple[int, .
         return _why_not_diffusers(family, key, shapes)
     stem, suffix = split_key(key)
     if suffix not in SUFFIXES["a1111" if tool == "a1111" else "comfyui"]:
-        return f"{tool} does not know tensors called {suffix}"
+        what = "DoRA's lora_magnitude_vector" if suffix == "lora_magnitude_vector" else f"tensors called {suffix}"
+        return f"{tool} does not know {what}"
     if stem not in (_a1111_stems(family) if tool == "a1111" else _comfyui_stems(family)):
         return f"{tool} knows no layer of this name"
     return _broken_pair(stem, suffix, shapes)

@@ -39,7 +39,7 @@ def train_all(args):
     if not (work / "blip" / "model.safetensors").exists():
         blip.train(work, args.blip_minutes)
     if not (work / "samples_final.png").exists():
-        base.train(work, args.base_minutes, args.batch, save_every=6)
+        base.train(work, args.base_minutes, args.batch, save_every=6, helpers=args.helpers)
         vae.refine(work, args.refine_minutes, batch=12)
 
 
@@ -52,7 +52,8 @@ def main():
     parser.add_argument("--refine-minutes", type=float, default=8, help="for the autoencoder's decoder, after the base")
     parser.add_argument("--blip-minutes", type=float, default=10)
     parser.add_argument("--judge-minutes", type=float, default=6)
-    parser.add_argument("--batch", type=int, default=48, help="of the base; 256 suits a GPU")
+    parser.add_argument("--batch", type=int, default=32, help="of the base; 256 suits a GPU")
+    parser.add_argument("--helpers", type=int, default=0, help="more processes for the base, one for each spare core")
     parser.add_argument("--publish", action="store_true", help="only copy what the work folder holds")
     args = parser.parse_args()
     if not args.publish:

@@ -17,7 +17,7 @@ from models.mini.renders import load_split
 
 KL_WEIGHT, EDGE_WEIGHT, PEAK_RATE = 1e-4, 0.5, 1.5e-3
 REFINE_RATE, LATENT_NOISE = 8e-4, 0.04
-ENCODE_BATCH = 256
+ENCODE_BATCH = 32
 CROP, CROP_SHARE = 32, 0.7  # most of the budget goes to crops: four times as many for the same work
 
 

@@ -53,7 +53,9 @@ def write_byte_words(folder: Path, kind: str, added: list[str], **config) -> int
     from transformers import AutoTokenizer
 
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    tokens = list(dict.fromkeys([*special, *(f"\u0120{word}" for word in WORDS), *"\u0120abcdefghijklmnopqrstuvwxyzDLW,.?"]))
+    tokens = list(
+        dict.fromkeys([*special, *(f"\u0120{word}" for word in WORDS), *"\u0120abcdefghijklmnopqrstuvwxyzDLW,.?"])
+    )
     write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
@@ -70,7 +72,10 @@ def tiny_blip(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("blip")
     size = write_bert_words(folder)
-    write_json(folder / "preprocessor_config.json", {**image_settings("BlipImageProcessor", 32), "processor_class": "BlipProcessor"})
+    write_json(
+        folder / "preprocessor_config.json",
+        {**image_settings("BlipImageProcessor", 32), "processor_class": "BlipProcessor"},
+    )
     config = BlipConfig(
         text_config={
             "vocab_size": size, "hidden_size": 32, "encoder_hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
@@ -116,13 +121,21 @@ def tiny_florence2(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("florence2")
     places = [f"<loc_{number}>" for number in range(0, 1000, 50)]
-    size = write_byte_words(folder, "BartTokenizer", ["<image>", *places], extra_special_tokens={"image_token": "<image>"})
-    image = image_settings("CLIPImageProcessor", 64) | {"do_center_crop": False, "image_seq_length": 5, "crop_size": {"height": 64, "width": 64}}
+    size = write_byte_words(
+        folder, "BartTokenizer", ["<image>", *places], extra_special_tokens={"image_token": "<image>"}
+    )
+    image = image_settings("CLIPImageProcessor", 64) | {
+        "do_center_crop": False,
+        "image_seq_length": 5,
+        "crop_size": {"height": 64, "width": 64},
+    }
     write_json(folder / "preprocessor_config.json", {**image, "processor_class": "Florence2Processor"})
     parsing = {"NUM_BBOX_HEIGHT_BINS": 1000, "NUM_BBOX_WIDTH_BINS": 1000, "PARSE_TASKS": [
         {"TASK_NAME": "pure_text"}, {"TASK_NAME": "description_with_bboxes", "PATTERN": None},
     ]}  # fmt: skip
-    write_json(folder / "processor_config.json", {"processor_class": "Florence2Processor", "post_processor_config": parsing})
+    write_json(
+        folder / "processor_config.json", {"processor_class": "Florence2Processor", "post_processor_config": parsing}
+    )
     config = Florence2Config(
         vision_config={
             "depths": [1, 1], "patch_size": [7, 3], "patch_stride": [8, 4], "patch_padding": [3, 1], "patch_prenorm": [False, True],
@@ -136,3 +149,43 @@ def tiny_florence2(tmp_path_factory) -> Path:
         image_token_id=size - len(places) - 1,
     )  # fmt: skip
     return save(folder, Florence2ForConditionalGeneration(config))
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm(tmp_path_factory) -> Path:
+    """A chat model in LLaVA's shape."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("vlm")
+    size = write_byte_words(folder, "GPT2Tokenizer", ["<image>"], extra_special_tokens={"image_token": "<image>"})
+    image = image_settings("CLIPImageProcessor", 32) | {
+        "do_center_crop": False,
+        "crop_size": {"height": 32, "width": 32},
+    }
+    write_json(folder / "preprocessor_config.json", {**image, "processor_class": "LlavaProcessor"})
+    talk = (
+        "{% for m in messages %}{% for c in m.content %}{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}"
+        "{% endfor %} answer "
+    )
+    write_json(
+        folder / "processor_config.json",
+        {
+            "processor_class": "LlavaProcessor",
+            "patch_size": 8,
+            "vision_feature_select_strategy": "full",
+            "num_additional_image_tokens": 1,
+        },
+    )
+    write_json(folder / "chat_template.json", {"chat_template": talk})
+    config = LlavaConfig(
+        vision_config={
+            "model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 32, "patch_size": 8,
+        },
+        text_config={
+            "model_type": "llama", "vocab_size": size, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "max_position_embeddings": 1024, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
+        },
+        image_token_index=size - 1, vision_feature_select_strategy="full",
+    )  # fmt: skip
+    return save(folder, LlavaForConditionalGeneration(config))

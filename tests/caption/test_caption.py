@@ -1,6 +1,5 @@
 """Stage caption: every photo gets its words, in order, at once, and nothing stops the rest."""
 
-
 import pytest
 from PIL import Image
 
@@ -27,11 +26,22 @@ def curated(make_project):
 
 
 def captions(project) -> dict[str, str]:
-    return {r["file"]: (r["caption"]["sentence"], *r["caption"]["tags"]) for r in project.manifest.selected if r.get("caption")}
+    return {
+        r["file"]: (r["caption"]["sentence"], *r["caption"]["tags"])
+        for r in project.manifest.selected
+        if r.get("caption")
+    }
 
 
 def test_tiny_blip_captions_a_project(curated, tiny_blip):
-    project = curated(**{"caption.captioner": "blip", "caption.weights": str(tiny_blip), "caption.max_tokens": 8, "caption.batch_size": 4})
+    project = curated(
+        **{
+            "caption.captioner": "blip",
+            "caption.weights": str(tiny_blip),
+            "caption.max_tokens": 8,
+            "caption.batch_size": 4,
+        }
+    )
     caption(project)
     together = captions(project)
     assert len(together) == 6
@@ -127,7 +137,10 @@ def test_partly_captioned_set_gets_the_rest(make_photo, make_project, photo_fold
     assert len(found) == 6
 
 
-@pytest.mark.parametrize("existing, kept, first", [("keep", True, None), ("replace", False, None), ("append", True, True), ("prepend", True, False)])
+@pytest.mark.parametrize(
+    "existing, kept, first",
+    [("keep", True, None), ("replace", False, None), ("append", True, True), ("prepend", True, False)],
+)
 def test_existing_captions(make_project, photo_folder, existing, kept, first):
     (photo_folder / "photo_1.txt").write_text("two mugs")
     project = make_project(**{"caption.existing": existing})

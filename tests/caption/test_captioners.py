@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from lorakit import lookup
-from lorakit.caption.captioners import florence2
+from lorakit.caption.captioners import florence2, vlm
 from lorakit.caption.captioners.base import is_hub_id, source_of, without_prompt
 from lorakit.errors import LorakitError, UnknownName, WeightsMissing
 from lorakit.settings import Caption
 
-MODELS = ("blip", "blip2", "florence2")
+MODELS = ("blip", "blip2", "florence2", "vlm")
 GRAIN = np.random.default_rng(0)
 PHOTOS = [Image.fromarray(GRAIN.integers(0, 255, (4, 5, 3), np.uint8)).resize((200 + 40 * n, 160)) for n in range(3)]
 
@@ -21,6 +21,7 @@ PHOTOS = [Image.fromarray(GRAIN.integers(0, 255, (4, 5, 3), np.uint8)).resize((2
 @pytest.fixture(autouse=True)
 def few_boxes(monkeypatch):
     monkeypatch.setattr(florence2, "DETECT_TOKENS", 24)
+    monkeypatch.setattr(vlm, "LEAST_TOKENS", 8)
 
 
 def load(name: str, folder, **settings):
@@ -83,7 +84,9 @@ def test_florence_tasks_change_what_is_asked(tiny_florence2):
 
 def test_florence_task_names():
     assert florence2.task_of(None) == "<DETAILED_CAPTION>"
-    assert florence2.task_of("<MORE_DETAILED_CAPTION>") == florence2.task_of("more detailed") == "<MORE_DETAILED_CAPTION>"
+    assert (
+        florence2.task_of("<MORE_DETAILED_CAPTION>") == florence2.task_of("more detailed") == "<MORE_DETAILED_CAPTION>"
+    )
     assert florence2.task_of("<CAPTION>") == "<CAPTION>"
     with pytest.raises(UnknownName, match="did you mean 'detailed'"):
         florence2.task_of("detailled")
@@ -94,6 +97,28 @@ def test_florence_labels_stand_before_their_boxes():
     assert florence2.labels(text) == ["teddy bear", "coffee cup"]
     assert florence2.labels("<s>nothing found</s>") == []
     assert florence2.plain("</s><s>A bear, sitting.</s><pad><pad>") == "A bear, sitting."
+
+
+def test_prompt_of_a_chat_model_reaches_it(tiny_vlm):
+    assert load("vlm", tiny_vlm)(PHOTOS) != load("vlm", tiny_vlm, prompt="What is red?")(PHOTOS)
+
+
+@pytest.mark.parametrize(
+    "answer, sentence, tags",
+    [
+        ("A dog on grass.\nTags: dog, green grass, sun", "A dog on grass.", ("dog", "green grass", "sun")),
+        ("A dog on\ngrass. **Tags:** dog; grass.", "A dog on grass.", ("dog", "grass")),
+        ("A dog on grass.", "A dog on grass.", ()),
+        ("Tags: dog, Dog, - grass", "", ("dog", "grass")),
+    ],
+)
+def test_answer_of_a_chat_model_is_parsed(answer, sentence, tags):
+    assert (vlm.parse(answer).sentence, vlm.parse(answer).tags) == (sentence, tags)
+
+
+def test_chat_model_without_a_chat_template_is_refused(tiny_blip):
+    with pytest.raises(LorakitError, match="no chat template"):
+        load("vlm", tiny_blip)
 
 
 def test_results_do_not_depend_on_the_saved_file_layout(tiny_blip, tmp_path):
@@ -111,7 +136,16 @@ def test_missing_weights_are_one_line_with_size_and_three_ways():
         captioner.load(source_of(captioner.CARD, None), "cpu", Caption())
     line = str(caught.value)
     assert "\n" not in line
-    for part in ("BLIP large", "Salesforce/blip-image-captioning-large", "1.9 GB", "(1)", "(2)", "(3)", "caption.weights", "imagenet"):
+    for part in (
+        "BLIP large",
+        "Salesforce/blip-image-captioning-large",
+        "1.9 GB",
+        "(1)",
+        "(2)",
+        "(3)",
+        "caption.weights",
+        "imagenet",
+    ):
         assert part in line
 
 
@@ -123,7 +157,10 @@ def test_folder_without_a_model_is_refused(tmp_path):
 def test_remote_code_is_never_run(tiny_blip, tmp_path):
     folder = shutil.copytree(tiny_blip, tmp_path / "remote")
     config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "their_own", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"}}
+    config |= {
+        "model_type": "their_own",
+        "auto_map": {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
     with pytest.raises(LorakitError):

@@ -18,7 +18,7 @@ from torch.nn.functional import mse_loss
 from lorakit.settings import Train
 from lorakit.train import lora
 from lorakit.train.families.base import stack_texts
-from lorakit.train.train import step_loss
+from lorakit.train.visit import step_loss
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,

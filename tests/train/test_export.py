@@ -69,7 +69,7 @@ def draw_in_diffusers(weights, lora, prompt, seed):
     pipeline = StableDiffusionPipeline.from_pretrained(weights, safety_checker=None)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     if lora:
-        pipeline.load_lora_weights(lora)
+        pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
     options = {"num_inference_steps": 2, "guidance_scale": 7.0, "generator": torch.Generator().manual_seed(seed)}
     return pipeline(prompt, width=64, height=64, output_type="np", **options).images[0]
 

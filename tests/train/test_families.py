@@ -27,7 +27,7 @@ def test_diffusers_draws_lorakit_s_own_sample_with_the_exported_file(make_datase
     options = {"max_sequence_length": 512} if family == "flux1" else {}
     for name in ("base", "lora"):
         if name == "lora":
-            drawer.load_lora_weights(run.lora)
+            drawer.load_lora_weights(run.lora.parent, weight_name=run.lora.name)
         chance = torch.Generator().manual_seed(1234)
         prompt = run.facts["result"]["prompts"][0]
         found = drawer(prompt, width=64, height=64, num_inference_steps=2, guidance_scale=3.0, generator=chance, output_type="np", **options)

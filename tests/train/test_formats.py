@@ -36,14 +36,18 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
     assert_same_change(formats.read(tensors, name), network)
 
 
-@pytest.mark.parametrize(("name", "format"), [("sd15", "kohya"), ("sd15", "diffusers"), ("sdxl", "kohya"), ("sdxl", "diffusers"),
-                                              ("sd3", "diffusers"), ("flux1", "diffusers")])  # fmt: skip
-def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format):
+@pytest.mark.parametrize(
+    ("name", "format", "adapter"),
+    [("sd15", "kohya", "lora"), ("sd15", "diffusers", "dora"),
+     pytest.param("sdxl", "kohya", "lora", marks=pytest.mark.slow), pytest.param("sdxl", "diffusers", "lora", marks=pytest.mark.slow),
+     ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora")],
+)  # fmt: skip
+def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
     from safetensors.torch import save_file
 
     from lorakit.train.export import check_in_diffusers
 
-    network = trained_network(load_tiny(name), Train(rank=4, alpha=2, targets="conv"))
+    network = trained_network(load_tiny(name), Train(rank=4, alpha=2, targets="conv", adapter=adapter))
     path = tmp_path / "lora.safetensors"
     tensors = formats.write(network, name, format, torch.float32)
     save_file(tensors, path)
@@ -74,6 +78,23 @@ def test_flux_in_kohya_form_is_fused_and_its_rank_is_the_sum(load_tiny):
     assert torch.allclose(whole, torch.cat([part.change() for part in parts]), atol=1e-6)
 
 
+def test_diffusers_splits_the_fused_layers_of_flux_as_they_were_trained():
+    """At FLUX's own widths, which diffusers' converter takes for granted."""
+    from diffusers import FluxPipeline
+
+    chance = torch.Generator().manual_seed(0)
+    single, double = "transformer.single_transformer_blocks.0", "transformer.transformer_blocks.0"
+    heights = {f"{single}.attn.to_q": 3072, f"{single}.attn.to_k": 3072, f"{single}.attn.to_v": 3072, f"{single}.proj_mlp": 12288,
+               f"{double}.attn.add_q_proj": 3072, f"{double}.attn.add_k_proj": 3072, f"{double}.attn.add_v_proj": 3072}  # fmt: skip
+    network = {
+        path: Delta(torch.randn(2, 3072, generator=chance), torch.randn(height, 2, generator=chance), 1.0) for path, height in heights.items()
+    }
+    found = FluxPipeline.lora_state_dict(formats.write(network, "flux1", "kohya", torch.float32))
+    for path, delta in network.items():
+        change = found[f"{path}.lora_B.weight"] @ found[f"{path}.lora_A.weight"]
+        assert torch.allclose(change, delta.change(), atol=1e-5), path
+
+
 def test_text_encoder_keys_have_canonical_names():
     delta = Delta(torch.rand(2, 8), torch.rand(8, 2), 2.0)
     for family, encoder, stem in (("sd15", "text_encoder", "lora_te"), ("sdxl", "text_encoder_2", "lora_te2"), ("flux1", "text_encoder", "lora_te1")):
@@ -96,7 +117,7 @@ def test_a_key_that_no_layer_has_is_named():
         formats.read({"lora_unet_nothing.alpha": torch.tensor(1.0)}, "sd15")
 
 
-@pytest.mark.parametrize(("family", "counts"), [("sd15", [128, 160, 192, 278]), ("sdxl", [560, 700, 722, 788]), ("flux1", [266, 418, 494, 494])])
+@pytest.mark.parametrize(("family", "counts"), [("sd15", [128, 160, 192, 278]), ("sdxl", [560, 700, 722, 788]), ("sd3", [243, 337, 385, 385]), ("flux1", [266, 418, 494, 494])])
 def test_layers_of_the_full_size_base(family, counts):
     """On the meta device; SDXL's 722 and SD1.5's 192 are what sd-scripts trains."""
     from torch import nn

@@ -1,11 +1,14 @@
-"""The learning rate is a function of the step."""
+"""The learning rate is a function of the step; optimizers are found by name, by path, or refused with what to install."""
 
 import math
 
 import pytest
+import torch
+from torch import nn
 
+from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.train.optimizer import rate_at
+from lorakit.train.optimizer import find_class, make_optimizer, rate_at, set_rate
 
 
 def rates(steps, **settings):
@@ -20,3 +23,40 @@ def test_cosine_falls_from_the_peak_and_is_half_way_down_in_the_middle():
     found = rates(100, lr_schedule="cosine")
     assert found[0] == 1 and found == sorted(found, reverse=True)
     assert found[50] == pytest.approx(0.5) and found[99] == pytest.approx(0.5 * (1 + math.cos(0.99 * math.pi)))
+
+
+def test_linear_and_wsd_end_at_zero():
+    assert rates(4, lr_schedule="linear") == [1, 0.75, 0.5, 0.25]
+    assert rates(10, lr_schedule="wsd") == pytest.approx([1] * 9 + [0.5])
+
+
+def a_layer():
+    return nn.ModuleDict({"lora_A": nn.Linear(2, 2, bias=False), "lora_B": nn.Linear(2, 2, bias=False)})
+
+
+def test_lora_plus_lets_b_learn_faster_at_every_step():
+    optimizer = make_optimizer(a_layer(), Train(lora_plus_ratio=16.0))
+    set_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 8.0]
+
+
+@pytest.mark.parametrize(("name", "cls"), [("adamw", torch.optim.AdamW), ("adafactor", torch.optim.Adafactor), ("torch.optim.RAdam", torch.optim.RAdam)])
+def test_optimizers_are_found_and_lower_a_loss(name, cls):
+    layer = a_layer()
+    optimizer = make_optimizer(layer, Train(optimizer=name, learning_rate=0.05))
+    assert type(optimizer) is cls
+    losses = []
+    for _ in range(20):
+        loss = (layer["lora_B"](layer["lora_A"](torch.ones(2))) - 1).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_an_optimizer_that_is_not_there_says_what_to_install():
+    with pytest.raises(LorakitError, match="pip install no_such_package"):
+        find_class("no_such_package.optim.Best")
+    with pytest.raises(LorakitError, match="choose adamw, adafactor"):
+        find_class("adam")

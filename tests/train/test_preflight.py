@@ -15,6 +15,8 @@ from lorakit.train.preflight import check_settings
         ("sd15", {"train.zero_terminal_snr": True, "train.prediction": "epsilon"}, "wants train.prediction=v_prediction"),
         ("sd35-medium", {"train.timestep_sampling": "sigmoid", "train.flow_shift": 3.0}, "train.flow_shift has no effect"),
         ("sd15", {"train.warmup_steps": 4}, "train.warmup_steps = 4: as long as the training"),
+        ("sd15", {"train.shuffle_tags": True, "caption.style": "sentences"}, "train.shuffle_tags: the captions are sentences"),
+        ("sd15", {"train.preservation": 1.0, "trigger.word": None}, "give a --trigger"),
         ("flux1-dev", {"train.adapter": "dora", "export.format": "kohya"}, "cannot be written as export.format=kohya"),
     ],
 )

@@ -29,7 +29,10 @@ def stop_after(run, step):
     (run.folder / "run.json").write_text(json.dumps({**facts, "done": {}, "result": {}}), encoding="utf-8")
 
 
-@pytest.mark.parametrize("settings", [{}, {"train.batch_size": 2, "train.gradient_accumulation": 2, "train.warmup_steps": 3}])
+SEVERAL_A_STEP = {"train.batch_size": 2, "train.gradient_accumulation": 2, "train.warmup_steps": 3, "train.optimizer": "adafactor"}
+
+
+@pytest.mark.parametrize("settings", [{}, pytest.param(SEVERAL_A_STEP, marks=pytest.mark.slow)])
 def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(make_dataset, settings):
     project = make_dataset(**settings)
     whole = train(project)
@@ -50,6 +53,7 @@ def test_same_settings_train_the_same_tensors_and_another_seed_others(make_datas
     assert not all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_of_one_photo_and_changes_every_module(make_dataset):
     project = make_dataset(**{"train.steps": 40, "train.learning_rate": 1e-2, "select.count": 1, "select.everything": False})
     run = train(project)

@@ -1,13 +1,14 @@
 """The contract of a captioner. A captioner is one file of this folder; its name is the file's name.
 
-    CARD                                   what it is, frozen data
-    load(source, device, settings)         loads the weights once and gives a `Reader`
+CARD                                   what it is, frozen data
+load(source, device, settings)         loads the weights once and gives a `Reader`
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from PIL import Image
@@ -25,6 +26,7 @@ class CaptionerCard:
     hub: str | None = None
     size_gb: float = 0.0
     note: str = ""
+    marker: str = "config.json"  # the file that every folder of its weights has
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,27 @@ class Captioner(Protocol):
     def load(source: Source, device: str, settings: Caption) -> Reader: ...
 
 
-def source_of(card: CaptionerCard, given: str | None, marker: str = "config.json") -> Source:
+def source_of(card: CaptionerCard, given: str | None) -> Source:
     """The folder (or another hub id, `owner/name`) that a user gave as `caption.weights`, else the card's hub id."""
     otherwise = "; or choose --captioner imagenet, which is coarse but needs no hub"
     if given and is_hub_id(given):
-        return Source(given, False, given, card.size_gb, "--set caption.weights=", otherwise, marker=marker)
+        return Source(given, False, given, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker)
     if given:
-        return Source(str(local_folder(given, marker, "--set caption.weights=")), True, card.title)
-    return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker=marker)
+        return Source(str(local_folder(given, card.marker, "--set caption.weights=")), True, card.title)
+    return Source(
+        card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker
+    )
 
 
 def is_hub_id(given: str) -> bool:
     """Whether `given` reads as owner/name and is no folder here."""
-    from pathlib import Path
-
     owner, slash, name = given.partition("/")
-    return bool(owner.strip(".~") and slash and name) and "/" not in name and "\\" not in given and not Path(given).exists()
+    return (
+        bool(owner.strip(".~") and slash and name)
+        and "/" not in name
+        and "\\" not in given
+        and not Path(given).exists()
+    )
 
 
 def load_model(source: Source, device: str) -> tuple[Any, Any]:

@@ -22,7 +22,9 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
 
     model, processor = load_model(source, device)
     prompt = settings.prompt or ""
-    processor.num_query_tokens = processor.num_query_tokens or model.config.num_query_tokens  # older checkpoints lack it
+    processor.num_query_tokens = (
+        processor.num_query_tokens or model.config.num_query_tokens
+    )  # older checkpoints lack it
     start = processor(text=[prompt], images=_any_picture(), return_tensors="pt").input_ids
 
     @torch.inference_mode()
@@ -30,7 +32,11 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
         batch = torch.stack(pixels).to(device, model.dtype)
         given = start.repeat(len(pixels), 1).to(device)
         written = model.generate(
-            pixel_values=batch, input_ids=given, attention_mask=torch.ones_like(given), max_new_tokens=settings.max_tokens, num_beams=3
+            pixel_values=batch,
+            input_ids=given,
+            attention_mask=torch.ones_like(given),
+            max_new_tokens=settings.max_tokens,
+            num_beams=3,
         )
         texts = processor.batch_decode(written, skip_special_tokens=True)
         return [Reading(sentence=without_prompt(text, prompt)) for text in texts]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from transformers import T5EncoderModel
 
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
@@ -56,7 +57,8 @@ class Family:
         return self.model("vae", AutoencoderKL, torch.float32)
 
     def encoder(self, name: str) -> nn.Module:
-        return self.model(name, self.ENCODERS[name], torch.float32)
+        cls = self.ENCODERS[name]
+        return self.model(name, cls, self.dtype if cls is T5EncoderModel else torch.float32)  # T5 in fp32 is 19 GB
 
     def tokenizer(self, name: str) -> Any:
         return self.part(name, self.TOKENIZERS[name])
@@ -66,7 +68,10 @@ class Family:
         if name not in self._parts:
             loaded = self.part(name, cls, torch_dtype=dtype, use_safetensors=True)
             self._parts[name] = loaded.requires_grad_(False).eval()
-        return self._parts[name].to(self.device)
+        found = self._parts[name]
+        if next(found.parameters()).device.type != self.device.split(":")[0]:
+            found.to(self.device)
+        return found
 
     def part(self, name: str, cls: type, **options: Any) -> Any:
         if name not in self._parts:

@@ -36,7 +36,7 @@ class SDXL(Family):
         """The last but one layer of both encoders side by side, and the second one's pooled projection."""
         found = [
             self.encoder(encoder)(self.tokens(tokenizer, text), output_hidden_states=True)
-            for encoder, tokenizer in zip(self.ENCODERS, self.TOKENIZERS)
+            for encoder, tokenizer in zip(self.ENCODERS, self.TOKENIZERS, strict=True)
         ]
         states = torch.cat([output.hidden_states[-2] for output in found], dim=-1)
         return {"states": states[0].cpu(), "pooled": found[1].text_embeds[0].cpu()}

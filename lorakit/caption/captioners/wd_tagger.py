@@ -1,0 +1,115 @@
+"""WD tagger: Danbooru tags for drawn pictures, read with onnxruntime (`pip install "lorakit[onnx]"`)."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lorakit.caption.captioners.base import CaptionerCard, Reader
+from lorakit.errors import LorakitError
+from lorakit.settings import Caption
+from lorakit.weights import Source, hub_errors_in_words
+from lorakit.wording import Reading
+
+MARKER = "selected_tags.csv"
+CARD = CaptionerCard(
+    title="WD EVA02-Large tagger v3",
+    writes="tags",
+    licence="Apache-2.0",
+    hub="SmilingWolf/wd-eva02-large-tagger-v3",
+    size_gb=1.3,
+    marker=MARKER,
+    note='for illustration and anime: hundreds of Danbooru tags; wants onnxruntime (`pip install "lorakit[onnx]"`)',
+)
+THRESHOLD = 0.35  # of a general tag, as its author recommends
+CHARACTER_THRESHOLD = 0.85
+GENERAL, CHARACTER = "0", "4"  # the categories of selected_tags.csv; ratings (9) are left out
+FACES = frozenset(
+    {
+        "0_0",
+        "(o)_(o)",
+        "+_+",
+        "+_-",
+        "._.",
+        "<o>_<o>",
+        "<|>_<|>",
+        "=_=",
+        ">_<",
+        "3_3",
+        "6_9",
+        ">_o",
+        "@_@",
+        "^_^",
+        "o_o",
+        "u_u",
+        "x_x",
+        "|_|",
+        "||_||",
+    }
+)
+
+
+def load(source: Source, device: str, settings: Caption) -> Reader:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise LorakitError(
+            'captioner wd_tagger: wants onnxruntime; `pip install "lorakit[onnx]"`, or choose another of `lorakit captioners`'
+        ) from None
+    folder = _folder(source)
+    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
+    there = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=[*there, "CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    names = read_names(folder / MARKER)
+    side = entry.shape[1]
+
+    def read(batch: list[np.ndarray]) -> list[Reading]:
+        chances = session.run(None, {entry.name: np.stack(batch)})[0]
+        return [Reading(tags=choose(row, names)) for row in chances]
+
+    return Reader(lambda picture: prepare(picture, side), read)
+
+
+def _folder(source: Source) -> Path:
+    if source.is_local:
+        return Path(source.location)
+    from huggingface_hub import hf_hub_download
+
+    with hub_errors_in_words(source):
+        hf_hub_download(source.location, MARKER)
+        return Path(hf_hub_download(source.location, "model.onnx")).parent
+
+
+def read_names(path: Path) -> list[tuple[str, str]]:
+    """[(tag in words, category)] in the order of the model's outputs."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [(plain_tag(row["name"]), row["category"]) for row in csv.DictReader(file)]
+
+
+def plain_tag(name: str) -> str:
+    """'long_hair' -> 'long hair'; faces such as ^_^ stay."""
+    return name if name in FACES else name.replace("_", " ")
+
+
+def prepare(picture: Image.Image, side: int) -> np.ndarray:
+    """[side, side, 3] float32 BGR in 0..255, the picture on a white square, as the tagger was trained."""
+    longest = max(picture.size)
+    square = Image.new("RGB", (longest, longest), (255, 255, 255))
+    square.paste(picture, ((longest - picture.width) // 2, (longest - picture.height) // 2))
+    sized = square.resize((side, side), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.asarray(sized, dtype=np.float32)[:, :, ::-1])
+
+
+def choose(chances: np.ndarray, names: list[tuple[str, str]]) -> tuple[str, ...]:
+    """The tags above their category's threshold, the surest first."""
+    least = {GENERAL: THRESHOLD, CHARACTER: CHARACTER_THRESHOLD}
+    sure = [
+        (float(chance), name)
+        for chance, (name, kind) in zip(chances, names, strict=True)
+        if chance >= least.get(kind, 2.0)
+    ]
+    return tuple(name for _, name in sorted(sure, reverse=True))

@@ -1,0 +1,182 @@
+"""Stage trigger: texts in the base's style with the trigger once, cut to what the base reads, and former texts kept."""
+
+import pytest
+
+import lorakit
+from lorakit import pipeline
+from lorakit.caption import tokens, trigger_words
+from lorakit.caption.trigger import check_word
+from lorakit.catalog import card
+from lorakit.errors import LorakitError
+from lorakit.wording import count_word
+
+
+@pytest.fixture
+def captioned(make_project, photo_folder):
+    """captioned(texts, **settings): a project whose photos have these captions, which a captioner might have written."""
+
+    def make(texts: list[str], **settings):
+        project = make_project(**settings)
+        lorakit.walk(project, last="crop")
+        for record, text in zip(project.manifest.selected, texts, strict=False):
+            words = {"sentence": text, "tags": [], "by": "blip", "own": False, "box": record["crop"]["box"]}
+            project.manifest.keep({**record, "caption": words, "done": {**record["done"], "caption": "by the test"}})
+        project.manifest.save()
+        lorakit.trigger(project)
+        return project
+
+    return make
+
+
+def texts(project) -> list[str]:
+    return [r["text"] for r in project.manifest.selected]
+
+
+SIX = [f"a mug on a {place} with a red spoon" for place in ("table", "shelf", "chair", "desk", "floor", "tray")]
+
+
+@pytest.mark.parametrize(
+    "style, first",
+    [
+        ("tags", "zwx mug, table, red spoon"),
+        ("mixed", "a zwx mug on a table with a red spoon"),
+        ("sentences", "a zwx mug on a table with a red spoon"),
+    ],
+)
+def test_style_of_the_base(captioned, style, first):
+    found = texts(captioned(SIX, **{"caption.style": style}))
+    assert sorted(found[0].split(", ")) == sorted(first.split(", "))
+    assert all(count_word(text, "zwx") == 1 for text in found)
+
+
+def test_second_run_changes_nothing(captioned):
+    project = captioned(SIX)
+    before = [dict(r) for r in project.manifest.selected]
+    lorakit.trigger(project)
+    assert project.manifest.selected == before
+    assert not any(r.get("former") for r in before)
+
+
+def test_changed_trigger_replaces_the_former_everywhere(captioned):
+    project = captioned(SIX)
+    by_hand = project.manifest.selected[0]
+    project.manifest.keep({**by_hand, "human": {"text": "my own zwx mug, in the sun"}})
+    for word in ("ohwx", None, "qmv"):
+        project = lorakit.open_project(project.folder, settings={"trigger.word": word}, device="cpu")
+        lorakit.trigger(project)
+        assert not any(count_word(text, "zwx") for text in texts(project))
+        assert all(count_word(text, word) == 1 for text in texts(project) if word)
+    assert texts(project)[0].endswith("in the sun")
+
+
+def test_former_texts_are_kept(captioned):
+    project = captioned(SIX)
+    before = texts(project)
+    project = lorakit.open_project(project.folder, settings={"caption.style": "sentences"}, device="cpu")
+    lorakit.trigger(project)
+    assert [r["former"][-1]["text"] for r in project.manifest.selected] == before
+
+
+@pytest.mark.parametrize("word", ["a, b", ",", "...", ""])
+def test_trigger_that_could_not_be_found_again(word):
+    with pytest.raises(LorakitError, match="letters"):
+        check_word(word)
+
+
+def test_strict_leaves_faulty_texts_out(captioned):
+    project = captioned([*SIX[:5], "a mug with a"], **{"caption.strict": True, "caption.style": "sentences"})
+    failed = [r["file"] for r in project.manifest.selected if "trigger" in r.get("failed", {})]
+    assert failed == ["photo_5.jpg"]
+    lax = lorakit.open_project(project.folder, settings={"caption.strict": False}, device="cpu")
+    lorakit.trigger(lax)
+    assert not any(r.get("failed") for r in lax.manifest.selected)
+
+
+def test_omitted_family_and_rules_reach_the_texts(captioned):
+    found = texts(
+        captioned(
+            ["a mug with curly hair on a table"] * 6,
+            **{"caption.omit": ["hair"], "caption.rules": ["replace: table => oak table"]},
+        )
+    )
+    assert set(found) == {"zwx mug, oak table"}
+
+
+def test_unknown_rule_or_family_is_refused_before_any_wording(captioned):
+    with pytest.raises(LorakitError, match="did you mean 'hair'"):
+        captioned(SIX, **{"caption.omit": ["hairs"]})
+
+
+LONG = "a mug on a table, " + ", ".join(
+    f"with a very small and rather unremarkable teaspoon number {n}" for n in range(30)
+)
+
+
+@pytest.mark.parametrize("style", ["tags", "mixed", "sentences"])
+def test_too_long_a_text_is_cut_at_a_phrase_and_reported(captioned, style):
+    project = captioned([LONG] * 6, **{"caption.style": style})
+    record = project.manifest.selected[0]
+    assert len(tokens.clip_tokens(record["text"])) <= 75
+    assert record["trigger"]["tokens"] == len(tokens.clip_tokens(record["text"]))
+    assert len(record["trigger"]["cut"]) > 10
+    assert not record["text"].endswith(("teaspoon", "number", "a", ","))
+    status = pipeline.status(project)["photos"][0]
+    assert "cut_to_budget" in [r["reason"] for r in status["reasons"]]
+    assert status["verdict"] == "warn"
+
+
+def test_style_trigger_survives_the_cut(captioned):
+    project = captioned([LONG] * 6, kind="style", **{"caption.style": "sentences"})
+    assert all(text.endswith("in the zwx style") for text in texts(project))
+    assert max(len(tokens.clip_tokens(text)) for text in texts(project)) <= 75
+
+
+def test_text_by_hand_is_never_cut_but_reported(captioned):
+    project = captioned(SIX)
+    own = "zwx mug, " + LONG
+    project.manifest.keep({**project.manifest.selected[0], "human": {"text": own}})
+    lorakit.trigger(project)
+    assert texts(project)[0] == own
+    assert "too_many_tokens" in [r["reason"] for r in pipeline.status(project)["photos"][0]["reasons"]]
+
+
+def test_tokens_are_counted_by_the_tokenizer_of_the_base(captioned, tiny_weights):
+    project = captioned(SIX)
+    counter = tokens.counter_for(project)
+    assert list(counter.encoders) == ["tokenizer"], "the base's own, from its folder"
+    assert counter.count("zwx mug, a table") == len(tokens.clip_tokens("zwx mug, a table")) == 6
+
+
+def test_budget_of_t5_without_its_tokenizer_is_an_estimate(make_project):
+    project = make_project(base="flux1-dev", **{"train.weights": None})
+    assert project.settings.caption.token_budget == 512
+    assert tokens.counter_for(project).estimated
+    assert tokens.counter_for(project).count("ten words " * 5) >= 10
+
+
+# --- judging a trigger word
+
+
+@pytest.mark.parametrize(
+    "word, verdict",
+    [
+        ("zwx", "good"),
+        ("qmv", "good"),
+        ("dog", "bad"),
+        ("taylor", "bad"),
+        ("zwx cat", "bad"),
+        ("sks", "usable"),
+        ("Bär", "usable"),
+        ("qx", "usable"),
+    ],
+)
+def test_trigger_words_are_judged(word, verdict):
+    found = trigger_words.judge(word, card("sd15"))
+    assert found.verdict == verdict
+    assert "token" in found.findings[0]
+
+
+def test_proposals_are_good_and_always_the_same():
+    proposed = trigger_words.propose("dog")
+    assert proposed == trigger_words.propose("dog") != trigger_words.propose("cat")
+    assert all(trigger_words.judge(word, card("sd15")).verdict == "good" for word in proposed)

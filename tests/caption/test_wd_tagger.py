@@ -1,0 +1,57 @@
+"""The ONNX tagger: its parts everywhere, and a tiny model of its shape where onnx and onnxruntime are installed."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lorakit.caption.captioners import wd_tagger
+from lorakit.caption.captioners.base import source_of
+from lorakit.errors import LorakitError
+from lorakit.settings import Caption
+
+TAGS = "tag_id,name,category,count\n1,general,9,1\n2,1girl,0,9\n3,long_hair,0,5\n4,^_^,0,3\n5,hatsune_miku,4,2\n"
+HAS_ONNX = importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx")
+
+
+def test_tags_above_their_threshold_surest_first(tmp_path):
+    (tmp_path / "selected_tags.csv").write_text(TAGS)
+    names = wd_tagger.read_names(tmp_path / "selected_tags.csv")
+    assert wd_tagger.choose(np.array([0.99, 0.5, 0.9, 0.34, 0.8]), names) == ("long hair", "1girl")
+    assert wd_tagger.choose(np.array([0.1, 0.1, 0.1, 0.6, 0.9]), names) == ("hatsune miku", "^_^")
+
+
+def test_picture_stands_on_a_white_square_in_bgr():
+    pixels = wd_tagger.prepare(Image.new("RGB", (100, 50), (250, 0, 10)), 32)
+    assert pixels.shape == (32, 32, 3)
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+    assert pixels[16, 16].tolist() == [10, 0, 250]
+
+
+@pytest.mark.skipif(bool(HAS_ONNX), reason="onnxruntime is installed here")
+def test_without_onnxruntime_the_mend_is_one_line(tmp_path):
+    (tmp_path / "selected_tags.csv").write_text(TAGS)
+    with pytest.raises(LorakitError, match=r"pip install \"lorakit\[onnx\]\""):
+        wd_tagger.load(source_of(wd_tagger.CARD, str(tmp_path)), "cpu", Caption())
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="wants onnx and onnxruntime")
+def test_tiny_model_tags_by_colour(tmp_path):
+    """A model whose outputs are the mean blue, green and red: each picture gets the tag of its colour."""
+    from onnx import TensorProto, helper, save
+
+    entry = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 32, 32, 3])
+    result = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 3])
+    scale = helper.make_tensor("scale", TensorProto.FLOAT, [1], [1 / 255])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])
+    nodes = [
+        helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "scale"], ["output"]),
+    ]
+    graph = helper.make_graph(nodes, "tiny", [entry], [result], [scale, axes])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "model.onnx")
+    (tmp_path / "selected_tags.csv").write_text("tag_id,name,category,count\n1,blue,0,1\n2,green,0,1\n3,red,0,1\n")
+    read = wd_tagger.load(source_of(wd_tagger.CARD, str(tmp_path)), "cpu", Caption())
+    found = read([Image.new("RGB", (64, 64), colour) for colour in ((255, 0, 0), (0, 0, 255), (0, 255, 0))])
+    assert [reading.tags for reading in found] == [("red",), ("blue",), ("green",)]
