@@ -48,7 +48,11 @@ def main() -> None:
 
 
 def time_photos(files: list[Path], rounds: int) -> None:
-    ways = {"lorakit: the whole check pass": in_threads(measure), "bare gray decode (simplejpeg)": in_threads(decode_gray), **peers()}
+    ways = {
+        "lorakit: the whole check pass": in_threads(measure),
+        "bare gray decode (simplejpeg)": in_threads(decode_gray),
+        **peers(),
+    }
     seconds: dict[str, list[float]] = defaultdict(list)
     for way in ways.values():
         way(files[:2])  # imports, caches
@@ -78,7 +82,9 @@ def decode_gray(path: Path) -> np.ndarray:
     data = path.read_bytes()
     height, width = simplejpeg.decode_jpeg_header(data)[:2]
     factor = max((f for f in (1, 2, 4, 8) if min(width, height) // f >= photo.WORKING_SIDE), default=1)
-    return simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=-(-height // factor), min_width=-(-width // factor), min_factor=1)
+    return simplejpeg.decode_jpeg(
+        data, "GRAY", fastdct=True, min_height=-(-height // factor), min_width=-(-width // factor), min_factor=1
+    )
 
 
 def peers() -> dict[str, Way]:

@@ -16,13 +16,17 @@ Edit = Callable[[Image.Image], Image.Image]
 
 
 def scaled(factor: float) -> Edit:
-    return lambda p: p.resize((max(1, round(p.width * factor)), max(1, round(p.height * factor))), Image.Resampling.LANCZOS)
+    return lambda p: p.resize(
+        (max(1, round(p.width * factor)), max(1, round(p.height * factor))), Image.Resampling.LANCZOS
+    )
 
 
 def cut(share: float) -> Edit:
     """Cut off `share` of the area, evenly."""
     side = (1 - (1 - share) ** 0.5) / 2
-    return lambda p: p.crop((round(p.width * side), round(p.height * side), round(p.width * (1 - side)), round(p.height * (1 - side))))
+    return lambda p: p.crop(
+        (round(p.width * side), round(p.height * side), round(p.width * (1 - side)), round(p.height * (1 - side)))
+    )
 
 
 def compressed(quality: int) -> Edit:
@@ -98,7 +102,13 @@ def streak(length: float, degrees: float) -> np.ndarray:
     fine = np.zeros((size * 8, size * 8), np.uint8)
     reach = (length - 1) * 4 * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
     centre = np.array([size * 4, size * 4])
-    cv2.line(fine, tuple(np.round(centre - reach).astype(int).tolist()), tuple(np.round(centre + reach).astype(int).tolist()), 255, 8)
+    cv2.line(
+        fine,
+        tuple(np.round(centre - reach).astype(int).tolist()),
+        tuple(np.round(centre + reach).astype(int).tolist()),
+        255,
+        8,
+    )
     kernel = cv2.resize(fine.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     return kernel / kernel.sum()
 
@@ -135,5 +145,11 @@ SHARP: dict[str, Change] = {
 STRENGTHS = (("Gaussian", 2), ("Gaussian", 3), ("Gaussian", 5), ("motion", 10), ("motion", 16), ("motion", 28),
              ("defocus", 4), ("defocus", 6), ("defocus", 10))  # fmt: skip
 BLURRED: dict[str, Change] = {f"{kind} {strength}": blurred(kind, strength) for kind, strength in STRENGTHS}
-BLURRED |= {f"{name}, noise 4": lambda g, f=BLURRED[name]: with_noise(f(g), 4) for name in list(BLURRED) if not name.endswith(("28", "5"))}
-BLURRED |= {f"{kind} {s}, dark": lambda g, k=kind, s=s: (blurred(k, s)(g) * 0.25).astype(np.uint8) for kind, s in STRENGTHS[::3]}
+BLURRED |= {
+    f"{name}, noise 4": lambda g, f=BLURRED[name]: with_noise(f(g), 4)
+    for name in list(BLURRED)
+    if not name.endswith(("28", "5"))
+}
+BLURRED |= {
+    f"{kind} {s}, dark": lambda g, k=kind, s=s: (blurred(k, s)(g) * 0.25).astype(np.uint8) for kind, s in STRENGTHS[::3]
+}

@@ -48,7 +48,9 @@ class Photo:
     width: int
     height: int
     gray: np.ndarray  # [height, width] uint8 luma (ITU-R 601); short side WORKING_SIDE, or the original's if smaller
-    colours: np.ndarray  # [height, width, 3] uint8 sRGB; short side COLOUR_SIDE to twice that, or the original's if smaller
+    colours: (
+        np.ndarray
+    )  # [height, width, 3] uint8 sRGB; short side COLOUR_SIDE to twice that, or the original's if smaller
     bytes: int = 0
     frames: int = 1
     transparent: bool = False  # some of it lets the background through

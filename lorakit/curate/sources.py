@@ -28,7 +28,9 @@ def unpack(archive: Path, cache: Path) -> Path:
         try:
             files.write_folder(folder, lambda part: _fill(part, archive))
         except (zipfile.BadZipFile, tarfile.TarError, RuntimeError, EOFError, OSError) as error:
-            raise LorakitError(f"{archive}: cannot be unpacked ({error}); unpack it yourself and give the folder") from None
+            raise LorakitError(
+                f"{archive}: cannot be unpacked ({error}); unpack it yourself and give the folder"
+            ) from None
     return folder
 
 
@@ -37,7 +39,9 @@ def _fill(folder: Path, archive: Path) -> None:
     for name, size, content in _members(archive):
         left -= size
         if left < 0:
-            raise LorakitError(f"{archive}: it would unpack to more than {MOST_BYTES >> 30} GB; unpack it yourself and give the folder")
+            raise LorakitError(
+                f"{archive}: it would unpack to more than {MOST_BYTES >> 30} GB; unpack it yourself and give the folder"
+            )
         inside = PurePosixPath(name.replace("\\", "/"))
         if inside.is_absolute() or ".." in inside.parts or ":" in name:
             continue  # a name that points out of the folder
@@ -66,7 +70,9 @@ def listed(path: Path) -> list[Path]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
-        raise LorakitError(f"{path}: neither a folder, a zip or tar archive, nor a text file that lists photos") from None
+        raise LorakitError(
+            f"{path}: neither a folder, a zip or tar archive, nor a text file that lists photos"
+        ) from None
     named = [(number, path.parent / line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     for number, photo in named:
         if not photo.is_file():

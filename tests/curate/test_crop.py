@@ -25,7 +25,9 @@ def test_box_has_the_shape_of_its_bucket_and_fills_one_side(size):
     assert abs(width / height - bucket[0] / bucket[1]) < 0.01
 
 
-@pytest.mark.parametrize("weights, expected", [([0] * 8, 300), ([1] * 8, 300), ([9, 0, 0, 0, 0, 0, 0, 0], 0), ([0] * 7 + [9], 600)])
+@pytest.mark.parametrize(
+    "weights, expected", [([0] * 8, 300), ([1] * 8, 300), ([9, 0, 0, 0, 0, 0, 0, 0], 0), ([0] * 7 + [9], 600)]
+)
 def test_box_is_laid_where_the_weight_is(weights, expected):
     assert abs(buckets.best_offset(weights, 1000, 400) - expected) <= 10
 

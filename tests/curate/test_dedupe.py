@@ -111,7 +111,9 @@ def burst(make_photo):
     """Four photos of one moment: a ball flies through the scene of photo_1.jpg."""
     for number in range(4):
         scene = PHOTO.copy()
-        ImageDraw.Draw(scene).ellipse((40 + 130 * number, 150, 230 + 130 * number, 340), fill=(250, 250, 20), outline="black", width=6)
+        ImageDraw.Draw(scene).ellipse(
+            (40 + 130 * number, 150, 230 + 130 * number, 340), fill=(250, 250, 20), outline="black", width=6
+        )
         make_photo(f"ball_{number}.jpg", image=scene, quality=92)
 
 
@@ -139,6 +141,10 @@ def test_other_limits_open_no_photo_again(curated, make_photo, burst, monkeypatc
 def test_same_picture_is_seen_behind_a_letterbox_and_another_is_not(make_photo):
     photo = draw_photo(7, (900, 700))
     framed = ImageOps.expand(photo, (0, 56), "black")
-    left, right, other = make_photo("a.jpg", image=photo), make_photo("b.jpg", image=framed), make_photo("c.jpg", 8, (900, 700))
+    left, right, other = (
+        make_photo("a.jpg", image=photo),
+        make_photo("b.jpg", image=framed),
+        make_photo("c.jpg", 8, (900, 700)),
+    )
     assert is_same_picture(compare(right, left, 0)) and not is_same_picture(compare(other, left, 0))
     assert compare(left, left.with_name("gone.jpg"), 0) == (0, 0.0, 0.0, 0.0)

@@ -71,6 +71,8 @@ def test_torn_files_are_measured_or_refused(tmp_path, data):
 
 @pytest.mark.slow
 @given(torn_files())
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_many_torn_files_are_measured_or_refused(tmp_path, data):
     check_file(data, tmp_path)

@@ -130,7 +130,12 @@ def test_several_folders_are_told_apart(tmp_path, make_photo):
 def test_archive_is_unpacked_once_and_its_odd_members_are_not(tmp_path, make_photo, ending):
     photo = make_photo("a.jpg", 1)
     path = tmp_path / f"photos.{ending}"
-    members = {"sub/a.jpg": photo.read_bytes(), "sub/a.txt": b"a mug", "../outside.jpg": photo.read_bytes(), "notes.md": b"no photo"}
+    members = {
+        "sub/a.jpg": photo.read_bytes(),
+        "sub/a.txt": b"a mug",
+        "../outside.jpg": photo.read_bytes(),
+        "notes.md": b"no photo",
+    }
     if ending == "zip":
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in members.items():

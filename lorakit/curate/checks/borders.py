@@ -25,7 +25,11 @@ MOST = 0.4  # of a side; a wider band is part of the picture
 
 @dataclass(frozen=True)
 class Settings:
-    max_share: float = setting(0.01, "share of the picture taken up by borders above which it gets a warning; the crop leaves them out", least=0.0)
+    max_share: float = setting(
+        0.01,
+        "share of the picture taken up by borders above which it gets a warning; the crop leaves them out",
+        least=0.0,
+    )
 
 
 def measure(photo: Photo) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 In a blurred picture the second differences are weak against the first ones, whatever its contrast; motion weakens them
 in one direction only, and sensor noise, laid over the blur, strengthens them everywhere. So both are measured in four
 directions, per tile, at two sizes, with and without the noise of the smoothest tiles, and a logistic model fitted to
-sharp and blurred versions of some 380 photos (bench/fit_sharpness.py) weighs them. Its score means the same at any
+sharp and blurred versions of 333 photos (bench/fit_sharpness.py) weighs them. Its score means the same at any
 resolution: blur is judged against the frame, not against the pixels."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TILE = 16
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))  # the four directions, (rows, columns)
 LEAST_SIDE = 192  # below it, a photo holds too little to tell
 TEXTURED = 1.0  # squared first difference, beyond the noise's, from which a tile is taken to hold texture
-# positive = blurred; printed by bench/fit_sharpness.py
+# positive = blurred; from a fit as bench/fit_sharpness.py makes it
 BIAS = -12.41
 WEIGHTS = {
     "raw_512": -0.179, "median_512": 1.145, "top_512": -2.548, "strongest_512": 0.743, "whole_512": -4.801, "noise_512": 0.175,
@@ -71,7 +71,9 @@ def _resized(gray: np.ndarray, side: int) -> np.ndarray:
 def _features_at(gray: np.ndarray) -> tuple[dict[str, float], np.ndarray, float]:
     """(features, mean first difference per direction [4], share of tiles with texture) at one size."""
     first, second = tile_energies(gray)
-    noise = _quantile(second.mean(axis=0), 0.1) / 1.5  # variance; white noise alone gives second 1.5, first 0.5 times it
+    noise = (
+        _quantile(second.mean(axis=0), 0.1) / 1.5
+    )  # variance; white noise alone gives second 1.5, first 0.5 times it
     strength = first.max(axis=0)
     chosen = strength >= _quantile(strength, 0.7)
     clean_first = np.maximum(first - 0.5 * noise, 0.0)[:, chosen]
