@@ -47,7 +47,7 @@ class Painter:
     """The base, with or without a LoRA at some strength, and the judge that looks at what it paints."""
 
     def __init__(self, weights, lora=None):
-        self.pipeline = StableDiffusionPipeline.from_pretrained(weights, torch_dtype=torch.float32)
+        self.pipeline = StableDiffusionPipeline.from_pretrained(weights).to(torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
         self.judge = classifier.load_judge(JUDGE)
         self.lora = lora

@@ -6,6 +6,7 @@
 import argparse
 import copy
 import os
+import shutil
 import string
 import time
 from pathlib import Path
@@ -279,7 +280,11 @@ def save_state(path, modules, optimizer, average, step, budget):
 def save_weights(work, unet, text_encoder, tokenizer):
     """Writes `work`/weights: an ordinary diffusers folder of fp16 safetensors."""
     pipeline = assemble(work, copy.deepcopy(unet), copy.deepcopy(text_encoder), tokenizer)
-    pipeline.to("cpu", torch.float16).save_pretrained(work / "weights", safe_serialization=True)
+    for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
+        part.to("cpu", torch.float16)
+    pipeline.save_pretrained(work / "weights", safe_serialization=True)
+    for name in ("vocab.json", "merges.txt"):  # transformers 4 reads these, 5 the tokenizer.json that it wrote
+        shutil.copy(work / "tokenizer" / name, work / "weights" / "tokenizer" / name)
 
 
 def main():
