@@ -263,9 +263,9 @@ def without_word(text: str, word: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    """One line, no empty parts between commas, no part that is a bare article."""
+    """One line, no empty parts between commas, no part that is a bare article or a full stop."""
     parts = (" ".join(part.split()) for part in text.split(","))
-    return ", ".join(part for part in parts if part and part.lower() not in ARTICLES)
+    return ", ".join(part for part in parts if part.strip(" .").lower() not in ("", *ARTICLES))
 
 
 def count_word(text: str, word: str) -> int:
