@@ -40,7 +40,7 @@ def train(project: Project) -> Run:
     family.release_encoders()
     parameters = lora.add_lora(family, settings)
     optimizer = optim.make_optimizer(family.denoiser, settings)
-    scaler = torch.amp.GradScaler(family.device, enabled=family.dtype == torch.float16)
+    scaler = torch.amp.GradScaler(family.device.split(":")[0], enabled=family.dtype == torch.float16)
     if settings.gradient_checkpointing:
         family.denoiser.enable_gradient_checkpointing()
     family.denoiser.train()
