@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install test quick demo lock lint clean
+# make mini  trains the small base of models/mini from nothing: minutes on a GPU, hours on two cores
+.PHONY: install test quick demo mini lock lint clean
 install: $(INSTALLED)
 
 # uv resolves the ordinary torch build in about a minute, and takes nothing from the network when all is there.
@@ -24,6 +25,9 @@ quick: install
 
 demo: install
 	$(BIN)/python -m lorakit run sample_data/photos -o demo --base tiny-random --kind object --trigger zwx --class-word robot --captioner imagenet
+
+mini: install
+	$(BIN)/python -m models.mini.train --work build/mini --helpers 1
 
 lock: install
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --universal --python-version 3.10 --no-header --no-annotate --upgrade -o requirements.lock
