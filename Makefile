@@ -1,11 +1,11 @@
 # make demo  installs everything and runs the main job on sample_data/
 # make test  installs everything and runs the tests (what CI runs)
+# make mini  trains the small base of models/mini from nothing: minutes on a GPU, hours on two cores
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-# make mini  trains the small base of models/mini from nothing: minutes on a GPU, hours on two cores
 .PHONY: install test quick demo mini lock lint clean
 install: $(INSTALLED)
 
