@@ -34,7 +34,9 @@ def find(records: list[Record], settings: Settings) -> dict[str, list[Reason]]:
     alike = Counter(_same_words(r) for r in told)
     found = {r["id"]: [*_of_words(r), *_of_trigger(r, settings), *_of_measures(r, settings)] for r in told}
     for record in told:
-        if (others := alike[_same_words(record)] - 1) and not record["caption"].get("own"):
+        caption = record["caption"]
+        written = caption.get("sentence") and not caption.get("own")  # taggers have few words and must repeat them
+        if written and (others := alike[_same_words(record)] - 1):
             found[record["id"]].append(Reason("warn", "same_words_as_others", others, 0))
     return {id: reasons for id, reasons in found.items() if reasons}
 
