@@ -4,6 +4,7 @@ A record is a plain dict:
     id            content hash; an exact copy of another photo carries `~2`, `~3`, ... behind it
     file, path    the name that is shown, and where the photo lies
     measures      {check: numbers}; verdicts are derived from them when read, never stored
+    look          hashes and mean colours, by which photos are told apart; `compared` {id: likeness} of those looked at closely
     sidecar       {"text", "file"}: a caption that lay beside the photo
     dedupe, select, crop, caption, trigger, dataset     what each stage found out
     done          {stage: fingerprint}; `failed` {stage: message}

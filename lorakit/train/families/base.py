@@ -3,6 +3,7 @@ loop needs to know none of them. A family file names its class as CLASS."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from lorakit.weights import Source, hub_errors_in_words
 Text = dict[str, Tensor]  # embeddings of one text or a batch of texts, by name; the first axis counts texts
 
 
-class Family:
+class Family(ABC):
     """A loaded base model: `CLASS(source, device, dtype, settings)`. Parts are loaded when they are first asked for; a child says what differs."""
 
     DENOISER: type  # the class of the U-Net or transformer ...
@@ -107,18 +108,18 @@ class Family:
         scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
         return {"mean": ((found.mean - shift) * scale)[0].cpu(), "std": (found.std * scale)[0].cpu()}
 
+    @abstractmethod
     def encode_text(self, text: str) -> Text:
         """Embeddings of one text, each [...] without the batch axis."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """The denoiser's prediction for latents [B, C, h, w]; `sizes` is [B, 6]: height and width of the photo, top and
         left of the crop, height and width of the picture."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pipeline(self) -> Any:
         """A diffusers pipeline around the loaded parts, for sampling."""
-        raise NotImplementedError
 
     def bare_pipeline(self) -> Any:
         """A pipeline with the denoiser and nothing else: enough to load a LoRA file into."""
