@@ -21,7 +21,7 @@ from models.mini.world import COLOURS, OBJECTS, SURFACES
 MINI = Path(base.__file__).parent
 JUDGE = Path(__file__).with_name("mini_judge.safetensors")
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)
-HELD_OUT = ("test", "subjects_test", "styles_test")
+HELD_OUT = ("test", "toys_test", "subjects_test", "styles_test")
 
 
 def ask_ordinary(count, seed=100):

@@ -94,7 +94,7 @@ def expose(shot):
     scene, look = compose(shot)
     width, height = (round(side * SUPERSAMPLING) for side in shot.size)
     buffers = march(scene.things, scene.camera, scene.lights, height, width)
-    return cv2.resize(np.float32(shade(scene, look, buffers)), shot.size, interpolation=cv2.INTER_AREA)
+    return vignette(cv2.resize(np.float32(shade(scene, look, buffers)), shot.size, interpolation=cv2.INTER_AREA))
 
 
 def vignette(picture):
@@ -104,11 +104,11 @@ def vignette(picture):
 
 
 def develop(picture, seed, noise=0.011):
-    """Lens fall-off and sensor grain, then 8 bits. Grain goes on last: a sensor is sharp where the lens is not."""
+    """Sensor grain, then 8 bits. Grain goes on last: a sensor is sharp where the lens is not."""
     rng = np.random.default_rng(seed)
     luma = cv2.GaussianBlur(rng.normal(0, noise, picture.shape[:2]), (0, 0), 0.6) * 1.6
     chroma = cv2.GaussianBlur(rng.normal(0, noise, picture.shape), (0, 0), 1.2)
-    return Image.fromarray(np.uint8((vignette(picture) + luma[..., None] + chroma).clip(0, 1) * 255))
+    return Image.fromarray(np.uint8((picture + luma[..., None] + chroma).clip(0, 1) * 255))
 
 
 def defocus(picture, radius):
@@ -135,7 +135,7 @@ SPOIL = {
     "IMG_2050.jpg": lambda picture: defocus(picture, 16),
     "IMG_2051.jpg": lambda picture: shake(picture, 45, 25),
     "IMG_2053.jpg": lambda picture: change_exposure(picture, 0.012),
-    "IMG_2056.jpg": lambda picture: change_exposure(picture, 7.0),
+    "IMG_2056.jpg": lambda picture: change_exposure(picture, 25.0),
 }
 
 

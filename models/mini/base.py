@@ -29,7 +29,7 @@ from models.mini.budget import Average, Budget, choose_device, load_checkpoint, 
 from models.mini.renders import load_split
 from models.mini.vocabulary import LENGTH, train_tokenizer
 
-WIDTH, PEAK_RATE, SNR_LIMIT = 192, 7e-4, 5.0
+WIDTH, PEAK_RATE, SNR_LIMIT = 192, 8e-4, 5.0
 CAPTION_DROPOUT, STRANGE_WORD_SHARE = 0.1, 0.04
 GUIDANCE, SAMPLER_STEPS = 4.0, 20
 SHOWN = (
@@ -69,11 +69,11 @@ def build_text_encoder(tokenizer):
 
 
 def build_unet():
-    """SD1.5's blocks at about a hundredth of its size. Attention over 16 x 16 would take a third of every step, so it
+    """SD1.5's blocks at less than a hundredth of its size. Attention over 16 x 16 would take a third of every step, so it
     stands at 8 x 8 and 4 x 4 only."""
     return UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=(64, 128, 160),
+        block_out_channels=(48, 96, 144),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,

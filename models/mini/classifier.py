@@ -16,10 +16,10 @@ from models.mini.budget import Budget, choose_device, set_rate
 from models.mini.renders import load_split
 from models.mini.styles import STYLES
 from models.mini.vae import to_tensor
-from models.mini.world import COLOURS, OBJECTS, SUBJECTS
+from models.mini.world import COLOURS, OBJECTS, SUBJECTS, TOY
 
-HEADS = {"kind": [*OBJECTS, *SUBJECTS], "colour": list(COLOURS), "style": ["photo", *STYLES]}
-UNKNOWN = -100  # cross-entropy's own mark for "no label": a subject's colour, or a colour under a style
+HEADS = {"kind": [*OBJECTS, TOY, *SUBJECTS], "colour": list(COLOURS), "style": ["photo", *STYLES]}
+UNKNOWN = -100  # cross-entropy's own mark for "no label": a toy's or subject's colour, one without a name, any under a style
 PEAK_RATE = 2e-3
 
 
@@ -53,7 +53,7 @@ def load_labelled(work, splits):
 
 def label(record):
     kind, style = record["kinds"][0], record.get("style", "photo")
-    plain = kind in OBJECTS and style == "photo"
+    plain = kind in OBJECTS and style == "photo" and record["colours"][0] in COLOURS
     return {
         "kind": HEADS["kind"].index(kind),
         "colour": HEADS["colour"].index(record["colours"][0]) if plain else UNKNOWN,
@@ -109,7 +109,7 @@ def name_pictures(judge, pictures):
 
 def measure(judge, work):
     """Accuracy by head on held-out renders, where the head has a true answer."""
-    pictures, labels = load_labelled(work, ("test", "subjects_test", "styles_test"))
+    pictures, labels = load_labelled(work, ("test", "toys_test", "subjects_test", "styles_test"))
     seen = name_pictures(judge, pictures)
     scores = {}
     for head, names in HEADS.items():

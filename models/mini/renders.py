@@ -14,15 +14,16 @@ import numpy as np
 from models.mini.geometry import march
 from models.mini.shading import shade
 from models.mini.styles import STYLES
-from models.mini.world import OBJECTS, SUBJECTS, caption, draw_look, draw_scene, label_words
+from models.mini.world import OBJECTS, SUBJECTS, caption, draw_look, draw_scene, draw_toy_kind, label_words
 
 SIZE, SUPERSAMPLING = 64, 2
 SCENES_PER_SHARD = 50
 SPLITS = {  # scenes, looks for each, seed; test and subjects are never trained on by the base
-    "train": (5000, 11, 1),
+    "train": (8000, 8, 1),
     "test": (400, 2, 2),
     "subjects": (450, 4, 3),
     "subjects_test": (150, 2, 4),
+    "toys_test": (100, 2, 7),
     "styles": (400, 4, 5),  # each look in the next style
     "styles_test": (100, 4, 6),
 }
@@ -42,6 +43,8 @@ def draw_kinds(rng, split):
     """Which things a scene shows: None leaves it to the world."""
     if split == "train":
         return None
+    if split == "toys_test":
+        return [draw_toy_kind(rng)]
     return [str(rng.choice(list(SUBJECTS) if split.startswith("subjects") else OBJECTS))]
 
 

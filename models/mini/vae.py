@@ -102,22 +102,35 @@ def psnr(output, target):
 @torch.no_grad()
 def encode(vae, pictures, device):
     """Mean latents (N, 4, 16, 16), not scaled."""
-    chunks = range(0, len(pictures), ENCODE_BATCH)
-    return torch.cat(
-        [vae.encode(to_tensor(pictures[i : i + ENCODE_BATCH], device)).latent_dist.mean.cpu() for i in chunks]
-    )
+    latents = []
+    for start in range(0, len(pictures), ENCODE_BATCH):
+        part = to_tensor(pictures[start : start + ENCODE_BATCH], device)
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            latents.append(vae.encode(part).latent_dist.mean.float().cpu())
+    return torch.cat(latents)
+
+
+@torch.no_grad()
+def normalise(vae, latents):
+    """Folds a shift and a scale into the convolutions on both sides of the latents, so that every channel has mean 0
+    and spread 1, as the noise that a sampler starts from; what the model reconstructs stays the same."""
+    mean, spread = latents.mean((0, 2, 3)).to(vae.device), latents.std((0, 2, 3)).to(vae.device)
+    inward, outward, count = vae.quant_conv, vae.post_quant_conv, len(mean)
+    inward.bias[:count] = (inward.bias[:count] - mean) / spread
+    inward.weight[:count] /= spread.view(-1, 1, 1, 1)
+    inward.bias[count:] -= 2 * spread.log()  # the second half is the log of the variance
+    outward.bias += outward.weight[:, :, 0, 0] @ mean
+    outward.weight *= spread.view(1, -1, 1, 1)
+    vae.register_to_config(scaling_factor=1.0)
 
 
 def finish(vae, work, pictures):
-    """Sets the scaling factor from the latents' spread, saves the model, and caches the latents of the training set."""
-    device = vae.device
-    latents = encode(vae, pictures, device)
-    scale = 1.0 / latents.std().item()
-    vae.register_to_config(scaling_factor=round(scale, 5))
+    """Normalises and saves the model, and caches the latents of the training set."""
+    normalise(vae, encode(vae, pictures[:: max(1, len(pictures) // 4000)], vae.device))
     vae.save_pretrained(work / "vae")
-    torch.save((latents * vae.config.scaling_factor).half(), work / "latents.pt")
-    spread = [round(s, 3) for s in latents.std((0, 2, 3)).tolist()]
-    print(f"scaling factor {scale:.4f}, spread by channel {spread}, mean {latents.mean((0, 2, 3)).tolist()}")
+    latents = encode(vae, pictures, vae.device)
+    torch.save(latents.half(), work / "latents.pt")
+    print(f"spread {[round(s, 3) for s in latents.std((0, 2, 3)).tolist()]}")
     print(f"held-out psnr {held_out_psnr(vae, work):.2f} dB", flush=True)
 
 

@@ -4,12 +4,13 @@ random, and the sentence that says what is in it.
 A *scene* is geometry (things, camera, lights); a *look* is everything that can be changed without marching a ray again.
 """
 
+import colorsys
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.mini.geometry import Camera, Placed
-from models.mini.shapes import DARK, GLASS, LIGHT, MAIN, METAL, SECOND, THIRD, WOOD
+from models.mini.shapes import DARK, GLASS, LIGHT, MAIN, METAL, SECOND, THIRD, TOY, WOOD
 
 OBJECTS = ("ball", "cube", "cone", "ring", "mug", "bottle", "bowl", "chair", "house", "car", "tree", "lamp")
 SUBJECTS = {"robot": "toy robot", "duck": "toy duck", "teapot": "striped teapot"}  # never shown to the base model
@@ -73,6 +74,8 @@ LIGHTS = {
 }
 VIEWS = {"from the side": (0.06, 0.22), "": (0.25, 0.55), "from above": (0.72, 1.1)}  # elevation, radians
 SINGLE_SHARE, PAIR_SHARE = 0.80, 0.17
+TOY_SHARE, ODD_HUE_SHARE = 0.16, 0.08  # scenes of one toy; paints that no word of ours names
+ODD = "odd"
 HARD_SHADOW, SOFT_SHADOW = 0.07, 0.32
 
 
@@ -107,8 +110,14 @@ def pick(rng, options, weights=None):
     return options[rng.choice(len(options), p=weights)]
 
 
+def draw_toy_kind(rng):
+    return f"{TOY}{rng.integers(1 << 30)}"
+
+
 def draw_scene(rng, kinds=None, view=None):
     """A random scene, of the things `kinds` where they are given."""
+    if kinds is None and rng.random() < TOY_SHARE:
+        kinds = [draw_toy_kind(rng)]
     if kinds is None:
         count = rng.choice([1, 2, 3], p=[SINGLE_SHARE, PAIR_SHARE, 1 - SINGLE_SHARE - PAIR_SHARE])
         kinds = [str(kind) for kind in rng.choice(OBJECTS, count, replace=False)]
@@ -164,6 +173,8 @@ def draw_look(rng, scene):
     """Random paint, ground and light for a scene."""
     count = len(scene.things)
     colours = rng.choice(list(COLOURS), count, replace=False)
+    if rng.random() < ODD_HUE_SHARE:
+        colours = [f"{ODD}{rng.integers(1 << 30)}"] * count
     materials = rng.choice(MATERIALS, count, p=[0.55, 0.2, 0.1, 0.15])
     return Look(
         colours=tuple(str(c) for c in colours),
@@ -180,7 +191,22 @@ def paint(kind, part, colour):
     """sRGB of one part of a thing."""
     if (kind, part) in SUBJECT_PARTS:
         return SUBJECT_PARTS[kind, part]
+    if kind.startswith(TOY) and part in (SECOND, THIRD):
+        return odd_hue(int(kind[len(TOY) :]) + part)
+    if part == MAIN and colour.startswith(ODD):
+        return odd_hue(int(colour[len(ODD) :]))
     return COLOURS[colour] if part == MAIN else PARTS[part]
+
+
+def odd_hue(number):
+    """Any paint at all, as sRGB."""
+    rng = np.random.default_rng(number)
+    return colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.3, 1.0), rng.uniform(0.15, 1.0))
+
+
+def plain_name(kind):
+    """The word for a thing; every toy is a toy."""
+    return TOY if kind.startswith(TOY) else kind
 
 
 def name(kind, colour, material, rng):
@@ -190,11 +216,11 @@ def name(kind, colour, material, rng):
     words = []
     if material in ("metal", "striped") or rng.random() < 0.5:
         words.append(material)
-    if rng.random() < 0.95:
+    if rng.random() < 0.95 and not colour.startswith(ODD):
         words.append(colour)
     if len(words) == 2 and material != "shiny" and rng.random() < 0.6:
         words.reverse()
-    return with_article(" ".join([*words, kind]))
+    return with_article(" ".join([*words, plain_name(kind)]))
 
 
 def with_article(words):
@@ -225,7 +251,7 @@ def caption(scene, look, rng):
 def label_words(scene, look):
     """The plain truth about the picture, for tests and classifiers."""
     return {
-        "kinds": [thing.kind for thing in scene.things],
+        "kinds": [plain_name(thing.kind) for thing in scene.things],
         "colours": list(look.colours),
         "materials": list(look.materials),
         "surface": look.surface,
