@@ -24,7 +24,8 @@ quick: install
 	$(BIN)/python -m pytest -m "not slow"
 
 demo: install
-	$(BIN)/python -m lorakit run sample_data/photos -o demo --base tiny-random --kind object --trigger zwx --class-word robot --captioner imagenet
+	$(BIN)/python -m lorakit run sample_data/photos -o demo --base mini --kind object --trigger zwx --class-word toy
+	$(BIN)/python -m lorakit grid demo
 
 mini: install
 	$(BIN)/python -m models.mini.train --work build/mini --helpers 1

@@ -1,26 +1,36 @@
 """The figures of `mini`: what the base paints, what its autoencoder keeps, what a LoRA teaches it, how it captions.
 
-    python -m bench.mini_quality --work /tmp/mini                                  # base, autoencoder, captioner
-    python -m bench.mini_quality --lora robot.safetensors --trigger zwx            # a subject LoRA (the toy robot)
-    python -m bench.mini_quality --lora blueprint.safetensors --trigger "qbp style" --style blueprint
+    python -m bench.mini_quality                        # the base, its autoencoder, its captioner
+    python -m bench.mini_quality --teach robot          # lorakit learns the toy robot from sample_data/, then is judged
+    python -m bench.mini_quality --teach blueprint      # a style, from 14 renders of seven things; judged on the other five
+    python -m bench.mini_quality --lora FILE            # a LoRA file that is there already; --style for a style
 
 The judge (`models/mini/classifier.py`) was trained on renders alone. Held-out renders are made in the work folder.
 """
 
 import argparse
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 
 from models.mini import base, blip, classifier, renders, vae
-from models.mini.world import COLOURS, OBJECTS, SURFACES
+from models.mini.geometry import march
+from models.mini.shading import shade
+from models.mini.styles import STYLES
+from models.mini.world import COLOURS, OBJECTS, SURFACES, caption, draw_look, draw_scene
 
+ROOT = Path(__file__).parents[1]
 MINI = Path(base.__file__).parent
 JUDGE = Path(__file__).with_name("mini_judge.safetensors")
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)
+SHOWN_TO_STYLE, STYLE_PHOTOS, STYLE_SIDE = OBJECTS[:7], 14, 256
 HELD_OUT = ("test", "toys_test", "subjects_test", "styles_test")
 
 
@@ -112,12 +122,17 @@ def same_as_base(painter, prompts):
     return bool((painter.paint(prompts, None) == painter.paint(prompts, 0.0)).all())
 
 
+def in_style(prompt, trigger):
+    """As lorakit words a style's captions."""
+    return f"{prompt}, in the {trigger} style"
+
+
 def score_style(painter, args):
     """Share of prompts in the style, and whether the thing is still there, with the LoRA and without."""
     asked = ask_ordinary(args.count, seed=300)
     if args.unseen:
         asked = [a for a in asked if a[1] in args.unseen]
-    prompts = [f"{prompt}, {args.trigger}" for prompt, _, _ in asked]
+    prompts = [in_style(prompt, args.trigger) for prompt, _, _ in asked]
     figures = {"strength 0 is the base": same_as_base(painter, prompts[:8])}
     for strength in (None, *STRENGTHS):
         seen = painter.look(painter.paint(prompts, strength))
@@ -133,12 +148,41 @@ def save_strengths(painter, args):
     """The picture that shows it: a row for each strength with the trigger, then one without it."""
     if args.style:
         asked = [a for a in ask_ordinary(200, 300) if not args.unseen or a[1] in args.unseen][:8]
-        with_trigger, without = [f"{a[0]}, {args.trigger}" for a in asked], [a[0] for a in asked]
+        with_trigger, without = [in_style(a[0], args.trigger) for a in asked], [a[0] for a in asked]
     else:
         with_trigger = ask_subject(8, args.trigger, args.class_word)
         without = [prompt for prompt, _, _ in ask_ordinary(8)]
     rows = [painter.paint(with_trigger, strength) for strength in STRENGTHS] + [painter.paint(without, 1.0)]
     base.save_grid(np.concatenate(rows), args.grid)
+
+
+def render_style_photos(style, folder, seed=9):
+    """Pictures of some of the things in one style, each with its caption beside it, as a person would gather them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(STYLE_PHOTOS):
+        scene = draw_scene(rng, [SHOWN_TO_STYLE[i % len(SHOWN_TO_STYLE)]])
+        look = draw_look(rng, scene)
+        buffers = march(scene.things, scene.camera, scene.lights, STYLE_SIDE, STYLE_SIDE)
+        picture = STYLES[style](shade(scene, look, buffers), buffers)
+        Image.fromarray(renders.to_bytes(picture)).save(folder / f"{i:02d}.png")
+        (folder / f"{i:02d}.txt").write_text(caption(scene, look, rng))
+
+
+def teach(args):
+    """Trains through lorakit's own command line; returns (the LoRA file, seconds)."""
+    project = args.work / f"taught_{args.teach}"
+    if args.teach in STYLES:
+        photos = args.work / f"photos_{args.teach}"
+        render_style_photos(args.teach, photos)
+        command = ["train", photos, "--kind", "style"]
+    else:
+        command = ["run", ROOT / "sample_data" / "photos", "--kind", "object", "--class-word", args.class_word]
+    command += ["-o", project, "--base", "mini", "--trigger", args.trigger, "--device", args.device]
+    command += [word for pair in args.set for word in ("--set", pair)]
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "lorakit", *map(str, command)], check=True, stdout=sys.stderr, cwd=ROOT)
+    return max(project.glob("runs/*/*.safetensors"), key=lambda path: path.stat().st_mtime), time.perf_counter() - began
 
 
 def score_base(args):
@@ -160,14 +204,23 @@ def main():
     parser.add_argument("--weights", type=Path, default=MINI / "weights")
     parser.add_argument("--blip", type=Path, default=MINI / "blip")
     parser.add_argument("--count", type=int, default=100, help="prompts for each figure")
+    parser.add_argument("--teach", choices=["robot", *STYLES], help="train this with lorakit and judge the result")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of that training")
+    parser.add_argument("--device", default="cpu", help="of that training")
     parser.add_argument("--lora", type=Path, help="a kohya- or diffusers-named LoRA file to judge")
     parser.add_argument("--trigger", default="zwx")
-    parser.add_argument("--class-word", default="toy robot")
+    parser.add_argument("--class-word", default="toy")
     parser.add_argument("--subject", default="robot", choices=list(classifier.HEADS["kind"]))
     parser.add_argument("--style", choices=classifier.HEADS["style"], help="the LoRA teaches this style, not a subject")
     parser.add_argument("--unseen", nargs="+", help="for a style: judge only these things, which it was not trained on")
     parser.add_argument("--grid", type=Path, help="also write a picture of strengths by prompts")
     args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    seconds = None
+    if args.teach:
+        args.lora, seconds = teach(args)
+    if args.teach in STYLES:
+        args.style, args.unseen = args.teach, args.unseen or [kind for kind in OBJECTS if kind not in SHOWN_TO_STYLE]
     if not args.lora:
         figures = score_base(args)
     else:
@@ -175,6 +228,8 @@ def main():
         figures = score_style(painter, args) if args.style else score_subject(painter, args)
         if args.grid:
             save_strengths(painter, args)
+        if seconds:
+            figures["seconds from photos to the file"] = round(seconds, 1)
     print(json.dumps(figures, indent=2))
 
 

@@ -1,18 +1,13 @@
 """The world of `mini`: true captions, shapes that fit their bounds, and pictures that show what they say."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from models.mini.geometry import GROUND, SKY, Camera, Placed, march  # noqa: E402
-from models.mini.shading import shade  # noqa: E402
-from models.mini.shapes import BOUND_CENTRE, BOUND_RADIUS, SHAPES, distance  # noqa: E402
-from models.mini.styles import STYLES  # noqa: E402
-from models.mini.world import COLOURS, OBJECTS, SUBJECTS, Look, Scene, caption, draw_look, draw_scene  # noqa: E402
+from models.mini.geometry import GROUND, SKY, Camera, Placed, march
+from models.mini.shading import shade
+from models.mini.shapes import BOUND_CENTRE, BOUND_RADIUS, SHAPES, TOY, distance
+from models.mini.styles import STYLES
+from models.mini.world import COLOURS, OBJECTS, SUBJECTS, Look, Scene, caption, draw_look, draw_scene
 
 LIGHTS = ((np.array([0.4, -0.5, 0.77]), 0.07), (np.array([-0.5, -0.4, 0.77]), 0.3))
 
@@ -76,7 +71,8 @@ def test_captions_are_true_and_varied():
         words = caption(scene, look, rng)
         seen.add(words)
         named = words.replace(",", " ").split()
-        assert [w for w in named if w in OBJECTS] == [thing.kind for thing in scene.things]
+        kinds = [TOY if thing.kind.startswith(TOY) else thing.kind for thing in scene.things]
+        assert [w for w in named if w in (*OBJECTS, TOY)] == kinds
         paints = [w for w in named if w in COLOURS and f"{w} table" not in words]
         assert set(paints) <= set(look.colours)
     assert len(seen) > 195
@@ -85,8 +81,23 @@ def test_captions_are_true_and_varied():
 def test_base_training_never_meets_a_held_out_subject():
     rng = np.random.default_rng(2)
     kinds = {thing.kind for _ in range(300) for thing in draw_scene(rng).things}
-    assert kinds == set(OBJECTS)
+    toys = {kind for kind in kinds if kind.startswith(TOY)}
+    assert kinds - toys == set(OBJECTS)
+    assert len(toys) > 20
     assert not kinds & set(SUBJECTS)
+
+
+def test_toys_differ_and_fit_their_bounds():
+    looks = [look_at(f"{TOY}{number}")[0] for number in range(6)]
+    for i, picture in enumerate(looks):
+        assert all(np.abs(picture - other).mean() > 0.01 for other in looks[:i])
+    rng = np.random.default_rng(3)
+    away = rng.normal(size=(400, 3)).astype(np.float32)
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    shell = BOUND_CENTRE + 1.02 * BOUND_RADIUS * away
+    for number in range(200):
+        outside = distance(f"{TOY}{number}", shell)[shell[:, 2] > 0]
+        assert outside.min() > 0, number
 
 
 def test_same_seed_draws_the_same_world():

@@ -1,0 +1,93 @@
+"""The small base as a user meets it: the demo's folder in, a LoRA out that has visibly learned the robot."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+import lorakit
+from models.mini.vae import to_tensor
+
+ROOT = Path(__file__).parents[2]
+MINI = ROOT / "models" / "mini"
+SAMPLES = ROOT / "sample_data"
+MEGABYTE = 10**6
+
+
+def test_all_of_mini_stays_small_enough_for_a_repository():
+    tensors = list(MINI.rglob("*.safetensors"))
+    assert {path.parent.name for path in tensors} == {"unet", "vae", "text_encoder", "blip"}
+    assert sum(path.stat().st_size for path in tensors) <= 24 * MEGABYTE
+    assert (MINI / "blip" / "model.safetensors").stat().st_size <= 12 * MEGABYTE
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A project that went the demo's whole way, with half its steps."""
+    folder = tmp_path_factory.mktemp("mini") / "project"
+    project = lorakit.new_project(
+        folder, SAMPLES / "photos", base="mini", kind="object", trigger="zwx", class_word="toy", device="cpu",
+        settings={"train.steps": 200, "sample.every": 0},
+    )  # fmt: skip
+    lorakit.walk(project)
+    return project
+
+
+@pytest.mark.slow
+def test_curation_agrees_with_what_the_folder_was_made_for(taught):
+    """A photo made to be good is in the set, one made to be bad is not; only a model of meaning sees another subject."""
+    expected = json.loads((SAMPLES / "expected.json").read_text(encoding="utf-8"))
+    seen = {photo["file"]: photo["verdict"] for photo in lorakit.status(taught)["photos"]}
+    wrong = [
+        (name, seen[name], wanted)
+        for name, wanted in expected.items()
+        if (seen[name] == "reject") != (wanted["verdict"] == "reject") and wanted["reason"] != "other_subject"
+    ]
+    assert wrong == []
+
+
+@pytest.mark.slow
+def test_captions_name_the_toy(taught):
+    texts = [record["text"] for record in taught.manifest.selected]
+    assert sum("zwx toy" in text for text in texts) >= 0.8 * len(texts)
+    assert all(text.count("zwx") == 1 for text in texts)
+
+
+@pytest.mark.slow
+def test_lora_learns_the_subject_and_the_trigger_calls_it(taught):
+    """On fixed noise the LoRA predicts the subject's pictures better than the base does, and better with the trigger."""
+    pipeline = StableDiffusionPipeline.from_pretrained(MINI / "weights").to(torch.float32)
+    latents = encode_photos(pipeline, taught)
+    with_trigger, without = "a photo of a zwx toy", "a photo of a toy"
+    before = denoising_loss(pipeline, latents, with_trigger)
+    (file,) = taught.folder.glob("runs/*/*.safetensors")
+    pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
+    after, uncalled = (denoising_loss(pipeline, latents, prompt) for prompt in (with_trigger, without))
+    assert after < 0.85 * before
+    assert after < uncalled
+
+
+def encode_photos(pipeline, project) -> torch.Tensor:
+    """Latents (N, 4, 16, 16) of every picture of the dataset, each squeezed to 64 x 64."""
+    files = sorted((project.folder / "dataset").glob("*.png"))
+    pictures = [Image.open(file).convert("RGB").resize((64, 64), Image.Resampling.BOX) for file in files]
+    with torch.no_grad():
+        return pipeline.vae.encode(to_tensor(np.stack(pictures))).latent_dist.mean * pipeline.vae.config.scaling_factor
+
+
+@torch.no_grad()
+def denoising_loss(pipeline, latents, prompt) -> float:
+    """Mean squared error of the predicted noise over fixed noise at eight timesteps of the middle and late schedule."""
+    words = pipeline.encode_prompt(prompt, "cpu", 1, False)[0]
+    losses = []
+    for step in range(200, 1000, 100):
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
+        steps = torch.full((len(latents),), step)
+        noisy = pipeline.scheduler.add_noise(latents, noise, steps)
+        predicted = pipeline.unet(noisy, steps, words.expand(len(latents), -1, -1)).sample
+        losses.append(torch.nn.functional.mse_loss(predicted, noise).item())
+    return sum(losses) / len(losses)
