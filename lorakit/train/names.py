@@ -21,6 +21,14 @@ T5_LAYERS = tuple(
 )
 # Shapes of the largest member of a family, so that the names of the smaller ones are among them.
 LARGEST = {"sd3": {"num_layers": 38, "dual_attention_layers": tuple(range(38))}}
+# A base of a family whose blocks are laid out otherwise (mini's): the names of its layers are known too.
+OTHER = {
+    "sd15": {
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "block_out_channels": (48, 96, 144), "norm_num_groups": 16,
+    }
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,9 +47,13 @@ def layers(family: str) -> dict[str, tuple[int, ...]]:
     from torch import nn
 
     cls = lookup.load(lookup.FAMILIES, family).CLASS
-    with torch.device("meta"):
-        model = cls.DENOISER(**{**cls.CONFIG, **LARGEST.get(family, {})})
-    return {name: tuple(m.weight.shape) for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    configs = [OTHER[family]] if family in OTHER else []
+    found = {}
+    for config in (*configs, LARGEST.get(family, {})):
+        with torch.device("meta"):
+            model = cls.DENOISER(**{**cls.CONFIG, **config})
+        found |= {name: tuple(m.weight.shape) for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    return found
 
 
 def denoiser_folder(family: str) -> str:
