@@ -73,7 +73,9 @@ def roughen(x):
 def train(work, minutes, batch=64):
     device = choose_device()
     pictures, labels = load_labelled(work, ("train", "subjects", "styles"))
-    rare = torch.tensor([6.0 if c == UNKNOWN else 1.0 for c in labels["colour"]])  # subjects and styles are few
+    subjects = [HEADS["kind"].index(name) for name in SUBJECTS]  # subjects and styles are few
+    few = torch.isin(labels["kind"], torch.tensor(subjects)) | (labels["style"] != HEADS["style"].index("photo"))
+    rare = torch.where(few, 6.0, 1.0)
     judge = Judge().to(device).train()
     optimizer = torch.optim.AdamW(judge.parameters(), lr=PEAK_RATE, weight_decay=0.05)
     budget, step = Budget(minutes), 0
