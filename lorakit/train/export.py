@@ -50,7 +50,7 @@ def export(project: Project) -> Run:
     if run.is_done("export", stamp) and run.lora:
         return run
     settings, family = project.settings.export, load_family(project)
-    network = formats.from_adapter(checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
+    network = formats.evened(formats.from_adapter(checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1])))
     tensors = formats.write(network, family.NAME, file_format(project, family), DTYPES[settings.precision])
     path = run.folder / f"{file_name(project)}.safetensors"
     metadata = make_metadata(project, run, tensors, path.stem) if settings.metadata else None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -159,6 +160,22 @@ def read(tensors: Mapping[str, Tensor], family: str) -> Network:
     if left:
         raise LorakitError(f"{next(iter(left))}: no layer of {family} is called so ({len(left)} such keys); `lorakit verify` lists them")
     return network
+
+
+def evened(network: Network) -> Network:
+    """The same changes with one alpha for all LoRA layers of a part of the base, the one that most of them have: diffusers
+    reads single alphas of a kohya file for none but the layers outside of attention, and never those of text encoders."""
+    alphas: dict[str, Counter[float]] = {}
+    for path, change in network.items():
+        alphas.setdefault(path.partition(".")[0], Counter())[change.alpha] += isinstance(change, Delta)
+    usual = {part: counts.most_common(1)[0][0] for part, counts in alphas.items()}
+    return {path: _with_alpha(change, usual[path.partition(".")[0]]) for path, change in network.items()}
+
+
+def _with_alpha(change: Change, alpha: float) -> Change:
+    if isinstance(change, Factors) or change.alpha == alpha:
+        return change
+    return replace(change, up=change.up * (change.alpha / alpha), alpha=alpha)
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
