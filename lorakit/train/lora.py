@@ -185,9 +185,9 @@ def principal(weight: Tensor, rank: int, scale: float, init: str) -> tuple[Tenso
     if init == "olora":
         orthogonal, rest = torch.linalg.qr(weight)
         return rest[:kept], orthogonal[:, :kept]
-    left, values, right = torch.svd_lowrank(weight, kept, niter=16)
-    root = (values / scale).sqrt()
-    return root[:, None] * right.T, left * root
+    left, values, right = torch.svd_lowrank(weight, min(2 * kept + 8, *weight.shape), niter=16)  # more are sought than kept: exacter
+    root = (values[:kept] / scale).sqrt()
+    return root[:, None] * right[:, :kept].T, left[:, :kept] * root
 
 
 def _fill(parameter: nn.Parameter, values: Tensor, rows: bool) -> None:

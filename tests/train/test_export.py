@@ -1,21 +1,25 @@
 """The LoRA file: names, alpha and metadata as the tools read them, and the same pictures in diffusers."""
 
+import base64
 import hashlib
+import io
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lorakit import open_project, runs, stamps
+from lorakit.cli.train import command as train_command
 from lorakit.errors import LorakitError
 from lorakit.train import checkpoint, formats
-from lorakit.train.export import check_file, export
+from lorakit.train.export import check_file, export, make_metadata
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,36 @@ def test_metadata_is_complete_and_true(trained, run):
     assert sum(bucket["count"] for bucket in buckets) == 4
     for key in ("sai_model_spec", "implementation", "title", "resolution", "description", "date", "hash_sha256"):
         assert found[f"modelspec.{key}"]
+
+
+def test_thumbnail_is_a_small_picture_of_the_first_sample(run):
+    head, data = read_metadata(run.lora)["modelspec.thumbnail"].split(",")
+    assert head == "data:image/jpeg;base64" and len(data) < 40_000
+    small, drawn = Image.open(io.BytesIO(base64.b64decode(data))), Image.open(run.samples / "final" / "0_lora.png").convert("RGB")
+    assert small.format == "JPEG" and max(small.size) <= 256
+    assert np.abs(np.asarray(small, dtype=float) - np.asarray(drawn.resize(small.size), dtype=float)).mean() < 12
+
+
+def test_settings_in_the_metadata_are_those_of_the_training(trained, run, tiny_weights):
+    found, settings = read_metadata(run.lora), trained.settings.train
+    assert found["ss_sd_model_name"] == tiny_weights.name  # the weights that were given, by name alone
+    assert found["ss_optimizer"] == settings.optimizer and float(found["ss_unet_lr"]) == settings.learning_rate
+    assert found["ss_network_module"] == "networks.lora" and "ss_text_encoder_lr" not in found
+    assert found["sshs_legacy_hash"] == found["sshs_model_hash"][:8] and found["modelspec.hash_sha256"] == f"0x{found['sshs_model_hash']}"
+
+
+def test_lycoris_and_text_encoders_are_named_in_the_metadata(copy_of_trained, run):
+    settings = {"train.adapter": "lokr", "train.lokr_factor": 4, "train.text_encoder": True, "train.text_encoder_rate": 5e-5}
+    project = open_project(copy_of_trained.folder, settings=settings, device="cpu")
+    found = make_metadata(project, run, load_file(run.lora), "x")
+    assert found["ss_network_module"] == "lycoris.kohya" and found["ss_text_encoder_lr"] == "5e-05"
+    assert json.loads(found["ss_network_args"]) == {"adapter": "lokr", "targets": "linear", "algo": "lokr", "factor": 4}
+
+
+def test_no_metadata_means_none(copy_of_trained):
+    done = CliRunner().invoke(train_command, [str(copy_of_trained.folder), "--no-metadata", "--until", "export", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert not read_metadata(runs.find(copy_of_trained.folder, stamps.train(copy_of_trained)).lora)
 
 
 def test_hash_in_the_metadata_is_of_the_bytes_after_the_header(run):
