@@ -87,8 +87,10 @@ def merge(networks: Sequence[Network], strengths: Sequence[float]) -> Network:
             raise LorakitError(f"{path}: DoRA sets lengths, which cannot be added or scaled; merge plain LoRAs")
         if any(isinstance(delta, Factors) for delta, _ in parts):
             raise LorakitError(f"{path}: the factors of LoKr and LoHa cannot be added; give --rank, and their sum is made a plain LoRA of it")
-        down = torch.cat([delta.down.float() for delta, _ in parts])
-        up = torch.cat([delta.up.float() * (delta.alpha / delta.rank * strength) for delta, strength in parts], dim=1)
+        shape = max((delta.down.shape[1:] for delta, _ in parts), key=len)  # a 1x1 convolution may be written as a linear layer
+        down = torch.cat([delta.down.float().reshape(-1, *shape) for delta, _ in parts])
+        ups = [delta.up.float() * (delta.alpha / delta.rank * strength) for delta, strength in parts]
+        up = torch.cat([up.reshape(*up.shape[:2], *(1 for _ in shape[1:])) for up in ups], dim=1)
         merged[path] = Delta(down, up, float(len(down)))
     return merged
 

@@ -62,7 +62,8 @@ def test_thumbnail_is_a_small_picture_of_the_first_sample(run):
     assert head == "data:image/jpeg;base64" and len(data) < 40_000
     small, drawn = Image.open(io.BytesIO(base64.b64decode(data))), Image.open(run.samples / "final" / "0_lora.png").convert("RGB")
     assert small.format == "JPEG" and max(small.size) <= 256
-    assert np.abs(np.asarray(small, dtype=float) - np.asarray(drawn.resize(small.size), dtype=float)).mean() < 12
+    grey = [np.asarray(image.resize(small.size).convert("L"), dtype=float).ravel() for image in (small, drawn)]
+    assert np.corrcoef(*grey)[0, 1] > 0.9  # JPEG is hard on noise
 
 
 def test_settings_in_the_metadata_are_those_of_the_training(trained, run, tiny_weights):
