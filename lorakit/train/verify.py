@@ -53,21 +53,26 @@ def judge_file(path: Path, tools: tuple[str, ...] = TOOLS, family: str | None = 
         with safe_open(path, "np") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
             alpha = _peft_alpha(file.metadata() or {})
+            alphas = {key.removesuffix(".alpha"): float(file.get_tensor(key)) for key, shape in shapes.items() if key.endswith(".alpha") and not shape}
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
-    return judge(shapes, tools, alpha, family)
+    return judge(shapes, tools, alpha, family, alphas)
 
 
 def judge(
-    shapes: Mapping[str, tuple[int, ...]], tools: tuple[str, ...] = TOOLS, peft_alpha: float | None = None, family: str | None = None
+    shapes: Mapping[str, tuple[int, ...]],
+    tools: tuple[str, ...] = TOOLS,
+    peft_alpha: float | None = None,
+    family: str | None = None,
+    alphas: Mapping[str, float] | None = None,
 ) -> tuple[str | None, list[Judgement]]:
-    """(the base's family, one judgement a tool) of a file's keys and shapes; `peft_alpha` is what its header says. The
-    family is found by the names where it is not given."""
+    """(the base's family, one judgement a tool) of a file's keys and shapes; `peft_alpha` is what its header says, and
+    `alphas` what its layers' alpha tensors say (left out, their strength is not judged). The family is found by the names where it is not given."""
     unknown = [tool for tool in tools if tool not in TOOLS]
     if unknown:
         raise UnknownName("tool", unknown[0], list(TOOLS))
     family = family or find_family(shapes)
-    return family, [_judge_for(tool, family, shapes, peft_alpha) for tool in tools]
+    return family, [_judge_for(tool, family, shapes, peft_alpha, alphas or {}) for tool in tools]
 
 
 def find_family(keys: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -95,7 +100,9 @@ def split_key(key: str) -> tuple[str, str]:
     return stem, suffix
 
 
-def _judge_for(tool: str, family: str | None, shapes: Mapping[str, tuple[int, ...]], peft_alpha: float | None) -> Judgement:
+def _judge_for(
+    tool: str, family: str | None, shapes: Mapping[str, tuple[int, ...]], peft_alpha: float | None, alphas: Mapping[str, float]
+) -> Judgement:
     if family is None:
         return Judgement(tool, (), {key: _why_unknown(key) for key in shapes})
     if family not in SUPPORTED.get(tool, names.FAMILIES):
@@ -107,7 +114,8 @@ def _judge_for(tool: str, family: str | None, shapes: Mapping[str, tuple[int, ..
     if tool == "diffusers" and (unknown := next((why for why in skipped.values() if why.startswith(_REFUSED)), None)):
         return Judgement(tool, (), {**dict.fromkeys(shapes, f"diffusers refuses the whole file: {unknown}"), **skipped})
     loaded = tuple(key for key in shapes if key not in skipped)
-    return Judgement(tool, loaded, skipped, _wrong_scales(tool, loaded, shapes, peft_alpha))
+    wrong = _uneven_alphas(family, loaded, alphas) if tool == "diffusers" else _wrong_scales(tool, loaded, shapes, peft_alpha)
+    return Judgement(tool, loaded, skipped, wrong)
 
 
 def _why_unknown(key: str) -> str:
@@ -133,7 +141,7 @@ def _why_not(tool: str, family: str, key: str, shapes: Mapping[str, tuple[int, .
         return f"{tool} does not know {what}"
     if stem not in (_a1111_stems(family) if tool == "a1111" else _comfyui_stems(family)):
         return f"{tool} knows no layer of this name"
-    return _broken_pair(stem, suffix, shapes)
+    return _broken_pair(stem, suffix, shapes) or _broken_factors(stem, suffix, shapes)
 
 
 def _broken_pair(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -146,6 +154,18 @@ def _broken_pair(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]]) 
             return f"its {up if suffix == down else down} is missing"
         if first[0] != second[1]:
             return f"the ranks of {down} ({first[0]}) and {up} ({second[1]}) differ"
+    return ""
+
+
+def _broken_factors(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """LoKr without one of its factors (whole, or as a and b), or LoHa without one of its four."""
+    if suffix.startswith("hada_"):
+        missing = [name for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b") if f"{stem}.{name}" not in shapes]
+        return f"its {missing[0]} is missing" if missing else ""
+    if suffix.startswith("lokr_"):
+        for name in ("lokr_w1", "lokr_w2"):
+            if f"{stem}.{name}" not in shapes and not all(f"{stem}.{name}_{part}" in shapes for part in "ab"):
+                return f"its {name} is missing"
     return ""
 
 
@@ -166,6 +186,8 @@ def _why_not_diffusers(family: str, key: str, shapes: Mapping[str, tuple[int, ..
         return "" if family == "flux1" and stem in _dotted(family) else f"{_REFUSED} of an alpha"
     if stem not in _dotted(family):
         return f"{_REFUSED}" if stem.startswith("base_model.") else "diffusers passes over layers of this name"
+    if suffix == "lora_magnitude_vector" and stem.startswith("text_encoder"):
+        return "diffusers leaves DoRA's lengths in text encoders out, so these layers change in another way than they were trained to"
     return _broken_pair(stem, suffix, shapes) if suffix in (*_A_B, "lora_magnitude_vector") else f"diffusers does not know {suffix}"
 
 
@@ -173,13 +195,28 @@ def _wrong_scales(
     tool: str, loaded: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]], peft_alpha: float | None
 ) -> dict[str, float]:
     """Layers whose alpha stands only in peft's header, which no tool but diffusers reads: their strength is off by rank / alpha."""
-    if peft_alpha is None or tool == "diffusers":
+    if peft_alpha is None:
         return {}
     wrong = {}
     for key in loaded:
         stem, suffix = split_key(key)
         if suffix == "lora_A.weight" and f"{stem}.alpha" not in shapes and peft_alpha != shapes[key][0]:
             wrong[stem] = shapes[key][0] / peft_alpha
+    return wrong
+
+
+def _uneven_alphas(family: str, loaded: tuple[str, ...], alphas: Mapping[str, float]) -> dict[str, float]:
+    """Layers that diffusers gives the alpha that most layers of their part have: where a kohya file of a U-Net has several,
+    it looks attention's up under a name that they do not have (`get_peft_kwargs`)."""
+    if family not in ("sd15", "sdxl"):
+        return {}
+    stems = {key.removesuffix(".lora_down.weight") for key in loaded if key.endswith(".lora_down.weight")}
+    wrong = {}
+    for part in ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_"):
+        own = {stem: alphas[stem] for stem in stems if stem.startswith(part) and stem in alphas}
+        if len(set(own.values())) > 1:
+            usual = Counter(own.values()).most_common(1)[0][0]
+            wrong |= {stem: usual / alpha for stem, alpha in own.items() if alpha != usual and ("_attn1_" in stem or "_attn2_" in stem)}
     return wrong
 
 

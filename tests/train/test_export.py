@@ -1,21 +1,25 @@
 """The LoRA file: names, alpha and metadata as the tools read them, and the same pictures in diffusers."""
 
+import base64
 import hashlib
+import io
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lorakit import open_project, runs, stamps
+from lorakit.cli.train import command as train_command
 from lorakit.errors import LorakitError
 from lorakit.train import checkpoint, formats
-from lorakit.train.export import check_file, export
+from lorakit.train.export import check_file, export, make_metadata
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,37 @@ def test_metadata_is_complete_and_true(trained, run):
         assert found[f"modelspec.{key}"]
 
 
+def test_thumbnail_is_a_small_picture_of_the_first_sample(run):
+    head, data = read_metadata(run.lora)["modelspec.thumbnail"].split(",")
+    assert head == "data:image/jpeg;base64" and len(data) < 40_000
+    small, drawn = Image.open(io.BytesIO(base64.b64decode(data))), Image.open(run.samples / "final" / "0_lora.png").convert("RGB")
+    assert small.format == "JPEG" and max(small.size) <= 256
+    grey = [np.asarray(image.resize(small.size).convert("L"), dtype=float).ravel() for image in (small, drawn)]
+    assert np.corrcoef(*grey)[0, 1] > 0.9  # JPEG is hard on noise
+
+
+def test_settings_in_the_metadata_are_those_of_the_training(trained, run, tiny_weights):
+    found, settings = read_metadata(run.lora), trained.settings.train
+    assert found["ss_sd_model_name"] == tiny_weights.name  # the weights that were given, by name alone
+    assert found["ss_optimizer"] == settings.optimizer and float(found["ss_unet_lr"]) == settings.learning_rate
+    assert found["ss_network_module"] == "networks.lora" and "ss_text_encoder_lr" not in found
+    assert found["sshs_legacy_hash"] == found["sshs_model_hash"][:8] and found["modelspec.hash_sha256"] == f"0x{found['sshs_model_hash']}"
+
+
+def test_lycoris_and_text_encoders_are_named_in_the_metadata(copy_of_trained, run):
+    settings = {"train.adapter": "lokr", "train.lokr_factor": 4, "train.text_encoder": True, "train.text_encoder_rate": 5e-5}
+    project = open_project(copy_of_trained.folder, settings=settings, device="cpu")
+    found = make_metadata(project, run, load_file(run.lora), "x")
+    assert found["ss_network_module"] == "lycoris.kohya" and found["ss_text_encoder_lr"] == "5e-05"
+    assert json.loads(found["ss_network_args"]) == {"adapter": "lokr", "targets": "linear", "algo": "lokr", "factor": 4}
+
+
+def test_no_metadata_means_none(copy_of_trained):
+    done = CliRunner().invoke(train_command, [str(copy_of_trained.folder), "--no-metadata", "--until", "export", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert not read_metadata(runs.find(copy_of_trained.folder, stamps.train(copy_of_trained)).lora)
+
+
 def test_hash_in_the_metadata_is_of_the_bytes_after_the_header(run):
     data = run.lora.read_bytes()
     body = data[8 + int.from_bytes(data[:8], "little") :]
@@ -87,7 +122,7 @@ def test_diffusers_draws_the_same_pictures_with_the_exported_file(copy_of_traine
 
 def test_a_file_that_differs_from_the_training_is_an_error(copy_of_trained):
     run = runs.find(copy_of_trained.folder, stamps.train(copy_of_trained))
-    network = formats.from_peft(checkpoint.load_adapter(run, 4), 4.0, "unet")
+    network = formats.from_adapter(checkpoint.load_adapter(run, 4))
     tensors = load_file(run.lora)
     check_file(run.lora, network, "sd15")
     key = next(key for key in tensors if key.endswith("lora_up.weight"))

@@ -100,3 +100,13 @@ def test_what_is_no_safetensors_or_no_tool_is_refused(tmp_path):
         judge_file(tmp_path / "x.safetensors")
     with pytest.raises(LorakitError, match="did you mean 'comfyui'"):
         judge(kohya(SD15), ("comfy",))
+
+
+def test_alphas_that_diffusers_reads_for_no_attention_are_a_wrong_strength():
+    """As it is: diffusers loads such a file, and its own layers are held against the file's."""
+    other = SD15.replace("attn1", "attn2")
+    keys = kohya(SD15, other, "lora_unet_mid_block_attentions_0_proj_in")
+    alphas = {stem: 2.0 for stem in (other, "lora_unet_mid_block_attentions_0_proj_in")} | {SD15: 1.0}
+    assert judgement_of("diffusers", keys, alphas=alphas).wrong_scale == {SD15: 2.0}
+    assert judgement_of("comfyui", keys, alphas=alphas).is_whole
+    assert judgement_of("diffusers", keys, alphas=dict.fromkeys(alphas, 2.0)).is_whole
