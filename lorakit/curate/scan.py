@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections import defaultdict
@@ -17,6 +18,7 @@ from lorakit.manifest import Record
 from lorakit.project import Project
 
 PASSED_OVER = frozenset(("@eadir", "__macosx", "$recycle.bin", "#recycle"))  # thumbnails and bins that systems leave
+INTERRUPTED, STATE = "scan.jsonl", ("path", "bytes", "modified")
 UNFINISHED = (".crdownload", ".part", ".partial", ".download")
 
 
@@ -35,15 +37,33 @@ def scan(project: Project) -> None:
         raise LorakitError(
             f"no photos in {places} (looked at the content of every file); name the folder that holds them"
         )
-    known = {(r["path"], r["bytes"], r["modified"]): r for r in project.manifest.everything()}
+    interrupted = project.cache_folder / INTERRUPTED
+    known = {_state(r): r["hash"] for r in (*_read_interrupted(interrupted), *project.manifest.everything())}
     several = len(project.photos) > 1
     fresh = []
-    for root, path in track(found, "scan", len(found)):
-        with suppress(FileNotFoundError):  # it has gone since it was listed
-            fresh.append(_describe(root, path, several, known))
+    interrupted.parent.mkdir(parents=True, exist_ok=True)
+    with open(interrupted, "a", encoding="utf-8", buffering=1) as notes:
+        for root, path in track(found, "scan", len(found)):
+            with suppress(FileNotFoundError):  # it has gone since it was listed
+                fresh.append(_describe(root, path, several, known))
+                if _state(fresh[-1]) not in known:
+                    notes.write(json.dumps({key: fresh[-1][key] for key in (*STATE, "hash")}) + "\n")
     records = match(project.manifest.everything(), fresh)
     _say_what_changed(project, records)
     project.manifest.replace(records)
+    interrupted.unlink()
+
+
+def _state(record: Record) -> tuple:
+    """By which a file is taken to be unchanged since it was last read."""
+    return tuple(record[key] for key in STATE)
+
+
+def _read_interrupted(path: Path) -> Iterator[Record]:
+    """What a scan that was stopped had read already; a last line that is not whole is passed over."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def find_photos(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
@@ -89,7 +109,7 @@ def _is_regular(path: Path) -> bool:
         return False
 
 
-def _describe(root: Path, path: Path, several: bool, known: dict[tuple, Record]) -> Record:
+def _describe(root: Path, path: Path, several: bool, known: dict[tuple, str]) -> Record:
     """The record of a file as it lies there now, without what the stages found out."""
     facts = path.lstat() if not _is_regular(path) else path.stat()
     shown = path.relative_to(root).as_posix()
@@ -102,8 +122,7 @@ def _describe(root: Path, path: Path, several: bool, known: dict[tuple, Record])
     }
     if caption := _caption_beside(path):
         record["sidecar"] = {"text": caption[0], "file": caption[1]}
-    same = known.get((record["path"], record["bytes"], record["modified"]))
-    record["hash"] = same["hash"] if same else _hash(path)
+    record["hash"] = known.get(_state(record)) or _hash(path)
     return record
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import lorakit
-from lorakit import new_project, pipeline
+from lorakit import files, new_project, pipeline
 from lorakit.cli import group
 from lorakit.errors import LorakitError
 
@@ -188,3 +188,22 @@ def test_list_on_stdin(tmp_path, make_photo):
     result = CliRunner().invoke(group, words, input=f"{photo}\n")
     assert result.exit_code == 0, result.output
     assert [os.path.basename(r["file"]) for r in lorakit.open_project(tmp_path / "project").manifest] == ["a.jpg"]
+
+
+def test_interrupted_scan_reads_no_photo_twice(scanned, make_photo, monkeypatch):
+    for number in range(8):
+        make_photo(f"photo_{number}.jpg", seed=number)
+    read, whole_hash = [], files.file_hash
+
+    def hash_until_interrupted(path):
+        if len(read) == 5:
+            raise KeyboardInterrupt
+        read.append(path)
+        return whole_hash(path)
+
+    monkeypatch.setattr(files, "file_hash", hash_until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scanned()
+    monkeypatch.setattr(files, "file_hash", lambda path: read.append(path) or whole_hash(path))
+    assert len(scanned().manifest) == 9
+    assert len(read) == len(set(read)) == 9
