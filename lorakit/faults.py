@@ -24,6 +24,7 @@ REPEATED = re.compile(r"\b(\w+(?: \w+){0,5}?)(?:[, ]+\1\b){2,}", re.IGNORECASE)
 CUT_OFF = re.compile(
     r"\b(?:a|an|the|and|or|of|with|in|on|at|to|by|from|is|are|has|its|their|his|her|that|which|next)$", re.IGNORECASE
 )
+OTHERS = 0.2  # where more captions than this lack the class word, the captioner does not know the thing
 DARK = frozenset("dark night dim gloomy".split())
 BRIGHT = frozenset("bright sunny overexposed".split())
 
@@ -38,7 +39,20 @@ def find(records: list[Record], settings: Settings) -> dict[str, list[Reason]]:
         written = caption.get("sentence") and not caption.get("own")  # taggers have few words and must repeat them
         if written and (others := alike[_same_words(record)] - 1):
             found[record["id"]].append(Reason("warn", "same_words_as_others", others, 0))
+    for record in _of_another_thing(told, settings):
+        found[record["id"]].append(Reason("warn", "another_thing", record["caption"]["sentence"], settings.trigger.class_word))
     return {id: reasons for id, reasons in found.items() if reasons}
+
+
+def _of_another_thing(records: list[Record], settings: Settings) -> list[Record]:
+    """Photos in which the captioner saw no such thing as the class word, where in most of the set it did: a photo of
+    something else that came along."""
+    thing = settings.trigger.class_word
+    read = [r for r in records if r["caption"].get("sentence") and not r["caption"].get("own")]
+    if not thing or settings.trigger.teaches != "subject":
+        return []
+    without = [r for r in read if not words(thing) & words(r["caption"]["sentence"])]
+    return without if len(without) <= OTHERS * len(read) else []
 
 
 def judge(records: list[Record], settings: Settings) -> dict[str, Verdict]:

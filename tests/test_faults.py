@@ -106,3 +106,15 @@ def test_fault_warns_of_a_kept_photo_and_leaves_the_choice_alone():
 def test_what_compose_makes_has_no_filler():
     text = compose(Reading("The image shows arafed dog. There is a cat."), "sentences")
     assert not faults.FILLER.search(text)
+
+
+def test_photo_of_another_thing_stands_out_where_the_captioner_knows_the_thing():
+    places = ["grass", "sand", "snow", "wood", "tiles", "stone", "moss", "rugs", "gravel"]
+    dogs = [record(f"a zwx dog on {place}", str(n)) for n, place in enumerate(places)]
+    mug = record("a zwx dog, a yellow mug", "mug")
+    mug["caption"]["sentence"] = "a yellow mug"
+    found = faults.find([*dogs, mug], SETTINGS)
+    assert {id: [(r.reason, r.value, r.threshold) for r in rs] for id, rs in found.items()} == {
+        "mug": [("another_thing", "a yellow mug", "dog")]
+    }
+    assert faults.find([mug, *dogs[:3]], SETTINGS) == {}  # in so few, one is no exception
