@@ -18,6 +18,7 @@ from lorakit.errors import LorakitError, UnknownName
 
 
 TARGETS = ("attention", "mlp", "linear", "conv")
+ADAPTERS = ("lora", "dora", "lokr", "loha")
 FLOW_SAMPLING = ("logit_normal", "uniform", "mode", "sigmoid")
 
 
@@ -104,7 +105,12 @@ class Train:
     targets: str = setting("linear", "which layers of the denoiser learn, each level with the ones before", choices=TARGETS)
     include: str | None = setting(None, "regular expression: of these layers only those whose name it finds")
     exclude: str | None = setting(None, "regular expression: and none whose name it finds")
-    adapter: str = setting("lora", "dora also learns each output's length (arXiv:2402.09353)", choices=("lora", "dora"))
+    block_ranks: tuple[str, ...] = setting((), "a table of regular expressions on layer names and their rank, or rank/alpha: {mid_block: 16/8}")
+    adapter: str = setting("lora", "dora also learns each output's length (arXiv:2402.09353); lokr, loha: see docs/training.md", choices=ADAPTERS)
+    lokr_factor: int = setting(-1, "for lokr: one side of the first Kronecker factor; -1: as square as it can be", least=-1)
+    init: str = setting("kaiming", "where LoRA starts: at zero, or at the weights' strongest directions", choices=("kaiming", "pissa", "olora"))
+    text_encoder: bool = setting(False, "the CLIP text encoders learn too (T5 never does)")
+    text_encoder_rate: float | None = setting(None, "their peak learning rate; empty: learning_rate. Half of that is usual", least=0.0)
     rank_stabilised: bool = setting(False, "scale by alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732)")
     resolution: int = setting(512, "side of the square whose area the buckets share, in pixels", least=8)
     bucket_step: int = setting(64, "bucket sides are multiples of this, in pixels", least=8)
@@ -240,7 +246,7 @@ def flatten(mapping: Mapping, prefix: str = "") -> dict[str, Any]:
     """{'train': {'rank': 8}} and {'train.rank': 8} both become {'train.rank': 8}."""
     flat: dict[str, Any] = {}
     for key, value in mapping.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and f"{prefix}{key}" not in known_keys():  # a setting may itself be a table
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
@@ -291,6 +297,7 @@ def _as_type(value: Any, wanted: Any) -> Any:
             return None
         wanted = next(t for t in typing.get_args(wanted) if t is not type(None))
     if typing.get_origin(wanted) is tuple:
+        value = [f"{key}={entry}" for key, entry in value.items()] if isinstance(value, Mapping) else value
         return tuple(str(v) for v in ([value] if isinstance(value, str) else value))
     if value is None or isinstance(value, (list, tuple, Mapping)) or (isinstance(value, bool) and wanted is not bool):
         raise TypeError

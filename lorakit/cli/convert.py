@@ -13,9 +13,13 @@ import click
 @click.option("--to", "format", type=click.Choice(("kohya", "diffusers")), required=True, help="Names in the file.")
 @click.option("--rank", type=click.IntRange(min=1), help="Make it of this rank, as near as it can be.")
 @click.option("--strength", "strengths", multiple=True, type=float, help="Of each file, repeatable, in their order.")
-def command(files, out, format, rank, strengths) -> None:
-    """Write one LoRA file from FILES. Several are merged; nothing is lost but what a lower --rank cannot hold."""
+@click.option("--no-metadata", is_flag=True, help="Write the tensors alone, without a header.")
+def command(files, out, format, rank, strengths, no_metadata) -> None:
+    """Write one LoRA file from FILES. Several are merged; nothing is lost but what a lower --rank cannot hold.
+
+    LoKr and LoHa are carried as they are; with --rank they become plain LoRA, and can be merged.
+    """
     from lorakit.train.convert import convert
 
-    family = convert(files, out, format, rank, strengths)
+    family = convert(files, out, format, rank, strengths, metadata=not no_metadata)
     click.echo(f"{out}  ({family}, {format}; `lorakit verify {out}` says who loads it)")

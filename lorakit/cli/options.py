@@ -25,6 +25,7 @@ weights = click.option("--weights", help="Diffusers folder with the base's weigh
 device = click.option("--device", help="cuda, mps or cpu.  [default: the fastest there is]")
 first = click.option("--from", "first", metavar="STAGE", default="scan", help="First stage to run.")
 last = click.option("--until", "last", metavar="STAGE", help="Last stage to run.")
+no_metadata = click.option("--no-metadata", is_flag=True, help="Write the LoRA file without a header: no trigger, no settings, no thumbnail.")
 assignments = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, repeatable; see `lorakit show`.")
 
 
@@ -40,13 +41,14 @@ def together(*decorators: Callable) -> Callable:
 
 
 def settings_from(assignments: Iterable[str], **words: Any) -> dict[str, Any]:
-    """`--set` pairs and the options that are settings by another name (trigger, class_word, captioner, weights)."""
+    """`--set` pairs and the options that are settings by another name (trigger, class_word, captioner, weights, no_metadata)."""
     from lorakit.settings import parse_assignments
 
     keys = {"trigger": "trigger.word", "class_word": "trigger.class_word", "captioner": "caption.captioner", "weights": "train.weights"}
+    without = {"export.metadata": False} if words.pop("no_metadata", False) else {}
     if words.get("weights"):
         words["weights"] = str(Path(words["weights"]).expanduser().absolute())
-    return {keys[name]: value for name, value in words.items() if value is not None} | parse_assignments(assignments)
+    return {keys[name]: value for name, value in words.items() if value is not None} | without | parse_assignments(assignments)
 
 
 def go(project: Project, first: str, last: str) -> None:

@@ -13,15 +13,15 @@ from lorakit.cli import options
 @click.argument("project", metavar="PROJECT|FOLDER", type=click.Path(path_type=Path))
 @options.together(
     options.out, options.base, options.kind, options.weights, options.trigger, options.class_word, options.last, options.device,
-    options.assignments,
+    options.no_metadata, options.assignments,
 )  # fmt: skip
-def command(project, out, base, kind, weights, trigger, class_word, last, device, assignments) -> None:
+def command(project, out, base, kind, weights, trigger, class_word, last, device, no_metadata, assignments) -> None:
     """Train on PROJECT, or on a FOLDER that you curated yourself: pictures with photo.txt or photo.caption beside them,
     metadata.jsonl, or kohya's 10_name sub-folders. Every readable picture of such a FOLDER is used.
     """
     from lorakit.project import is_project, open_project
 
-    settings = options.settings_from(assignments, weights=weights, trigger=trigger, class_word=class_word)
+    settings = options.settings_from(assignments, weights=weights, trigger=trigger, class_word=class_word, no_metadata=no_metadata)
     if is_project(project):
         opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
     else:

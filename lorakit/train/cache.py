@@ -33,12 +33,13 @@ def cache(project: Project) -> list[Record]:
     empty = text_path(project, "")
     if todo or not empty.is_file():
         family = load_family(project)
+        encode = family.prepare_text if project.settings.train.text_encoder else family.encode_text
         with progress("cache", len(todo)) as shown:
-            _keep(empty, family, lambda: family.encode_text(""))
+            _keep(empty, family, lambda: encode(""))
             for record in todo:
                 _keep(latents_path(project, record), family, lambda r=record: _encode_picture(project, r, family))
                 for text in texts_of(project, record):
-                    _keep(text_path(project, text), family, lambda t=text: family.encode_text(t))
+                    _keep(text_path(project, text), family, lambda t=text: encode(t))
                 shown.advance()
     changed = []
     for record in photos:
@@ -75,7 +76,8 @@ def latents_path(project: Project, record: Record) -> Path:
 
 
 def text_path(project: Project, text: str) -> Path:
-    return project.cache_folder / "texts" / f"{short_hash(text, weights.identity(project.base_source))}.safetensors"
+    facts = ("prepared",) if project.settings.train.text_encoder else ()  # encoders that learn run in every step
+    return project.cache_folder / "texts" / f"{short_hash(text, weights.identity(project.base_source), *facts)}.safetensors"
 
 
 def load_latents(project: Project, record: Record) -> dict[str, torch.Tensor]:

@@ -12,17 +12,21 @@ from torch import Tensor
 
 from lorakit import files
 from lorakit.errors import LorakitError
-from lorakit.train import formats, verify
-from lorakit.train.formats import Delta, Network
+from lorakit.train import formats, names, verify
+from lorakit.train.formats import Change, Delta, Factors, Network
 
 ABOUT_ONE_BASE = ("ss_base_model_version", "ss_sd_model_name", "modelspec.architecture", "modelspec.implementation")
 
 
-def convert(sources: Sequence[Path], out: Path, format: str, rank: int | None = None, strengths: Sequence[float] = ()) -> str:
+def convert(
+    sources: Sequence[Path], out: Path, format: str, rank: int | None = None, strengths: Sequence[float] = (), metadata: bool = True
+) -> str:
     """Write `out` in `format` from one LoRA file, or from several merged at their strengths (1 where none is given), and
     make it of another rank if one is given. Returns the base's family.
 
-    The change to every layer stays the same to the last bits, but for what a lower rank cannot hold.
+    The change to every layer stays the same to the last bits, but for what a lower rank cannot hold. LoKr and LoHa are
+    carried as they are; with a rank they become plain LoRA. The header stays true: what it says of rank, strength and hash
+    is written anew, or left out where `metadata` is False.
     Raises `LorakitError` when a file cannot be read, or the files are for different bases.
     """
     if out.exists():
@@ -34,15 +38,28 @@ def convert(sources: Sequence[Path], out: Path, format: str, rank: int | None = 
     families = {family for family, _, _, _ in opened}
     if len(families) > 1:
         raise LorakitError(f"files for different bases cannot be merged: {', '.join(sorted(families))}")
-    family, network, metadata, dtype = opened[0]
-    if len(opened) > 1 or strengths != [1.0]:
-        network = merge([n for _, n, _, _ in opened], strengths)
+    family, network, header, dtype = opened[0]
+    networks = [network for _, network, _, _ in opened]
+    merged = len(opened) > 1 or strengths != [1.0]
     if rank:
-        network = {path: resize(delta, rank) for path, delta in network.items()}
+        networks = [{path: as_lora(path, change, family) for path, change in network.items()} for network in networks]
+    network = merge(networks, strengths) if merged else networks[0]
+    if rank:
+        network = {path: formats.nearest(delta, rank) for path, delta in network.items()}
     tensors = formats.write(network, family, format, dtype)
-    kept = metadata if len(opened) == 1 and not rank else {key: metadata[key] for key in ABOUT_ONE_BASE if key in metadata}
-    files.write_whole(out, lambda part: save_file(tensors, part, metadata=kept))
+    kept = header if not merged and not rank else {key: header[key] for key in ABOUT_ONE_BASE if key in header}
+    about = true_header(kept, tensors, out.stem) if metadata and header else None
+    files.write_whole(out, lambda part: save_file(tensors, part, metadata=about))
     return family
+
+
+def true_header(kept: dict[str, str], tensors: dict[str, Tensor], name: str) -> dict[str, str]:
+    """The header with its hashes made true of the new file, and a name where it lost its own; peft's part, which speaks of
+    other keys, is left out."""
+    hash = formats.tensor_hash(tensors)
+    hashes = {"sshs_model_hash": hash, "sshs_legacy_hash": hash[:8], "modelspec.hash_sha256": f"0x{hash}"}
+    names = {"ss_output_name": name, "modelspec.title": name}
+    return names | {key: value for key, value in kept.items() if key != "lora_adapter_metadata"} | hashes
 
 
 def open_network(path: Path) -> tuple[str, Network, dict[str, str], torch.dtype]:
@@ -62,31 +79,29 @@ def open_network(path: Path) -> tuple[str, Network, dict[str, str], torch.dtype]
 
 def merge(networks: Sequence[Network], strengths: Sequence[float]) -> Network:
     """One network whose change is the sum of all, each at its strength: the factors side by side, so nothing is lost and
-    the ranks add up. Raises `LorakitError` for DoRA, whose changes do not add."""
+    the ranks add up. Raises `LorakitError` for DoRA, whose changes do not add, and for LoKr and LoHa, whose factors do not."""
     merged: Network = {}
     for path in dict.fromkeys(path for network in networks for path in network):
         parts = [(network[path], strength) for network, strength in zip(networks, strengths, strict=True) if path in network]
         if any(delta.magnitude is not None for delta, _ in parts):
             raise LorakitError(f"{path}: DoRA sets lengths, which cannot be added or scaled; merge plain LoRAs")
+        if any(isinstance(delta, Factors) for delta, _ in parts):
+            raise LorakitError(f"{path}: the factors of LoKr and LoHa cannot be added; give --rank, and their sum is made a plain LoRA of it")
         down = torch.cat([delta.down.float() for delta, _ in parts])
         up = torch.cat([delta.up.float() * (delta.alpha / delta.rank * strength) for delta, strength in parts], dim=1)
         merged[path] = Delta(down, up, float(len(down)))
     return merged
 
 
-def resize(delta: Delta, rank: int) -> Delta:
-    """The nearest change of that rank (by SVD of the product, taken through the small factors); alpha = rank."""
-    down, up = delta.down.double().flatten(1), delta.up.double().flatten(1) * (delta.alpha / delta.rank)
-    left, left_rest = torch.linalg.qr(up)
-    right, right_rest = torch.linalg.qr(down.T)
-    inner_left, values, inner_right = torch.linalg.svd(left_rest @ right_rest.T, full_matrices=False)
-    kept = min(rank, len(values))
-    root = values[:kept].sqrt()
-    new_up, new_down = left @ inner_left[:, :kept] * root, (inner_right[:kept] * root[:, None]) @ right.T
-    shape = delta.down.shape[1:]
-    return Delta(
-        new_down.float().reshape(kept, *shape),
-        new_up.float().reshape(*delta.up.shape[:1], kept, *delta.up.shape[2:]),
-        float(kept),
-        delta.magnitude,
-    )
+def as_lora(path: str, change: Change, family: str) -> Delta:
+    """LoKr or LoHa as a plain LoRA of full rank, the same to the last bits."""
+    if isinstance(change, Delta):
+        return change
+    if change.magnitude is not None:
+        raise LorakitError(f"{path}: DoRA on LoKr or LoHa cannot be made a plain LoRA; leave --rank out")
+    whole = change.change()
+    rank = min(whole.shape)
+    tall = whole.shape[0] > whole.shape[1]
+    down, up = (torch.eye(rank), whole) if tall else (whole, torch.eye(rank))
+    kernel = names.layers(family).get(path.partition(".")[2], ())[2:]  # height and width, where the layer is a convolution
+    return Delta(down.reshape(rank, -1, *kernel), up.reshape(-1, rank, *(1 for _ in kernel)), float(rank))

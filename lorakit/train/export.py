@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+import base64
+import io
 import json
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,13 +23,19 @@ from lorakit.console import say, warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.runs import Run
+from lorakit.settings import Train
 from lorakit.train import checkpoint, formats, lora, names, verify
+from lorakit.train.cache import cache, load_latents, load_text, readings
 from lorakit.train.families.base import Family
-from lorakit.train.formats import Delta, Network
+from lorakit.train.formats import Change, Network
 from lorakit.train.load import load_family
 from lorakit.train.sample import trained_run
+from lorakit.train.visit import picture_sizes
 
-ROUNDING = 1e-2  # relative; bf16 keeps 8 bits of each factor
+# How far a layer's change may be from the trained one, of its size. bf16 keeps 8 bits of each factor, which costs 2e-3.
+ROUNDING = {torch.float32: 1e-3, torch.float16: 1e-3, torch.bfloat16: 4e-3}
+GLANCE = 32  # side of the latents on which the finished file is tried
+THUMBNAIL = 256  # pixels
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -41,61 +50,127 @@ def export(project: Project) -> Run:
     if run.is_done("export", stamp) and run.lora:
         return run
     settings, family = project.settings.export, load_family(project)
-    adapter = checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1])
-    network = formats.from_peft(adapter, lora.file_alpha(project.settings.train), family.FOLDER)
+    network = formats.evened(formats.from_adapter(checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1])))
     tensors = formats.write(network, family.NAME, file_format(project, family), DTYPES[settings.precision])
     path = run.folder / f"{file_name(project)}.safetensors"
     metadata = make_metadata(project, run, tensors, path.stem) if settings.metadata else None
     files.write_whole(path, lambda part: save_file(tensors, part, metadata=metadata))
-    check_file(path, network, family.NAME)
-    check_in_diffusers(path, network, family)
+    written = check_file(path, network, family.NAME)
     loaded = check_tools(path, family.NAME, chosen=settings.format != "auto")
-    run.finish("export", stamp, lora=path.name, modules=len(network), bytes=path.stat().st_size, loaded=loaded)
+    difference = check_loaded(path, written, family, Glance(project, family))
+    run.finish("export", stamp, lora=path.name, modules=len(network), bytes=path.stat().st_size, loaded=loaded, difference=difference)
     counts = ", ".join(f"{tool} {count}" for tool, count in loaded.items())
     say(f"export    {len(network)} modules, {path.stat().st_size / 2**20:.1f} MB, read back equal; keys loaded: {counts} of {len(tensors)}")
     return run
 
 
-def file_format(project: Project, family: Family) -> str:
+def file_format(project: Project, family: type[Family] | Family) -> str:
+    """LoKr and LoHa stand in kohya's form, under LyCORIS' names, whatever the base: that is where tools look for them."""
     chosen = project.settings.export.format
-    return family.FORMAT if chosen == "auto" else chosen
+    usual = "kohya" if project.settings.train.adapter in ("lokr", "loha") else family.FORMAT
+    return usual if chosen == "auto" else chosen
 
 
-def check_file(path: Path, network: Network, family: str) -> None:
-    """Hold the weight change of every layer in the file against the trained one; they may differ by the file's rounding."""
-    found = formats.read(load_file(path), family)
+def check_file(path: Path, network: Network, family: str) -> Network:
+    """Hold the weight change of every layer in the file against the trained one; they may differ by the file's rounding.
+    Returns what the file says."""
+    tensors = load_file(path)
+    found = formats.read(tensors, family)
     if found.keys() != network.keys():
         missing = sorted(network.keys() ^ found.keys())
         raise LorakitError(f"{path}: {len(missing)} layers are not as trained, the first {missing[0]}; please report this")
+    precision = next(tensor.dtype for tensor in tensors.values() if tensor.dim() > 1)
     for name, delta in network.items():
-        check_change(path, name, found[name].change(), delta)
+        check_change(path, name, found[name].change(), delta, ROUNDING[precision])
+    return found
 
 
-def check_change(path: Path, name: str, found: Tensor, trained: Delta) -> None:
+def check_change(path: Path, name: str, found: Tensor, trained: Change, limit: float) -> None:
     wanted = trained.change()
-    if (found - wanted).norm() > ROUNDING * wanted.norm() + 1e-7:
-        raise LorakitError(f"{path}: layer {name} differs from the trained one; please report this")
+    if (found - wanted).norm() > limit * wanted.norm() + 1e-7:
+        raise LorakitError(
+            f"{path}: layer {name} differs from the trained one by {(found - wanted).norm() / wanted.norm():.1e} of its size; "
+            "where export.precision=fp32 mends it, fp16 was too coarse for a change so small, else please report this"
+        )
 
 
-def check_in_diffusers(path: Path, network: Network, family: Family) -> None:
-    """Load the file as a user of diffusers does, and hold every layer's weight change against the trained one."""
-    with safe_open(path, "pt") as file:
-        if any(key.endswith(".dora_scale") for key in file.keys()):
-            return  # diffusers leaves these out; `check_tools` says so
+class Glance:
+    """One prediction of the denoiser on a trained photo: small, from fixed noise, enough to see whether a LoRA acts."""
+
+    def __init__(self, project: Project, family: Family):
+        self.family, self.record = family, cache(project)[0]
+        self.text = load_text(project, readings(project, self.record)[0])
+        latents = load_latents(project, self.record)["mean"][None, :, :GLANCE, :GLANCE]
+        chance = torch.Generator().manual_seed(0)
+        self.timesteps = family.noise.draw_timesteps(latents.shape, chance)
+        self.noisy = family.noise.add(*(t.to(family.device) for t in (latents, torch.randn(latents.shape, generator=chance), self.timesteps)))
+
+    @torch.no_grad()
+    def __call__(self) -> Tensor:
+        """[1, C, h, w] on the CPU in fp32."""
+        family = self.family
+        text = family.embedded({name: tensor[None].to(family.device) for name, tensor in self.text.items()})
+        sizes = torch.tensor([picture_sizes(self.record)], device=family.device)
+        return family.predict(self.noisy, self.timesteps.to(family.device), text, sizes).float().cpu()
+
+
+def check_loaded(path: Path, written: Network, family: Family, glance: Callable[[], Tensor]) -> float:
+    """Load the file as its users do: through diffusers where that loads all of it, else by the formulas of the format.
+    Returns by how much of its size the denoiser's prediction differs from the base's.
+
+    Raises `LorakitError` when a layer's change is not the file's, or the prediction stays as it was."""
+    before = glance()
+    _, (diffusers,) = verify.judge_file(path, ("diffusers",), family.NAME)
+    if diffusers.is_whole:
+        load_in_diffusers(path, written, family)
+    else:
+        add_to_weights(written, family)
+    after = glance()
+    difference = ((after - before).norm() / before.norm()).item()
+    if not torch.isfinite(after).all():
+        raise LorakitError(f"{path}: with it the base predicts what is no number; train again with a lower train.learning_rate")
+    if not difference > 0:
+        raise LorakitError(f"{path}: changes nothing of what the base predicts; was train.learning_rate zero, or train.steps too small?")
+    return round(difference, 6)
+
+
+def load_in_diffusers(path: Path, written: Network, family: Family) -> None:
+    """Load the file as a user of diffusers does, and hold every layer's weight change against the file's."""
     pipeline = family.bare_pipeline()
     pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name="exported")  # offline, older diffusers want both
-    loaded = {name: module for name, module in family.denoiser.named_modules() if "exported" in getattr(module, "lora_A", {})}
-    inner = {name.removeprefix(f"{family.FOLDER}."): delta for name, delta in network.items()}
-    if loaded.keys() != inner.keys():
-        raise LorakitError(f"{path}: diffusers loads {len(loaded)} layers of {len(inner)}; please report this")
+    loaded = {
+        lora.shown(folder, name): module
+        for folder, model in lora.models(family).items()
+        for name, module in model.named_modules()
+        if "exported" in getattr(module, "lora_A", {})
+    }
+    if loaded.keys() != written.keys():
+        raise LorakitError(f"{path}: diffusers loads {len(loaded)} layers of {len(written)}; please report this")
+    with safe_open(path, "pt") as file:
+        precision = next(file.get_tensor(key).dtype for key in file.keys() if file.get_slice(key).get_shape())
+    limit = max(ROUNDING[precision], ROUNDING[family.dtype])
     for name, module in loaded.items():
         down, up = module.lora_A["exported"].weight, module.lora_B["exported"].weight
         change = up.detach().float().flatten(1) @ down.detach().float().flatten(1) * module.scaling["exported"]
-        check_change(path, name, change.cpu(), inner[name])
-        wanted = inner[name].magnitude
-        if wanted is not None and not torch.allclose(module.lora_magnitude_vector["exported"].weight.cpu().flatten(), wanted.flatten(), rtol=1e-2):
+        check_change(path, name, change.cpu(), written[name], limit)
+        wanted = written[name].magnitude
+        if wanted is None:
+            continue
+        found = lora.tensors_of(module, "exported")["lora_magnitude_vector"].detach().float().cpu().flatten()
+        if not torch.allclose(found, wanted.float(), rtol=4 * limit):  # of single numbers, not of a whole layer
             raise LorakitError(f"{path}: layer {name} has other DoRA lengths in diffusers; please report this")
-    family.denoiser.delete_adapters("exported")
+
+
+@torch.no_grad()
+def add_to_weights(network: Network, family: Family) -> None:
+    """Add every change to the base's own weights, as the tools that load a file do; the base is another after this."""
+    modules = {lora.shown(folder, name): m for folder, model in lora.models(family).items() for name, m in model.named_modules()}
+    for path, change in network.items():
+        weight = modules[path].weight
+        new = weight.float().flatten(1) + change.change().to(weight.device)
+        if change.magnitude is not None:  # DoRA: each output has the length that was learned
+            new = new * (change.magnitude.float().to(weight.device) / new.norm(dim=1))[:, None]
+        weight.copy_(new.reshape(weight.shape))
 
 
 def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:
@@ -124,15 +199,16 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
     ModelSpec 1.0.1. Names only, never a path of this machine."""
     train = project.settings.train
     photos = [r for r in project.manifest.selected if r.get("dataset")]
-    hash = tensor_hash(tensors)
+    hash = formats.tensor_hash(tensors)
     folder = f"1_{project.trigger or project.kind.name}"
     began = (run.folder / "settings.yaml").stat().st_mtime
     metadata = {
         **project.card.metadata,
+        **({"ss_sd_model_name": Path(train.weights).name} if train.weights else {}),
         "ss_output_name": name,
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": train.rank,
-        "ss_network_alpha": lora.file_alpha(train),
+        "ss_network_module": "lycoris.kohya" if train.adapter in ("lokr", "loha") else "networks.lora",
+        "ss_network_dim": train.rank * (1 if train.init == "kaiming" else 2),
+        "ss_network_alpha": lora.file_alpha(train) if train.init == "kaiming" else 2 * train.rank,
         "ss_resolution": f"({train.resolution}, {train.resolution})",
         "ss_num_train_images": sum(r.get("repeats", 1) for r in photos),
         "ss_steps": run.facts["result"]["steps"],
@@ -142,7 +218,17 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "ss_gradient_accumulation_steps": train.gradient_accumulation,
         "ss_seed": train.seed,
         "ss_v2": False,
-        "ss_network_args": {"adapter": train.adapter, "targets": train.targets},
+        "ss_network_args": network_args(train),
+        "ss_optimizer": train.optimizer,
+        "ss_max_train_steps": run.facts["result"]["steps"],
+        "ss_unet_lr": train.learning_rate,
+        "ss_text_encoder_lr": text_encoder_rate(train) if train.text_encoder else "",
+        "ss_lr_warmup_steps": train.warmup_steps,
+        "ss_max_grad_norm": train.max_grad_norm,
+        "ss_caption_dropout_rate": train.caption_dropout,
+        "ss_shuffle_caption": train.shuffle_tags,
+        "ss_gradient_checkpointing": train.gradient_checkpointing,
+        "ss_mixed_precision": train.precision,
         "ss_noise_offset": train.noise_offset,
         "ss_min_snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else "",
         "ss_training_started_at": began,
@@ -160,11 +246,38 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "modelspec.resolution": f"{train.resolution}x{train.resolution}",
         "modelspec.hash_sha256": f"0x{hash}",
         "modelspec.trigger_phrase": trigger_phrase(project),
-        "modelspec.usage_hint": f"write {trigger_phrase(project)!r} into the prompt; begin at strength 0.7" if project.trigger else "",
+        "modelspec.usage_hint": f"write {trigger_phrase(project)!r} into the prompt; begin at strength 0.7" if project.trigger else "no trigger word; begin at strength 0.7",
+        "modelspec.thumbnail": thumbnail(run),
         "modelspec.tags": f"{project.kind.name},lora",
         "lorakit_version": lorakit.__version__,
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items() if value != ""}
+
+
+def network_args(train: Train) -> dict[str, object]:
+    """What LyCORIS and kohya call the adapter's own settings."""
+    args: dict[str, object] = {"adapter": train.adapter, "targets": train.targets}
+    if train.adapter in ("lokr", "loha"):
+        args["algo"] = train.adapter
+    extra = {"factor": train.lokr_factor if train.adapter == "lokr" else "", "block_ranks": list(train.block_ranks), "init": train.init}
+    return args | {key: value for key, value in extra.items() if value not in ("", [], "kaiming")}
+
+
+def text_encoder_rate(train: Train) -> float:
+    return train.learning_rate if train.text_encoder_rate is None else train.text_encoder_rate
+
+
+def thumbnail(run: Run) -> str:
+    """A small JPEG of the first final sample, as a data URI; empty where none was drawn."""
+    picture = run.samples / "final" / "0_lora.png"
+    if not picture.is_file():
+        return ""
+    with Image.open(picture) as image:
+        small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def trigger_phrase(project: Project) -> str:
@@ -183,15 +296,6 @@ def tag_frequency(texts: list[str]) -> dict[str, int]:
 def bucket_info(photos: list[dict]) -> dict:
     sizes = Counter(tuple(r["crop"]["bucket"]) for r in photos)
     return {"buckets": {str(i): {"resolution": list(size), "count": count} for i, (size, count) in enumerate(sorted(sizes.items()))}}
-
-
-def tensor_hash(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over the part of the file that follows the safetensors header, as `sshs_model_hash` is defined."""
-    from safetensors.torch import save
-
-    data = save(tensors)
-    start = 8 + int.from_bytes(data[:8], "little")
-    return hashlib.sha256(data[start:]).hexdigest()
 
 
 def read_metadata(path: Path) -> dict[str, str]:

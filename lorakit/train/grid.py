@@ -27,11 +27,11 @@ def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[floa
     prompts = list(prompts) or with_and_without(project)
     family = load_family(project)
     lora.add_lora(family, project.settings.train)
-    lora.set_lora(family.denoiser, checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
+    lora.set_lora(family, checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
     columns = []
     with progress("grid", len(prompts) * len(strengths)) as shown:
         for strength in strengths:
-            set_strength(family.denoiser, strength)
+            lora.set_strength(family, strength)
             column = []
             for picture in draw(project, family, prompts):
                 column.append(picture)
@@ -49,15 +49,6 @@ def with_and_without(project: Project) -> list[str]:
         return sample_prompts(project)
     named = [prompt for prompt in sample_prompts(project) if count_word(prompt, trigger)]
     return [prompt for name in named for prompt in (name, without_word(name, trigger)) if prompt]
-
-
-def set_strength(denoiser, strength: float) -> None:
-    """Scale the LoRA; at 0 it is switched off, so that the base is untouched to the last bit."""
-    if strength == 0:
-        denoiser.disable_adapters()
-    else:
-        denoiser.enable_adapters()
-        denoiser.set_adapters([lora.NAME], [strength])
 
 
 def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], strengths: Sequence[float]) -> Image.Image:

@@ -12,18 +12,25 @@ from lorakit.catalog import check_family
 from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.train.families.base import Family
+from lorakit.weights import Source
 
 
 def load_family(project: Project) -> Family:
     """The project's base, ready to encode, train and sample; weights that are built on this machine are built first."""
-    check_family(project.card)
-    source = project.base_source
-    if project.card.builder and not project.settings.train.weights and not (Path(source.location) / "model_index.json").is_file():
-        importlib.import_module(f"lorakit.train.{project.card.builder}").build(Path(source.location))
+    source = base_source(project)
     where = device.choose(project.device)
     family = lookup.load(lookup.FAMILIES, project.card.family)
     settings = project.settings.train
     return family.CLASS(source, where, compute_dtype(settings.precision, where), settings)
+
+
+def base_source(project: Project) -> Source:
+    """Where the base's weights are, built if it is one that is built here."""
+    check_family(project.card)
+    source = project.base_source
+    if project.card.builder and not project.settings.train.weights and not (Path(source.location) / "model_index.json").is_file():
+        importlib.import_module(f"lorakit.train.{project.card.builder}").build(Path(source.location))
+    return source
 
 
 def compute_dtype(precision: str, where: str) -> torch.dtype:

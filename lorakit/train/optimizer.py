@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -22,16 +23,23 @@ PACKAGES = {"lion_pytorch": "lion-pytorch"}  # where pip's name is another
 COOL_DOWN = 0.2  # share of the steps in which `wsd` falls
 
 
-def make_optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
-    """An optimizer of all that needs gradients in `model`; LoRA's B matrices learn `lora_plus_ratio` times as fast."""
+def make_optimizer(model: nn.Module, settings: Train, encoders: Sequence[nn.Module] = ()) -> torch.optim.Optimizer:
+    """An optimizer of all that needs gradients in `model`, and in text `encoders` at their own rate; LoRA's B matrices learn
+    `lora_plus_ratio` times as fast."""
+    own = settings.text_encoder_rate / settings.learning_rate if settings.text_encoder_rate is not None and settings.learning_rate else 1.0
+    groups = [group for part, ratio in ((model, 1.0), *((encoder, own) for encoder in encoders)) for group in _groups(part, ratio, settings)]
+    named = groups[0]["params"]
+    cls = find_class(settings.optimizer)
+    options = {"fused": True} if cls is torch.optim.AdamW and named[0].device.type == "cuda" else {}
+    return cls(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options)
+
+
+def _groups(model: nn.Module, ratio: float, settings: Train) -> list[dict]:
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     ups = [p for name, p in named if "lora_B" in name]
     others = [p for name, p in named if "lora_B" not in name]
-    ratios = [(others, 1.0), (ups, settings.lora_plus_ratio)]
-    groups = [{"params": group, "lr": settings.learning_rate * ratio, "ratio": ratio} for group, ratio in ratios if group]
-    cls = find_class(settings.optimizer)
-    options = {"fused": True} if cls is torch.optim.AdamW and named[0][1].device.type == "cuda" else {}
-    return cls(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options)
+    ratios = [(others, ratio), (ups, ratio * settings.lora_plus_ratio)]
+    return [{"params": group, "lr": settings.learning_rate * ratio, "ratio": ratio} for group, ratio in ratios if group]
 
 
 def find_class(name: str) -> type[torch.optim.Optimizer]:

@@ -27,11 +27,11 @@ def sample(project: Project) -> Run:
         return run
     family = load_family(project)
     lora.add_lora(family, project.settings.train)
-    lora.set_lora(family.denoiser, checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
+    lora.set_lora(family, checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
     prompts = sample_prompts(project)
     with progress("sample", 2 * len(prompts)) as shown:
         for name in ("base", "lora"):
-            family.denoiser.disable_adapters() if name == "base" else family.denoiser.enable_adapters()
+            lora.set_strength(family, 0 if name == "base" else 1)
             for number, picture in enumerate(draw(project, family, prompts)):
                 save_picture(picture, run.samples / "final" / f"{number}_{name}.png")
                 shown.advance()

@@ -18,6 +18,7 @@ from lorakit.train.families.base import Family
 from lorakit.train.load import load_family
 from lorakit.train.preflight import say_plan
 from lorakit.train.sample import sample_in_training
+from lorakit.train.size import say_size
 from lorakit.train.visit import Visit
 
 
@@ -34,12 +35,13 @@ def train(project: Project) -> Run:
         return run
     settings, steps = project.settings.train, planned_steps(project, len(photos))
     say_plan(project, photos, steps)
+    say_size(project)
     write_settings(project, run)
 
     family = load_family(project)
     family.release_encoders()
     parameters = lora.add_lora(family, settings)
-    optimizer = optim.make_optimizer(family.denoiser, settings)
+    optimizer = optim.make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
     scaler = torch.amp.GradScaler(family.device.split(":")[0], enabled=family.dtype == torch.float16)
     if settings.gradient_checkpointing:
         family.denoiser.enable_gradient_checkpointing()
@@ -76,7 +78,7 @@ def train(project: Project) -> Run:
             metrics.flush()
             shown.advance(note=f"loss {loss:.4f}")
             if is_due(step + 1, settings.checkpoint_every, steps):
-                checkpoint.save_checkpoint(run, step + 1, lora.read_lora(family.denoiser), optimizer, scaler)
+                checkpoint.save_checkpoint(run, step + 1, lora.read_lora(family), optimizer, scaler)
                 checkpoint.remove_old(run, settings.keep_checkpoints)
             if is_due(step + 1, project.settings.sample.every, steps, at_end=False):
                 sample_in_training(project, run, family, step + 1)
@@ -99,7 +101,7 @@ def resume(run: Run, family: Family, optimizer: torch.optim.Optimizer, scaler: t
     steps = checkpoint.all_steps(run)
     last = steps[-1] if steps else 0
     if steps:
-        lora.set_lora(family.denoiser, checkpoint.load_adapter(run, last))
+        lora.set_lora(family, checkpoint.load_adapter(run, last))
         state = checkpoint.load_state(run, last)
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])

@@ -133,7 +133,7 @@ def _why_not(tool: str, family: str, key: str, shapes: Mapping[str, tuple[int, .
         return f"{tool} does not know {what}"
     if stem not in (_a1111_stems(family) if tool == "a1111" else _comfyui_stems(family)):
         return f"{tool} knows no layer of this name"
-    return _broken_pair(stem, suffix, shapes)
+    return _broken_pair(stem, suffix, shapes) or _broken_factors(stem, suffix, shapes)
 
 
 def _broken_pair(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -146,6 +146,18 @@ def _broken_pair(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]]) 
             return f"its {up if suffix == down else down} is missing"
         if first[0] != second[1]:
             return f"the ranks of {down} ({first[0]}) and {up} ({second[1]}) differ"
+    return ""
+
+
+def _broken_factors(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """LoKr without one of its factors (whole, or as a and b), or LoHa without one of its four."""
+    if suffix.startswith("hada_"):
+        missing = [name for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b") if f"{stem}.{name}" not in shapes]
+        return f"its {missing[0]} is missing" if missing else ""
+    if suffix.startswith("lokr_"):
+        for name in ("lokr_w1", "lokr_w2"):
+            if f"{stem}.{name}" not in shapes and not all(f"{stem}.{name}_{part}" in shapes for part in "ab"):
+                return f"its {name} is missing"
     return ""
 
 
@@ -166,6 +178,8 @@ def _why_not_diffusers(family: str, key: str, shapes: Mapping[str, tuple[int, ..
         return "" if family == "flux1" and stem in _dotted(family) else f"{_REFUSED} of an alpha"
     if stem not in _dotted(family):
         return f"{_REFUSED}" if stem.startswith("base_model.") else "diffusers passes over layers of this name"
+    if suffix == "lora_magnitude_vector" and stem.startswith("text_encoder"):
+        return "diffusers leaves DoRA's lengths in text encoders out, so these layers change in another way than they were trained to"
     return _broken_pair(stem, suffix, shapes) if suffix in (*_A_B, "lora_magnitude_vector") else f"diffusers does not know {suffix}"
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lorakit.manifest import Record
 from lorakit.project import Project
-from lorakit.train import batches
+from lorakit.train import batches, lora
 from lorakit.train.cache import load_latents, load_text, readings, without_trigger
 from lorakit.train.families.base import Family, Text, stack_texts
 from lorakit.train.noise import draw_noise, weighted_loss
@@ -36,6 +36,7 @@ class Visit:
         latents, noise, timesteps, extra = (tensor.to(family.device) for tensor in (latents, noise, timesteps, extra))
         sizes = torch.tensor([picture_sizes(record) for record in batch], device=family.device)
         with self._autocast():
+            text = family.embedded(text)
             kept = self._preservation(batch, family.noise.add(latents, noise, timesteps), timesteps, sizes)
             return step_loss(family, latents, noise, timesteps, text, sizes, extra) + kept
 
@@ -79,11 +80,9 @@ def step_loss(
 def preservation_loss(family: Family, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
     """How far the LoRA moves the base's prediction for a text without the trigger, where it should not: the base itself is
     the teacher, so no regularisation photos are needed."""
-    with torch.no_grad():
-        family.denoiser.disable_adapters()
-        wanted = family.predict(noisy, timesteps, text, sizes)
-        family.denoiser.enable_adapters()
-    found = family.predict(noisy, timesteps, text, sizes)
+    with torch.no_grad(), lora.switched_off(family):
+        wanted = family.predict(noisy, timesteps, family.embedded(text), sizes)
+    found = family.predict(noisy, timesteps, family.embedded(text), sizes)
     return torch.nn.functional.mse_loss(found.float(), wanted.float())
 
 

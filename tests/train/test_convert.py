@@ -1,13 +1,15 @@
 """Converted files change the layers as the first ones did."""
 
+import hashlib
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from lorakit.errors import LorakitError
 from lorakit.train import formats
-from lorakit.train.convert import convert, open_network, resize
-from lorakit.train.formats import Delta
+from lorakit.train.convert import convert, open_network
+from lorakit.train.formats import Delta, nearest
 
 LAYERS = {
     "sd15": ("unet.down_blocks.0.attentions.0.proj_in", "unet.up_blocks.1.resnets.0.conv1", "text_encoder.text_model.encoder.layers.0.mlp.fc1"),
@@ -46,7 +48,10 @@ def test_to_the_other_format_and_back_changes_nothing(tmp_path, family):
     assert_same(tmp_path / "b.safetensors", wanted)
     convert([tmp_path / "b.safetensors"], tmp_path / "c.safetensors", "kohya")
     assert_same(tmp_path / "c.safetensors", wanted)
-    assert open_network(tmp_path / "c.safetensors")[2] == {"ss_output_name": "x"}
+    header = open_network(tmp_path / "c.safetensors")[2]
+    data = (tmp_path / "c.safetensors").read_bytes()
+    assert header["ss_output_name"] == "x"
+    assert header["sshs_model_hash"] == hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
 
 
 def test_merged_file_is_the_sum_at_the_strengths(tmp_path):
@@ -62,11 +67,11 @@ def test_merged_file_is_the_sum_at_the_strengths(tmp_path):
 def test_resized_is_the_nearest_change_of_that_rank():
     delta = make_delta("x", 3, rank=8, alpha=2.0)
     left, values, right = torch.linalg.svd(delta.change().double())
-    nearest = left[:, :3] * values[:3] @ right[:3]
-    small = resize(delta, 3)
-    assert small.rank == 3 and torch.allclose(small.change().double(), nearest, atol=1e-5)
-    assert torch.allclose(resize(delta, 64).change(), delta.change(), atol=1e-4)
-    assert resize(make_delta("conv", 1), 2).down.shape == (2, 32, 3, 3)
+    wanted = left[:, :3] * values[:3] @ right[:3]
+    small = nearest(delta, 3)
+    assert small.rank == 3 and torch.allclose(small.change().double(), wanted, atol=1e-5)
+    assert torch.allclose(nearest(delta, 64).change(), delta.change(), atol=1e-4)
+    assert nearest(make_delta("conv", 1), 2).down.shape == (2, 32, 3, 3)
 
 
 def test_what_cannot_be_merged_or_written_is_refused(tmp_path):

@@ -18,7 +18,7 @@ def trained_network(family, settings):
     with torch.no_grad():
         for parameter in parameters:
             parameter.normal_(std=0.1)
-    return formats.from_peft(lora.read_lora(family.denoiser), lora.file_alpha(settings), family.FOLDER)
+    return formats.from_adapter(lora.read_lora(family))
 
 
 def assert_same_change(found, wanted):
@@ -45,17 +45,17 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
 def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
     from safetensors.torch import save_file
 
-    from lorakit.train.export import check_in_diffusers
+    from lorakit.train.export import load_in_diffusers
 
     network = trained_network(load_tiny(name), Train(rank=4, alpha=2, targets="conv", adapter=adapter))
     path = tmp_path / "lora.safetensors"
     tensors = formats.write(network, name, format, torch.float32)
     save_file(tensors, path)
-    check_in_diffusers(path, network, load_tiny(name))
+    load_in_diffusers(path, network, load_tiny(name))
     key = next(key for key in tensors if key.endswith(("lora_up.weight", "lora_B.weight")))
     save_file({**tensors, key: 2 * tensors[key]}, path)
     with pytest.raises(LorakitError, match="differs from the trained one"):
-        check_in_diffusers(path, network, load_tiny(name))
+        load_in_diffusers(path, network, load_tiny(name))
 
 
 def test_sdxl_is_written_under_its_original_names(load_tiny):

@@ -24,7 +24,7 @@ def test_fresh_adapter_has_192_modules_and_changes_nothing(load_tiny):
     family = load_tiny("sd15")
     before = predict(family)
     parameters = lora.add_lora(family, Train(rank=4))
-    assert len(lora.read_lora(family.denoiser)) == len(parameters) == 2 * 192
+    assert len(parameters) == 2 * 192 and len(lora.read_lora(family)) == 4 * 192  # beside each its alpha and rank
     assert torch.equal(predict(family), before)
 
 
@@ -34,7 +34,7 @@ def test_start_depends_on_the_seed_alone(load_tiny):
         family = load_tiny("sd15")
         torch.rand(len(read) + 1)  # whatever was drawn before
         lora.add_lora(family, Train(rank=2, seed=seed))
-        read.append(lora.read_lora(family.denoiser))
+        read.append(lora.read_lora(family))
     first, again, other = read
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
@@ -46,24 +46,24 @@ def test_what_is_read_can_be_set_again(load_tiny, adapter):
     family, fresh = load_tiny("sd15"), load_tiny("sd15")
     make_random(lora.add_lora(family, settings))
     lora.add_lora(fresh, settings)
-    lora.set_lora(fresh.denoiser, lora.read_lora(family.denoiser))
+    lora.set_lora(fresh, lora.read_lora(family))
     assert torch.equal(predict(fresh), predict(family))
 
 
 def test_an_adapter_of_other_modules_is_refused(load_tiny):
     family = load_tiny("sd15")
     lora.add_lora(family, Train(rank=4))
-    tensors = lora.read_lora(family.denoiser)
+    tensors = lora.read_lora(family)
     key = next(iter(tensors))
     with pytest.raises(ValueError, match="does not fit"):
-        lora.set_lora(family.denoiser, {**tensors, key.replace("lora_A", "lora_C"): tensors[key]})
+        lora.set_lora(family, {**tensors, key.replace("lora_A", "lora_C"): tensors[key]})
 
 
 def test_rank_stabilised_scales_by_the_root_of_the_rank(load_tiny):
     plain, stable = load_tiny("sd15"), load_tiny("sd15")
     make_random(lora.add_lora(plain, Train(rank=4, alpha=2 * 4**0.5)))
     lora.add_lora(stable, Train(rank=4, alpha=2, rank_stabilised=True))
-    lora.set_lora(stable.denoiser, lora.read_lora(plain.denoiser))
+    lora.set_lora(stable, lora.read_lora(plain))
     assert torch.allclose(predict(stable), predict(plain), atol=1e-5)
     assert lora.file_alpha(Train(rank=4, alpha=2, rank_stabilised=True)) == 4
 

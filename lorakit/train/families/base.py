@@ -3,6 +3,7 @@ loop needs to know none of them. A family file names its class as CLASS."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -35,6 +36,8 @@ class Family(ABC):
     OPTIONAL: tuple[str, ...] = ()  # its parts that lorakit has no use for
     NAME: str  # of the family
     FORMAT: str  # of the LoRA file that most tools load: kohya or diffusers
+
+    text_length: int | None = None  # T5 tokens
 
     PROCESS: type[Diffusion] | type[Flow]  # what it learns
     PIXEL_STEP: int  # picture sides are multiples of this
@@ -93,7 +96,7 @@ class Family(ABC):
 
     def release_encoders(self) -> None:
         """Free the VAE and the text encoders; they are loaded again when they are needed."""
-        for name in ("vae", *self.ENCODERS):
+        for name in ("vae", *(name for name in self.ENCODERS if name not in self.learning_encoders)):
             if self.source.configs:
                 self._parts[name].to("cpu", torch.float32)  # reading the whole file again for it would take longer
             else:
@@ -108,9 +111,39 @@ class Family(ABC):
         scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
         return {"mean": ((found.mean - shift) * scale)[0].cpu(), "std": (found.std * scale)[0].cpu()}
 
-    @abstractmethod
+    @property
+    def learning_encoders(self) -> tuple[str, ...]:
+        """The text encoders that get an adapter: CLIP's, where `train.text_encoder` is set. T5 is frozen always."""
+        return self.encoders_that_learn(self.settings)
+
+    @classmethod
+    def encoders_that_learn(cls, settings: Train) -> tuple[str, ...]:
+        return tuple(name for name, kind in cls.ENCODERS.items() if settings.text_encoder and kind is not T5EncoderModel)
+
+    @torch.no_grad()
     def encode_text(self, text: str) -> Text:
         """Embeddings of one text, each [...] without the batch axis."""
+        prepared = {name: tensor[None] for name, tensor in self.prepare_text(text).items()}
+        return {name: tensor[0].cpu() for name, tensor in self.embed(prepared).items()}
+
+    @torch.no_grad()
+    def prepare_text(self, text: str) -> Text:
+        """What of one text does not change in training, by encoder: CLIP's token ids [77], T5's states [length, width]."""
+        found = {}
+        for (name, cls), tokenizer in zip(self.ENCODERS.items(), self.TOKENIZERS, strict=True):
+            if cls is T5EncoderModel:
+                found[name] = self.encoder(name)(self.tokens(tokenizer, text, self.text_length))[0][0]
+            else:
+                found[name] = self.tokens(tokenizer, text)[0]
+        return {name: tensor.cpu() for name, tensor in found.items()}
+
+    @abstractmethod
+    def embed(self, prepared: Text) -> Text:
+        """Embeddings, as the denoiser takes them, of a batch of prepared texts; with gradients where text encoders learn."""
+
+    def embedded(self, text: Text) -> Text:
+        """A batch of cached texts as the denoiser takes it: cached whole, or prepared, where text encoders learn."""
+        return self.embed(text) if self.learning_encoders else text
 
     @abstractmethod
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
@@ -122,9 +155,10 @@ class Family(ABC):
         """A diffusers pipeline around the loaded parts, for sampling."""
 
     def bare_pipeline(self) -> Any:
-        """A pipeline with the denoiser and nothing else: enough to load a LoRA file into."""
+        """A pipeline with the parts that learn and nothing else: enough to load a LoRA file into."""
         parts = dict.fromkeys(("vae", *self.ENCODERS, *self.TOKENIZERS, *self.OPTIONAL))
-        return self.PIPELINE(**parts, **{self.FOLDER: self.denoiser}, scheduler=self.noise.schedule)
+        parts |= {name: self.encoder(name) for name in self.learning_encoders} | {self.FOLDER: self.denoiser}
+        return self.PIPELINE(**parts, scheduler=self.noise.schedule)
 
     def sampling_options(self) -> dict[str, Any]:
         """What a call of the pipeline needs beside prompt, size, steps, guidance and seed."""
@@ -133,7 +167,9 @@ class Family(ABC):
     def sampling_parts(self) -> dict[str, Any]:
         """The parts that every pipeline takes, by the names that it gives them."""
         dtype = self.denoiser.dtype
-        encoders = {name: self.encoder(name).to(dtype) for name in self.ENCODERS}
+        # A text encoder that learns stays in fp32: a copy of it is drawn with.
+        encoders = {name: copy.deepcopy(self.encoder(name)) if name in self.learning_encoders else self.encoder(name) for name in self.ENCODERS}
+        encoders = {name: encoder.to(dtype) for name, encoder in encoders.items()}
         return {"vae": self.vae.to(dtype), self.FOLDER: self.denoiser, **encoders, **{n: self.tokenizer(n) for n in self.TOKENIZERS}}
 
     def tokens(self, name: str, text: str, length: int | None = None) -> Tensor:

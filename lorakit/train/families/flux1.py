@@ -35,11 +35,9 @@ class Flux1(Family):
         config = self.DENOISER.load_config(self.source.location, subfolder=self.FOLDER)
         return 512 if config["guidance_embeds"] else 256
 
-    @torch.no_grad()
-    def encode_text(self, text: str) -> Text:
-        pooled = self.encoder("text_encoder")(self.tokens("tokenizer", text)).pooler_output
-        states = self.encoder("text_encoder_2")(self.tokens("tokenizer_2", text, self.text_length))[0]
-        return {"states": states[0].cpu(), "pooled": pooled[0].cpu()}
+    def embed(self, prepared: Text) -> Text:
+        pooled = self.encoder("text_encoder")(prepared["text_encoder"].to(self.device)).pooler_output
+        return {"states": prepared["text_encoder_2"].to(self.device), "pooled": pooled}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """Two by two latent pixels are one token; where each token stands is told beside it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -31,9 +30,8 @@ class SD15(Family):
     PROCESS, PIXEL_STEP = Diffusion, 8
     NAME, FORMAT = "sd15", "kohya"
 
-    @torch.no_grad()
-    def encode_text(self, text: str) -> Text:
-        return {"states": self.encoder("text_encoder")(self.tokens("tokenizer", text))[0][0].cpu()}
+    def embed(self, prepared: Text) -> Text:
+        return {"states": self.encoder("text_encoder")(prepared["text_encoder"].to(self.device))[0]}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         dtype = self.denoiser.dtype

@@ -10,8 +10,6 @@ from transformers import AutoTokenizer, CLIPTextModelWithProjection, CLIPTokeniz
 from lorakit.train.families.base import Family, Text
 from lorakit.train.noise import Flow
 
-T5_LENGTH = 256  # tokens: what diffusers' pipeline draws with
-
 
 class SD3(Family):
     DENOISER, FOLDER = SD3Transformer2DModel, "transformer"
@@ -32,18 +30,16 @@ class SD3(Family):
     PROCESS, PIXEL_STEP = Flow, 16
     NAME, FORMAT = "sd3", "diffusers"
 
-    @torch.no_grad()
-    def encode_text(self, text: str) -> Text:
+    text_length = 256  # T5 tokens: what diffusers' pipeline draws with
+
+    def embed(self, prepared: Text) -> Text:
         """CLIP's two last but one layers side by side, padded to T5's width, then T5; and CLIP's pooled projections."""
-        clips = [
-            self.encoder(encoder)(self.tokens(tokenizer, text), output_hidden_states=True)
-            for encoder, tokenizer in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
-        ]
+        names = ("text_encoder", "text_encoder_2")
+        clips = [self.encoder(name)(prepared[name].to(self.device), output_hidden_states=True) for name in names]
         clip = torch.cat([output.hidden_states[-2] for output in clips], dim=-1)
-        t5 = self.encoder("text_encoder_3")(self.tokens("tokenizer_3", text, T5_LENGTH))[0]
+        t5 = prepared["text_encoder_3"].to(self.device)
         padded = torch.nn.functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
-        pooled = torch.cat([output.text_embeds for output in clips], dim=-1)
-        return {"states": torch.cat([padded, t5], dim=-2)[0].cpu(), "pooled": pooled[0].cpu()}
+        return {"states": torch.cat([padded, t5], dim=-2), "pooled": torch.cat([output.text_embeds for output in clips], dim=-1)}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         dtype = self.denoiser.dtype

@@ -31,15 +31,10 @@ class SDXL(Family):
     PROCESS, PIXEL_STEP = Diffusion, 8
     NAME, FORMAT = "sdxl", "kohya"
 
-    @torch.no_grad()
-    def encode_text(self, text: str) -> Text:
+    def embed(self, prepared: Text) -> Text:
         """The last but one layer of both encoders side by side, and the second one's pooled projection."""
-        found = [
-            self.encoder(encoder)(self.tokens(tokenizer, text), output_hidden_states=True)
-            for encoder, tokenizer in zip(self.ENCODERS, self.TOKENIZERS, strict=True)
-        ]
-        states = torch.cat([output.hidden_states[-2] for output in found], dim=-1)
-        return {"states": states[0].cpu(), "pooled": found[1].text_embeds[0].cpu()}
+        found = [self.encoder(name)(prepared[name].to(self.device), output_hidden_states=True) for name in self.ENCODERS]
+        return {"states": torch.cat([output.hidden_states[-2] for output in found], dim=-1), "pooled": found[1].text_embeds}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         dtype = self.denoiser.dtype
