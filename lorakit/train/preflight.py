@@ -12,7 +12,7 @@ from lorakit.console import say, warn
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
 from lorakit.project import Project
-from lorakit.train import batches, lora
+from lorakit.train import batches, lora, optimizer
 from lorakit.train.noise import Diffusion
 from lorakit.wording import count_word
 
@@ -46,6 +46,7 @@ def check_settings(project: Project) -> None:
     for wrong, line in _fights(project):
         if wrong:
             raise LorakitError(line)
+    optimizer.find_class(project.settings.train.optimizer)
 
 
 def _fights(project: Project) -> Iterator[tuple[bool, str]]:
@@ -68,6 +69,7 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     yield train.shuffle_tags and sentences, "train.shuffle_tags: the captions are sentences, which shuffling mixes up; use caption.style=tags"
     yield train.preservation > 0 and not project.trigger, "train.preservation keeps the base where the trigger is not said; give a --trigger"
     yield from lora.fights(train, export.format)
+    yield from optimizer.fights(train)
     fused = export.format == "kohya" and family.NAME in ("sd3", "flux1")
     yield train.adapter == "dora" and fused, f"train.adapter=dora cannot be written as export.format=kohya for {name}; use auto"
 
