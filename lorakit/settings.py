@@ -132,6 +132,8 @@ class Train:
     caption_variants: int = setting(8, "readings of each text that are cached when tags are shuffled or dropped", least=1)
     prediction: str = setting("base", "what a DDPM base predicts; base: as its scheduler says", choices=("base", "epsilon", "v_prediction"))
     zero_terminal_snr: bool = setting(False, "rescale the schedule to end in pure noise (arXiv:2305.08891); needs v_prediction")
+    masked_loss: bool = setting(False, "learn what a mask shows: photo_mask.png beside the photo, or its own transparency")
+    mask_outside: float = setting(0.0, "weight of what lies outside the mask", least=0.0, most=1.0)
     loss: str = setting("mse", "huber forgives single large errors", choices=("mse", "huber"))
     loss_weighting: str = setting("none", "of timesteps, for DDPM bases", choices=("none", "min_snr", "debiased"))
     min_snr_gamma: float = setting(5.0, "for loss_weighting min_snr", least=0.01)

@@ -22,6 +22,7 @@ from lorakit.train.preflight import check_settings
         ("sd15", {"train.optimizer": "prodigy", "train.learning_rate": 1, "train.lora_plus_ratio": 4}, "prodigy has one rate for all"),
         ("sd15", {"train.optimizer": "schedulefree", "train.lr_schedule": "wsd"}, "schedulefree needs no schedule"),
         ("sd15", {"train.optimizer": "schedulefree", "train.ema": 0.9}, "schedulefree gives a mean of the weights already"),
+        ("sd15", {"train.mask_outside": 0.2}, "train.mask_outside has no effect without train.masked_loss=true"),
         ("sd15", {"train.optimizer": "nowhere.Best"}, "nowhere.Best is not installed; pip install nowhere"),
     ],
 )
