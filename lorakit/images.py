@@ -9,7 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from lorakit.photo import load_image
+from lorakit.errors import UnreadablePhoto
+from lorakit.photo import load_alpha, load_image
+
+SAME_SHAPE = 0.02  # by how much the aspect of a mask may differ from its photo's
 
 
 def load_crop(record: dict[str, Any]) -> Image.Image:
@@ -17,6 +20,22 @@ def load_crop(record: dict[str, Any]) -> Image.Image:
     image = load_image(Path(record["path"]))
     found = record["crop"]
     return image.resize(tuple(found["bucket"]), Image.Resampling.LANCZOS, box=tuple(found["box"]))
+
+
+def load_mask_crop(record: dict[str, Any]) -> Image.Image | None:
+    """What of the crop is to be learned, at its bucket's size, mode L, 255 all of it: the mask beside the photo, or the
+    photo's own opacity; None where it has neither. Raises `UnreadablePhoto`."""
+    beside, size, found = record.get("mask"), record["measures"]["size"], record["crop"]
+    mask = load_image(Path(beside["path"])).convert("L") if beside else load_alpha(Path(record["path"]))
+    if mask is None:
+        return None
+    across, down = mask.width / size["width"], mask.height / size["height"]  # a mask may be smaller than its photo
+    if abs(across / down - 1) > SAME_SHAPE:
+        shapes = f"{mask.width}x{mask.height} for a photo of {size['width']}x{size['height']}"
+        raise UnreadablePhoto("mask_of_another_shape", f"{Path(beside['path']).name} is {shapes}; draw it over the upright photo")
+    left, top, right, bottom = found["box"]
+    box = (left * across, top * down, right * across, bottom * down)
+    return mask.resize(tuple(found["bucket"]), Image.Resampling.BOX, box=box)
 
 
 def load_crop_to_read(record: dict[str, Any], side: int = 768) -> Image.Image:

@@ -6,6 +6,7 @@ A record is a plain dict:
     measures      {check: numbers}; verdicts are derived from them when read, never stored
     look          hashes and mean colours, by which photos are told apart; `compared` {id: likeness} of those looked at closely
     sidecar       {"text", "file"}: a caption that lay beside the photo
+    mask          {"path", "hash"}: a picture beside the photo that says what of it is to be learned
     dedupe, select, crop, caption, trigger, dataset     what each stage found out
     done          {stage: fingerprint}; `failed` {stage: message}
     human         {"verdict", "text"}: a person's word, written by `review` alone; it wins over everything

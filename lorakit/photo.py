@@ -101,6 +101,15 @@ def load_image(path: Path) -> Image.Image:
         return Image.fromarray(np.ascontiguousarray(upright(rgb, orientation(image))))
 
 
+def load_alpha(path: Path) -> Image.Image | None:
+    """The opacity of the whole photo at full size, upright, mode L, 255 opaque; None where all of it is. Raises `UnreadablePhoto`."""
+    with _open(read_bytes(path)) as image, _alone_if_large(image):
+        if not _is_transparent(image):
+            return None
+        alpha = np.asarray(_guarded(lambda: image.convert("RGBA").getchannel("A")))
+        return Image.fromarray(np.ascontiguousarray(upright(alpha, orientation(image))))
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of a regular file that holds an image. Raises `UnreadablePhoto`; never waits on a pipe or a device."""
     try:

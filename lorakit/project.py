@@ -44,6 +44,11 @@ class Project:
         return self.folder / "dataset"
 
     @property
+    def masks_folder(self) -> Path:
+        """Masks of the dataset's pictures, under the same names: as sd-scripts and ai-toolkit take them."""
+        return self.folder / "masks"
+
+    @property
     def cache_folder(self) -> Path:
         return self.folder / "cache"
 

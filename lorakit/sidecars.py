@@ -1,5 +1,6 @@
 """Captions that people already have: beside a photo (.txt, .caption, .json) or in one list for the folder, as kohya,
-ai-toolkit and Hugging Face write them; and kohya's sub-folders `10_name`, whose number says how often a photo is used."""
+ai-toolkit and Hugging Face write them; kohya's sub-folders `10_name`, whose number says how often a photo is used; and masks
+of what is to be learned."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ ENDINGS = (".txt", ".caption", ".json")
 LISTS = ("metadata.jsonl", "captions.jsonl", "metadata.json", "captions.json", "meta_cap.json", "metadata.csv")
 TEXT_KEYS = ("text", "caption", "prompt", "caption_short", "tags")  # the first that has words is taken
 NAME_KEYS = ("file_name", "filename", "file", "image", "path")
+MASKS = ("-masklabel.png", "_mask.png", ".mask.png")  # behind a photo's name without its ending; the first is OneTrainer's
 _REPEATS = re.compile(r"^(\d+)_\S")
 
 Found = tuple[str, str]  # the text, and the name of the file that holds it
@@ -99,6 +101,16 @@ def read_text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
+
+
+def find_mask(photo: Path) -> Path | None:
+    """The picture beside a photo that says what of it is to be learned: white is, black is not."""
+    return next((path for ending in MASKS if (path := photo.with_name(photo.stem + ending)).is_file()), None)
+
+
+def masked_name(name: str) -> str | None:
+    """The name, without ending, of the photo that a file of this name would be the mask of."""
+    return next((name[: -len(ending)] for ending in MASKS if name.lower().endswith(ending)), None)
 
 
 def repeats_of(photo: Path, root: Path) -> int:

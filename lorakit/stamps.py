@@ -82,14 +82,15 @@ def trigger(project: Project, record: Record) -> str:
 
 
 def dataset(project: Project, record: Record) -> str:
-    return _stamp("dataset", record["hash"], record.get("crop"), record.get("text"), asdict(project.settings.dataset))
+    return _stamp("dataset", record["hash"], record.get("crop"), record.get("text"), asdict(project.settings.dataset), *mask(project, record))
 
 
 def cache(project: Project, record: Record) -> str:
     train = project.settings.train
     readings = (train.shuffle_tags, train.keep_tags, train.tag_dropout, train.caption_variants, train.seed)
     read = readings if train.shuffle_tags or train.tag_dropout else None
-    return _stamp("cache", picture(record), record.get("text"), read, train.preservation > 0, weights.identity(project.base_source))
+    facts = (picture(record), record.get("text"), read, train.preservation > 0, weights.identity(project.base_source))
+    return _stamp("cache", *facts, *mask(project, record))
 
 
 def picture(record: Record) -> str:
@@ -97,9 +98,15 @@ def picture(record: Record) -> str:
     return short_hash(record["hash"], record.get("crop"))
 
 
+def mask(project: Project, record: Record) -> tuple:
+    """What the mask of a photo is made from; nothing where none is asked for."""
+    return (("mask", (record.get("mask") or {}).get("hash")),) if project.settings.train.masked_loss else ()
+
+
 def train(project: Project) -> str:
     settings = {key: value for key, value in asdict(project.settings.train).items() if key not in NOT_IN_RESULT}
-    photos = [(picture(r), r.get("text"), r.get("repeats", 1)) for r in project.manifest.selected if r.get("dataset")]
+    chosen = [r for r in project.manifest.selected if r.get("dataset")]
+    photos = [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r)) for r in chosen]
     return _stamp("train", settings, photos, weights.identity(project.base_source))
 
 

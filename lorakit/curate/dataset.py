@@ -1,5 +1,5 @@
 """Stage dataset: writes the curated folder, `dataset/`: upright crops, their texts and metadata.jsonl, ready for any
-trainer and for `datasets.load_dataset("imagefolder", data_dir=...)`."""
+trainer and for `datasets.load_dataset("imagefolder", data_dir=...)`; and beside it `masks/`, where masks are asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from lorakit import files, manifest, stamps
 from lorakit.console import track, warn
 from lorakit.errors import UnreadablePhoto
-from lorakit.images import load_crop
+from lorakit.images import load_crop, load_mask_crop
 from lorakit.manifest import Record
 from lorakit.project import Project
 
@@ -47,6 +47,8 @@ def _is_written(project: Project, record: Record, name: str) -> bool:
     ):
         return False
     picture = project.dataset_folder / found["file"]
+    if found.get("mask") and not (project.masks_folder / found["mask"]).is_file():
+        return False
     return picture.is_file() and picture.with_suffix(".txt").is_file()
 
 
@@ -54,11 +56,18 @@ def _write(project: Project, record: Record, name: str) -> Record:
     ending = project.settings.dataset.format
     path = project.dataset_folder / f"{name}.{ending}"
     picture = load_crop(record)
+    mask = load_mask_crop(record) if project.settings.train.masked_loss else None
     if record.get("dataset") and record["dataset"]["file"] != path.name:
         _remove(project, record["dataset"]["file"])
     files.write_whole(path, lambda part: _save(picture, part, ending))
     files.write_text(path.with_suffix(".txt"), record["text"] + "\n")
     found = {"file": path.name, "text": record["text"]}
+    if mask:
+        found["mask"] = f"{name}.png"
+        project.masks_folder.mkdir(exist_ok=True)
+        files.write_whole(project.masks_folder / found["mask"], lambda part: mask.save(part, "PNG"))
+    else:
+        (project.masks_folder / f"{name}.png").unlink(missing_ok=True)
     return manifest.finish(record, "dataset", stamps.dataset(project, record), dataset=found)
 
 
@@ -100,6 +109,7 @@ def _remove(project: Project, name: str) -> None:
     path = project.dataset_folder / name
     path.unlink(missing_ok=True)
     path.with_suffix(".txt").unlink(missing_ok=True)
+    (project.masks_folder / f"{path.stem}.png").unlink(missing_ok=True)
 
 
 def _write_metadata(project: Project) -> None:

@@ -81,9 +81,10 @@ def find_photos(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
         subfolders[:] = sorted(
             s for s in subfolders if inside and _is_looked_into(s) and Path(folder, s) != project.folder
         )
+        photos = {Path(name).stem for name in names if Path(name).suffix.lower() in photo.NAME_ENDINGS}
         for name in sorted(names):
             path = Path(folder, name)
-            if not name.startswith(".") and _is_photo(path):
+            if not name.startswith(".") and sidecars.masked_name(name) not in photos and _is_photo(path):
                 yield root, path
 
 
@@ -122,6 +123,8 @@ def _describe(root: Path, path: Path, several: bool, known: dict[tuple, str]) ->
     }
     if caption := _caption_beside(path):
         record["sidecar"] = {"text": caption[0], "file": caption[1]}
+    if mask := _mask_beside(path):
+        record["mask"] = {"path": str(mask), "hash": _hash(mask)}
     record["hash"] = known.get(_state(record)) or _hash(path)
     return record
 
@@ -130,6 +133,13 @@ def _caption_beside(path: Path) -> tuple[str, str] | None:
     try:
         return sidecars.find_caption(path)
     except OSError:  # with a longer ending, the photo's name is too long for the file system
+        return None
+
+
+def _mask_beside(path: Path) -> Path | None:
+    try:
+        return sidecars.find_mask(path)
+    except OSError:  # as above
         return None
 
 
@@ -155,7 +165,7 @@ def match(before: list[Record], fresh: list[Record]) -> list[Record]:
         same = [r for r in same if r["path"] == record["path"]] or [r for r in same if r["path"] not in paths]
         old = same[0] if same else {"id": _free_id(record["hash"], taken, former)}
         taken.add(old["id"])
-        kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar")}
+        kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar", "mask")}
         matched.append({**kept, **record, "done": {**old.get("done", {}), "scan": record["hash"]}})
     gone = [{**r, "gone": True} for r in before if r["id"] not in taken]
     return matched + gone

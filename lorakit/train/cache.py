@@ -35,11 +35,13 @@ def cache(project: Project) -> list[Record]:
         family = load_family(project)
         encode = family.prepare_text if project.settings.train.text_encoder else family.encode_text
         with progress("cache", len(todo)) as shown:
-            _keep(empty, family, lambda: encode(""))
+            _keep(empty, lambda: encode(""))
             for record in todo:
-                _keep(latents_path(project, record), family, lambda r=record: _encode_picture(project, r, family))
+                _keep(latents_path(project, record), lambda r=record: _encode_picture(project, r, family))
+                if project.settings.train.masked_loss:
+                    _keep(mask_path(project, record), lambda r=record: _shrink_mask(project, r))
                 for text in texts_of(project, record):
-                    _keep(text_path(project, text), family, lambda t=text: encode(t))
+                    _keep(text_path(project, text), lambda t=text: encode(t))
                 shown.advance()
     changed = []
     for record in photos:
@@ -52,7 +54,8 @@ def cache(project: Project) -> list[Record]:
 
 
 def is_cached(project: Project, record: Record) -> bool:
-    return latents_path(project, record).is_file() and all(text_path(project, t).is_file() for t in texts_of(project, record))
+    pictures = [latents_path(project, record), *([mask_path(project, record)] if project.settings.train.masked_loss else [])]
+    return all(path.is_file() for path in pictures) and all(text_path(project, t).is_file() for t in texts_of(project, record))
 
 
 def texts_of(project: Project, record: Record) -> tuple[str, ...]:
@@ -75,6 +78,11 @@ def latents_path(project: Project, record: Record) -> Path:
     return project.cache_folder / "latents" / f"{key}.safetensors"
 
 
+def mask_path(project: Project, record: Record) -> Path:
+    key = short_hash(latents_path(project, record).stem, stamps.mask(project, record))
+    return project.cache_folder / "masks" / f"{key}.safetensors"
+
+
 def text_path(project: Project, text: str) -> Path:
     facts = ("prepared",) if project.settings.train.text_encoder else ()  # encoders that learn run in every step
     return project.cache_folder / "texts" / f"{short_hash(text, weights.identity(project.base_source), *facts)}.safetensors"
@@ -83,6 +91,11 @@ def text_path(project: Project, text: str) -> Path:
 def load_latents(project: Project, record: Record) -> dict[str, torch.Tensor]:
     """{"mean", "std"}, each [C, h, w]."""
     return _load(latents_path(project, record))
+
+
+def load_mask(project: Project, record: Record) -> torch.Tensor:
+    """[1, h, w] in 0..1 at the latents' size: how much of each latent pixel is to be learned; 1 where a photo has no mask."""
+    return _load(mask_path(project, record))["mask"]
 
 
 def load_text(project: Project, text: str) -> Text:
@@ -94,7 +107,7 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
-def _keep(path: Path, family: Family, encode) -> None:
+def _keep(path: Path, encode) -> None:
     if not path.is_file():
         tensors = {name: tensor.contiguous() for name, tensor in encode().items()}
         files.write_whole(path, lambda part: save_file(tensors, part))
@@ -104,3 +117,12 @@ def _encode_picture(project: Project, record: Record, family: Family) -> dict[st
     with Image.open(project.dataset_folder / record["dataset"]["file"]) as image:
         pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 127.5 - 1
     return family.encode_picture(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+
+
+def _shrink_mask(project: Project, record: Record) -> dict[str, torch.Tensor]:
+    height, width = load_latents(project, record)["mean"].shape[-2:]
+    if not record["dataset"].get("mask"):
+        return {"mask": torch.ones(1, height, width)}
+    with Image.open(project.masks_folder / record["dataset"]["mask"]) as image:
+        mask = torch.from_numpy(np.asarray(image.convert("L"), dtype=np.float32) / 255)
+    return {"mask": torch.nn.functional.interpolate(mask[None, None], size=(height, width), mode="area")[0]}

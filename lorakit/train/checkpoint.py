@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,12 +17,12 @@ from lorakit.runs import Run
 ADAPTER, STATE = "adapter.safetensors", "optimizer.pt"
 
 
-def save_checkpoint(run: Run, step: int, adapter: dict[str, Tensor], optimizer: torch.optim.Optimizer, scaler=None) -> None:
-    """Keep the adapter (fp32) and the optimizer's state after `step` steps."""
+def save_checkpoint(run: Run, step: int, adapter: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Keep the adapter (fp32), as it is to be used, and the `state` that a resumed training goes on from, after `step` steps."""
 
     def fill(folder: Path) -> None:
         save_file(adapter, folder / ADAPTER, metadata={"step": str(step)})
-        torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else {}}, folder / STATE)
+        torch.save(state, folder / STATE)
 
     files.write_folder(run.checkpoints / f"step_{step:06d}", fill)
 
@@ -36,7 +37,7 @@ def load_adapter(run: Run, step: int) -> dict[str, Tensor]:
 
 
 def load_state(run: Run, step: int) -> dict:
-    """{"optimizer", "scaler"} states; read without unpickling code."""
+    """{"optimizer", "scaler", "live", "ema"}; read without unpickling code."""
     return torch.load(run.checkpoints / f"step_{step:06d}" / STATE, map_location="cpu", weights_only=True)
 
 

@@ -130,11 +130,15 @@ def _add_coarser(noise: Tensor, discount: float, chance: torch.Generator) -> Ten
     return noise / noise.std()
 
 
-def weighted_loss(prediction: Tensor, target: Tensor, weight: Tensor, kind: str) -> Tensor:
-    """The mean over pictures of `weight` [B] times a picture's mean error, a scalar in fp32."""
+def weighted_loss(prediction: Tensor, target: Tensor, weight: Tensor, kind: str, share: Tensor | None = None) -> Tensor:
+    """The mean over pictures of `weight` [B] times a picture's mean error, a scalar in fp32. With `share` [B, 1, h, w] that
+    is the mean weighted by it, sum(share x error) / sum(share): what is masked small counts as much as what is large."""
     difference = prediction.float() - target.float()
     if kind == "huber":  # pseudo-Huber, scaled to be the squared error where it is small
         errors = 2 * HUBER_WIDTH * (torch.sqrt(difference**2 + HUBER_WIDTH**2) - HUBER_WIDTH)
     else:
         errors = difference**2
-    return (errors.flatten(1).mean(1) * weight).mean()
+    if share is None:
+        return (errors.flatten(1).mean(1) * weight).mean()
+    share = share.float().expand_as(errors)
+    return ((errors * share).flatten(1).sum(1) / share.flatten(1).sum(1) * weight).mean()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,20 +21,62 @@ PATHS = {
     "adamw8bit": "bitsandbytes.optim.AdamW8bit",
     "lion": "lion_pytorch.Lion",
     "prodigy": "prodigyopt.Prodigy",
+    "schedulefree": "schedulefree.AdamWScheduleFree",
 }
 PACKAGES = {"lion_pytorch": "lion-pytorch"}  # where pip's name is another
+EXTRAS = {"bitsandbytes": "8bit", "lion_pytorch": "optimizers", "prodigyopt": "optimizers", "schedulefree": "optimizers"}
+LEAST_FACTOR = 0.1  # Prodigy's rate is a factor of the one that it finds; what is smaller was meant for another optimizer
 COOL_DOWN = 0.2  # share of the steps in which `wsd` falls
 
 
 def make_optimizer(model: nn.Module, settings: Train, encoders: Sequence[nn.Module] = ()) -> torch.optim.Optimizer:
     """An optimizer of all that needs gradients in `model`, and in text `encoders` at their own rate; LoRA's B matrices learn
-    `lora_plus_ratio` times as fast."""
+    `lora_plus_ratio` times as fast. Raises `LorakitError` when it is not installed, or cannot take these settings."""
     own = settings.text_encoder_rate / settings.learning_rate if settings.text_encoder_rate is not None and settings.learning_rate else 1.0
     groups = [group for part, ratio in ((model, 1.0), *((encoder, own) for encoder in encoders)) for group in _groups(part, ratio, settings)]
     named = groups[0]["params"]
     cls = find_class(settings.optimizer)
-    options = {"fused": True} if cls is torch.optim.AdamW and named[0].device.type == "cuda" else {}
-    return cls(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options)
+    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    options |= {"fused": True} if cls is torch.optim.AdamW and named[0].device.type == "cuda" else {}
+    options |= _prodigy_options(settings) if is_prodigy(settings) else {}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # some greet
+            optimizer = cls(groups, **options)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise LorakitError(f"train.optimizer = {settings.optimizer}: does not take {options} ({error or 'refused'})") from None
+    if has_modes(optimizer):
+        optimizer.train()
+    return optimizer
+
+
+def _prodigy_options(settings: Train) -> dict[str, Any]:
+    """What its author advises for diffusion models."""
+    return {"use_bias_correction": True, "safeguard_warmup": settings.warmup_steps > 0}
+
+
+def is_prodigy(settings: Train) -> bool:
+    return "prodigy" in settings.optimizer.lower()
+
+
+def is_schedule_free(settings: Train) -> bool:
+    """Schedule-free optimizers (arXiv:2405.15682) average the weights instead of lowering the rate."""
+    return "schedulefree" in settings.optimizer.lower()
+
+
+def has_modes(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the weights that are trained on are others than those to be used; `train()` and `eval()` change between them."""
+    return "train_mode" in optimizer.param_groups[0]
+
+
+def fights(settings: Train) -> Iterator[tuple[bool, str]]:
+    """(whether it is so, the line that says so) of optimizer settings that do not go together."""
+    name, rate = settings.optimizer, settings.learning_rate
+    prodigy, free = is_prodigy(settings), is_schedule_free(settings)
+    yield prodigy and rate < LEAST_FACTOR, f"train.learning_rate = {rate}: {name} finds the rate and takes this times it; set train.learning_rate=1"
+    yield prodigy and settings.lora_plus_ratio != 1, f"train.lora_plus_ratio: {name} has one rate for all; take it out"
+    scheduled = free and settings.lr_schedule not in ("cosine", "constant")
+    yield scheduled, f"train.lr_schedule = {settings.lr_schedule}: {name} needs no schedule; take it out"
+    yield free and settings.ema > 0, f"train.ema: {name} gives a mean of the weights already; take one of them out"
 
 
 def _groups(model: nn.Module, ratio: float, settings: Train) -> list[dict]:
@@ -51,15 +96,16 @@ def find_class(name: str) -> type[torch.optim.Optimizer]:
         return getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError):
         package = module.split(".")[0]
-        raise LorakitError(f"train.optimizer = {name}: {module}.{cls} is not installed; pip install {PACKAGES.get(package, package)}") from None
+        extra = f", or lorakit with its extra [{EXTRAS[package]}]" if package in EXTRAS else ""
+        raise LorakitError(f"train.optimizer = {name}: {module}.{cls} is not installed; pip install {PACKAGES.get(package, package)}{extra}") from None
 
 
 def rate_at(step: int, steps: int, settings: Train) -> float:
-    """Learning rate of a step (from 0): linear warm-up, then the schedule."""
+    """Learning rate of a step (from 0): linear warm-up, then the schedule, of which schedule-free optimizers have none."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     done = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
-    return settings.learning_rate * _left(settings.lr_schedule, done)
+    return settings.learning_rate * _left("constant" if is_schedule_free(settings) else settings.lr_schedule, done)
 
 
 def _left(schedule: str, done: float) -> float:

@@ -6,13 +6,15 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 
+from PIL import Image
+
 from lorakit import lookup
 from lorakit.catalog import check_family
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
 from lorakit.project import Project
-from lorakit.train import batches, lora
+from lorakit.train import batches, lora, optimizer
 from lorakit.train.noise import Diffusion
 from lorakit.wording import count_word
 
@@ -36,9 +38,29 @@ def preflight(project: Project) -> list[Record]:
             raise LorakitError(f"{record['file']}: has no words; give it a caption or a --trigger")
         if project.trigger and count_word(record["text"], project.trigger) != 1:
             raise LorakitError(f"{record['file']}: the trigger {project.trigger!r} does not stand once in its text: {record['text']!r}")
+    if project.settings.train.masked_loss:
+        check_masks(project, photos)
     if not project.trigger:
         warn("no --trigger: the LoRA will act on every prompt")
     return photos
+
+
+def check_masks(project: Project, photos: list[Record]) -> None:
+    """Raises `LorakitError` when no photo has a mask, or one has nothing in it to learn. Photos without one are learned whole."""
+    masked = [record for record in photos if record["dataset"].get("mask")]
+    if not masked:
+        raise LorakitError(
+            f"train.masked_loss: none of the {len(photos)} photos has a mask; put photo_mask.png beside photo.jpg (white is learned), "
+            "or use photos with a transparent background"
+        )
+    for record in masked:
+        path = project.masks_folder / record["dataset"]["mask"]
+        if not path.is_file():
+            raise LorakitError(f"{path}: gone from the masks; `lorakit run` writes it again")
+        with Image.open(path) as mask:
+            if not mask.getextrema()[1] and not project.settings.train.mask_outside:
+                raise LorakitError(f"{record['file']}: its mask is black all over the crop; paint white what is to be learned, or remove it")
+    say(f"cache     masks of {len(masked)} photos of {len(photos)}; the others are learned whole")
 
 
 def check_settings(project: Project) -> None:
@@ -46,6 +68,7 @@ def check_settings(project: Project) -> None:
     for wrong, line in _fights(project):
         if wrong:
             raise LorakitError(line)
+    optimizer.find_class(project.settings.train.optimizer)
 
 
 def _fights(project: Project) -> Iterator[tuple[bool, str]]:
@@ -68,6 +91,8 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     yield train.shuffle_tags and sentences, "train.shuffle_tags: the captions are sentences, which shuffling mixes up; use caption.style=tags"
     yield train.preservation > 0 and not project.trigger, "train.preservation keeps the base where the trigger is not said; give a --trigger"
     yield from lora.fights(train, export.format)
+    yield from optimizer.fights(train)
+    yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"
     fused = export.format == "kohya" and family.NAME in ("sd3", "flux1")
     yield train.adapter == "dora" and fused, f"train.adapter=dora cannot be written as export.format=kohya for {name}; use auto"
 

@@ -13,6 +13,7 @@ from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.runs import Run
 from lorakit.train import batches, checkpoint, lora, optimizer as optim
+from lorakit.train.average import Average
 from lorakit.train.cache import cache
 from lorakit.train.families.base import Family
 from lorakit.train.load import load_family
@@ -48,7 +49,8 @@ def train(project: Project) -> Run:
     family.denoiser.train()
     order = batches.Order(photos, settings.batch_size, settings.seed)
     visit = Visit(project, family)
-    first = resume(run, family, optimizer, scaler)
+    average = Average(parameters, optimizer, settings.ema)
+    first = resume(run, family, optimizer, scaler, average)
 
     with open(run.metrics, "a", encoding="utf-8") as metrics, progress("train", steps, start=first) as shown:
         for step in range(first, steps):
@@ -71,6 +73,7 @@ def train(project: Project) -> Run:
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
+            average.follow()
 
             entry = {"step": step + 1, "epoch": round((number + 1) / order.per_epoch, 4), "loss": round(loss, 6), "rate": rate}
             seconds = round(time.perf_counter() - began, 4)
@@ -78,10 +81,13 @@ def train(project: Project) -> Run:
             metrics.flush()
             shown.advance(note=f"loss {loss:.4f}")
             if is_due(step + 1, settings.checkpoint_every, steps):
-                checkpoint.save_checkpoint(run, step + 1, lora.read_lora(family), optimizer, scaler)
+                state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), **average.state()}
+                with average.shown():
+                    checkpoint.save_checkpoint(run, step + 1, lora.read_lora(family), state)
                 checkpoint.remove_old(run, settings.keep_checkpoints)
             if is_due(step + 1, project.settings.sample.every, steps, at_end=False):
-                sample_in_training(project, run, family, step + 1)
+                with average.shown():
+                    sample_in_training(project, run, family, step + 1)
                 family.release_encoders()
                 family.denoiser.train()
 
@@ -96,7 +102,7 @@ def planned_steps(project: Project, photos: int) -> int:
     return settings.steps or min(max(settings.steps_per_photo * photos, settings.min_steps), settings.max_steps)
 
 
-def resume(run: Run, family: Family, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> int:
+def resume(run: Run, family: Family, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, average: Average) -> int:
     """Put back the newest checkpoint, if there is one, and cut the metrics to it. Returns the step to begin at."""
     steps = checkpoint.all_steps(run)
     last = steps[-1] if steps else 0
@@ -105,6 +111,7 @@ def resume(run: Run, family: Family, optimizer: torch.optim.Optimizer, scaler: t
         state = checkpoint.load_state(run, last)
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
+        average.load_state(state)
         say(f"train     goes on after step {last}")
     kept = [json.dumps(entry) + "\n" for entry in run.read_metrics() if entry["step"] <= last]
     files.write_text(run.metrics, "".join(kept))

@@ -10,7 +10,7 @@ from torch import Tensor
 from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.train import batches, lora
-from lorakit.train.cache import load_latents, load_text, readings, without_trigger
+from lorakit.train.cache import load_latents, load_mask, load_text, readings, without_trigger
 from lorakit.train.families.base import Family, Text, stack_texts
 from lorakit.train.noise import draw_noise, weighted_loss
 
@@ -34,16 +34,24 @@ class Visit:
         text = self._draw_texts(batch, chance)
         extra = settings.input_perturbation * torch.randn(latents.shape, generator=chance) if settings.input_perturbation else 0 * noise
         latents, noise, timesteps, extra = (tensor.to(family.device) for tensor in (latents, noise, timesteps, extra))
+        share = self._masks(batch)
         sizes = torch.tensor([picture_sizes(record) for record in batch], device=family.device)
         with self._autocast():
             text = family.embedded(text)
             kept = self._preservation(batch, family.noise.add(latents, noise, timesteps), timesteps, sizes)
-            return step_loss(family, latents, noise, timesteps, text, sizes, extra) + kept
+            return step_loss(family, latents, noise, timesteps, text, sizes, extra, share) + kept
 
     def _draw_latents(self, batch: batches.Batch, chance: torch.Generator) -> Tensor:
         moments = [load_latents(self.project, record) for record in batch]
         mean, std = (torch.stack([m[name] for m in moments]) for name in ("mean", "std"))
         return mean + std * torch.randn(mean.shape, generator=chance)
+
+    def _masks(self, batch: batches.Batch) -> Tensor | None:
+        """[B, 1, h, w]: 1 inside the masks, `mask_outside` outside."""
+        if not self.settings.masked_loss:
+            return None
+        masks = torch.stack([load_mask(self.project, record) for record in batch]).to(self.family.device)
+        return masks + self.settings.mask_outside * (1 - masks)
 
     def _draw_texts(self, batch: batches.Batch, chance: torch.Generator) -> Text:
         dropped = torch.rand(len(batch), generator=chance) < self.settings.caption_dropout
@@ -69,12 +77,14 @@ class Visit:
 
 
 def step_loss(
-    family: Family, latents: Tensor, noise: Tensor, timesteps: Tensor, text: Text, sizes: Tensor, extra: Tensor | float = 0.0
+    family: Family, latents: Tensor, noise: Tensor, timesteps: Tensor, text: Text, sizes: Tensor, extra: Tensor | float = 0.0,
+    share: Tensor | None = None,
 ) -> Tensor:
-    """The error of the denoiser's prediction, a scalar in fp32; `extra` noise is in the input only, not in the target."""
+    """The error of the denoiser's prediction, a scalar in fp32; `extra` noise is in the input only, not in the target, and
+    `share` [B, 1, h, w] is what each latent pixel counts."""
     prediction = family.predict(family.noise.add(latents, noise + extra, timesteps), timesteps, text, sizes)
     target = family.noise.target(latents, noise, timesteps)
-    return weighted_loss(prediction, target, family.noise.weight(timesteps), family.settings.loss)
+    return weighted_loss(prediction, target, family.noise.weight(timesteps), family.settings.loss, share)
 
 
 def preservation_loss(family: Family, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:

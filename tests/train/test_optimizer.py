@@ -1,6 +1,9 @@
 """The learning rate is a function of the step; optimizers are found by name, by path, or refused with what to install."""
 
 import math
+import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ from torch import nn
 
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.train.optimizer import find_class, make_optimizer, rate_at, set_rate
+from lorakit.train.optimizer import EXTRAS, PACKAGES, PATHS, find_class, make_optimizer, rate_at, set_rate
 
 
 def rates(steps, **settings):
@@ -60,3 +63,48 @@ def test_an_optimizer_that_is_not_there_says_what_to_install():
         find_class("no_such_package.optim.Best")
     with pytest.raises(LorakitError, match="choose adamw, adafactor"):
         find_class("adam")
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"), [("lion", 0.01), ("prodigy", 1.0), ("schedulefree", 0.05), ("adamw8bit", 0.05)]
+)
+def test_optimizers_of_other_packages_lower_a_loss(name, rate):
+    pytest.importorskip(PATHS[name].split(".")[0])
+    torch.manual_seed(0)
+    layer = nn.ModuleDict({"lora_A": nn.Linear(64, 64, bias=False), "lora_B": nn.Linear(64, 64, bias=False)})  # 8 bits begin at 4096
+    settings = Train(optimizer=name, learning_rate=rate)
+    optimizer = make_optimizer(layer, settings)
+    losses = []
+    for step in range(60):
+        set_rate(optimizer, rate_at(step, 60, settings))
+        loss = (layer["lora_B"](layer["lora_A"](torch.ones(64))) - 1).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_schedule_free_needs_no_schedule_but_a_warm_up():
+    assert rates(4, optimizer="schedulefree", warmup_steps=2) == [0.5, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["lion", "prodigy", "schedulefree", "adamw8bit"])
+def test_a_missing_package_is_one_line_that_names_the_extra(monkeypatch, name):
+    package = PATHS[name].split(".")[0]
+    monkeypatch.setitem(sys.modules, package, None)  # what Python itself does with a module that must not be found
+    for module in [m for m in sys.modules if m.startswith(f"{package}.")]:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(LorakitError, match=rf"is not installed; pip install {PACKAGES.get(package, package)}, or lorakit with its extra \[{EXTRAS[package]}\]$"):
+        find_class(name)
+
+
+def test_every_extra_that_is_named_is_one_of_the_package():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    for package, extra in EXTRAS.items():
+        assert re.search(rf"^{extra} = .*{PACKAGES.get(package, package)}", text, re.M | re.I)
+
+
+def test_an_optimizer_that_cannot_take_the_settings_is_one_line():
+    with pytest.raises(LorakitError, match="train.optimizer = torch.optim.LBFGS: does not take"):
+        make_optimizer(a_layer(), Train(optimizer="torch.optim.LBFGS"))

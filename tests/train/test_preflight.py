@@ -18,6 +18,12 @@ from lorakit.train.preflight import check_settings
         ("sd15", {"train.shuffle_tags": True, "caption.style": "sentences"}, "train.shuffle_tags: the captions are sentences"),
         ("sd15", {"train.preservation": 1.0, "trigger.word": None}, "give a --trigger"),
         ("flux1-dev", {"train.adapter": "dora", "export.format": "kohya"}, "cannot be written as export.format=kohya"),
+        ("sd15", {"train.optimizer": "prodigy"}, "prodigy finds the rate and takes this times it; set train.learning_rate=1"),
+        ("sd15", {"train.optimizer": "prodigy", "train.learning_rate": 1, "train.lora_plus_ratio": 4}, "prodigy has one rate for all"),
+        ("sd15", {"train.optimizer": "schedulefree", "train.lr_schedule": "wsd"}, "schedulefree needs no schedule"),
+        ("sd15", {"train.optimizer": "schedulefree", "train.ema": 0.9}, "schedulefree gives a mean of the weights already"),
+        ("sd15", {"train.mask_outside": 0.2}, "train.mask_outside has no effect without train.masked_loss=true"),
+        ("sd15", {"train.optimizer": "nowhere.Best"}, "nowhere.Best is not installed; pip install nowhere"),
     ],
 )
 def test_fights_are_one_line_that_names_the_setting(make_project, base, settings, line):
