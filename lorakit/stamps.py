@@ -6,6 +6,7 @@ Stages of single photos take (project, record); stages that look at the whole se
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit import lookup, verdicts, weights
@@ -21,7 +22,7 @@ VERSIONS = dict.fromkeys(
 )
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
-NOT_IN_RESULT = ("weights", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing")
+NOT_IN_RESULT = ("weights", "regularisation", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing")
 
 
 def check(project: Project, record: Record) -> str:
@@ -107,7 +108,9 @@ def train(project: Project) -> str:
     settings = {key: value for key, value in asdict(project.settings.train).items() if key not in NOT_IN_RESULT}
     chosen = [r for r in project.manifest.selected if r.get("dataset")]
     photos = [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r)) for r in chosen]
-    return _stamp("train", settings, photos, weights.identity(project.base_source))
+    folder = project.settings.train.regularisation  # by its content: it may be moved
+    others = (weights.identity(weights.Source(str(Path(folder).expanduser()), True)),) if folder else ()
+    return _stamp("train", settings, photos, weights.identity(project.base_source), *others)
 
 
 def sample(project: Project) -> str:

@@ -26,6 +26,7 @@ device = click.option("--device", help="cuda, mps or cpu.  [default: the fastest
 first = click.option("--from", "first", metavar="STAGE", default="scan", help="First stage to run.")
 last = click.option("--until", "last", metavar="STAGE", help="Last stage to run.")
 no_metadata = click.option("--no-metadata", is_flag=True, help="Write the LoRA file without a header: no trigger, no settings, no thumbnail.")
+push_to_hub = click.option("--push-to-hub", metavar="OWNER/NAME", help="Upload the finished LoRA with a model card; a new repository is private.")
 assignments = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, repeatable; see `lorakit show`.")
 
 
@@ -51,16 +52,22 @@ def settings_from(assignments: Iterable[str], **words: Any) -> dict[str, Any]:
     return {keys[name]: value for name, value in words.items() if value is not None} | without | parse_assignments(assignments)
 
 
-def go(project: Project, first: str, last: str) -> None:
-    """Walk the stages and leave with 3 when photos had to be left out."""
+def go(project: Project, first: str, last: str, push_to_hub: str | None = None) -> None:
+    """Walk the stages, push the LoRA where that is asked for, and leave with 3 when photos had to be left out."""
     from lorakit import pipeline
     from lorakit.console import say
 
+    if push_to_hub:
+        from lorakit.report.hub import check_access, push
+
+        check_access(push_to_hub)
     worked = pipeline.walk(project, first, last)
     if not worked:
         say(f"nothing to do: {project.folder} is up to date with these words")
     for line in results(project):
         click.echo(line)
+    if push_to_hub:
+        click.echo(f"hub      {push(project, push_to_hub)}")
     failed = sorted(r["file"] for r in project.manifest.selected if r.get("failed"))
     if failed:
         say(f"{len(failed)} chosen photos were left out: {', '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}")

@@ -13,9 +13,9 @@ from lorakit.cli import options
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @options.together(
     options.out, options.base, options.kind, options.trigger, options.class_word, options.captioner, options.weights,
-    options.first, options.last, options.device, options.no_metadata, options.assignments,
+    options.first, options.last, options.device, options.no_metadata, options.push_to_hub, options.assignments,
 )  # fmt: skip
-def command(photos, out, base, kind, trigger, class_word, captioner, weights, first, last, device, no_metadata, assignments) -> None:
+def command(photos, out, base, kind, trigger, class_word, captioner, weights, first, last, device, no_metadata, push_to_hub, assignments) -> None:
     """From a folder of PHOTOS to a LoRA file and a report, in one go.
 
     The photos are only read. The same command again goes on where it stopped, or does nothing; a changed setting redoes
@@ -27,4 +27,4 @@ def command(photos, out, base, kind, trigger, class_word, captioner, weights, fi
     words = {"trigger": trigger, "class_word": class_word, "captioner": captioner, "weights": weights, "no_metadata": no_metadata}
     settings = options.settings_from(assignments, **words)
     project = open_project(out, photos=photos, base=base, kind=kind, settings=settings, device=device, create=not is_project(out))
-    options.go(project, first, last or "report")
+    options.go(project, first, last or "report", push_to_hub)

@@ -13,9 +13,9 @@ from lorakit.cli import options
 @click.argument("project", metavar="PROJECT|FOLDER", type=click.Path(path_type=Path))
 @options.together(
     options.out, options.base, options.kind, options.weights, options.trigger, options.class_word, options.last, options.device,
-    options.no_metadata, options.assignments,
+    options.no_metadata, options.push_to_hub, options.assignments,
 )  # fmt: skip
-def command(project, out, base, kind, weights, trigger, class_word, last, device, no_metadata, assignments) -> None:
+def command(project, out, base, kind, weights, trigger, class_word, last, device, no_metadata, push_to_hub, assignments) -> None:
     """Train on PROJECT, or on a FOLDER that you curated yourself: pictures with photo.txt or photo.caption beside them,
     metadata.jsonl, or kohya's 10_name sub-folders. Every readable picture of such a FOLDER is used.
     """
@@ -30,4 +30,4 @@ def command(project, out, base, kind, weights, trigger, class_word, last, device
         opened = open_project(
             folder, photos=project, base=base, kind=kind, settings=by_hand | settings, device=device, create=not is_project(folder)
         )
-    options.go(opened, "scan", last or "report")
+    options.go(opened, "scan", last or "report", push_to_hub)

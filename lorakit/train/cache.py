@@ -14,12 +14,14 @@ from safetensors.torch import load_file, save_file
 from lorakit import files, manifest, stamps, weights
 from lorakit.console import progress
 from lorakit.files import short_hash
+from lorakit.images import load_crop
 from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.train.captions import variants
 from lorakit.train.families.base import Family, Text
 from lorakit.train.load import load_family
 from lorakit.train.preflight import preflight
+from lorakit.train.regularisation import regularisation_photos
 from lorakit.wording import without_word
 
 
@@ -29,7 +31,7 @@ def cache(project: Project) -> list[Record]:
     One picture and one text at a time: in batches the last bits of a latent would depend on which photos it was encoded
     with, and a resumed run would differ."""
     photos = preflight(project)
-    todo = [r for r in photos if not is_cached(project, r)]
+    todo = [r for r in (*photos, *regularisation_photos(project)) if not is_cached(project, r)]
     empty = text_path(project, "")
     if todo or not empty.is_file():
         family = load_family(project)
@@ -38,7 +40,7 @@ def cache(project: Project) -> list[Record]:
             _keep(empty, lambda: encode(""))
             for record in todo:
                 _keep(latents_path(project, record), lambda r=record: _encode_picture(project, r, family))
-                if project.settings.train.masked_loss:
+                if has_mask(project, record):
                     _keep(mask_path(project, record), lambda r=record: _shrink_mask(project, r))
                 for text in texts_of(project, record):
                     _keep(text_path(project, text), lambda t=text: encode(t))
@@ -54,13 +56,13 @@ def cache(project: Project) -> list[Record]:
 
 
 def is_cached(project: Project, record: Record) -> bool:
-    pictures = [latents_path(project, record), *([mask_path(project, record)] if project.settings.train.masked_loss else [])]
+    pictures = [latents_path(project, record), *([mask_path(project, record)] if has_mask(project, record) else [])]
     return all(path.is_file() for path in pictures) and all(text_path(project, t).is_file() for t in texts_of(project, record))
 
 
 def texts_of(project: Project, record: Record) -> tuple[str, ...]:
     """Every text whose embeddings the training of a photo needs."""
-    kept = (without_trigger(project, record),) if project.settings.train.preservation else ()
+    kept = (without_trigger(project, record),) if project.settings.train.preservation and not record.get("regularisation") else ()
     return readings(project, record) + kept
 
 
@@ -76,6 +78,11 @@ def readings(project: Project, record: Record) -> tuple[str, ...]:
 def latents_path(project: Project, record: Record) -> Path:
     key = short_hash(stamps.picture(record), weights.identity(project.base_source))
     return project.cache_folder / "latents" / f"{key}.safetensors"
+
+
+def has_mask(project: Project, record: Record) -> bool:
+    """Regularisation photos are learned whole."""
+    return project.settings.train.masked_loss and not record.get("regularisation")
 
 
 def mask_path(project: Project, record: Record) -> Path:
@@ -114,8 +121,12 @@ def _keep(path: Path, encode) -> None:
 
 
 def _encode_picture(project: Project, record: Record, family: Family) -> dict[str, torch.Tensor]:
-    with Image.open(project.dataset_folder / record["dataset"]["file"]) as image:
-        pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 127.5 - 1
+    if record.get("regularisation"):
+        picture = load_crop(record)
+    else:
+        with Image.open(project.dataset_folder / record["dataset"]["file"]) as image:
+            picture = image.convert("RGB")
+    pixels = np.asarray(picture, dtype=np.float32) / 127.5 - 1
     return family.encode_picture(torch.from_numpy(pixels).permute(2, 0, 1)[None])
 
 

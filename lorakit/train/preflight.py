@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
@@ -14,8 +14,10 @@ from lorakit.console import say, warn
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
 from lorakit.project import Project
+from lorakit.settings import Train
 from lorakit.train import batches, lora, optimizer
 from lorakit.train.noise import Diffusion
+from lorakit.train.regularisation import regularisation_photos
 from lorakit.wording import count_word
 
 DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
@@ -30,6 +32,7 @@ def preflight(project: Project) -> list[Record]:
     photos = [r for r in project.manifest.selected if r.get("dataset")]
     if not photos:
         raise LorakitError(f"{project.folder}: no dataset to train on; run `lorakit curate` and `lorakit caption` first")
+    regularisation_photos(project)
     for record in photos:
         picture = project.dataset_folder / record["dataset"]["file"]
         if not picture.is_file():
@@ -97,18 +100,27 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     yield train.adapter == "dora" and fused, f"train.adapter=dora cannot be written as export.format=kohya for {name}; use auto"
 
 
-def say_plan(project: Project, photos: list[Record], steps: int) -> None:
+def say_plan(project: Project, photos: list[Record], steps: int, others: Sequence[Record] = ()) -> None:
     """The sizes of the training in a few lines: steps, what to know of the base, and photos per bucket."""
     settings = project.settings.train
-    visits = sum(r.get("repeats", 1) for r in photos)
-    an_epoch = len(batches.epoch(photos, settings.batch_size, settings.seed, 0))
-    epochs = steps * settings.gradient_accumulation / an_epoch
-    per_step = settings.batch_size * settings.gradient_accumulation
-    say(
-        f"train     {len(photos)} photos, {visits} visits an epoch, {per_step} a step: {steps} steps = {epochs:.1f} epochs; "
-        f"rank {settings.rank}, {project.card.title}"
-    )
+    say(f"train     {plan_in_words(settings, photos, steps, bool(others))}; rank {settings.rank}, {project.card.title}")
+    if others:
+        share, weight = settings.regularisation_share, settings.regularisation_weight
+        say(f"          {len(others)} regularisation photos in {share:.0%} of the batches, weight {weight:g}")
     if project.card.note:
         say(f"          {project.card.note}")
-    sizes = Counter(tuple(r["crop"]["bucket"]) for r in photos)
+    sizes = Counter(tuple(r["crop"]["bucket"]) for r in (*photos, *others))
     say("          buckets " + ", ".join(f"{w}x{h}: {count}" for (w, h), count in sorted(sizes.items())))
+
+
+def plan_in_words(settings: Train, photos: list[Record], steps: int, others: bool = False) -> str:
+    """'6 photos x 2 repeats x 5.0 epochs / batch 3 = 20 steps'; with regularisation photos the steps are those of both."""
+    repeats = sorted({record.get("repeats", 1) for record in photos})
+    visits, batch = sum(record.get("repeats", 1) for record in photos), settings.batch_size * settings.gradient_accumulation
+    an_epoch = len(batches.epoch(photos, settings.batch_size, settings.seed, 0))
+    own = steps * (1 - settings.regularisation_share) if others else steps
+    epochs = own * settings.gradient_accumulation / an_epoch
+    often = f"{repeats[0]} repeat{'s' * (repeats[0] > 1)}" if len(repeats) == 1 else f"{repeats[0]}-{repeats[-1]} repeats ({visits} visits)"
+    smaller = " (the buckets' last ones smaller)" if an_epoch * settings.batch_size != visits else ""
+    beside = f" + {steps - own:.0f} of regularisation" if others else ""
+    return f"{len(photos)} photos x {often} x {epochs:.1f} epochs / batch {batch}{smaller} = {own:.0f} steps{beside}"

@@ -18,6 +18,7 @@ from lorakit.train.cache import cache
 from lorakit.train.families.base import Family
 from lorakit.train.load import load_family
 from lorakit.train.preflight import say_plan
+from lorakit.train.regularisation import Interleaved, regularisation_photos
 from lorakit.train.sample import sample_in_training
 from lorakit.train.size import say_size
 from lorakit.train.visit import Visit
@@ -34,8 +35,9 @@ def train(project: Project) -> Run:
     run = runs.find(project.folder, stamp) or runs.start(project.folder, stamp)
     if run.is_done("train", stamp):
         return run
-    settings, steps = project.settings.train, planned_steps(project, len(photos))
-    say_plan(project, photos, steps)
+    settings, others = project.settings.train, regularisation_photos(project)
+    steps = planned_steps(project, len(photos))
+    say_plan(project, photos, steps, others)
     say_size(project)
     write_settings(project, run)
 
@@ -48,6 +50,8 @@ def train(project: Project) -> Run:
         family.denoiser.enable_gradient_checkpointing()
     family.denoiser.train()
     order = batches.Order(photos, settings.batch_size, settings.seed)
+    if others:
+        order = Interleaved(order, batches.Order(others, settings.batch_size, settings.seed), settings.regularisation_share)
     visit = Visit(project, family)
     average = Average(parameters, optimizer, settings.ema)
     first = resume(run, family, optimizer, scaler, average)
@@ -57,19 +61,19 @@ def train(project: Project) -> Run:
             began = time.perf_counter()
             rate = optim.rate_at(step, steps, settings)
             optim.set_rate(optimizer, rate)
-            losses, seen = [], []
+            losses, seen, beside = [], [], []
             for part in range(settings.gradient_accumulation):
                 number = step * settings.gradient_accumulation + part
                 batch = order[number]
                 loss = visit.loss(batch, number)
                 scaler.scale(loss / settings.gradient_accumulation).backward()
                 losses.append(loss.detach())
-                seen += [record["file"] for record in batch]
+                (beside if batch[0].get("regularisation") else seen).extend(record["file"] for record in batch)
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm or math.inf)
             loss = torch.stack(losses).mean().item()
             if not math.isfinite(loss):
-                raise LorakitError(not_a_number(step, seen, run))
+                raise LorakitError(not_a_number(step, seen + beside, run))
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
@@ -77,7 +81,8 @@ def train(project: Project) -> Run:
 
             entry = {"step": step + 1, "epoch": round((number + 1) / order.per_epoch, 4), "loss": round(loss, 6), "rate": rate}
             seconds = round(time.perf_counter() - began, 4)
-            metrics.write(json.dumps({**entry, "grad_norm": round(float(norm), 6), "seconds": seconds, "photos": seen}) + "\n")
+            names = {"photos": seen, **({"regularisation": beside} if beside else {})}
+            metrics.write(json.dumps({**entry, "grad_norm": round(float(norm), 6), "seconds": seconds, **names}) + "\n")
             metrics.flush()
             shown.advance(note=f"loss {loss:.4f}")
             if is_due(step + 1, settings.checkpoint_every, steps):
@@ -97,9 +102,10 @@ def train(project: Project) -> Run:
 
 
 def planned_steps(project: Project, photos: int) -> int:
-    """`train.steps`, or steps_per_photo x photos within min_steps..max_steps."""
+    """`train.steps`, or steps_per_photo x photos within min_steps..max_steps, and those of the regularisation photos besides."""
     settings = project.settings.train
-    return settings.steps or min(max(settings.steps_per_photo * photos, settings.min_steps), settings.max_steps)
+    own = min(max(settings.steps_per_photo * photos, settings.min_steps), settings.max_steps)
+    return settings.steps or math.ceil(own / (1 - settings.regularisation_share) if settings.regularisation else own)
 
 
 def resume(run: Run, family: Family, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, average: Average) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.train import batches, lora
-from lorakit.train.cache import load_latents, load_mask, load_text, readings, without_trigger
+from lorakit.train.cache import has_mask, load_latents, load_mask, load_text, readings, without_trigger
 from lorakit.train.families.base import Family, Text, stack_texts
 from lorakit.train.noise import draw_noise, weighted_loss
 
@@ -38,6 +38,8 @@ class Visit:
         sizes = torch.tensor([picture_sizes(record) for record in batch], device=family.device)
         with self._autocast():
             text = family.embedded(text)
+            if batch[0].get("regularisation"):
+                return settings.regularisation_weight * step_loss(family, latents, noise, timesteps, text, sizes, extra)
             kept = self._preservation(batch, family.noise.add(latents, noise, timesteps), timesteps, sizes)
             return step_loss(family, latents, noise, timesteps, text, sizes, extra, share) + kept
 
@@ -48,7 +50,7 @@ class Visit:
 
     def _masks(self, batch: batches.Batch) -> Tensor | None:
         """[B, 1, h, w]: 1 inside the masks, `mask_outside` outside."""
-        if not self.settings.masked_loss:
+        if not has_mask(self.project, batch[0]):
             return None
         masks = torch.stack([load_mask(self.project, record) for record in batch]).to(self.family.device)
         return masks + self.settings.mask_outside * (1 - masks)

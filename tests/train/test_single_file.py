@@ -79,6 +79,26 @@ def test_a_file_that_lacks_a_part_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("family", "keys", "line"),
+    [
+        ("sd15", ["model.diffusion_model.double_blocks.0.img_attn.qkv.weight"], "is FLUX.1, which this base is not; choose --base flux1-dev"),
+        ("sdxl", ["model.diffusion_model.x", "cond_stage_model.transformer.text_model.y"], "is Stable Diffusion 1, which this base is not; choose --base sd15"),
+        ("sd15", ["cond_stage_model.model.transformer.x"], "is Stable Diffusion 2, of which single files are not read"),
+        ("sd3", ["model.diffusion_model.joint_blocks.0.x", "first_stage_model.x", "text_encoders.clip_l.x"],
+         "has transformer, VAE, CLIP L, and lacks CLIP G, T5; single files are read for SD1.x and SDXL"),
+        ("flux1", ["double_blocks.0.img_attn.qkv.weight"], "has transformer, and lacks VAE, CLIP L, T5; single files are read"),
+        ("flux1", ["x"], "has no part that is known, and lacks transformer, VAE"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_base_or_without_a_part_is_named_in_one_line(tmp_path, family, keys, line):
+    save_file({key: torch.zeros(1) for key in keys}, tmp_path / "some.safetensors")
+    source = Source(str(tmp_path / "some.safetensors"), True, configs=str(tmp_path / "configs"))
+    with pytest.raises(LorakitError, match=line) as error:
+        lookup.load(lookup.FAMILIES, family).CLASS(source, "cpu", torch.float32, Train())
+    assert "\n" not in str(error.value) and not (tmp_path / "configs").exists()
+
+
+@pytest.mark.parametrize(
     ("name", "counts"),
     [
         ("sd15", {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}),

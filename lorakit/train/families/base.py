@@ -13,7 +13,6 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from lorakit.errors import LorakitError
 from lorakit.settings import Train
 from lorakit.train.noise import Diffusion, Flow
 from lorakit.weights import Source, hub_errors_in_words
@@ -86,8 +85,6 @@ class Family(ABC):
     def _read_single_file(self) -> dict[str, Any]:
         from lorakit.train.single_file import load_parts
 
-        if not self.ENCODER_CONFIGS:
-            raise LorakitError(f"{self.source.location}: single files are read for SD1.x and SDXL; give a diffusers folder")
         parts = load_parts(type(self), self.source)
         for name in (self.FOLDER, "vae", *self.ENCODERS):
             dtype = self.dtype if name == self.FOLDER else torch.float32

@@ -1,0 +1,30 @@
+"""The sizes on the cards are those of the real bases: their denoisers are built on the meta device and counted."""
+
+import pytest
+import torch
+from diffusers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+
+from lorakit import catalog
+
+CLIP_L, CLIP_G, CLIP_H, T5, VAE = 0.1237, 0.6947, 0.3404, 4.7623, 0.0838  # billions of weights, as published
+SD3 = {
+    "sample_size": 128, "attention_head_dim": 64, "in_channels": 16, "out_channels": 16, "joint_attention_dim": 4096,
+    "pooled_projection_dim": 2048,
+}  # fmt: skip
+BASES = {  # the denoiser's configuration as published, billions of weights beside it, bytes each
+    "sd21": (UNet2DConditionModel, {"sample_size": 96, "cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20),
+                                    "use_linear_projection": True}, CLIP_H + VAE, 4),
+    "sd3-medium": (SD3Transformer2DModel, {**SD3, "num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536,
+                                           "pos_embed_max_size": 192}, CLIP_L + CLIP_G + T5 + VAE, 2),
+    "sd35-large": (SD3Transformer2DModel, {**SD3, "num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432,
+                                           "pos_embed_max_size": 192, "qk_norm": "rms_norm"}, CLIP_L + CLIP_G + T5 + VAE, 2),
+    "flux1-schnell": (FluxTransformer2DModel, {"guidance_embeds": False}, CLIP_L + T5 + VAE, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_download_is_as_large_as_its_weights(name):
+    cls, config, beside, bytes_each = BASES[name]
+    with torch.device("meta"):
+        weights = sum(p.numel() for p in cls(**config).parameters()) / 1e9
+    assert catalog.card(name).size_gb == pytest.approx((weights + beside) * bytes_each, rel=0.02)
