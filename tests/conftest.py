@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see lorakit.cli.main
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import json
 import shutil
 from pathlib import Path
 
@@ -109,3 +110,27 @@ def copy_of_trained(trained, tmp_path):
 
     shutil.copytree(trained.folder, tmp_path / "copy", ignore=shutil.ignore_patterns(".lock"))
     return open_project(tmp_path / "copy", device="cpu")
+
+
+TINY_CLIP = {
+    "model_cfg": {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory) -> Path:
+    """A tiny random open_clip model in the hub's format."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("clip")
+    (folder / "open_clip_config.json").write_text(json.dumps(TINY_CLIP))
+    torch.manual_seed(0)
+    save_file(open_clip.CLIP(**TINY_CLIP["model_cfg"]).state_dict(), folder / "open_clip_model.safetensors")
+    return folder

@@ -9,6 +9,7 @@ import os
 import shutil
 import string
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,8 @@ def build_text_encoder(tokenizer):
 
 def build_unet():
     """SD1.5's blocks at less than a hundredth of its size. Attention over 16 x 16 would take a third of every step, so it
-    stands at 8 x 8 and 4 x 4 only."""
+    stands at 8 x 8 and 4 x 4 only; to make up for it the whole prompt is also pooled into the embedding of the timestep,
+    where every block reads it."""
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(48, 96, 144),
@@ -80,6 +82,8 @@ def build_unet():
         cross_attention_dim=WIDTH,
         attention_head_dim=4,
         norm_num_groups=16,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=8,
     )
 
 
@@ -107,6 +111,39 @@ def tokenize(tokenizer, captions):
     return tokens.input_ids
 
 
+def list_meanings(records):
+    """(N, M) of 0 and 1: which of the world's words are true of each picture, the first thing's words and the others' apart."""
+    said = []
+    for record in records:
+        words = {record["surface"], record["light"], record["view"]}
+        for place in range(len(record["kinds"])):
+            words |= {f"{place} {record[fact][place]}" for fact in ("kinds", "colours", "materials")}
+        said.append(words)
+    known = [word for word, count in Counter(word for words in said for word in words).items() if count > 20]
+    return torch.tensor([[float(word in words) for word in known] for words in said])
+
+
+def teach_words(text_encoder, tokens, meanings, steps=500, batch=64, rate=1e-3):
+    """Teaches a new text encoder what the words mean before any picture is made: from each end of a prompt a layer, thrown
+    away afterwards, has to list what is true of it. Without this the first hour of the U-Net goes by with prompts that do little.
+    """
+    device = tokens.device
+    head = torch.nn.Linear(WIDTH, meanings.shape[1]).to(device)
+    optimizer = torch.optim.AdamW([*text_encoder.parameters(), *head.parameters()], lr=rate, weight_decay=0.01)
+    for step in range(steps):
+        set_rate(optimizer, rate * min(1, (step + 1) / 50, (steps - step) / 100))
+        rows = torch.randint(len(tokens), (batch,))
+        columns = torch.randint(tokens.shape[1], (batch,))
+        prompts = tokens[rows.to(device), columns.to(device)]
+        listed = head(text_encoder(prompts).last_hidden_state[:, -1])
+        loss = F.binary_cross_entropy_with_logits(listed, meanings[rows].to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 100 == 99:
+            print(f"words step {step + 1} loss {loss.item():.4f}", flush=True)
+
+
 class Batches:
     """Random batches of latents and one of each picture's captions, as token ids."""
 
@@ -116,6 +153,7 @@ class Batches:
         captions = with_strange_words([c for r in records for c in r["captions"]], np.random.default_rng(5))
         self.tokens = tokenize(tokenizer, captions).view(len(records), -1, LENGTH).to(device)
         self.empty = tokenize(tokenizer, [""])[0].to(device)
+        self.records = records
         self.device = device
 
     def draw(self, size):
@@ -249,6 +287,9 @@ def train(work, minutes, batch, save_every, helpers=0):
         optimizer.load_state_dict(state["optimizer"])
         average.values, average.steps, step = [v.to(device) for v in state["average"]], state["step"], state["step"]
     batches, scheduler = Batches(work, tokenizer, device), build_scheduler()
+    if not state:
+        teach_words(text_encoder, batches.tokens, list_meanings(batches.records))
+        average = Average(modules.parameters())
     start_helpers(helpers, modules, work, budget, batch)
     running, saved = 1.0, time.time()
     while budget.share() < 1:
