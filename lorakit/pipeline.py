@@ -30,6 +30,7 @@ STAGES = (
     Stage("scan", "curate", "photos"),
     Stage("check", "curate", "photos"),
     Stage("dedupe", "curate", "photos"),
+    Stage("embed", "curate", "photos"),
     Stage("select", "curate", "photos"),
     Stage("crop", "curate", "chosen"),
     Stage("caption", "caption", "chosen"),
@@ -115,7 +116,7 @@ def _chosen_for(project: Project, name: str) -> list[Record]:
 def _stamper(project: Project, name: str) -> Callable[[Record], str]:
     if name == "scan":
         return lambda record: record["hash"]
-    if name in ("dedupe", "select"):
+    if name in ("dedupe", "embed", "select"):
         stamp = getattr(stamps, name)(project)
         return lambda record: stamp
     of = getattr(stamps, name)

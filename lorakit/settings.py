@@ -42,6 +42,14 @@ class Dedupe:
 
 
 @dataclass(frozen=True)
+class Embed:
+    clip: str | None = setting(None, "open_clip weights, a folder or hf-hub:owner/name, that see what photos show; empty: none")
+    aesthetic: str | None = setting(None, ".safetensors of an aesthetic head for these weights; the more pleasing photos are chosen first")
+    apart: float = setting(5.0, "robust standard deviations by which a photo may stand apart before it counts as another subject; 0 = never", least=0.0)
+    same: float = setting(0.97, "cosine from which two photos show the same and get a warning", least=0.0, most=1.01)
+
+
+@dataclass(frozen=True)
 class Select:
     count: int | None = setting(None, "photos to train on; empty: every good one, up to the kind's number", least=1)
     most: int = setting(50, "the most photos this kind of LoRA gains from", least=1)
@@ -72,7 +80,7 @@ class Caption:
     describe: tuple[str, ...] = setting((), "families of words that pruning leaves alone")
     rules: tuple[str, ...] = setting((), "changes of words over the whole set, see `lorakit words`")
     strict: bool = setting(False, "a photo whose text has a fault is left out, with exit code 3")
-    clip: str | None = setting(None, "folder of an open_clip model that scores how well each text fits its photo")
+    clip: str | None = setting(None, "open_clip weights that score how well each text fits its photo; empty: those of embed.clip")
     min_agreement: float = setting(0.18, "cosine of open_clip below which a text gets a warning", least=-1.0, most=1.0)
 
 
@@ -187,7 +195,7 @@ def check_section() -> type:
 
 
 SECTIONS = {
-    "scan": Scan, "dedupe": Dedupe, "select": Select, "crop": Crop, "caption": Caption, "trigger": Trigger,
+    "scan": Scan, "dedupe": Dedupe, "embed": Embed, "select": Select, "crop": Crop, "caption": Caption, "trigger": Trigger,
     "dataset": Dataset, "cache": Cache, "train": Train, "sample": Sample, "export": Export, "report": Report,
 }  # fmt: skip
 
@@ -199,6 +207,7 @@ class Settings:
     scan: Scan
     check: Any
     dedupe: Dedupe
+    embed: Embed
     select: Select
     crop: Crop
     caption: Caption

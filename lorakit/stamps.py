@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Raise a number when the stage's code changes what it makes.
 VERSIONS = dict.fromkeys(
-    ("check", "dedupe", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
+    ("check", "dedupe", "embed", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
 )
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
@@ -35,9 +35,26 @@ def dedupe(project: Project) -> str:
     return _stamp("dedupe", asdict(project.settings.dedupe), facts)
 
 
+def embed(project: Project) -> str:
+    settings = project.settings.embed
+    if not settings.clip:
+        return _stamp("embed", None)
+    facts = [
+        (r["id"], r["hash"], verdicts.judge(r, project.settings, with_embed=False).verdict, verdicts.quality(r, project.settings))
+        for r in project.manifest
+    ]
+    return _stamp("embed", clip_identity(settings.clip), settings.aesthetic, facts)
+
+
+def clip_identity(given: str) -> str:
+    """A fingerprint of open_clip weights; a hub id stands for itself."""
+    folder = Path(given).expanduser()
+    return weights.identity(weights.Source(str(folder), True)) if folder.is_dir() else given
+
+
 def select(project: Project) -> str:
     facts = [
-        (r["id"], verdicts.judge(r, project.settings).verdict, verdicts.quality(r, project.settings), r.get("look"))
+        (r["id"], verdicts.judge(r, project.settings).verdict, verdicts.quality(r, project.settings), r.get("look"), r.get("embed"))
         for r in project.manifest
     ]
     return _stamp("select", asdict(project.settings.select), facts)
@@ -78,7 +95,7 @@ def overlap(a: list, b: list) -> float:
 
 def trigger(project: Project, record: Record) -> str:
     human, wanted = record.get("human", {}).get("text"), project.settings.caption
-    words = (wanted.style, wanted.token_budget, wanted.omit, wanted.rules, wanted.strict, wanted.clip)
+    words = (wanted.style, wanted.token_budget, wanted.omit, wanted.rules, wanted.strict, wanted.clip or project.settings.embed.clip)
     return _stamp("trigger", asdict(project.settings.trigger), words, record.get("caption"), human)
 
 

@@ -32,11 +32,14 @@ class Verdict:
     by_hand: bool = False
 
 
-def judge(record: Record, settings: Settings, with_duplicates: bool = True) -> Verdict:
-    """The verdict on a photo. `with_duplicates=False` judges it alone, as `dedupe` needs it."""
+def judge(record: Record, settings: Settings, with_duplicates: bool = True, with_embed: bool = True) -> Verdict:
+    """The verdict on a photo. `with_duplicates=False` judges it alone, as `dedupe` needs it; `with_embed=False` by what
+    was known before `embed`."""
     reasons = list(_check_reasons(record, settings))
     if with_duplicates and (found := record.get("dedupe", {})).get("of"):
         reasons.append(Reason("reject", found["reason"], found["distance"], settings.dedupe.distance))
+    if with_duplicates and with_embed:
+        reasons += _embed_reasons(record, settings)
     by_hand = record.get("human", {}).get("verdict")
     worst = max((reason.verdict for reason in reasons), key=ORDER.__getitem__, default="keep")
     return Verdict(by_hand or worst, tuple(reasons), by_hand is not None)
@@ -46,6 +49,14 @@ def _check_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
     for name, measures in record.get("measures", {}).items():
         if name in lookup.names(lookup.CHECKS):
             yield from lookup.load(lookup.CHECKS, name).judge(measures, getattr(settings.check, name))
+
+
+def _embed_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
+    found, limits = record.get("embed") or {}, settings.embed
+    if limits.apart and (found.get("apart") or 0.0) >= limits.apart:
+        yield Reason("reject", "other_subject", found["apart"], limits.apart)
+    if found.get("of") and found["cosine"] >= limits.same:
+        yield Reason("warn", "same_meaning", found["cosine"], limits.same)
 
 
 def is_readable(record: Record) -> bool:

@@ -31,11 +31,11 @@ def test_nothing_to_see_is_no_error(tiny_clip):
 
 
 def test_folder_that_is_no_open_clip_model(tmp_path):
-    with pytest.raises(LorakitError, match="dedupe.clip=.*no open_clip_config.json in it"):
-        clip.Clip(str(tmp_path), "dedupe.clip", "cpu")
+    with pytest.raises(LorakitError, match="embed.clip=.*no open_clip_config.json in it"):
+        clip.Clip(str(tmp_path), "embed.clip", "cpu")
 
 
 def test_hub_name_that_cannot_be_reached_is_one_line():
-    with pytest.raises(LorakitError, match=r"open_clip .*me/clip.* are not on this machine.*--set dedupe.clip=") as error:
-        clip.Clip("hf-hub:me/clip", "dedupe.clip", "cpu")
+    with pytest.raises(LorakitError, match=r"open_clip .*me/clip.* are not on this machine.*--set embed.clip=") as error:
+        clip.Clip("hf-hub:me/clip", "embed.clip", "cpu")
     assert "\n" not in str(error.value)

@@ -1,5 +1,5 @@
 """How well each text fits its photo: the cosine of open_clip's image and text vectors. Optional, since its weights are
-not part of lorakit: `--set caption.clip=FOLDER` names a folder with open_clip_config.json and the weights."""
+not part of lorakit: `--set caption.clip=FOLDER` names a folder with open_clip_config.json and the weights, else those of `embed.clip` are used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lorakit.wording import without_word
 
 def measure(project: Project, records: list[Record]) -> list[Record]:
     """The records with `trigger.agreement`, -1..1, where `caption.clip` names weights; the same records where not."""
-    given = project.settings.caption.clip
+    given = project.settings.caption.clip or project.settings.embed.clip
     if not given:
         return records
     clip = Clip(given, "caption.clip", device.choose(project.device))

@@ -6,6 +6,7 @@ import numpy as np
 
 from lorakit import manifest, stamps, verdicts
 from lorakit.console import warn
+from lorakit.curate.embed import vectors
 from lorakit.curate.look import bits, hash_bytes
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
@@ -47,8 +48,8 @@ def _choose(project: Project) -> dict[str, str]:
     count = settings.count or settings.most
     by_hand = [r for r in good if r.get("human", {}).get("verdict") == "keep"]
     others = [r for r in good if r not in by_hand]
-    qualities = np.array([verdicts.quality(r, project.settings) for r in others])
-    picked = spread(features(others), qualities, max(0, count - len(by_hand))) if others else []
+    qualities = np.array([verdicts.quality(r, project.settings) * _appeal(r) for r in others])
+    picked = spread(features(others, vectors(project)), qualities, max(0, count - len(by_hand))) if others else []
     return {r["id"]: "by_hand" for r in by_hand} | {others[i]["id"]: "varied" for i in picked}
 
 
@@ -56,8 +57,17 @@ def _is_rejected(record: Record, project: Project) -> bool:
     return not verdicts.is_readable(record) or verdicts.judge(record, project.settings).verdict == "reject"
 
 
-def features(records: list[Record]) -> np.ndarray:
-    """[n, d] float32: hash bits and mean colours, each block scaled so that two unlike photos lie about 1 apart."""
+def _appeal(record: Record) -> float:
+    """0.5..1.5 by the aesthetic score, which runs from 1 to 10; 1 where there is none."""
+    score = (record.get("embed") or {}).get("aesthetic")
+    return 1.0 if score is None else float(np.clip(score / 5, 0.5, 1.5))
+
+
+def features(records: list[Record], seen: dict[str, np.ndarray] | None = None) -> np.ndarray:
+    """[n, d] float32: the vectors of `embed` where `seen` {hash: vector} has all of them; else hash bits and mean colours,
+    each block scaled so that two unlike photos lie about 1 apart."""
+    if seen and all(r["hash"] in seen for r in records):
+        return np.stack([seen[r["hash"]] for r in records])
     flat = {"phash": "00" * 32, "colours": "80" * 48}
     looks = [r.get("look") or flat for r in records]
     shapes = bits(hash_bytes([look["phash"] for look in looks])) / np.sqrt(128)
