@@ -36,8 +36,9 @@ def dedupe(project: Project) -> str:
 
 
 def select(project: Project) -> str:
+    odd = verdicts.odd_ones(list(project.manifest), project.settings)
     facts = [
-        (r["id"], verdicts.judge(r, project.settings).verdict, verdicts.quality(r, project.settings), r.get("look"))
+        (r["id"], verdicts.judge(r, project.settings).verdict, verdicts.quality(r, project.settings, odd.get(r["id"], ())), r.get("look"))
         for r in project.manifest
     ]
     return _stamp("select", asdict(project.settings.select), facts)
@@ -123,7 +124,7 @@ def export(project: Project) -> str:
 
 def report(project: Project) -> str:
     shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "dedupe", "human")} for r in project.manifest]
-    judged = [verdicts.judge(r, project.settings).verdict for r in project.manifest]
+    judged = [verdict.verdict for verdict in verdicts.judge_all(list(project.manifest), project.settings).values()]
     return _stamp("report", shown, judged, project.settings.flat(), sample(project), export(project))
 
 

@@ -47,7 +47,8 @@ def _choose(project: Project) -> dict[str, str]:
     count = settings.count or settings.most
     by_hand = [r for r in good if r.get("human", {}).get("verdict") == "keep"]
     others = [r for r in good if r not in by_hand]
-    qualities = np.array([verdicts.quality(r, project.settings) for r in others])
+    odd = verdicts.odd_ones(list(project.manifest), project.settings)
+    qualities = np.array([verdicts.quality(r, project.settings, odd.get(r["id"], ())) for r in others])
     picked = spread(features(others), qualities, max(0, count - len(by_hand))) if others else []
     return {r["id"]: "by_hand" for r in by_hand} | {others[i]["id"]: "varied" for i in picked}
 
