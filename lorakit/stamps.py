@@ -26,7 +26,9 @@ NOT_IN_RESULT = ("weights", "regularisation", "checkpoint_every", "keep_checkpoi
 
 
 def check(project: Project, record: Record) -> str:
-    versions = {name: lookup.load(lookup.CHECKS, name).VERSION for name in lookup.names(lookup.CHECKS)}
+    checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
+    measured = record.get("measures", {})  # one whose extra is not installed here may have been at work elsewhere
+    versions = {name: module.VERSION for name, module in checks.items() if name in measured or lookup.is_installed(module)}
     return _stamp("check", record["hash"], versions)
 
 

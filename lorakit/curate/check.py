@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 
 from lorakit import lookup, manifest, stamps
-from lorakit.console import progress
+from lorakit.console import progress, say
 from lorakit.curate.look import look
 from lorakit.errors import UnreadablePhoto
 from lorakit.manifest import Record
@@ -27,6 +27,8 @@ def check(project: Project) -> None:
     """
     wanted = {r["id"]: stamps.check(project, r) for r in project.manifest}
     todo = [r for r in project.manifest if r.get("done", {}).get("check") != wanted[r["id"]]]
+    if todo:
+        _say_what_is_passed_over()
     with progress("check", len(todo)) as shown:
         for record, found in _in_threads(todo):
             project.manifest.keep(manifest.finish(record, "check", wanted[record["id"]], **found))
@@ -54,4 +56,12 @@ def measure(path: Path) -> dict[str, Any]:
     except UnreadablePhoto as error:
         return {"measures": {"damaged": {"unreadable": error.reason, "detail": error.detail}}, "look": None}
     checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
-    return {"measures": {name: module.measure(photo) for name, module in checks.items()}, "look": look(photo)}
+    usable = {name: module for name, module in checks.items() if lookup.is_installed(module)}
+    return {"measures": {name: module.measure(photo) for name, module in usable.items()}, "look": look(photo)}
+
+
+def _say_what_is_passed_over() -> None:
+    for name in lookup.names(lookup.CHECKS):
+        module = lookup.load(lookup.CHECKS, name)
+        if not lookup.is_installed(module):
+            say(f"check     without {name}, for which there is an extra: pip install lorakit[{module.EXTRA}]")
