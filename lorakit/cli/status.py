@@ -36,6 +36,8 @@ def show_lines(found: dict) -> None:
         name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in photo["file"])
         parts = [why(photo), photo["text"] or ""]
         click.echo(f"{name:<{width}}  {photo['verdict']:<6}  {'chosen' if photo['selected'] else '-':<6}  {' | '.join(p for p in parts if p)}")
+    for line in found["lacks"]:
+        click.echo(f"lacks: {line}")
     click.echo(stage_line(found))
     if found["lora"]:
         click.echo(f"LoRA: {found['lora']}")
@@ -58,6 +60,8 @@ def show_table(found: dict) -> None:
         verdict = f"[{style}]{photo['verdict']}[/]" + (" (by hand)" if photo["by_hand"] else "")
         table.add_row(escape(photo["file"]), verdict, escape(why(photo)), "yes" if photo["selected"] else "", escape(photo["text"] or ""))
     console.print(table)
+    for line in found["lacks"]:
+        console.print(f"lacks:  {line}", highlight=False, markup=False)
     console.print(stage_line(found), highlight=False)
     if found["lora"]:
         console.print(f"LoRA:   {found['lora']}", highlight=False, soft_wrap=True)

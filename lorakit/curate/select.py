@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lorakit import manifest, stamps, verdicts
+from lorakit import gaps, manifest, stamps, verdicts
 from lorakit.console import warn
 from lorakit.curate.look import bits, hash_bytes
 from lorakit.errors import LorakitError
@@ -18,7 +18,6 @@ def select(project: Project) -> None:
     Up to `select.count` (or the kind's most) of those that are not rejected; all that can be read with
     `select.everything`. Raises `LorakitError` when no photo is left.
     """
-    settings = project.settings.select
     stamp = stamps.select(project)
     if not all(r.get("done", {}).get("select") == stamp for r in project.manifest):
         chosen = _choose(project)
@@ -34,8 +33,8 @@ def select(project: Project) -> None:
         raise LorakitError(
             f"none of {len(project.manifest)} photos is good enough; `lorakit status {project.folder.name}` says why each was rejected"
         )
-    if count < settings.least:
-        warn(f"only {count} good photos; {project.kind.title.lower()} wants {project.kind.photos}")
+    for line in gaps.find(project.manifest.selected, project.kind, project.settings):
+        warn(line)
 
 
 def _choose(project: Project) -> dict[str, str]:

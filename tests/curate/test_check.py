@@ -159,3 +159,14 @@ def test_the_one_photo_of_another_aspect_warns():
     assert verdicts.odd_ones(records(*set_of, (600, 1300), (600, 1300)), defaults) == {}
     assert verdicts.odd_ones(records(*set_of, (700, 700)), defaults) == {}
     assert verdicts.odd_ones([], defaults) == {}
+
+
+@pytest.mark.parametrize(
+    ("told", "taken"),
+    [("2026:05:31 18:30:00", "2026-05-31T18:30:00"), ("2026:05:31 18:30:00\0", "2026-05-31T18:30:00"), ("0000:00:00 00:00:00", None), ("soon", None)],
+)
+def test_time_of_a_photo_is_its_cameras(make_photo, told, taken):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = told
+    assert measure(make_photo("a.jpg", 1, exif=exif))["measures"]["moment"] == {"taken": taken}
+    assert measure(make_photo("b.jpg", 1))["measures"]["moment"] == {"taken": None}
