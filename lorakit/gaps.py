@@ -27,7 +27,7 @@ def find(chosen: list[Record], kind: Kind, settings: Settings) -> list[str]:
 def _count(count: int, kind: Kind, settings: Settings) -> Iterator[str]:
     wanted = min(settings.select.wanted, settings.select.count or settings.select.wanted)
     if count < settings.select.least:
-        yield f"only {count} good photos of {wanted} wanted for the kind {kind.name}, {settings.select.least} at the least: {kind.photos}"
+        yield f"only {count} good photos of {wanted} wanted for the kind {kind.name}: {kind.photos}"
     elif count < wanted:
         yield f"{count} of {wanted} photos wanted for the kind {kind.name}: {kind.photos}"
 

@@ -126,7 +126,7 @@ def read_bytes(path: Path) -> bytes:
                 raise UnreadablePhoto("not_an_image", "its content is no image format that lorakit reads")
             if facts.st_size > MAX_BYTES:
                 raise UnreadablePhoto("too_many_bytes", f"{facts.st_size >> 20} MB; the most is {MAX_BYTES >> 20} MB")
-            return head + file.read(MAX_BYTES)
+            return head + file.read(facts.st_size)  # no more: a buffer is set aside for all that is asked for
     except OSError as error:
         raise UnreadablePhoto("unreadable", error.strerror or str(error)) from None
 

@@ -26,7 +26,7 @@ def check(project: Project) -> None:
     Photos that cannot be decoded get a measure of their own under `damaged`; none of them stops the stage.
     """
     wanted = {r["id"]: stamps.check(project, r) for r in project.manifest}
-    todo = [r for r in project.manifest if r.get("done", {}).get("check") != wanted[r["id"]]]
+    todo = [r for r in project.manifest if r.get("done", {}).get("check") != wanted[r["id"]] or _could_not_be_opened(r)]
     if todo:
         _say_what_is_passed_over()
     with progress("check", len(todo)) as shown:
@@ -34,6 +34,11 @@ def check(project: Project) -> None:
             project.manifest.keep(manifest.finish(record, "check", wanted[record["id"]], **found))
             shown.advance()
     project.manifest.save()
+
+
+def _could_not_be_opened(record: Record) -> bool:
+    """Whether it was the system that did not give the file; rights and networks change without leaving a trace on it."""
+    return record.get("measures", {}).get("damaged", {}).get("unreadable") == "unreadable"
 
 
 def _in_threads(records: list[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:

@@ -18,6 +18,7 @@ from lorakit.manifest import Record
 from lorakit.project import Project, is_on_hub
 
 PASSED_OVER = frozenset(("@eadir", "__macosx", "$recycle.bin", "#recycle"))  # thumbnails and bins that systems leave
+UNREADABLE = "unreadable-"  # begins what stands for the hash of a file that cannot be read; it is tried again each time
 INTERRUPTED, STATE = "scan.jsonl", ("path", "bytes", "modified")
 UNFINISHED = (".crdownload", ".part", ".partial", ".download")
 
@@ -39,7 +40,8 @@ def scan(project: Project) -> None:
             f"no photos in {places} (looked at the content of every file); name the folder that holds them"
         )
     interrupted = project.cache_folder / INTERRUPTED
-    known = {_state(r): r["hash"] for r in (*_read_interrupted(interrupted), *project.manifest.everything())}
+    before = (*_read_interrupted(interrupted), *project.manifest.everything())
+    known = {_state(r): r["hash"] for r in before if not r["hash"].startswith(UNREADABLE)}
     several = len(project.photos) > 1
     fresh = []
     interrupted.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +77,8 @@ def find_photos(place: Path | str, project: Project) -> Iterator[tuple[Path, Pat
         raise LorakitError(f"{place}: no such folder of photos")
     elif place.is_dir():
         yield from _in_folder(place, project)
+    elif not _is_regular(place):
+        raise LorakitError(f"{place}: a pipe or a device; give a folder, an archive, a dataset or a list of photos")
     elif hf_datasets.is_table(place):
         yield from _in_folder(hf_datasets.unpack_table(place, project.cache_folder), project)
     elif sources.is_archive(place):
@@ -87,7 +91,7 @@ def find_photos(place: Path | str, project: Project) -> Iterator[tuple[Path, Pat
 def _in_folder(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
     """(root, path) of every photo below a folder, sorted by name: regular files whose content is an image, files that are
     named like one, and the pictures in parquet and arrow files. The project's own folder and hidden folders are left out."""
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, onerror=_say_closed):
         inside = project.settings.scan.recursive
         for name in subfolders if inside else ():
             if os.path.islink(link := Path(folder, name)) and not link.resolve().is_relative_to(root):
@@ -102,6 +106,10 @@ def _in_folder(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
                 yield from _in_table(path, project)
             elif not name.startswith(".") and sidecars.masked_name(name) not in photos and _is_photo(path):
                 yield root, path
+
+
+def _say_closed(error: OSError) -> None:
+    warn(f"{error.filename}: its photos are left out, for the folder cannot be read ({error.strerror})")
 
 
 def _in_table(path: Path, project: Project) -> Iterator[tuple[Path, Path]]:
@@ -175,7 +183,7 @@ def _hash(path: Path) -> str:
             return files.file_hash(path)
     except OSError:
         pass  # the stage `check` says why it cannot be read
-    return files.short_hash("unreadable", os.fsencode(path).hex())
+    return UNREADABLE + files.short_hash(os.fsencode(path).hex())
 
 
 def match(before: list[Record], fresh: list[Record]) -> list[Record]:
