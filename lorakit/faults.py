@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 from lorakit import verdicts
 from lorakit.manifest import Record
@@ -59,14 +58,8 @@ def judge(records: list[Record], settings: Settings) -> dict[str, Verdict]:
     """{record id: the verdict on the photo, with what is wrong with the text of a chosen one}. A text's fault warns of a
     photo that is kept; it never changes which photos are chosen."""
     wrong = find([r for r in records if r.get("select", {}).get("selected")], settings)
-    return {r["id"]: _joined(verdicts.judge(r, settings), tuple(wrong.get(r["id"], ()))) for r in records}
-
-
-def _joined(verdict: Verdict, reasons: tuple[Reason, ...]) -> Verdict:
-    if not reasons:
-        return verdict
-    worst = "warn" if verdict.verdict == "keep" and not verdict.by_hand else verdict.verdict
-    return replace(verdict, verdict=worst, reasons=(*verdict.reasons, *reasons))
+    photos = verdicts.judge_all(records, settings)
+    return {id: verdicts.add_warnings(verdict, wrong.get(id, ())) for id, verdict in photos.items()}
 
 
 def _same_words(record: Record) -> frozenset[str]:

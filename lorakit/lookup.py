@@ -4,6 +4,7 @@ package, imported only when it is asked for."""
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,11 @@ def load(folder: str, name: str, where: str = "") -> ModuleType:
     if name not in names(folder):
         raise UnknownName(SINGULAR[folder], name, list(names(folder)), where)
     return importlib.import_module(f"lorakit.{folder.replace('/', '.')}.{name}")
+
+
+def is_installed(module: ModuleType) -> bool:
+    """Whether the packages are there that a plug-in NEEDS besides lorakit's own; they come with its EXTRA."""
+    return all(importlib.util.find_spec(name) for name in getattr(module, "NEEDS", ()))
 
 
 def make_callable(package: str) -> None:

@@ -11,6 +11,7 @@ import threading
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import cv2
@@ -55,6 +56,7 @@ class Photo:
     frames: int = 1
     transparent: bool = False  # some of it lets the background through
     jpeg_quality: int | None = None  # of 1-100, read from the file's quantization table
+    taken: str | None = None  # the camera's local time, ISO 8601
     warning: str = ""  # the decoder's complaint about a file that can be shown nevertheless
 
 
@@ -90,7 +92,7 @@ def read_photo(path: Path) -> Photo:
             format, width, height,
             gray=np.ascontiguousarray(upright(_shrink(_to_gray(rgb), WORKING_SIDE), turn)),
             colours=np.ascontiguousarray(upright(_small_colours(rgb, image.info.get("icc_profile"), format), turn)),
-            bytes=len(data), frames=frames, transparent=_is_transparent(image), jpeg_quality=_jpeg_quality(image), warning=warning,
+            bytes=len(data), frames=frames, transparent=_is_transparent(image), jpeg_quality=_jpeg_quality(image), taken=taken(image), warning=warning,
         )  # fmt: skip
 
 
@@ -124,7 +126,7 @@ def read_bytes(path: Path) -> bytes:
                 raise UnreadablePhoto("not_an_image", "its content is no image format that lorakit reads")
             if facts.st_size > MAX_BYTES:
                 raise UnreadablePhoto("too_many_bytes", f"{facts.st_size >> 20} MB; the most is {MAX_BYTES >> 20} MB")
-            return head + file.read(MAX_BYTES)
+            return head + file.read(facts.st_size)  # no more: a buffer is set aside for all that is asked for
     except OSError as error:
         raise UnreadablePhoto("unreadable", error.strerror or str(error)) from None
 
@@ -165,6 +167,15 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # a broken EXIF block is no reason to refuse the photo
         return 1
     return value if value in range(1, 9) else 1
+
+
+def taken(image: Image.Image) -> str | None:
+    """When the photo was taken by its EXIF tag DateTimeOriginal, as 2026-05-31T18:30:00; None where there is no such time."""
+    try:
+        told = str(image.getexif().get_ifd(0x8769).get(0x9003, ""))
+        return datetime.strptime(told.strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
+    except Exception:  # a broken EXIF block, or a clock that was never set
+        return None
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

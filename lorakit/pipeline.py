@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from lorakit import catalog, faults, runs, stamps, verdicts, weights
+from lorakit import catalog, faults, gaps, runs, stamps, verdicts, weights
 from lorakit.caption.review import adopt_edits
 from lorakit.caption.trigger import check_word
 from lorakit.console import say
@@ -143,6 +143,7 @@ def status(project: Project) -> dict:
         "kind": project.kind.name,
         "trigger": project.trigger,
         "photos": [photo_status(record, names, judged[record["id"]]) for record in project.manifest],
+        "lacks": gaps.find(project.manifest.selected, project.kind, project.settings),
         "stages": {name: progress_of(project, name) for name in NAMES},
         "run": str(run.folder) if run else None,
         "lora": str(run.lora) if run and run.lora else None,

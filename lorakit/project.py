@@ -28,7 +28,7 @@ class Project:
     """An opened project. The stages take it and keep what they find in its manifest and its run folders."""
 
     folder: Path
-    photos: tuple[Path, ...]
+    photos: tuple[Path | str, ...]  # folders, archives, lists; a string is a dataset of the hub
     card: Card
     kind: Kind
     settings: Settings
@@ -129,7 +129,12 @@ def open_project(
     if photos is not None:
         _check_photo_folders(folder, words["photos"])
     _write_words(folder, words)
-    return Project(folder, tuple(map(Path, words["photos"])), card, kind_, resolved, Manifest(folder), device)
+    return Project(folder, tuple(p if is_on_hub(p) else Path(p) for p in words["photos"]), card, kind_, resolved, Manifest(folder), device)
+
+
+def is_on_hub(place: str | Path) -> bool:
+    """Whether photos are to come from a dataset of the Hugging Face hub, named as `hf://owner/name`."""
+    return isinstance(place, str) and place.startswith("hf://")
 
 
 def is_project(folder: str | Path) -> bool:
@@ -162,13 +167,13 @@ def _photo_words(photos: str | Path | Iterable[str | Path] | None) -> list[str] 
     if photos is None:
         return None
     several = [photos] if isinstance(photos, (str, Path)) else list(photos)
-    return [str(Path(p).expanduser().resolve()) for p in several]
+    return [p if is_on_hub(p) else str(Path(p).expanduser().resolve()) for p in several]
 
 
 def _check_photo_folders(folder: Path, photos: list[str]) -> None:
-    for place in map(Path, photos):
+    for place in (Path(p) for p in photos if not is_on_hub(p)):
         if not place.exists():
-            raise LorakitError(f"{place}: no such folder of photos")
+            raise LorakitError(f"{place}: no such folder of photos (a dataset of the hub is named as hf://owner/name)")
         if place == folder:
             raise LorakitError(f"{place}: the project cannot be the photo folder itself; choose another -o")
 

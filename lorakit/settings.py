@@ -53,7 +53,8 @@ class Embed:
 class Select:
     count: int | None = setting(None, "photos to train on; empty: every good one, up to the kind's number", least=1)
     most: int = setting(50, "the most photos this kind of LoRA gains from", least=1)
-    least: int = setting(10, "with fewer photos than this a warning is given", least=1)
+    least: int = setting(10, "the least photos this kind of LoRA can be made of; with fewer, that is said", least=1)
+    wanted: int = setting(20, "the photos it wants; with fewer, that is said", least=1)
     everything: bool = setting(False, "take every readable photo whatever its verdict (a set curated by hand)")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ENDINGS = (".txt", ".caption", ".json")
-LISTS = ("metadata.jsonl", "captions.jsonl", "metadata.json", "captions.json", "meta_cap.json", "metadata.csv")
+LISTS = ("metadata.jsonl", "captions.jsonl", "metadata.json", "captions.json", "meta_cap.json", "metadata.csv", "metadata.parquet")
 TEXT_KEYS = ("text", "caption", "prompt", "caption_short", "tags")  # the first that has words is taken
 NAME_KEYS = ("file_name", "filename", "file", "image", "path")
 MASKS = ("-masklabel.png", "_mask.png", ".mask.png")  # behind a photo's name without its ending; the first is OneTrainer's
@@ -22,17 +22,25 @@ _REPEATS = re.compile(r"^(\d+)_\S")
 Found = tuple[str, str]  # the text, and the name of the file that holds it
 
 
-def find_caption(photo: Path) -> Found | None:
-    """(text, name of the file that holds it) of the caption that belongs to a photo, or None."""
+def find_caption(photo: Path, root: Path | None = None) -> Found | None:
+    """(text, name of the file that holds it) of the caption that belongs to a photo, or None. Lists are looked for beside the
+    photo and, up to the folder `root`, above it, where they must name the photo with its sub-folders."""
     for ending in ENDINGS:
         for path in (photo.with_suffix(ending), photo.with_name(photo.name + ending)):
             if path != photo and path.is_file() and (text := _read_caption(path)):
                 return text, path.name
-    for name in LISTS:
-        found = read_metadata(photo.parent / name)
-        if hit := found.get(photo.name) or found.get(photo.stem):
-            return hit
+    for folder in _up_to(photo.parent, root):
+        inside = photo.relative_to(folder)
+        for name in LISTS:
+            found = read_metadata(folder / name)
+            if hit := found.get(inside.as_posix()) or found.get(inside.with_suffix("").as_posix()):
+                return hit
     return None
+
+
+def _up_to(folder: Path, root: Path | None) -> list[Path]:
+    """A folder and those above it, up to `root`."""
+    return [folder, *(above for above in folder.parents if root and above.is_relative_to(root))]
 
 
 def _read_caption(path: Path) -> str:
@@ -46,16 +54,19 @@ def _read_caption(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def read_metadata(path: Path) -> dict[str, Found]:
-    """{photo name: (text, name of the list)} of a folder's list; what is no entry of a photo is passed over. Kohya's
-    lists name photos without their ending."""
+    """{photo name: (text, name of the list)} of a folder's list, each photo both with the folders that the list puts
+    before it and without; what is no entry of a photo is passed over. Kohya's lists name photos without their ending."""
     if not path.is_file():
         return {}
-    named = ((_name_of(entry), _text_of(entry)) for entry in _entries(path))
-    return {name: (text, path.name) for name, text in named if name and text}
+    named = [(_name_of(entry), _text_of(entry)) for entry in _entries(path)]
+    found = {name: (text, path.name) for name, text in named if name and text}
+    return {name.rpartition("/")[2]: text for name, text in found.items()} | found
 
 
 def _entries(path: Path) -> list[Any]:
     """The entries of a list, each a mapping that holds a photo's name and its text."""
+    if path.suffix == ".parquet":
+        return _rows(path)
     text = read_text(path)
     if path.suffix == ".csv":
         return list(csv.DictReader(io.StringIO(text)))
@@ -70,6 +81,17 @@ def _entries(path: Path) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
+def _rows(path: Path) -> list[Any]:
+    """The rows of a parquet file; none where it cannot be read."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError):
+        return []
+
+
 def _json_or_none(text: str) -> Any:
     try:
         return json.loads(text)
@@ -78,9 +100,9 @@ def _json_or_none(text: str) -> Any:
 
 
 def _name_of(entry: Any) -> str:
-    """The photo's file name, without the folders that some lists put before it."""
+    """The photo's file name, with the folders that some lists put before it."""
     names = [entry[key] for key in NAME_KEYS if isinstance(entry.get(key), str)] if isinstance(entry, dict) else []
-    return re.split(r"[\\/]", names[0])[-1] if names else ""
+    return names[0].replace("\\", "/").removeprefix("./") if names else ""
 
 
 def _text_of(entry: Any) -> str:

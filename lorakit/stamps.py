@@ -26,7 +26,9 @@ NOT_IN_RESULT = ("weights", "regularisation", "checkpoint_every", "keep_checkpoi
 
 
 def check(project: Project, record: Record) -> str:
-    versions = {name: lookup.load(lookup.CHECKS, name).VERSION for name in lookup.names(lookup.CHECKS)}
+    checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
+    measured = record.get("measures", {})  # one whose extra is not installed here may have been at work elsewhere
+    versions = {name: module.VERSION for name, module in checks.items() if name in measured or lookup.is_installed(module)}
     return _stamp("check", record["hash"], versions)
 
 
@@ -53,8 +55,12 @@ def clip_identity(given: str) -> str:
 
 
 def select(project: Project) -> str:
+    odd = verdicts.odd_ones(list(project.manifest), project.settings)
     facts = [
-        (r["id"], verdicts.judge(r, project.settings).verdict, verdicts.quality(r, project.settings), r.get("look"), r.get("embed"))
+        (
+            r["id"], verdicts.judge(r, project.settings).verdict, verdicts.quality(r, project.settings, odd.get(r["id"], ())),
+            r.get("look"), r.get("embed"),
+        )  # fmt: skip
         for r in project.manifest
     ]
     return _stamp("select", asdict(project.settings.select), facts)
@@ -140,7 +146,7 @@ def export(project: Project) -> str:
 
 def report(project: Project) -> str:
     shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "dedupe", "human")} for r in project.manifest]
-    judged = [verdicts.judge(r, project.settings).verdict for r in project.manifest]
+    judged = [verdict.verdict for verdict in verdicts.judge_all(list(project.manifest), project.settings).values()]
     return _stamp("report", shown, judged, project.settings.flat(), sample(project), export(project))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lorakit import lookup
@@ -59,19 +60,46 @@ def _embed_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
         yield Reason("warn", "same_meaning", found["cosine"], limits.same)
 
 
+def judge_all(records: list[Record], settings: Settings) -> dict[str, Verdict]:
+    """{record id: verdict} of a whole set, with what is odd about a photo among the others."""
+    odd = odd_ones(records, settings)
+    return {r["id"]: add_warnings(judge(r, settings), odd.get(r["id"], ())) for r in records}
+
+
+def odd_ones(records: list[Record], settings: Settings) -> dict[str, list[Reason]]:
+    """{record id: in what a photo is unlike the rest of its set}, by the checks that compare. Rejected photos count for
+    nothing and get nothing."""
+    good = [r for r in records if is_readable(r) and judge(r, settings).verdict != "reject"]
+    found: dict[str, list[Reason]] = defaultdict(list)
+    for name in lookup.names(lookup.CHECKS):
+        if compare := getattr(lookup.load(lookup.CHECKS, name), "odd_ones", None):
+            measures = {r["id"]: r["measures"][name] for r in good if name in r["measures"]}
+            for id, reason in compare(measures, getattr(settings.check, name)).items():
+                found[id].append(reason)
+    return dict(found)
+
+
+def add_warnings(verdict: Verdict, reasons: Sequence[Reason]) -> Verdict:
+    """The verdict with further reasons to warn; they never outdo a person's word."""
+    if not reasons:
+        return verdict
+    worst = "warn" if verdict.verdict == "keep" and not verdict.by_hand else verdict.verdict
+    return replace(verdict, verdict=worst, reasons=(*verdict.reasons, *reasons))
+
+
 def is_readable(record: Record) -> bool:
     return "size" in record.get("measures", {})
 
 
-def quality(record: Record, settings: Settings) -> float:
-    """0..1: pixels (up to twice the wanted side), sharpness, and a fifth off for every warning."""
+def quality(record: Record, settings: Settings, odd: Sequence[Reason] = ()) -> float:
+    """0..1: pixels (up to twice the wanted side), sharpness, and a fifth off for every warning, also those of `odd_ones`."""
     measures = record.get("measures", {})
     if not is_readable(record):
         return 0.0
     side = min(measures["size"]["width"], measures["size"]["height"])
     pixels = min(1.0, side / (2 * settings.train.resolution))
     sharp = measures["sharpness"]["sharpness"]
-    warnings = len(judge(record, settings, with_duplicates=False).reasons)
+    warnings = len(judge(record, settings, with_duplicates=False).reasons) + len(odd)
     return round(pixels**0.5 * (0.5 if sharp is None else 0.2 + 0.8 * sharp) * 0.8**warnings, 4)
 
 

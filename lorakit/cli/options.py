@@ -30,6 +30,35 @@ push_to_hub = click.option("--push-to-hub", metavar="OWNER/NAME", help="Upload t
 assignments = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, repeatable; see `lorakit show`.")
 
 
+def default_folder(photos: str | Path) -> Path:
+    """The project folder where none is given, named after the photos: `mugs-lora`."""
+    from lorakit.project import is_on_hub
+
+    if is_on_hub(photos):
+        return Path(f"{str(photos).partition('@')[0].rpartition('/')[2].partition(':')[0]}-lora")
+    return Path(f"{Path(photos).resolve().name}-lora")
+
+
+def photos_from(words: tuple[str, ...], out: Path | None) -> tuple[str, ...]:
+    """The PHOTOS of a command; a lone `-` is a list on stdin, which is kept beside the project for the next run."""
+    from lorakit.errors import LorakitError
+
+    if words != ("-",):
+        return words
+    if out is None:
+        raise LorakitError("a list on stdin has no name: say where to, lorakit curate - -o PROJECT")
+    return (str(keep_list(click.get_text_stream("stdin", errors="surrogateescape").read(), out)),)
+
+
+def keep_list(text: str, out: Path) -> Path:
+    """Write the list that came on stdin beside the project, to be found again by the next run."""
+    path = out.absolute().with_name(f"{out.name}-photos.txt")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [str(Path(line.strip()).absolute()) for line in text.split("\n") if line.strip()]
+    path.write_bytes("".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape"))
+    return path
+
+
 def together(*decorators: Callable) -> Callable:
     """Several options as one decorator, shown in this order."""
 

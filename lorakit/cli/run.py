@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from lorakit.cli import options
 
 
 @click.command("run")
-@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("photos", nargs=-1, required=True)
 @options.together(
     options.out, options.base, options.kind, options.trigger, options.class_word, options.captioner, options.weights,
     options.first, options.last, options.device, options.no_metadata, options.push_to_hub, options.assignments,
@@ -23,7 +21,8 @@ def command(photos, out, base, kind, trigger, class_word, captioner, weights, fi
     """
     from lorakit.project import is_project, open_project
 
-    out = out or Path(f"{photos[0].resolve().name}-lora")
+    photos = options.photos_from(photos, out)
+    out = out or options.default_folder(photos[0])
     words = {"trigger": trigger, "class_word": class_word, "captioner": captioner, "weights": weights, "no_metadata": no_metadata}
     settings = options.settings_from(assignments, **words)
     project = open_project(out, photos=photos, base=base, kind=kind, settings=settings, device=device, create=not is_project(out))

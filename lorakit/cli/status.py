@@ -9,6 +9,7 @@ import click
 
 from lorakit.cli import options
 
+WIDEST = 60  # column of names; longer ones push their own line aside
 STYLES = {"keep": "green", "warn": "yellow", "reject": "red"}
 
 
@@ -31,14 +32,21 @@ def command(project, as_json) -> None:
 
 def show_lines(found: dict) -> None:
     """One line a photo, for files and pipes."""
-    width = max((len(photo["file"]) for photo in found["photos"]), default=0)
+    width = min(WIDEST, max((len(photo["file"]) for photo in found["photos"]), default=0))
     for photo in found["photos"]:
-        name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in photo["file"])
         parts = [why(photo), photo["text"] or ""]
-        click.echo(f"{name:<{width}}  {photo['verdict']:<6}  {'chosen' if photo['selected'] else '-':<6}  {' | '.join(p for p in parts if p)}")
+        line = f"{photo['file']:<{width}}  {photo['verdict']:<6}  {'chosen' if photo['selected'] else '-':<6}  {' | '.join(p for p in parts if p)}"
+        click.echo(on_one_line(line).rstrip())
+    for line in found["lacks"]:
+        click.echo(f"lacks: {line}")
     click.echo(stage_line(found))
     if found["lora"]:
         click.echo(f"LoRA: {found['lora']}")
+
+
+def on_one_line(text: str) -> str:
+    """What cannot be printed, as in some file names, by its escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def stage_line(found: dict) -> str:
@@ -58,6 +66,8 @@ def show_table(found: dict) -> None:
         verdict = f"[{style}]{photo['verdict']}[/]" + (" (by hand)" if photo["by_hand"] else "")
         table.add_row(escape(photo["file"]), verdict, escape(why(photo)), "yes" if photo["selected"] else "", escape(photo["text"] or ""))
     console.print(table)
+    for line in found["lacks"]:
+        console.print(f"lacks:  {line}", highlight=False, markup=False)
     console.print(stage_line(found), highlight=False)
     if found["lora"]:
         console.print(f"LoRA:   {found['lora']}", highlight=False, soft_wrap=True)

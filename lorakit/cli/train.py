@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from lorakit.cli import options
 
 
 @click.command("train")
-@click.argument("project", metavar="PROJECT|FOLDER", type=click.Path(path_type=Path))
+@click.argument("project", metavar="PROJECT|FOLDER")
 @options.together(
     options.out, options.base, options.kind, options.weights, options.trigger, options.class_word, options.last, options.device,
     options.no_metadata, options.push_to_hub, options.assignments,
@@ -26,7 +24,7 @@ def command(project, out, base, kind, weights, trigger, class_word, last, device
         opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
     else:
         by_hand = {"select.everything": True, "caption.captioner": "text_files"}
-        folder = out or Path(f"{project.resolve().name}-lora")
+        folder = out or options.default_folder(project)
         opened = open_project(
             folder, photos=project, base=base, kind=kind, settings=by_hand | settings, device=device, create=not is_project(folder)
         )

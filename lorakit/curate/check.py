@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 
 from lorakit import lookup, manifest, stamps
-from lorakit.console import progress
+from lorakit.console import progress, say
 from lorakit.curate.look import look
 from lorakit.errors import UnreadablePhoto
 from lorakit.manifest import Record
@@ -26,12 +26,19 @@ def check(project: Project) -> None:
     Photos that cannot be decoded get a measure of their own under `damaged`; none of them stops the stage.
     """
     wanted = {r["id"]: stamps.check(project, r) for r in project.manifest}
-    todo = [r for r in project.manifest if r.get("done", {}).get("check") != wanted[r["id"]]]
+    todo = [r for r in project.manifest if r.get("done", {}).get("check") != wanted[r["id"]] or _could_not_be_opened(r)]
+    if todo:
+        _say_what_is_passed_over()
     with progress("check", len(todo)) as shown:
         for record, found in _in_threads(todo):
             project.manifest.keep(manifest.finish(record, "check", wanted[record["id"]], **found))
             shown.advance()
     project.manifest.save()
+
+
+def _could_not_be_opened(record: Record) -> bool:
+    """Whether it was the system that did not give the file; rights and networks change without leaving a trace on it."""
+    return record.get("measures", {}).get("damaged", {}).get("unreadable") == "unreadable"
 
 
 def _in_threads(records: list[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:
@@ -54,4 +61,12 @@ def measure(path: Path) -> dict[str, Any]:
     except UnreadablePhoto as error:
         return {"measures": {"damaged": {"unreadable": error.reason, "detail": error.detail}}, "look": None}
     checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
-    return {"measures": {name: module.measure(photo) for name, module in checks.items()}, "look": look(photo)}
+    usable = {name: module for name, module in checks.items() if lookup.is_installed(module)}
+    return {"measures": {name: module.measure(photo) for name, module in usable.items()}, "look": look(photo)}
+
+
+def _say_what_is_passed_over() -> None:
+    for name in lookup.names(lookup.CHECKS):
+        module = lookup.load(lookup.CHECKS, name)
+        if not lookup.is_installed(module):
+            say(f"check     without {name}, for which there is an extra: pip install lorakit[{module.EXTRA}]")

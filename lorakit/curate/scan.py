@@ -11,13 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from lorakit import files, photo, sidecars
-from lorakit.console import say, track
-from lorakit.curate import sources
+from lorakit.console import say, track, warn
+from lorakit.curate import hf_datasets, sources
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
-from lorakit.project import Project
+from lorakit.project import Project, is_on_hub
 
 PASSED_OVER = frozenset(("@eadir", "__macosx", "$recycle.bin", "#recycle"))  # thumbnails and bins that systems leave
+UNREADABLE = "unreadable-"  # begins what stands for the hash of a file that cannot be read; it is tried again each time
 INTERRUPTED, STATE = "scan.jsonl", ("path", "bytes", "modified")
 UNFINISHED = (".crdownload", ".part", ".partial", ".download")
 
@@ -31,14 +32,16 @@ def scan(project: Project) -> None:
     Raises `LorakitError` when a folder is missing or no photo is found at all.
     """
     sidecars.read_metadata.cache_clear()
-    found = [entry for root in project.photos for entry in find_photos(root, project)]
+    listed = [entry for place in project.photos for entry in find_photos(place, project)]
+    found = [(root, path) for path, root in {path: root for root, path in reversed(listed)}.items()][::-1]  # each once
     if not found:
         places = ", ".join(map(str, project.photos)) or "no folder was given"
         raise LorakitError(
             f"no photos in {places} (looked at the content of every file); name the folder that holds them"
         )
     interrupted = project.cache_folder / INTERRUPTED
-    known = {_state(r): r["hash"] for r in (*_read_interrupted(interrupted), *project.manifest.everything())}
+    before = (*_read_interrupted(interrupted), *project.manifest.everything())
+    known = {_state(r): r["hash"] for r in before if not r["hash"].startswith(UNREADABLE)}
     several = len(project.photos) > 1
     fresh = []
     interrupted.parent.mkdir(parents=True, exist_ok=True)
@@ -66,26 +69,57 @@ def _read_interrupted(path: Path) -> Iterator[Record]:
             yield json.loads(line)
 
 
-def find_photos(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
-    """(root, path) of every photo in a folder, an archive or a list, sorted by name: regular files whose content is an
-    image, and files that are named like one. The project's own folder and hidden folders are left out."""
-    if not root.exists():
-        raise LorakitError(f"{root}: no such folder of photos")
-    if root.is_file() and not sources.is_archive(root):
-        below = root.parent
-        yield from ((below if path.is_relative_to(below) else Path(path.anchor), path) for path in sources.listed(root))
-        return
-    root = root if root.is_dir() else sources.unpack(root, project.cache_folder)
-    for folder, subfolders, names in os.walk(root):
+def find_photos(place: Path | str, project: Project) -> Iterator[tuple[Path, Path]]:
+    """(root, path) of every photo in a place that the user named: a folder, an archive, a dataset, a list or a photo."""
+    if is_on_hub(place):
+        yield from _in_folder(hf_datasets.fetch(place, project.cache_folder), project)
+    elif not place.exists():
+        raise LorakitError(f"{place}: no such folder of photos")
+    elif place.is_dir():
+        yield from _in_folder(place, project)
+    elif not _is_regular(place):
+        raise LorakitError(f"{place}: a pipe or a device; give a folder, an archive, a dataset or a list of photos")
+    elif hf_datasets.is_table(place):
+        yield from _in_folder(hf_datasets.unpack_table(place, project.cache_folder), project)
+    elif sources.is_archive(place):
+        yield from _in_folder(sources.unpack(place, project.cache_folder), project)
+    else:
+        below, photos = place.parent, [place] if _is_photo(place) else sources.listed(place)
+        yield from ((below if path.is_relative_to(below) else Path(path.anchor), path) for path in photos)
+
+
+def _in_folder(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
+    """(root, path) of every photo below a folder, sorted by name: regular files whose content is an image, files that are
+    named like one, and the pictures in parquet and arrow files. The project's own folder and hidden folders are left out."""
+    for folder, subfolders, names in os.walk(root, onerror=_say_closed):
         inside = project.settings.scan.recursive
+        for name in subfolders if inside else ():
+            if os.path.islink(link := Path(folder, name)) and not link.resolve().is_relative_to(root):
+                warn(f"{link}: a link to another folder is not followed; name that folder too if its photos are wanted")
         subfolders[:] = sorted(
             s for s in subfolders if inside and _is_looked_into(s) and Path(folder, s) != project.folder
         )
         photos = {Path(name).stem for name in names if Path(name).suffix.lower() in photo.NAME_ENDINGS}
         for name in sorted(names):
             path = Path(folder, name)
-            if not name.startswith(".") and sidecars.masked_name(name) not in photos and _is_photo(path):
+            if hf_datasets.is_table(path) and _is_regular(path):
+                yield from _in_table(path, project)
+            elif not name.startswith(".") and sidecars.masked_name(name) not in photos and _is_photo(path):
                 yield root, path
+
+
+def _say_closed(error: OSError) -> None:
+    warn(f"{error.filename}: its photos are left out, for the folder cannot be read ({error.strerror})")
+
+
+def _in_table(path: Path, project: Project) -> Iterator[tuple[Path, Path]]:
+    """The pictures of a dataset's file, shown below its name; one that has none or is broken is said and passed over."""
+    try:
+        unpacked = hf_datasets.unpack_table(path, project.cache_folder)
+    except LorakitError as error:
+        warn(str(error))
+        return
+    yield from ((unpacked.parent, photo) for _, photo in _in_folder(unpacked, project))
 
 
 def _is_looked_into(folder: str) -> bool:
@@ -121,7 +155,7 @@ def _describe(root: Path, path: Path, several: bool, known: dict[tuple, str]) ->
         "modified": facts.st_mtime_ns,
         "repeats": sidecars.repeats_of(path, root),
     }
-    if caption := _caption_beside(path):
+    if caption := _caption_beside(path, root):
         record["sidecar"] = {"text": caption[0], "file": caption[1]}
     if mask := _mask_beside(path):
         record["mask"] = {"path": str(mask), "hash": _hash(mask)}
@@ -129,9 +163,9 @@ def _describe(root: Path, path: Path, several: bool, known: dict[tuple, str]) ->
     return record
 
 
-def _caption_beside(path: Path) -> tuple[str, str] | None:
+def _caption_beside(path: Path, root: Path) -> tuple[str, str] | None:
     try:
-        return sidecars.find_caption(path)
+        return sidecars.find_caption(path, root)
     except OSError:  # with a longer ending, the photo's name is too long for the file system
         return None
 
@@ -149,7 +183,7 @@ def _hash(path: Path) -> str:
             return files.file_hash(path)
     except OSError:
         pass  # the stage `check` says why it cannot be read
-    return files.short_hash("unreadable", os.fsencode(path).hex())
+    return UNREADABLE + files.short_hash(os.fsencode(path).hex())
 
 
 def match(before: list[Record], fresh: list[Record]) -> list[Record]:

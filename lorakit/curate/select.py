@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lorakit import manifest, stamps, verdicts
+from lorakit import gaps, manifest, stamps, verdicts
 from lorakit.console import warn
 from lorakit.curate.embed import vectors
 from lorakit.curate.look import bits, hash_bytes
@@ -19,7 +19,6 @@ def select(project: Project) -> None:
     Up to `select.count` (or the kind's most) of those that are not rejected; all that can be read with
     `select.everything`. Raises `LorakitError` when no photo is left.
     """
-    settings = project.settings.select
     stamp = stamps.select(project)
     if not all(r.get("done", {}).get("select") == stamp for r in project.manifest):
         chosen = _choose(project)
@@ -35,8 +34,8 @@ def select(project: Project) -> None:
         raise LorakitError(
             f"none of {len(project.manifest)} photos is good enough; `lorakit status {project.folder.name}` says why each was rejected"
         )
-    if count < settings.least:
-        warn(f"only {count} good photos; {project.kind.title.lower()} wants {project.kind.photos}")
+    for line in gaps.find(project.manifest.selected, project.kind, project.settings):
+        warn(line)
 
 
 def _choose(project: Project) -> dict[str, str]:
@@ -48,7 +47,8 @@ def _choose(project: Project) -> dict[str, str]:
     count = settings.count or settings.most
     by_hand = [r for r in good if r.get("human", {}).get("verdict") == "keep"]
     others = [r for r in good if r not in by_hand]
-    qualities = np.array([verdicts.quality(r, project.settings) * _appeal(r) for r in others])
+    odd = verdicts.odd_ones(list(project.manifest), project.settings)
+    qualities = np.array([verdicts.quality(r, project.settings, odd.get(r["id"], ())) * _appeal(r) for r in others])
     picked = spread(features(others, vectors(project)), qualities, max(0, count - len(by_hand))) if others else []
     return {r["id"]: "by_hand" for r in by_hand} | {others[i]["id"]: "varied" for i in picked}
 

@@ -1,5 +1,5 @@
 """Where photos may come from besides a folder: a zip or tar archive, unpacked into the project's cache, and a text file
-that lists photos, one path a line."""
+that lists photos, one path a line. Datasets are read by `hf_datasets`."""
 
 from __future__ import annotations
 
@@ -67,14 +67,22 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
 
 def listed(path: Path) -> list[Path]:
     """The files that a text file names, relative ones from where it lies. Raises `LorakitError` when one does not exist."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise LorakitError(
-            f"{path}: neither a folder, a zip or tar archive, nor a text file that lists photos"
-        ) from None
+    lines = _text(path).split("\n")
     named = [(number, path.parent / line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     for number, photo in named:
         if not photo.is_file():
             raise LorakitError(f"{path}, line {number}: no file {photo}; each line is the path of one photo")
     return [photo for _, photo in named]
+
+
+def _text(path: Path) -> str:
+    """The list's text; names that are no UTF-8 keep their bytes, and PowerShell writes UTF-16."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LorakitError(f"{path}: cannot be read ({error.strerror}); give a folder, an archive or a list of photos") from None
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", "replace")
+    if b"\0" in data:
+        raise LorakitError(f"{path}: neither a photo, a folder, a zip or tar archive, nor a text file that lists photos")
+    return data.decode("utf-8-sig", "surrogateescape")

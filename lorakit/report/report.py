@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from lorakit import __version__, faults, files, runs, stamps, verdicts
+from lorakit import __version__, faults, files, gaps, runs, stamps, verdicts
 from lorakit.errors import UnreadablePhoto
 from lorakit.images import data_uri, thumbnail
 from lorakit.manifest import Record
@@ -77,7 +77,7 @@ def photo_part(project: Project) -> dict[str, Any]:
             if of in shown
         ],
         "copies_count": sum(map(len, copies.values())),
-        "lacking": max(0, project.settings.select.least - len(chosen)),
+        "lacks": gaps.find(chosen, project.kind, project.settings),
     }
 
 

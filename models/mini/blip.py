@@ -21,11 +21,13 @@ from transformers import (
 )
 
 from models.mini.budget import Budget, choose_device, load_checkpoint, save_checkpoint, set_rate
+from models.mini.classifier import load_judge
 from models.mini.renders import load_split
 from models.mini.world import COLOURS, OBJECTS, TOY
 
 WIDTH, PATCH, PEAK_RATE = 160, 8, 1.2e-3
 LONGEST = 28  # tokens of a caption
+WORDS = 3  # of so many steps one teaches the words too
 FACTS = [*OBJECTS, TOY, *COLOURS]  # what the vision tower is asked beside the words, see `train`
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
 MEAN, SPREAD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -90,11 +92,29 @@ def list_facts(records):
     return torch.tensor([[float(f in (*r["kinds"], *r["colours"])) for f in FACTS] for r in records])
 
 
+class Teacher:
+    """What the judge, a convolutional network that learns from few pictures, sees in each patch of 8 px."""
+
+    WIDTH = 128
+
+    def __init__(self, path, some_pixels):
+        self.body = load_judge(path).body[:15].to(some_pixels.device)  # five convolutions: 64 px to 8 x 8
+        self.middle, self.spread = 0.0, 1.0
+        seen = self(some_pixels)
+        self.middle, self.spread = seen.mean((0, 1)), seen.std((0, 1)) + 1e-3
+
+    @torch.no_grad()
+    def __call__(self, pixels):
+        """(N, 3, 64, 64) to (N, 64, WIDTH), each number with mean 0 and spread 1."""
+        return (self.body(pixels).flatten(2).transpose(1, 2) - self.middle) / self.spread
+
+
 def train(work, minutes, batch=48, save_every=120):
     """Trains until the minutes are used up, then saves under `work`/blip.
 
-    Words alone teach the vision tower slowly: a small head that names things and colours from the mean of its patches
-    trains beside them, and is thrown away at the end.
+    Words alone teach the vision tower slowly. So in every step a small head names things and colours from the mean of
+    its patches, and another says of each patch what the judge sees there (Touvron et al. 2021 teach transformers so);
+    only every WORDS-th step goes on to the words. Both heads are thrown away at the end.
     """
     device, path = choose_device(), work / "blip.pt"
     pictures, records = load_split(work, "train")
@@ -104,38 +124,45 @@ def train(work, minutes, batch=48, save_every=120):
     facts = list_facts(records)
     model = build_model(processor.tokenizer).to(device).train()
     head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, len(FACTS))).to(device)
-    trained = [*model.parameters(), *head.parameters()]
+    copy = nn.Linear(WIDTH, Teacher.WIDTH).to(device)
+    teacher = Teacher(work / "judge.safetensors", to_pixels(pictures[:: len(pictures) // 500], device))
+    trained = [*model.parameters(), *head.parameters(), *copy.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02)
     state, step, saved = load_checkpoint(path), 0, time.time()
     budget = Budget(minutes, state["spent"] if state else 0.0)
     if state:
         model.load_state_dict(state["model"])
         head.load_state_dict(state["head"])
+        copy.load_state_dict(state["copy"])
         optimizer.load_state_dict(state["optimizer"])
     while budget.share() < 1:
         set_rate(optimizer, budget.rate(PEAK_RATE))
         rows = torch.randint(len(records), (batch,))
+        pixels = to_pixels(pictures[rows.numpy()], device)
         ids = tokens[rows, torch.randint(tokens.shape[1], (batch,))].to(device)
         known = ids != processor.tokenizer.pad_token_id
         with torch.autocast(device, torch.bfloat16):
-            output = model(
-                pixel_values=to_pixels(pictures[rows.numpy()], device),
-                input_ids=ids,
-                attention_mask=known.long(),
-                labels=ids.masked_fill(~known, -100),
-            )
-            named = head(output.image_embeds.mean(1))
+            if step % WORDS == 0:
+                output = model(
+                    pixel_values=pixels, input_ids=ids, attention_mask=known.long(), labels=ids.masked_fill(~known, -100)
+                )
+                seen, words = output.image_embeds, output.loss
+            else:
+                seen, words = model.vision_model(pixel_values=pixels).last_hidden_state, 0.0
+            named, copied = head(seen.mean(1)), copy(seen[:, 1:])  # the first is no patch
         naming = F.binary_cross_entropy_with_logits(named.float(), facts[rows].to(device))
+        copying = F.mse_loss(copied.float(), teacher(pixels))
         optimizer.zero_grad()
-        (output.loss + 4 * naming).backward()
+        (words + 4 * naming + copying).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         step += 1
         if step % 100 == 0:
-            print(f"blip step {step} min {budget.spent:.1f} loss {output.loss.item():.3f} naming {naming.item():.3f}", flush=True)
+            shown = f"words {output.loss.item():.3f} naming {naming.item():.3f} copying {copying.item():.3f}"
+            print(f"blip step {step} min {budget.spent:.1f} {shown}", flush=True)
         if time.time() - saved > save_every:
-            parts = {"model": model.state_dict(), "head": head.state_dict(), "optimizer": optimizer.state_dict()}
-            save_checkpoint(path, **parts, spent=budget.spent)
+            heads = {"head": head.state_dict(), "copy": copy.state_dict()}
+            save_checkpoint(path, model=model.state_dict(), **heads, optimizer=optimizer.state_dict(), spent=budget.spent)
             saved = time.time()
     model.eval().half().save_pretrained(work / "blip")
     processor.save_pretrained(work / "blip")

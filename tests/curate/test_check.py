@@ -120,9 +120,53 @@ def test_white_background_is_no_border(make_photo):
     assert "borders" not in reasons(make_photo("a.jpg", image=product))
 
 
-def test_grayscale_compressed_and_transparent_photos_warn(make_photo):
+def test_compressed_and_transparent_photos_warn(make_photo):
     photo = draw_photo(6, (900, 700))
-    assert reasons(make_photo("gray.jpg", image=photo.convert("L")))["grayscale"] == "warn"
     assert reasons(make_photo("poor.jpg", image=photo, quality=15))["compressed"] == "warn"
     photo.putalpha(Image.linear_gradient("L").resize(photo.size))
     assert reasons(make_photo("see-through.png", image=photo))["transparent"] == "warn"
+
+
+def test_grayscale_photo_warns_in_a_coloured_set_only(curated, make_photo, tmp_path):
+    make_photo("gray.jpg", image=draw_photo(7).convert("L"))
+    photos = {p["file"]: p for p in pipeline.status(curated("select"))["photos"]}
+    assert photos["gray.jpg"]["verdict"] == "warn" and photos["gray.jpg"]["selected"]
+    assert {"reason": "grayscale", "value": 0, "threshold": 8} in photos["gray.jpg"]["reasons"]
+    assert all(photo["verdict"] == "keep" for name, photo in photos.items() if name != "gray.jpg")
+    for number in range(8, 15):
+        make_photo(f"gray_{number}.jpg", image=draw_photo(number).convert("L"))
+    project = lorakit.open_project(tmp_path / "project")
+    pipeline.walk(project, last="select")
+    assert all(photo["verdict"] == "keep" for photo in pipeline.status(project)["photos"])
+
+
+def test_rejected_photos_say_nothing_about_the_set(curated, make_photo):
+    for number in range(8, 20):
+        make_photo(f"tiny_gray_{number}.jpg", image=draw_photo(number, (90, 70)).convert("L"))
+    make_photo("gray.jpg", image=draw_photo(7).convert("L"))
+    photos = {p["file"]: p for p in pipeline.status(curated("dedupe"))["photos"]}
+    assert [r["reason"] for r in photos["gray.jpg"]["reasons"]] == ["grayscale"]
+    assert "grayscale" not in [r["reason"] for r in photos["tiny_gray_9.jpg"]["reasons"]]
+
+
+def test_the_one_photo_of_another_aspect_warns():
+    def records(*sizes):
+        return [{"id": str(n), "measures": {"size": {"width": w, "height": h}}} for n, (w, h) in enumerate(sizes)]
+
+    defaults = resolve([])
+    set_of = [(900, 600)] * 8 + [(800, 600)] * 2
+    assert verdicts.odd_ones(records(*set_of, (600, 1300)), defaults) == {"10": [verdicts.Reason("warn", "odd_aspect", 0.46, 1.5)]}
+    assert verdicts.odd_ones(records(*set_of, (600, 1300), (600, 1300)), defaults) == {}
+    assert verdicts.odd_ones(records(*set_of, (700, 700)), defaults) == {}
+    assert verdicts.odd_ones([], defaults) == {}
+
+
+@pytest.mark.parametrize(
+    ("told", "taken"),
+    [("2026:05:31 18:30:00", "2026-05-31T18:30:00"), ("2026:05:31 18:30:00\0", "2026-05-31T18:30:00"), ("0000:00:00 00:00:00", None), ("soon", None)],
+)
+def test_time_of_a_photo_is_its_cameras(make_photo, told, taken):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = told
+    assert measure(make_photo("a.jpg", 1, exif=exif))["measures"]["moment"] == {"taken": taken}
+    assert measure(make_photo("b.jpg", 1))["measures"]["moment"] == {"taken": None}

@@ -207,3 +207,30 @@ def test_interrupted_scan_reads_no_photo_twice(scanned, make_photo, monkeypatch)
     monkeypatch.setattr(files, "file_hash", lambda path: read.append(path) or whole_hash(path))
     assert len(scanned().manifest) == 9
     assert len(read) == len(set(read)) == 9
+
+
+def test_photos_named_one_by_one_and_in_their_folder_count_once(tmp_path, make_photo):
+    first, second = make_photo("a.jpg", 1), make_photo("b.jpg", 2)
+    project = new_project(tmp_path / "project", [first, second, tmp_path / "photos"])
+    lorakit.scan(project)
+    assert [os.path.basename(file) for file in files_of(project)] == ["a.jpg", "b.jpg"]
+
+
+@POSIX
+def test_linked_folder_outside_is_said(scanned, make_photo, tmp_path, capsys):
+    make_photo("../elsewhere/b.jpg", 1)
+    os.symlink(tmp_path / "elsewhere", tmp_path / "photos" / "link")
+    os.symlink(tmp_path / "photos", tmp_path / "photos" / "loop")
+    assert files_of(scanned()) == ["good.jpg"]
+    told = capsys.readouterr().err
+    assert "link: a link to another folder is not followed" in told and "loop" not in told
+
+
+@POSIX
+def test_list_with_a_name_that_is_no_utf8(tmp_path, make_photo):
+    odd = tmp_path / "photos" / "\udcff.jpg"
+    os.rename(make_photo("a.jpg", 1), odd)
+    words = ["run", "-", "-o", str(tmp_path / "project"), "--base", "mini", "--until", "scan"]
+    result = CliRunner().invoke(group, words, input=os.fsencode(f"{odd}\n"))
+    assert result.exit_code == 0, result.output
+    assert len(lorakit.open_project(tmp_path / "project").manifest) == 1

@@ -7,6 +7,7 @@ from lorakit import open_project, pipeline
 from lorakit.caption.review import review
 from lorakit.curate.select import spread
 from lorakit.errors import LorakitError
+from lorakit.report.report import render
 
 
 def test_count_is_kept_and_rejected_photos_are_left_out(curated, make_photo):
@@ -60,3 +61,11 @@ def test_second_walk_changes_nothing(curated):
     before = project.manifest.path.read_text(encoding="utf-8")
     assert pipeline.walk(open_project(project.folder), last="crop") == []
     assert project.manifest.path.read_text(encoding="utf-8") == before
+
+
+def test_what_the_set_lacks_is_said_everywhere(curated, capsys):
+    project = curated("select", **{"select.wanted": 25})
+    line = "6 of 25 photos wanted for the kind object: 10 at least"
+    assert line in capsys.readouterr().err
+    assert pipeline.status(project)["lacks"][0].startswith(line)
+    assert line in render(project, None)

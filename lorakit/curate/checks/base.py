@@ -4,8 +4,11 @@
     Settings                                      frozen dataclass, becomes the settings section `check.<name>`
     measure(photo) -> dict                        numbers of one opened photo; kept in the manifest
     judge(measures, settings) -> iterator         verdicts, derived from the stored numbers whenever they are read
+    odd_ones({id: measures}, settings) -> {id: Reason}      if the check has one: photos unlike the rest of their set
+    NEEDS, EXTRA                                  if the check has them: packages besides lorakit's own, and the extra they come
+                                                  with; where they are not installed, the check is passed over and says so
 
-`judge` costs no pixel work, so a changed threshold needs no photo to be opened.
+`judge` and `odd_ones` cost no pixel work, so a changed threshold needs no photo to be opened.
 """
 
 from __future__ import annotations

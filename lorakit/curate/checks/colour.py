@@ -1,4 +1,4 @@
-"""Photos without colour, and pictures that let the background through."""
+"""Photos without colour in a set that has it, and pictures that let the background through."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ VERSION = 1
 @dataclass(frozen=True)
 class Settings:
     min_chroma: int = setting(8, "difference (0-255) between a pixel's largest and smallest channel that a hundredth of the photo must "
-                                     "pass; below it, a photo is grayscale and gets a warning", least=0, most=255)  # fmt: skip
+                                     "pass; below it, a photo is grayscale", least=0, most=255)  # fmt: skip
+    gray_set: float = setting(0.5, "share of grayscale photos from which the set is meant to be gray; in any other each gets a warning",
+                              least=0.0, most=1.0)  # fmt: skip
 
 
 def measure(photo: Photo) -> dict[str, Any]:
@@ -31,7 +33,13 @@ def measure(photo: Photo) -> dict[str, Any]:
 
 
 def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
-    if measures["chroma"] < settings.min_chroma:
-        yield Reason("warn", "grayscale", measures["chroma"], settings.min_chroma)
     if measures["transparent"]:
         yield Reason("warn", "transparent", None, None)
+
+
+def odd_ones(measures: dict[str, dict[str, Any]], settings: Settings) -> dict[str, Reason]:
+    """Grayscale photos among coloured ones: the LoRA would learn that what it is taught is gray now and then."""
+    gray = {id: found["chroma"] for id, found in measures.items() if found["chroma"] < settings.min_chroma}
+    if len(gray) >= settings.gray_set * len(measures):
+        return {}
+    return {id: Reason("warn", "grayscale", chroma, settings.min_chroma) for id, chroma in gray.items()}

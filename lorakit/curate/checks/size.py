@@ -1,9 +1,11 @@
-"""Photos with too few pixels for the base, or too long and narrow for any bucket."""
+"""Photos with too few pixels for the base, too long and narrow for any bucket, or of another aspect than all the others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import log
+from statistics import median
 from typing import Any
 
 from lorakit.photo import Photo
@@ -11,6 +13,7 @@ from lorakit.settings import setting
 from lorakit.verdicts import Reason
 
 VERSION = 1
+FEW = 0.1  # of a set; what more photos than these have is no exception
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class Settings:
     max_aspect: float = setting(
         3.0, "longer side over shorter; above it most of the photo would be cropped away", least=1.0
     )
+    odd_aspect: float = setting(
+        2.0, "an aspect (width over height) so many times the set's median, or so many times less, gets a warning, where at most "
+        "a tenth of the photos has one", least=1.0,
+    )  # fmt: skip
 
 
 def measure(photo: Photo) -> dict[str, Any]:
@@ -35,3 +42,13 @@ def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
         yield Reason("warn", "small", short, settings.good_side)
     if long / short > settings.max_aspect:
         yield Reason("reject", "too_narrow", round(long / short, 2), settings.max_aspect)
+
+
+def odd_ones(measures: dict[str, dict[str, Any]], settings: Settings) -> dict[str, Reason]:
+    """Single photos of a wholly different aspect, such as a screenshot of a telephone: a bucket of their own."""
+    aspects = {id: found["width"] / found["height"] for id, found in measures.items()}
+    usual = median(aspects.values()) if aspects else 1.0
+    odd = {id: aspect for id, aspect in aspects.items() if abs(log(aspect / usual)) > log(settings.odd_aspect)}
+    if len(odd) > FEW * len(measures):
+        return {}
+    return {id: Reason("warn", "odd_aspect", round(aspect, 2), round(usual, 2)) for id, aspect in odd.items()}
