@@ -71,12 +71,13 @@ def roughen(x):
 
 
 def train(work, minutes, batch=64):
-    device = choose_device()
+    """Trains until the minutes are used up, from the judge in the work folder where there is one."""
+    device, path = choose_device(), work / "judge.safetensors"
     pictures, labels = load_labelled(work, ("train", "subjects", "styles"))
     subjects = [HEADS["kind"].index(name) for name in SUBJECTS]  # subjects and styles are few
     few = torch.isin(labels["kind"], torch.tensor(subjects)) | (labels["style"] != HEADS["style"].index("photo"))
     rare = torch.where(few, 6.0, 1.0)
-    judge = Judge().to(device).train()
+    judge = (load_judge(path) if path.exists() else Judge()).to(device).train()
     optimizer = torch.optim.AdamW(judge.parameters(), lr=PEAK_RATE, weight_decay=0.05)
     budget, step = Budget(minutes), 0
     while budget.share() < 1:
@@ -91,8 +92,8 @@ def train(work, minutes, batch=64):
         step += 1
         if step % 200 == 0:
             print(f"classifier step {step} min {budget.spent:.1f} loss {loss.item():.3f}", flush=True)
-    save_model(judge.eval().half(), str(work / "judge.safetensors"))
-    print(measure(load_judge(work / "judge.safetensors"), work))
+    save_model(judge.eval().half(), str(path))
+    print(measure(load_judge(path), work))
 
 
 def load_judge(path):

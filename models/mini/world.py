@@ -50,7 +50,7 @@ PARTS = {  # sRGB of the parts whose paint the caption does not name
     THIRD: (0.95, 0.50, 0.08),
 }
 SUBJECT_PARTS = {
-    ("robot", SECOND): (0.05, 0.56, 0.58),
+    ("robot", SECOND): (0.10, 0.27, 0.78),
     ("duck", MAIN): (0.97, 0.80, 0.10),
     ("teapot", MAIN): (0.10, 0.16, 0.42),
     ("teapot", SECOND): (0.10, 0.16, 0.42),
