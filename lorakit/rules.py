@@ -11,7 +11,7 @@ from importlib import resources
 
 from lorakit import phrases
 from lorakit.errors import LorakitError, UnknownName
-from lorakit.wording import count_word, stems, tags_of, whole_word, without_repeats
+from lorakit.wording import count_word, matching_article, stems, tags_of, whole_word, without_repeats
 
 ARROW = " => "
 VERBS = {
@@ -87,19 +87,31 @@ def remove(text: str, phrase: str, style: str, protected: tuple[str, ...] = ()) 
     return _tidy(whole_word(phrase).sub(" ", text), style)
 
 
-def drop_words(text: str, words: frozenset[str], style: str, protected: tuple[str, ...] = ()) -> str:
+def drop_words(
+    text: str, words: frozenset[str], style: str, protected: tuple[str, ...] = (), *, of_thing: bool = False
+) -> str:
     """`text` without the phrases that have one of `words` in them. What the sentence is about, and what is `protected`,
-    stays and loses only the word: 'a blonde woman in a red dress' -> 'a woman in a red dress'."""
+    stays and loses only the word: 'a blonde woman in a red dress' -> 'a woman in a red dress'. With `of_thing` nothing
+    else is touched: 'a red mug on a red cloth' -> 'a mug on a red cloth'."""
     kept = []
     words -= {word.lower() for word in protected}
     for part in _parts(text, style):
         if words & _said(part):
-            if not (_is_head(part) or any(count_word(part.raw, word) for word in protected)):
+            if _is_head(part) or any(count_word(part.raw, word) for word in protected):
+                part.raw = _without(part.raw, words)
+            elif not of_thing:
                 continue
-            for word in words:
-                part.raw = whole_word(word).sub("", part.raw)
         kept.append(part)
     return _tidy(_join(kept, style), style)
+
+
+def _without(text: str, words: frozenset[str]) -> str:
+    """'an old red mug' without 'old' is 'a red mug'."""
+    for word in words:
+        while found := whole_word(word).search(text):
+            rest = re.sub(r"^[\s,]*(?:and\s+)?", "", text[found.end() :])
+            text = (matching_article(text[: found.start()], rest) if rest else text[: found.start()]) + rest
+    return text
 
 
 def _said(part: phrases.Phrase) -> set[str]:

@@ -78,6 +78,7 @@ class Caption:
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
     token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
     omit: tuple[str, ...] = setting((), "families of words (lorakit/families.yaml) that belong to what is taught and stay unsaid")
+    omit_of_thing: tuple[str, ...] = setting((), "families of words that stay unsaid where they describe the thing itself: the red of a red mug on red cloth")
     describe: tuple[str, ...] = setting((), "families of words that pruning leaves alone")
     rules: tuple[str, ...] = setting((), "changes of words over the whole set, see `lorakit words`")
     strict: bool = setting(False, "a photo whose text has a fault is left out, with exit code 3")

@@ -101,7 +101,7 @@ def overlap(a: list, b: list) -> float:
 
 def trigger(project: Project, record: Record) -> str:
     human, wanted = record.get("human", {}).get("text"), project.settings.caption
-    words = (wanted.style, wanted.token_budget, wanted.omit, wanted.rules, wanted.strict, wanted.clip or project.settings.embed.clip)
+    words = (wanted.style, wanted.token_budget, wanted.omit, wanted.omit_of_thing, wanted.rules, wanted.strict, wanted.clip or project.settings.embed.clip)
     return _stamp("trigger", asdict(project.settings.trigger), words, record.get("caption"), human)
 
 

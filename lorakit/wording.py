@@ -209,7 +209,7 @@ def place_trigger(text: str, trigger: str | None, class_word: str | None, style:
     if style == "tags":
         return _joined(f"{trigger} {class_word}" if class_word else trigger, _without_tag(text, class_word))
     if class_word and (found := whole_word(class_word).search(text)):
-        return f"{_matching_article(text[: found.start()], trigger)}{trigger} {text[found.start() :]}"
+        return f"{matching_article(text[: found.start()], trigger)}{trigger} {text[found.start() :]}"
     name = f"{_article(trigger)} {trigger} {class_word}" if class_word else trigger
     rest = _without_tag(text, class_word)
     return (
@@ -299,7 +299,7 @@ def _article(word: str) -> str:
     return "an" if word[0].lower() in "aeiou" else "a"
 
 
-def _matching_article(before: str, trigger: str) -> str:
+def matching_article(before: str, trigger: str) -> str:
     """'... an ' before 'zwx old dog' becomes '... a ', and the other way round."""
     article = _article(trigger)
     return re.sub(

@@ -64,6 +64,21 @@ def test_families_are_left_unsaid(families, style, before, after):
     assert rules.drop_words(before, rules.family_words(families, "test"), style) == after
 
 
+@pytest.mark.parametrize(
+    "style, before, after",
+    [
+        ("sentences", "a red mug on a red cloth", "a mug on a red cloth"),
+        ("sentences", "an orange and blue striped mug", "a mug"),
+        ("sentences", "a shiny old mug next to a black cat", "an old mug next to a black cat"),
+        ("sentences", "a table with a red mug on a white plate", "a table with a mug on a white plate"),
+        ("tags", "red mug, red cloth, wooden table", "mug, red cloth, wooden table"),
+    ],
+)
+def test_what_describes_the_thing_itself_is_left_unsaid(style, before, after):
+    words = rules.family_words(("colour", "pattern"), "test")
+    assert rules.drop_words(before, words, style, ("zwx", "mug"), of_thing=True) == after
+
+
 def test_unknown_family_names_the_nearest():
     with pytest.raises(UnknownName, match="did you mean 'clothes'"):
         rules.family_words(("cloths",), "caption.omit")

@@ -50,6 +50,7 @@ def check_rules(settings: Settings) -> None:
     for rule in settings.caption.rules:
         rules.check(rule)
     rules.family_words(settings.caption.omit, "caption.omit")
+    rules.family_words(settings.caption.omit_of_thing, "caption.omit_of_thing")
     rules.family_words(settings.caption.describe, "caption.describe")
 
 
@@ -98,6 +99,9 @@ def _by_rules(text: str, settings: Settings) -> str:
     omitted = rules.family_words(wanted.omit, "caption.omit")
     if omitted:
         text = rules.drop_words(text, omitted, wanted.style, protected)
+    of_thing = rules.family_words(wanted.omit_of_thing, "caption.omit_of_thing")
+    if of_thing:
+        text = rules.drop_words(text, of_thing, wanted.style, protected, of_thing=True)
     return rules.apply(text, wanted.rules, wanted.style, protected)
 
 
