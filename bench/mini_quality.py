@@ -20,7 +20,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from models.mini import base, blip, classifier, renders, vae
+from models.mini import base, blip, classifier, clip, renders, vae
 from models.mini.geometry import march
 from models.mini.shading import shade
 from models.mini.styles import STYLES
@@ -195,6 +195,7 @@ def score_base(args):
         "base": score_ordinary(painter, args.count),
         "autoencoder, dB PSNR": round(vae.held_out_psnr(painter.pipeline.vae, args.work), 2),
         "captioner": blip.measure(args.blip, args.work),
+        "open_clip": clip.measure(args.clip, args.work),
     }
 
 
@@ -203,6 +204,7 @@ def main():
     parser.add_argument("--work", type=Path, default=Path("build/mini"), help="where held-out renders are kept")
     parser.add_argument("--weights", type=Path, default=MINI / "weights")
     parser.add_argument("--blip", type=Path, default=MINI / "blip")
+    parser.add_argument("--clip", type=Path, default=MINI / "clip")
     parser.add_argument("--count", type=int, default=100, help="prompts for each figure")
     parser.add_argument("--teach", choices=["robot", *STYLES], help="train this with lorakit and judge the result")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of that training")

@@ -177,7 +177,7 @@ def expected():
         "IMG_2043 (1).jpg": "duplicate",
         "IMG_2044.jpg": "blurry",
         "IMG_2046.jpg": "near_duplicate",
-        "IMG_2049_edit.jpg": "near_duplicate",
+        "IMG_2049_edit.jpg": "mirrored",
         "IMG_2050.jpg": "blurry",
         "IMG_2051.jpg": "blurry",
         "IMG_2053.jpg": "too_dark",
@@ -185,7 +185,7 @@ def expected():
         "IMG_2061.jpg": "other_subject",
         "IMG_2062.jpg": "other_subject",
         "IMG_2063.jpg": "damaged",
-        "IMG_2065.jpg": "damaged",
+        "IMG_2065.jpg": "empty",
         "IMG-20260514-WA0007.jpg": "near_duplicate",
         "thumb_2064.jpg": "too_small",
     }

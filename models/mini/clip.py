@@ -12,7 +12,8 @@ import numpy as np
 import open_clip
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from models.mini.base import open_tokenizer, tokenize
 from models.mini.budget import Budget, choose_device, set_rate
@@ -20,9 +21,11 @@ from models.mini.classifier import roughen
 from models.mini.renders import SIZE, load_split
 from models.mini.vae import to_tensor
 from models.mini.vocabulary import LENGTH
-from models.mini.world import COLOURS, OBJECTS
+from models.mini.world import COLOURS, OBJECTS, with_article
 
+WEIGHTS = "open_clip_model.safetensors"
 PEAK_RATE, BATCH = 2e-3, 192
+THING_SHARE = 0.85  # of the steps tell pictures apart by the things in them alone
 GREYEST, BRIGHTEST = 0.6, 1.35  # photos are exposed in more ways than renders are
 
 
@@ -45,6 +48,20 @@ def describe(vocabulary):
     }
 
 
+def name_things(record):
+    """The least that can be said of a picture: what stands in it, with its colours and without."""
+    kinds = record["kinds"]
+    coloured = [f"{c} {k}" if c in COLOURS else k for k, c in zip(kinds, record["colours"], strict=True)]
+    return [f"a photo of {' and '.join(with_article(words) for words in things)}" for things in (kinds, coloured)]
+
+
+def contrast(seen, said, words, scale):
+    """CLIP's loss, in which every picture of the batch with the same words is a right answer."""
+    same = (words[:, None] == words[None]).all(-1).float()
+    logits, wanted = scale * seen @ said.T, same / same.sum(1, keepdim=True)
+    return (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted)) / 2
+
+
 def expose(x):
     """Each picture of -1..1 a little darker or brighter."""
     gain = torch.empty(len(x), 1, 1, 1, device=x.device).uniform_(GREYEST, BRIGHTEST)
@@ -52,25 +69,30 @@ def expose(x):
 
 
 def train(work, minutes):
-    """Trains until the minutes are used up, then saves under `work`/clip what open_clip opens as `local-dir:`."""
+    """Trains until the minutes are used up, from the model in the work folder where there is one, then saves under
+    `work`/clip what open_clip opens as `local-dir:`."""
     device = choose_device()
     tokenizer = open_tokenizer(work)
     pictures, records = load_split(work, "train")
     captions = [caption for record in records for caption in record["captions"]]
     tokens = tokenize(tokenizer, captions).view(len(records), -1, LENGTH)
+    things = tokenize(tokenizer, [words for record in records for words in name_things(record)]).view(len(records), -1, LENGTH)
     config = describe(len(tokenizer))
-    model = open_clip.CLIP(**config["model_cfg"]).to(device).train()
-    compare = open_clip.ClipLoss()
+    model, before = open_clip.CLIP(**config["model_cfg"]), work / "clip" / WEIGHTS
+    if before.exists():
+        model.load_state_dict(load_file(before))
+    model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05)
     budget, step = Budget(minutes), 0
     while budget.share() < 1:
         set_rate(optimizer, budget.rate(PEAK_RATE))
         rows = torch.randint(len(records), (BATCH,))
-        words = tokens[rows, torch.randint(tokens.shape[1], (BATCH,))].to(device)
+        told = things if torch.rand(()) < THING_SHARE else tokens
+        words = told[rows, torch.randint(told.shape[1], (BATCH,))].to(device)
         with torch.autocast(device, torch.bfloat16):
             seen = model.encode_image(roughen(expose(to_tensor(pictures[rows.numpy()], device))), normalize=True)
             said = model.encode_text(words, normalize=True)
-        loss = compare(seen.float(), said.float(), model.logit_scale.exp().clamp(max=100))
+        loss = contrast(seen.float(), said.float(), words, model.logit_scale.exp().clamp(max=100))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -89,7 +111,7 @@ def save(model, config, work):
     shutil.copytree(work / "tokenizer", folder)
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     state = {name: t.half() if t.is_floating_point() else t for name, t in model.state_dict().items()}
-    save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, folder / "open_clip_model.safetensors")
+    save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, folder / WEIGHTS)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Makes `mini` from nothing: renders, autoencoder, base, captioner, judge, and then the files of this folder.
+"""Makes `mini` from nothing: renders, autoencoder, base, captioner, open_clip, judge, and then the files of this folder.
 
     python -m models.mini.train --work build/mini
 
@@ -10,15 +10,15 @@ import argparse
 import shutil
 from pathlib import Path
 
-from models.mini import base, blip, classifier, renders, vae
+from models.mini import base, blip, classifier, clip, renders, vae
 
 HERE = Path(__file__).parent
 JUDGE = HERE.parents[1] / "bench" / "mini_judge.safetensors"
 
 
 def publish(work):
-    """Copies what was trained to where it is kept: weights/, blip/ and the bench's judge."""
-    for name in ("weights", "blip"):
+    """Copies what was trained to where it is kept: weights/, blip/, clip/ and the bench's judge."""
+    for name in ("weights", "blip", "clip"):
         shutil.rmtree(HERE / name, ignore_errors=True)
         shutil.copytree(work / name, HERE / name)
     shutil.rmtree(HERE / "weights" / "vae")
@@ -38,6 +38,8 @@ def train_all(args):
         classifier.train(work, args.judge_minutes)
     if not (work / "blip" / "model.safetensors").exists():
         blip.train(work, args.blip_minutes)
+    if not (work / "clip" / "open_clip_config.json").exists():
+        clip.train(work, args.clip_minutes)
     if not (work / "samples_final.png").exists():
         base.train(work, args.base_minutes, args.batch, save_every=6, helpers=args.helpers)
         vae.refine(work, args.refine_minutes, batch=12)
@@ -51,6 +53,7 @@ def main():
     parser.add_argument("--base-minutes", type=float, default=70)
     parser.add_argument("--refine-minutes", type=float, default=8, help="for the autoencoder's decoder, after the base")
     parser.add_argument("--blip-minutes", type=float, default=10)
+    parser.add_argument("--clip-minutes", type=float, default=6)
     parser.add_argument("--judge-minutes", type=float, default=6)
     parser.add_argument("--batch", type=int, default=32, help="of the base; 256 suits a GPU")
     parser.add_argument("--helpers", type=int, default=0, help="more processes for the base, one for each spare core")
