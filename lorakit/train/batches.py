@@ -1,9 +1,11 @@
 """The order in which photos are trained on: a pure function of the seed, so that a resumed run needs no state.
 
-Every photo is used in every epoch (as often as its repeats say): a bucket's last batch may be smaller, never dropped."""
+Every photo is used in every epoch (as often as its repeats say). A bucket's batches are as even as they can be: 17 photos
+in batches of 8 are 6, 6 and 5, since in a last batch of one that photo would count as much as eight others."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 
@@ -21,7 +23,8 @@ def epoch(photos: list[Record], batch_size: int, seed: int, number: int) -> list
     batches = []
     for group in groups.values():
         shuffle(group)
-        batches += [group[start : start + batch_size] for start in range(0, len(group), batch_size)]
+        count = math.ceil(len(group) / batch_size)
+        batches += [group[first::count] for first in range(count)]
     shuffle(batches)
     return batches
 

@@ -22,6 +22,14 @@ def test_every_photo_is_used_in_every_epoch_as_often_as_its_repeats(photos, size
     assert all(len(batch) <= size and len({tuple(r["crop"]["bucket"]) for r in batch}) == 1 for batch in made)
 
 
+@given(PHOTOS, some.integers(1, 5), some.integers(0, 99))
+def test_no_batch_of_a_bucket_is_more_than_one_photo_smaller_than_another(photos, size, seed):
+    sizes = {}
+    for batch in batches.epoch(records(photos), size, seed, 0):
+        sizes.setdefault(tuple(batch[0]["crop"]["bucket"]), []).append(len(batch))
+    assert all(max(found) - min(found) <= 1 for found in sizes.values())
+
+
 @given(PHOTOS, some.integers(1, 3), some.integers(0, 30))
 def test_a_batch_is_a_function_of_its_number(photos, size, n):
     walked = batches.Order(records(photos), size, seed=1)
