@@ -16,7 +16,7 @@ from lorakit.catalog import Card, Kind
 from lorakit.errors import LorakitError, UnknownName
 from lorakit.manifest import Manifest
 from lorakit.settings import Settings
-from lorakit.weights import Source, local_base
+from lorakit.weights import Source, local_base, local_folder
 
 FILE = "project.yaml"
 HEAD = "# A lorakit project. Edit it freely; the next `lorakit run` redoes only what a change touches.\n"
@@ -58,10 +58,19 @@ class Project:
         given, card = self.settings.train.weights, self.card
         if given or card.folder:
             configs = self.cache_folder / "configs" / card.family
-            return local_base(given or card.path.parent / card.folder, configs, card.title, card.size_gb)
+            return local_base(given or card.path.parent / card.folder, configs, card.title, card.size_gb, self._rest)
         if card.builder:
             return Source(str(self.cache_folder / "weights" / card.name), True, card.title, card.size_gb, built=card.name)
         return Source(card.hub or "", False, card.title, card.size_gb)
+
+    @property
+    def _rest(self) -> Source | None:
+        """Where the parts are that a base in a single file lacks: `train.parts`, or the card's hub id."""
+        given, card = self.settings.train.parts, self.card
+        option = "--set train.parts="
+        if given and Path(given).expanduser().is_dir():
+            return Source(str(local_folder(given, "model_index.json", "train.parts")), True, card.title, card.size_gb, option)
+        return Source(given or card.hub, False, card.title, card.size_gb, option) if given or card.hub else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:

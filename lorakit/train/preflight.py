@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from PIL import Image
 
@@ -15,9 +16,10 @@ from lorakit.errors import LorakitError
 from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.settings import Train
-from lorakit.train import batches, lora, optimizer
+from lorakit.train import batches, lora, optimizer, single_file
 from lorakit.train.noise import Diffusion
 from lorakit.train.regularisation import regularisation_photos
+from lorakit.weights import check_reachable
 from lorakit.wording import count_word
 
 DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
@@ -29,6 +31,7 @@ def preflight(project: Project) -> list[Record]:
     and text on the disk, the trigger in every text. Raises `LorakitError` at the first thing that is wrong."""
     check_family(project.card)
     check_settings(project)
+    check_single_file(project)
     photos = [r for r in project.manifest.selected if r.get("dataset")]
     if not photos:
         raise LorakitError(f"{project.folder}: no dataset to train on; run `lorakit curate` and `lorakit caption` first")
@@ -66,6 +69,24 @@ def check_masks(project: Project, photos: list[Record]) -> None:
     say(f"cache     masks of {len(masked)} photos of {len(photos)}; the others are learned whole")
 
 
+def check_single_file(project: Project) -> None:
+    """Raises `LorakitError` when weights in one file are those of another base, or what they lack is nowhere to be had."""
+    source = project.base_source
+    if not source.configs:
+        return
+    family = lookup.load(lookup.FAMILIES, project.card.family).CLASS
+    file = single_file.open_file(Path(source.location), family.NAME)
+    card = single_file.card_of(file)
+    if project.card.name != card and project.card.name in single_file.ALL_CARDS:
+        raise LorakitError(f"{source.location}: is {card}, by its layers; choose --base {card}, or weights of {project.card.title}")
+    lacks = [name for name in ("vae", *family.ENCODERS, *family.TOKENIZERS) if not file.has(name)]
+    if lacks and source.rest is None:
+        raise LorakitError(f"{source.location}: has no {', '.join(lacks)} in it; --set train.parts=FOLDER names a diffusers folder that has")
+    if lacks:
+        check_reachable(source.rest)
+        say(f"cache     {', '.join(lacks)}: not in {Path(source.location).name}, taken from {source.rest.location}")
+
+
 def check_settings(project: Project) -> None:
     """Raises `LorakitError` naming the first settings that fight each other or the base. Loads no weights."""
     for wrong, line in _fights(project):
@@ -95,6 +116,8 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     yield train.preservation > 0 and not project.trigger, "train.preservation keeps the base where the trigger is not said; give a --trigger"
     yield from lora.fights(train, export.format)
     yield from optimizer.fights(train)
+    whole = not (train.weights or "").endswith(".safetensors")
+    yield bool(train.parts) and whole, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
     yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"
     fused = export.format == "kohya" and family.NAME in ("sd3", "flux1")
     yield train.adapter == "dora" and fused, f"train.adapter=dora cannot be written as export.format=kohya for {name}; use auto"
