@@ -109,6 +109,10 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     yield train.zero_terminal_snr and not velocity, "train.zero_terminal_snr wants train.prediction=v_prediction: pure noise teaches no noise"
     unshifted = train.timestep_sampling == "sigmoid"
     yield unshifted and train.flow_shift is not None, "train.flow_shift has no effect with timestep_sampling=sigmoid; take one of them out"
+    larger = [size for size in train.other_resolutions if size >= train.resolution]
+    yield bool(larger), f"train.other_resolutions = {larger}: these are the smaller ones; train.resolution = {train.resolution} is the largest"
+    tiny = [size for size in train.other_resolutions if size < train.bucket_step]
+    yield bool(tiny), f"train.other_resolutions = {tiny}: smaller than train.bucket_step = {train.bucket_step}"
     steps = train.steps or train.min_steps
     yield train.warmup_steps >= steps, f"train.warmup_steps = {train.warmup_steps}: as long as the training ({steps} steps); lower it"
     sentences = project.settings.caption.style == "sentences"
@@ -139,6 +143,7 @@ def say_plan(project: Project, photos: list[Record], steps: int, others: Sequenc
 def plan_in_words(settings: Train, photos: list[Record], steps: int, others: bool = False) -> str:
     """'6 photos x 2 repeats x 5.0 epochs / batch 3 = 20 steps'; with regularisation photos the steps are those of both."""
     repeats = sorted({record.get("repeats", 1) for record in photos})
+    originals = len(photos) - sum(bool(record.get("view")) for record in photos)
     visits, batch = sum(record.get("repeats", 1) for record in photos), settings.batch_size * settings.gradient_accumulation
     an_epoch = len(batches.epoch(photos, settings.batch_size, settings.seed, 0))
     own = steps * (1 - settings.regularisation_share) if others else steps
@@ -146,4 +151,5 @@ def plan_in_words(settings: Train, photos: list[Record], steps: int, others: boo
     often = f"{repeats[0]} repeat{'s' * (repeats[0] > 1)}" if len(repeats) == 1 else f"{repeats[0]}-{repeats[-1]} repeats ({visits} visits)"
     smaller = " (the buckets' last ones smaller)" if an_epoch * settings.batch_size != visits else ""
     beside = f" + {steps - own:.0f} of regularisation" if others else ""
-    return f"{len(photos)} photos x {often} x {epochs:.1f} epochs / batch {batch}{smaller} = {own:.0f} steps{beside}"
+    pictures = f"{originals} photos" if originals == len(photos) else f"{len(photos)} pictures of {originals} photos"
+    return f"{pictures} x {often} x {epochs:.1f} epochs / batch {batch}{smaller} = {own:.0f} steps{beside}"
