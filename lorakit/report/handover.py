@@ -106,10 +106,7 @@ def left_out(project: Project, carried: set[str]) -> list[str]:
 
 
 def _readme(project: Project, module, words: list[str]) -> str:
-    missing = left_out(project, module.CARRIED)
-    train = project.settings.train
-    if train.adapter != "lora" and "adapter" not in module.CARRIED and not (train.adapter == "lokr" and "lokr_factor" in module.CARRIED):
-        missing = [f"train.adapter = {train.adapter} (it will train a LoRA)", *(line for line in missing if not line.startswith("train.adapter "))]
+    missing = left_out(project, module.carried(project.settings.train))
     command, _, rest = "\n".join(words).partition("\n\n")
     return "\n".join([
         f"# For {module.TITLE}", "",

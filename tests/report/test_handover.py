@@ -105,7 +105,7 @@ def test_diffusers_gets_an_imagefolder_and_a_command(make_curated):
     command = shlex.split((folder / "train.sh").read_text().replace("\\\n", " ").partition("\n")[2])
     options = dict(word[2:].partition("=")[::2] for word in command if word.startswith("--"))
     assert options["train_data_dir"] == "images" and options["noise_offset"] == "0.05" and options["rank"] == "4"
-    assert "train.adapter = dora (it will train a LoRA)" in (folder / "README.md").read_text()
+    assert "- train.adapter = dora" in (folder / "README.md").read_text()
 
 
 def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated):

@@ -169,8 +169,8 @@ def test_a_weight_that_is_missing_is_named(load_tiny, tmp_path, gone, line):
     write_single_file(load_tiny("flux1"), tmp_path / "tiny.safetensors")
     tensors = load_file(tmp_path / "tiny.safetensors")
     save_file({key: value for key, value in tensors.items() if not key.endswith(gone)}, tmp_path / "part.safetensors")
-    base = TinyFlux1(source_of(tmp_path / "part.safetensors", tmp_path), "cpu", torch.float32, Train())
     with pytest.raises(LorakitError, match=line):
+        base = TinyFlux1(source_of(tmp_path / "part.safetensors", tmp_path), "cpu", torch.float32, Train())
         [base.denoiser, base.encoder("text_encoder")]
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from lorakit import files
 from lorakit.report.trainers.base import EVERYWHERE, PRECISIONS, Handover, Subset, filled, is_velocity
+from lorakit.settings import Train
 
 TITLE = "ai-toolkit"
 FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
@@ -18,6 +19,16 @@ CARRIED = EVERYWHERE | {
     "mask_outside", "regularisation", "regularisation_weight", "preservation", "lokr_factor", "timestep_sampling",
 }  # fmt: skip
 ARCHES = {"sd15": "sd1", "sdxl": "sdxl", "sd3": "sd3", "flux1": "flux"}
+OPTIMIZERS = ("adamw", "adamw8bit", "adafactor", "lion", "prodigy")
+SCHEDULES = {"constant": {}, "cosine": {}, "linear": {"start_factor": 1.0, "end_factor": 0.0}}  # its linear would rise
+
+
+def carried(train: Train) -> set[str]:
+    without = {
+        "lr_schedule": train.lr_schedule not in SCHEDULES, "optimizer": train.optimizer not in OPTIMIZERS,
+        "loss_weighting": train.loss_weighting == "debiased", "timestep_sampling": train.timestep_sampling == "mode",
+    }  # fmt: skip
+    return {*CARRIED, *(["adapter"] if train.adapter == "lokr" else [])} - {name for name, is_lost in without.items() if is_lost}
 
 
 def write(handover: Handover, folder: Path) -> list[str]:
@@ -65,11 +76,11 @@ def _train(handover: Handover) -> dict[str, Any]:
     return {
         "batch_size": train.batch_size, "steps": handover.steps, "gradient_accumulation": train.gradient_accumulation, "train_unet": True,
         "train_text_encoder": train.text_encoder, "gradient_checkpointing": train.gradient_checkpointing, "lr": train.learning_rate,
-        "optimizer": train.optimizer, "optimizer_params": {"weight_decay": train.weight_decay}, "max_grad_norm": train.max_grad_norm,
+        "optimizer": train.optimizer if train.optimizer in OPTIMIZERS else "adamw", "optimizer_params": {"weight_decay": train.weight_decay}, "max_grad_norm": train.max_grad_norm,
         "dtype": "fp32" if train.precision == "fp32" else PRECISIONS[train.precision],
         **(sampling if flows else {"noise_scheduler": "ddpm"}),
         **filled({
-            "lr_scheduler": train.lr_schedule if train.lr_schedule in ("constant", "cosine", "linear") else None,
+            "lr_scheduler": train.lr_schedule if train.lr_schedule in SCHEDULES else None, "lr_scheduler_params": SCHEDULES.get(train.lr_schedule) or None,
             "text_encoder_lr": handover.text_encoder_rate if train.text_encoder else None, "noise_offset": train.noise_offset or None,
             "min_snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else None,
             "ema_config": {"use_ema": True, "ema_decay": train.ema} if train.ema else None,

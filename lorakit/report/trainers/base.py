@@ -1,4 +1,4 @@
-"""What a file of this folder has: TITLE, CARRIED (the names of the `train` settings that it takes along), FAMILIES, and
+"""What a file of this folder has: TITLE, FAMILIES, `carried(train)`, the names of the `train` settings that it takes along, and
 `write(handover, folder)`, which writes the trainer's own settings into the folder and returns the README's words on how to begin."""
 
 from __future__ import annotations

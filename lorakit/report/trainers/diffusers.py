@@ -8,6 +8,7 @@ from typing import Any
 
 from lorakit import files
 from lorakit.report.trainers.base import EVERYWHERE, PRECISIONS, Handover, filled
+from lorakit.settings import Train
 
 TITLE = "diffusers"
 FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
@@ -19,6 +20,15 @@ SCRIPTS = {
     "sd15": "text_to_image/train_text_to_image_lora.py", "sdxl": "text_to_image/train_text_to_image_lora_sdxl.py",
     "sd3": "dreambooth/train_dreambooth_lora_sd3.py", "flux1": "dreambooth/train_dreambooth_lora_flux.py",
 }  # fmt: skip
+SCHEDULES = ("cosine", "constant", "linear")
+
+
+def carried(train: Train) -> set[str]:
+    without = {
+        "lr_schedule": train.lr_schedule not in SCHEDULES, "loss_weighting": train.loss_weighting == "debiased",
+        "timestep_sampling": train.timestep_sampling == "sigmoid",
+    }  # fmt: skip
+    return {*CARRIED, *(["optimizer"] if train.optimizer == "adamw8bit" else [])} - {name for name, is_lost in without.items() if is_lost}
 
 
 def write(handover: Handover, folder: Path) -> list[str]:
@@ -36,7 +46,7 @@ def write(handover: Handover, folder: Path) -> list[str]:
 def _options(handover: Handover) -> dict[str, Any]:
     train, dreambooth = handover.train, handover.family in ("sd3", "flux1")
     data = {"dataset_name": "images", "instance_prompt": handover.prompt} if dreambooth else {"train_data_dir": "images"}
-    schedule = train.lr_schedule if train.lr_schedule in ("cosine", "constant", "linear") else "constant"
+    schedule = train.lr_schedule if train.lr_schedule in SCHEDULES else "constant"
     return {
         "pretrained_model_name_or_path": handover.base, **data, "caption_column": "text", "resolution": train.resolution, "center_crop": True,
         "train_batch_size": train.batch_size, "gradient_accumulation_steps": train.gradient_accumulation, "max_train_steps": handover.steps,

@@ -8,6 +8,7 @@ from typing import Any
 
 from lorakit import files
 from lorakit.report.trainers.base import EVERYWHERE, PRECISIONS, Handover, Subset, filled, is_velocity
+from lorakit.settings import Train
 
 TITLE = "sd-scripts"
 FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
@@ -24,6 +25,10 @@ OPTIMIZERS = {
 }  # fmt: skip
 BESIDE = {"sd3": {"clip_l": "clip_l.safetensors", "clip_g": "clip_g.safetensors", "t5xxl": "t5xxl_fp16.safetensors"},
           "flux1": {"clip_l": "clip_l.safetensors", "t5xxl": "t5xxl_fp16.safetensors", "ae": "ae.safetensors"}}  # fmt: skip
+
+
+def carried(train: Train) -> set[str]:
+    return CARRIED
 
 
 def write(handover: Handover, folder: Path) -> list[str]:
