@@ -105,8 +105,8 @@ class Cache:
 
 @dataclass(frozen=True)
 class Train:
-    weights: str | None = setting(None, "the base: a diffusers folder or one .safetensors; empty: the card's own or its hub id")
-    parts: str | None = setting(None, "diffusers folder or hub id for what a single file lacks (VAE, text encoders); empty: the card's hub id")
+    weights: str | None = setting(None, "the base: a diffusers folder, one .safetensors, or hf://owner/name; empty: the card's own or its hub id")
+    parts: str | None = setting(None, "diffusers folder or hf://owner/name for what a single file lacks (VAE, text encoders); empty: the card's hub id")
     steps: int | None = setting(None, "optimizer steps; empty: steps_per_photo x photos, within min_steps..max_steps", least=1)
     steps_per_photo: int = setting(100, "for the rule of `steps`", least=1)
     min_steps: int = setting(1000, "for the rule of `steps`", least=1)

@@ -50,7 +50,7 @@ class Handover:
     @property
     def base(self) -> str:
         """What the trainer loads: the user's own weights, or the hub's."""
-        return self.train.weights or self.project.card.hub or self.project.card.name
+        return (self.train.weights or self.project.card.hub or self.project.card.name).removeprefix("hf://")
 
     @property
     def resolutions(self) -> list[int]:
