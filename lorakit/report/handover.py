@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -19,7 +20,8 @@ from lorakit.report.trainers.base import Handover, Subset
 
 def hand_over(project: Project, trainer: str, out: Path | None = None) -> Path:
     """Write the pictures, texts and masks, the trainer's own settings and a README into `handover/<trainer>/` of the project,
-    or into `out`. All paths in it are relative: it may be carried to another machine. Returns the folder.
+    or into `out`. All paths in it are relative, but for weights of the user's own: it may be carried to another machine.
+    Returns the folder.
 
     Raises `UnknownName` for a trainer, and `LorakitError` when there is no dataset yet or `out` is not empty."""
     module = lookup.load(lookup.TRAINERS, trainer.replace("-", "_"))
@@ -35,13 +37,18 @@ def hand_over(project: Project, trainer: str, out: Path | None = None) -> Path:
     def fill(part: Path) -> None:
         copy = _copy_flat if module.TITLE == "diffusers" else _copy_by_repeats
         subsets = copy(project, photos, part)
-        name = project.settings.export.name or f"{project.trigger or project.kind.name}_{project.card.name}"
+        name = project.settings.export.name or _plain(f"{project.trigger or project.kind.name}_{project.card.name}")
         handover = Handover(project, tuple(subsets), project.settings.train.planned_steps(len(photos)), name)
         words = module.write(handover, part)
         files.write_text(part / "README.md", _readme(project, module, words))
 
     files.write_folder(folder, fill)
     return folder
+
+
+def _plain(words: str) -> str:
+    """A name that may stand in a path."""
+    return re.sub(r"[^\w.-]+", "_", words).strip("._") or "lora"
 
 
 def _copy_by_repeats(project: Project, photos: list[Record], part: Path) -> list[Subset]:
@@ -51,7 +58,7 @@ def _copy_by_repeats(project: Project, photos: list[Record], part: Path) -> list
         groups[record.get("repeats", 1)].append(record)
     subsets, masked = [], project.settings.train.masked_loss
     for repeats, records in sorted(groups.items()):
-        name = f"{repeats}_{project.trigger or project.kind.name}"
+        name = f"{repeats}_{_plain(project.trigger or project.kind.name)}"
         for record in records:
             picture = part / "images" / name / record["dataset"]["file"]
             _copy_picture(project, record, picture)
@@ -112,6 +119,6 @@ def _readme(project: Project, module, words: list[str]) -> str:
         f"# For {module.TITLE}", "",
         f"{project.kind.title} LoRA for {project.card.title}, from lorakit. Begin it in this folder:", "",
         "```", command, "```", "", *([rest, ""] if rest else []),
-        *(["These settings have no like in it, or another meaning, and were left out:", "", *(f"- {line}" for line in missing), ""] if missing else []),
+        *(["These settings have no like in it, and were left out:", "", *(f"- {line}" for line in missing), ""] if missing else []),
         "The pictures are cut to their buckets' sizes already, and the texts hold the trigger.", "",
     ])  # fmt: skip

@@ -149,7 +149,10 @@ def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch
     if part in ("vae", "unet"):
         cls = AutoencoderKL if part == "vae" else family.DENOISER
         options = {"config": str(configs), "subfolder": part, "local_files_only": True, "torch_dtype": dtype}
-        return cls.from_single_file(file.read(part, keep_prefix=True), **options)
+        try:
+            return cls.from_single_file(file.read(part, keep_prefix=True), **options)
+        except KeyError as error:
+            raise LorakitError(f"{file.path}: its {part} lacks {error.args[0]}; give another copy of the file") from None
     with init_empty_weights(include_buffers=False):
         if part == "transformer":
             model = family.DENOISER.from_config(denoiser_config(family, file))

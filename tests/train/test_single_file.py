@@ -51,15 +51,40 @@ class TinyFlux1(Flux1):
     ENCODER_CONFIGS = {"text_encoder": {**Flux1.ENCODER_CONFIGS["text_encoder"], **CLIP}, "text_encoder_2": {**Flux1.ENCODER_CONFIGS["text_encoder_2"], **T5}}
 
 
-TINY = {"sd15": TinySD15, "sd3": TinySD3, "flux1": TinyFlux1}
+class TinySDXL(SDXL):
+    CONFIG = {
+        **SDXL.CONFIG, "sample_size": 16, "block_out_channels": (16, 32, 32), "norm_num_groups": 8, "cross_attention_dim": 48,
+        "transformer_layers_per_block": (1, 2, 3), "attention_head_dim": (2, 4, 4), "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 24 + 6 * 8,
+    }  # fmt: skip
+    VAE_CONFIG = {**VAE, "scaling_factor": 0.18215}
+    ENCODER_CONFIGS = {name: {**SDXL.ENCODER_CONFIGS["text_encoder"], **CLIP} for name in SDXL.ENCODERS}
 
 
-def unet_key(key: str) -> str:
+TINY = {"sd15": TinySD15, "sdxl": TinySDXL, "sd3": TinySD3, "flux1": TinyFlux1}
+
+
+def unet_key(key: str, with_attention) -> str:
     path, end = key.rsplit(".", 1)
     path = path.replace("conv_norm_out", "out.0") if path == "conv_norm_out" else path
-    path = names._sgm(path, with_attention=(1, 2, 3)).name if not path.startswith("out.") else path
+    path = names._sgm(path, with_attention=with_attention).name if not path.startswith("out.") else path
     path = re.sub(r"(blocks\.\d+\.0|middle_block\.[02])\.norm1$", r"\1.in_layers.0", path)
     return "model.diffusion_model." + re.sub(r"(blocks\.\d+\.0|middle_block\.[02])\.norm2$", r"\1.out_layers.0", path) + f".{end}"
+
+
+def open_clip_keys(state):
+    """A text encoder as open_clip lays it out: query, key and value as one, the projection the other way round."""
+    state = {key.removeprefix("text_model."): value for key, value in state.items()}
+    outer = {"embeddings.token_embedding.weight": "token_embedding.weight", "embeddings.position_embedding.weight": "positional_embedding",
+             "final_layer_norm.weight": "ln_final.weight", "final_layer_norm.bias": "ln_final.bias"}  # fmt: skip
+    found = {new: state[old] for old, new in outer.items()} | {"text_projection": state["text_projection.weight"].T}
+    inner = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj", "self_attn.out_proj": "attn.out_proj"}
+    for number in {int(key.split(".")[2]) for key in state if key.startswith("encoder.")}:
+        old, new = f"encoder.layers.{number}.", f"transformer.resblocks.{number}."
+        for end in ("weight", "bias"):
+            found |= {f"{new}{theirs}.{end}": state[f"{old}{ours}.{end}"] for ours, theirs in inner.items()}
+            found[f"{new}attn.in_proj_{end}"] = torch.cat([state[f"{old}self_attn.{part}_proj.{end}"] for part in "qkv"])
+    return found
 
 
 def vae_key(key: str) -> str:
@@ -77,14 +102,18 @@ def vae_key(key: str) -> str:
 def write_single_file(family, path, parts=("denoiser", "vae", "encoders"), dtype=torch.float16, vae="first_stage_model.", denoiser="model.diffusion_model."):
     """The base in one file as the model sites have it: some parts of it, in half precision."""
     tensors = {}
-    if "denoiser" in parts and family.NAME == "sd15":
-        tensors |= {unet_key(key): value for key, value in family.denoiser.state_dict().items()}
+    if "denoiser" in parts and family.FOLDER == "unet":
+        with_attention = (1, 2, 3) if family.NAME == "sd15" else (0, 1)
+        tensors |= {unet_key(key, with_attention): value for key, value in family.denoiser.state_dict().items()}
     elif "denoiser" in parts:
         tensors |= {denoiser + key: value for key, value in original.as_original(family.NAME, family.denoiser.state_dict()).items()}
     for key, value in family.vae.state_dict().items() if "vae" in parts else ():
         is_attention = "attentions" in key and value.dim() == 2
         tensors[vae + vae_key(key)] = value[..., None, None] if is_attention else value
     for name, prefixes in single_file.ENCODERS[family.NAME].items() if "encoders" in parts else ():
+        if prefixes[0] in single_file.OPEN_CLIP:
+            tensors |= {prefixes[0] + key: value for key, value in open_clip_keys(family.encoder(name).state_dict()).items()}
+            continue
         for key, value in family.encoder(name).state_dict().items():
             level = "" if "t5xxl" in prefixes[0] or key.startswith("text_projection") else "text_model."
             tensors[prefixes[0] + level + key.removeprefix("text_model.")] = value
@@ -112,7 +141,7 @@ def test_every_part_is_the_same_as_in_the_folder(load_tiny, tiny_base, tmp_path,
     assert same(found.denoiser, wanted.denoiser, tolerance) and same(found.vae, wanted.vae, tolerance)
     assert all(same(found.encoder(name), wanted.encoder(name), tolerance) for name in found.ENCODERS)
     assert all(torch.equal(found.tokens(name, "zwx mug"), wanted.tokens(name, "zwx mug")) for name in found.TOKENIZERS if name != "tokenizer_2")
-    if family == "sd15":
+    if family in ("sd15", "sdxl"):
         assert torch.allclose(found.noise.schedule.alphas_cumprod, wanted.noise.schedule.alphas_cumprod)
     else:
         assert found.noise.shift(torch.Size((1, 16, 64, 64))) == wanted.noise.shift(torch.Size((1, 16, 64, 64)))
@@ -123,7 +152,7 @@ def test_every_part_is_the_same_as_in_the_folder(load_tiny, tiny_base, tmp_path,
 def test_what_a_file_lacks_comes_from_a_diffusers_folder(load_tiny, tiny_base, tmp_path, family):
     wanted = load_tiny(family)
     write_single_file(wanted, tmp_path / "bare.safetensors", parts=("denoiser",), dtype=torch.float32, denoiser="" if family == "flux1" else "model.diffusion_model.")
-    sd15 = {32: "sd15"} if family == "sd15" else {}  # a U-Net alone is known by the width of its text
+    sd15 = {32: "sd15", 48: "sdxl"}  # a U-Net alone is known by the width of its text
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(single_file, "WIDTHS", {**single_file.WIDTHS, **sd15})
         found = TINY[family](source_of(tmp_path / "bare.safetensors", tmp_path, tiny_base(family)), "cpu", torch.float32, Train())

@@ -63,8 +63,8 @@ def _dataset(handover: Handover, subset: Subset) -> dict[str, Any]:
         "folder_path": subset.images, "caption_ext": "txt", "num_repeats": subset.repeats, "resolution": handover.resolutions,
         "bucket_tolerance": train.bucket_step, "cache_latents_to_disk": True,
         **filled({
-            "caption_dropout_rate": train.caption_dropout or None, "shuffle_tokens": train.shuffle_tags, "token_dropout_rate": train.tag_dropout or None,
-            "keep_tokens": train.keep_tags if shuffled else None, "mask_path": subset.masks,
+            "caption_dropout_rate": train.caption_dropout or None, "shuffle_tokens": train.shuffle_tags,
+            "token_dropout_rate": train.tag_dropout or None, "keep_tokens": train.keep_tags if shuffled else None, "mask_path": subset.masks,
             "mask_min_value": train.mask_outside if subset.masks and train.mask_outside else None, "is_reg": subset.is_regularisation,
         }),
     }  # fmt: skip
@@ -76,11 +76,13 @@ def _train(handover: Handover) -> dict[str, Any]:
     return {
         "batch_size": train.batch_size, "steps": handover.steps, "gradient_accumulation": train.gradient_accumulation, "train_unet": True,
         "train_text_encoder": train.text_encoder, "gradient_checkpointing": train.gradient_checkpointing, "lr": train.learning_rate,
-        "optimizer": train.optimizer if train.optimizer in OPTIMIZERS else "adamw", "optimizer_params": {"weight_decay": train.weight_decay}, "max_grad_norm": train.max_grad_norm,
+        "optimizer": train.optimizer if train.optimizer in OPTIMIZERS else "adamw",
+        "optimizer_params": {"weight_decay": train.weight_decay}, "max_grad_norm": train.max_grad_norm,
         "dtype": "fp32" if train.precision == "fp32" else PRECISIONS[train.precision],
         **(sampling if flows else {"noise_scheduler": "ddpm"}),
         **filled({
-            "lr_scheduler": train.lr_schedule if train.lr_schedule in SCHEDULES else None, "lr_scheduler_params": SCHEDULES.get(train.lr_schedule) or None,
+            "lr_scheduler": train.lr_schedule if train.lr_schedule in SCHEDULES else None,
+            "lr_scheduler_params": SCHEDULES.get(train.lr_schedule) or None,
             "text_encoder_lr": handover.text_encoder_rate if train.text_encoder else None, "noise_offset": train.noise_offset or None,
             "min_snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else None,
             "ema_config": {"use_ema": True, "ema_decay": train.ema} if train.ema else None,
