@@ -279,7 +279,7 @@ def fuse(parts: Mapping[int, Delta], slots: int) -> Delta:
 
 def _write_diffusers(network: Network, family: str) -> dict[str, Tensor]:
     """FLUX carries alpha as a float tensor; everywhere else diffusers refuses that key, so the scale goes into lora_B, and all
-    layers of a part get one rank: without an alpha diffusers 0.35 scales every layer by the rank that is commonest."""
+    layers of a part get one rank: without alphas diffusers, before #14409 of August 2026, scales all layers by one of the ranks."""
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for path, delta in network.items():

@@ -129,7 +129,7 @@ def test_layers_of_the_full_size_base(family, counts):
 
 
 def test_without_alphas_all_layers_of_a_part_have_one_rank():
-    """diffusers 0.35 takes the commonest rank for every layer's alpha where a file has none."""
+    """Until #14409 diffusers took one rank for every layer's alpha where a file has none; held on 0.35.1."""
     chance = torch.Generator().manual_seed(0)
     sizes = {"transformer.transformer_blocks.0.attn.to_q": 4, "transformer.transformer_blocks.0.attn.to_k": 6,
              "text_encoder.text_model.encoder.layers.0.mlp.fc1": 2}  # fmt: skip
