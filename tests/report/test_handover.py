@@ -91,7 +91,7 @@ def test_ai_toolkit_gets_one_job(make_curated):
     job = yaml.safe_load((folder / "train.yaml").read_text())["config"]["process"][0]
     found = {text["num_repeats"]: texts_below(folder / text["folder_path"]) for text in job["datasets"]}
     assert {**found[1], **found[3]} == texts_of(project)
-    assert job["network"]["type"] == "lokr" and job["network"]["lokr_factor"] == 8 and job["train"]["ema_config"]["ema_decay"] == 0.99
+    assert job["trigger_word"] == "zwx" and job["network"]["type"] == "lokr" and job["network"]["lokr_factor"] == 8 and job["train"]["ema_config"]["ema_decay"] == 0.99
     assert job["train"]["text_encoder_lr"] == 5e-5 and job["train"]["steps"] == project.settings.train.planned_steps(6)
     assert "left out" not in (folder / "README.md").read_text()
 

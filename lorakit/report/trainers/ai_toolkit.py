@@ -33,7 +33,8 @@ def carried(train: Train) -> set[str]:
 
 def write(handover: Handover, folder: Path) -> list[str]:
     process = {
-        "type": "sd_trainer", "training_folder": "output", "device": "cuda:0", "network": _network(handover), "save": _save(handover),
+        "type": "sd_trainer", "training_folder": "output", "device": "cuda:0",
+        **filled({"trigger_word": handover.project.trigger}), "network": _network(handover), "save": _save(handover),
         "datasets": [_dataset(handover, subset) for subset in handover.subsets], "train": _train(handover), "model": _model(handover),
         "sample": _sample(handover),
     }  # fmt: skip
