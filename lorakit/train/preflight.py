@@ -31,7 +31,9 @@ def preflight(project: Project) -> list[Record]:
     and text on the disk, the trigger in every text. Raises `LorakitError` at the first thing that is wrong."""
     check_family(project.card)
     check_settings(project)
-    check_single_file(project)
+    if lacks := check_single_file(project):
+        source = project.base_source
+        say(f"cache     {', '.join(lacks)}: not in {Path(source.location).name}, taken from {source.rest.location}")
     photos = [r for r in project.manifest.selected if r.get("dataset")]
     if not photos:
         raise LorakitError(f"{project.folder}: no dataset to train on; run `lorakit curate` and `lorakit caption` first")
@@ -69,11 +71,12 @@ def check_masks(project: Project, photos: list[Record]) -> None:
     say(f"cache     masks of {len(masked)} photos of {len(photos)}; the others are learned whole")
 
 
-def check_single_file(project: Project) -> None:
-    """Raises `LorakitError` when weights in one file are those of another base, or what they lack is nowhere to be had."""
+def check_single_file(project: Project) -> list[str]:
+    """The parts that weights in one file lack. Raises `LorakitError` when they are nowhere to be had, or the weights are
+    those of another base."""
     source = project.base_source
     if not source.configs:
-        return
+        return []
     family = lookup.load(lookup.FAMILIES, project.card.family).CLASS
     file = single_file.open_file(Path(source.location), family.NAME)
     card = single_file.card_of(file)
@@ -84,7 +87,7 @@ def check_single_file(project: Project) -> None:
         raise LorakitError(f"{source.location}: has no {', '.join(lacks)} in it; --set train.parts=FOLDER names a diffusers folder that has")
     if lacks:
         check_reachable(source.rest)
-        say(f"cache     {', '.join(lacks)}: not in {Path(source.location).name}, taken from {source.rest.location}")
+    return lacks
 
 
 def check_settings(project: Project) -> None:
