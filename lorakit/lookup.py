@@ -13,8 +13,8 @@ from types import ModuleType
 from lorakit.errors import UnknownName
 
 PACKAGE = Path(__file__).parent
-CHECKS, CAPTIONERS, FAMILIES = "curate/checks", "caption/captioners", "train/families"
-SINGULAR = {CHECKS: "check", CAPTIONERS: "captioner", FAMILIES: "family"}
+CHECKS, CAPTIONERS, FAMILIES, TRAINERS = "curate/checks", "caption/captioners", "train/families", "report/trainers"
+SINGULAR = {CHECKS: "check", CAPTIONERS: "captioner", FAMILIES: "family", TRAINERS: "trainer"}
 
 
 @cache

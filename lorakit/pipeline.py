@@ -85,13 +85,17 @@ def is_settled(project: Project, name: str) -> bool:
 
 
 def check_ahead(project: Project, names: tuple[str, ...]) -> None:
-    """Before any work: is the trigger a word, can the base be trained, and can its weights be had? Raises
-    `LorakitError` in one line."""
+    """Before any work: is the trigger a word, can the base be trained, can its weights be had, and do the settings agree?
+    Raises `LorakitError` in one line."""
     check_word(project.trigger)
     if "cache" in names or "train" in names:
         catalog.check_family(project.card)
         if not is_run_done(project, "train"):
             weights.check_reachable(project.base_source)
+            from lorakit.train.preflight import check_settings, check_single_file  # loads torch, which a training needs anyway
+
+            check_settings(project)
+            check_single_file(project)
 
 
 def progress_of(project: Project, name: str) -> dict[str, int]:

@@ -16,9 +16,10 @@ from lorakit.catalog import Card, Kind
 from lorakit.errors import LorakitError, UnknownName
 from lorakit.manifest import Manifest
 from lorakit.settings import Settings
-from lorakit.weights import Source, local_base
+from lorakit.weights import Source, local_base, local_folder
 
 FILE = "project.yaml"
+HUB = "hf://"
 HEAD = "# A lorakit project. Edit it freely; the next `lorakit run` redoes only what a change touches.\n"
 WORDS = ("photos", "base", "kind", "settings")
 
@@ -56,12 +57,24 @@ class Project:
     def base_source(self) -> Source:
         """Where the base's weights come from: --weights, the card's folder, built here, or the hub."""
         given, card = self.settings.train.weights, self.card
+        if given and is_on_hub(given):
+            return Source(given.removeprefix(HUB), False, card.title, card.size_gb)
         if given or card.folder:
             configs = self.cache_folder / "configs" / card.family
-            return local_base(given or card.path.parent / card.folder, configs, card.title, card.size_gb)
+            return local_base(given or card.path.parent / card.folder, configs, card.title, card.size_gb, self._rest)
         if card.builder:
             return Source(str(self.cache_folder / "weights" / card.name), True, card.title, card.size_gb, built=card.name)
         return Source(card.hub or "", False, card.title, card.size_gb)
+
+    @property
+    def _rest(self) -> Source | None:
+        """Where the parts are that a base in a single file lacks: `train.parts`, or the card's hub id."""
+        given, card = self.settings.train.parts, self.card
+        facts = (card.title, card.size_gb, "--set train.parts=")
+        if given and not is_on_hub(given):
+            return Source(str(local_folder(given, "model_index.json", "train.parts")), True, *facts)
+        hub = given.removeprefix(HUB) if given else card.hub
+        return Source(hub, False, *facts) if hub else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -133,8 +146,8 @@ def open_project(
 
 
 def is_on_hub(place: str | Path) -> bool:
-    """Whether photos are to come from a dataset of the Hugging Face hub, named as `hf://owner/name`."""
-    return isinstance(place, str) and place.startswith("hf://")
+    """Whether photos, or weights, are to come from the Hugging Face hub, named as `hf://owner/name`."""
+    return isinstance(place, str) and place.startswith(HUB)
 
 
 def is_project(folder: str | Path) -> bool:

@@ -4,6 +4,7 @@ defaults here <- models/<base>.yaml <- pipelines/<kind>.yaml <- project.yaml <- 
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -105,7 +106,8 @@ class Cache:
 
 @dataclass(frozen=True)
 class Train:
-    weights: str | None = setting(None, "the base: a diffusers folder or one .safetensors; empty: the card's own or its hub id")
+    weights: str | None = setting(None, "the base: a diffusers folder, one .safetensors, or hf://owner/name; empty: the card's own or its hub id")
+    parts: str | None = setting(None, "diffusers folder or hf://owner/name for what a single file lacks (VAE, text encoders); empty: the card's hub id")
     steps: int | None = setting(None, "optimizer steps; empty: steps_per_photo x photos, within min_steps..max_steps", least=1)
     steps_per_photo: int = setting(100, "for the rule of `steps`", least=1)
     min_steps: int = setting(1000, "for the rule of `steps`", least=1)
@@ -123,6 +125,7 @@ class Train:
     text_encoder_rate: float | None = setting(None, "their peak learning rate; empty: learning_rate. Half of that is usual", least=0.0)
     rank_stabilised: bool = setting(False, "scale by alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732)")
     resolution: int = setting(512, "side of the square whose area the buckets share, in pixels", least=8)
+    other_resolutions: tuple[int, ...] = setting((), "smaller resolutions that every picture is trained at too, such as [512, 768]")
     bucket_step: int = setting(64, "bucket sides are multiples of this, in pixels", least=8)
     batch_size: int = setting(1, "photos a step on the card", least=1)
     gradient_accumulation: int = setting(1, "batches an optimizer step", least=1)
@@ -163,6 +166,11 @@ class Train:
     gradient_checkpointing: bool = setting(False, "less memory for about a third more time")
     checkpoint_every: int = setting(250, "steps between two checkpoints; 0 = only at the end", least=0)
     keep_checkpoints: int = setting(4, "older checkpoints are removed; 0 = keep all", least=0)
+
+    def planned_steps(self, photos: int) -> int:
+        """`steps`, or steps_per_photo x photos within min_steps..max_steps, and those of the regularisation photos besides."""
+        own = min(max(self.steps_per_photo * photos, self.min_steps), self.max_steps)
+        return self.steps or math.ceil(own / (1 - self.regularisation_share) if self.regularisation else own)
 
 
 @dataclass(frozen=True)
@@ -315,7 +323,8 @@ def _as_type(value: Any, wanted: Any) -> Any:
         wanted = next(t for t in typing.get_args(wanted) if t is not type(None))
     if typing.get_origin(wanted) is tuple:
         value = [f"{key}={entry}" for key, entry in value.items()] if isinstance(value, Mapping) else value
-        return tuple(str(v) for v in ([value] if isinstance(value, str) else value))
+        entry = typing.get_args(wanted)[0]
+        return tuple(_as_type(v, entry) for v in (value if isinstance(value, (list, tuple)) else [value]))
     if value is None or isinstance(value, (list, tuple, Mapping)) or (isinstance(value, bool) and wanted is not bool):
         raise TypeError
     if wanted is bool and not isinstance(value, bool):
@@ -327,7 +336,9 @@ def _as_type(value: Any, wanted: Any) -> Any:
 
 def _type_words(wanted: Any) -> str:
     text = str(wanted)
-    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "tuple": "a list"}
+    if "tuple[int" in text:
+        return "a list of whole numbers"
+    words = {"tuple": "a list", "int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
     return next((words[name] for name in words if name in text), text)
 
 

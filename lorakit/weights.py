@@ -25,6 +25,7 @@ class Source:
     option: str = "--weights "  # how a user names a folder instead
     otherwise: str = ""  # what else a user can do
     configs: str = ""  # where the configurations of a single file lie, or will be written
+    rest: Source | None = None  # what a single file lacks
     built: str = ""  # name and version of weights that are built on this machine
     marker: str = "model_index.json"  # the file that every folder of such weights has
 
@@ -58,11 +59,11 @@ def local_folder(path: str | Path, marker: str, option: str) -> Path:
     return folder.resolve()
 
 
-def local_base(path: str | Path, configs: Path, title: str, size_gb: float) -> Source:
-    """A base that a user gave: a diffusers folder, or a single `.safetensors`."""
+def local_base(path: str | Path, configs: Path, title: str, size_gb: float, rest: Source | None = None) -> Source:
+    """A base that a user gave: a diffusers folder, or a single `.safetensors`, whose missing parts `rest` has."""
     place = Path(path).expanduser()
     if place.suffix == ".safetensors" and place.is_file():
-        return Source(str(place.resolve()), True, title, size_gb, configs=str(configs))
+        return Source(str(place.resolve()), True, title, size_gb, configs=str(configs), rest=rest)
     return Source(str(local_folder(place, "model_index.json", "--weights")), True, title, size_gb)
 
 
@@ -70,7 +71,8 @@ def identity(source: Source) -> str:
     """A fingerprint of the weights that does not depend on where they lie; a hub id stands for itself."""
     if source.built:
         return f"built:{source.built}"
-    return _folder_identity(source.location) if source.is_local else f"hub:{source.location}"
+    own = _folder_identity(source.location) if source.is_local else f"hub:{source.location}"
+    return f"{own}+{identity(source.rest)}" if source.rest else own
 
 
 @lru_cache(maxsize=16)

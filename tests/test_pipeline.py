@@ -63,3 +63,12 @@ def test_two_at_once_are_refused(make_project):
     project = make_project()
     with project.locked(), pytest.raises(LorakitError, match="another lorakit"):
         pipeline.walk(project, last="scan")
+
+
+def test_settings_that_fight_are_named_before_any_photo_is_opened(make_project):
+    project = make_project(**{"train.optimizer": "prodigy"})
+    with pytest.raises(LorakitError, match="set train.learning_rate=1"):
+        pipeline.walk(project)
+    assert not list(project.manifest)
+    pipeline.walk(project, last="scan")  # curating wants no peace in the training's settings
+    assert list(project.manifest)

@@ -49,3 +49,17 @@ def test_identity_is_of_the_content_not_of_the_place(tmp_path):
         (tmp_path / name / "weights.safetensors").write_bytes(byte * 200_000)
     a, b, c = (identity(Source(str(tmp_path / name), True)) for name in "abc")
     assert a == b != c
+
+
+def test_weights_and_the_parts_that_a_file_lacks_may_lie_on_the_hub(make_project, tmp_path):
+    from lorakit.cli.options import settings_from
+
+    given = settings_from((), weights="hf://someone/real-xl")
+    assert given == {"train.weights": "hf://someone/real-xl"}
+    source = make_project("hub", base="sdxl", **given).base_source
+    assert (source.location, source.is_local) == ("someone/real-xl", False) and identity(source) == "hub:someone/real-xl"
+    (tmp_path / "one.safetensors").touch()
+    project = make_project("file", base="sdxl", **{"train.weights": str(tmp_path / "one.safetensors"), "train.parts": "hf://someone/parts"})
+    assert project.base_source.rest.location == "someone/parts" and identity(project.base_source).endswith("+hub:someone/parts")
+    with pytest.raises(LorakitError, match="train.parts .*no such folder"):
+        make_project("none", base="sdxl", **{"train.weights": str(tmp_path / "one.safetensors"), "train.parts": str(tmp_path / "x")}).base_source

@@ -21,7 +21,7 @@ kind = click.option("--kind", help="Kind of LoRA, see `lorakit kinds`.  [default
 trigger = click.option("--trigger", help="Trigger word: a rare word such as zwx.")
 class_word = click.option("--class-word", help="What the subject is: dog, woman, mug.")
 captioner = click.option("--captioner", help="Who writes the captions, see `lorakit captioners`.")
-weights = click.option("--weights", help="Diffusers folder with the base's weights.")
+weights = click.option("--weights", help="The base's weights: a diffusers folder, a single .safetensors, or hf://owner/name.")
 device = click.option("--device", help="cuda, mps or cpu.  [default: the fastest there is]")
 first = click.option("--from", "first", metavar="STAGE", default="scan", help="First stage to run.")
 last = click.option("--until", "last", metavar="STAGE", help="Last stage to run.")
@@ -76,7 +76,7 @@ def settings_from(assignments: Iterable[str], **words: Any) -> dict[str, Any]:
 
     keys = {"trigger": "trigger.word", "class_word": "trigger.class_word", "captioner": "caption.captioner", "weights": "train.weights"}
     without = {"export.metadata": False} if words.pop("no_metadata", False) else {}
-    if words.get("weights"):
+    if words.get("weights") and not words["weights"].startswith("hf://"):
         words["weights"] = str(Path(words["weights"]).expanduser().absolute())
     return {keys[name]: value for name, value in words.items() if value is not None} | without | parse_assignments(assignments)
 

@@ -77,12 +77,13 @@ def model_card(project: Project, run: Run, repo: str, pictures: list[str]) -> st
 
     card, trigger = project.card, project.trigger
     title = run.lora.stem
+    hub = base_on_hub(project)
     header = ModelCardData(
-        base_model=card.hub, library_name="diffusers", pipeline_tag="text-to-image", tags=["lora", "text-to-image", "lorakit"],
+        base_model=hub, library_name="diffusers", pipeline_tag="text-to-image", tags=["lora", "text-to-image", "lorakit"],
         widget=[{"text": prompt, "output": {"url": f"images/{name}"}} for name, prompt in _captions(run, pictures)] or None,
         **_licence(card.licence), **({"instance_prompt": trigger} if trigger else {}),
     )  # fmt: skip
-    base = f"[{card.title}](https://huggingface.co/{card.hub})" if card.hub else card.title
+    base = f"[{card.title}](https://huggingface.co/{hub})" if hub else card.title
     word = f"Write `{trigger}` into the prompt." if trigger else "It has no trigger word: it acts on every prompt."
     return "\n".join([
         f"---\n{header.to_yaml()}\n---", "", f"# {title}", "",
@@ -95,6 +96,12 @@ def model_card(project: Project, run: Run, repo: str, pictures: list[str]) -> st
         "## Training", "", *(f"- {name}: {value}" for name, value in _facts(project, run).items()), "",
         "## Licence", "", f"The base is under the {card.licence}, which holds for what is made with it too.", "",
     ])  # fmt: skip
+
+
+def base_on_hub(project: Project) -> str | None:
+    """The base's hub id: the one that was trained on, or the card's."""
+    source = project.base_source
+    return project.card.hub if source.is_local else source.location
 
 
 def _captions(run: Run, pictures: list[str]) -> list[tuple[str, str]]:
@@ -112,7 +119,7 @@ def _python(project: Project, run: Run, repo: str) -> list[str]:
     prompt = (run.facts["result"].get("prompts") or [project.trigger or "a photo"])[0]
     return [
         "import torch", "from diffusers import AutoPipelineForText2Image", "",
-        f'pipeline = AutoPipelineForText2Image.from_pretrained("{project.card.hub or "the base"}", torch_dtype=torch.float16).to("cuda")',
+        f'pipeline = AutoPipelineForText2Image.from_pretrained("{base_on_hub(project) or "the base"}", torch_dtype=torch.float16).to("cuda")',
         f'pipeline.load_lora_weights("{repo}", weight_name="{run.lora.name}", adapter_name="lora")',
         'pipeline.set_adapters("lora", 0.7)', f"picture = pipeline({prompt!r}).images[0]",
     ]  # fmt: skip

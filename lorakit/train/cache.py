@@ -22,6 +22,7 @@ from lorakit.train.families.base import Family, Text
 from lorakit.train.load import load_family
 from lorakit.train.preflight import preflight
 from lorakit.train.regularisation import regularisation_photos
+from lorakit.train.resolutions import at_every_resolution
 from lorakit.wording import without_word
 
 
@@ -31,7 +32,7 @@ def cache(project: Project) -> list[Record]:
     One picture and one text at a time: in batches the last bits of a latent would depend on which photos it was encoded
     with, and a resumed run would differ."""
     photos = preflight(project)
-    todo = [r for r in (*photos, *regularisation_photos(project)) if not is_cached(project, r)]
+    todo = [r for r in (*at_every_resolution(project, photos), *regularisation_photos(project)) if not is_cached(project, r)]
     empty = text_path(project, "")
     if todo or not empty.is_file():
         family = load_family(project)
@@ -125,9 +126,14 @@ def _encode_picture(project: Project, record: Record, family: Family) -> dict[st
         picture = load_crop(record)
     else:
         with Image.open(project.dataset_folder / record["dataset"]["file"]) as image:
-            picture = image.convert("RGB")
+            picture = _as_seen(image.convert("RGB"), record, Image.Resampling.LANCZOS)
     pixels = np.asarray(picture, dtype=np.float32) / 127.5 - 1
     return family.encode_picture(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+
+
+def _as_seen(image: Image.Image, record: Record, how: Image.Resampling) -> Image.Image:
+    """The dataset's picture, or what is trained of it at a smaller resolution."""
+    return image.resize(tuple(record["crop"]["bucket"]), how, box=tuple(record["view"])) if record.get("view") else image
 
 
 def _shrink_mask(project: Project, record: Record) -> dict[str, torch.Tensor]:
@@ -135,5 +141,5 @@ def _shrink_mask(project: Project, record: Record) -> dict[str, torch.Tensor]:
     if not record["dataset"].get("mask"):
         return {"mask": torch.ones(1, height, width)}
     with Image.open(project.masks_folder / record["dataset"]["mask"]) as image:
-        mask = torch.from_numpy(np.asarray(image.convert("L"), dtype=np.float32) / 255)
+        mask = torch.from_numpy(np.asarray(_as_seen(image.convert("L"), record, Image.Resampling.BOX), dtype=np.float32) / 255)
     return {"mask": torch.nn.functional.interpolate(mask[None, None], size=(height, width), mode="area")[0]}

@@ -217,7 +217,7 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "ss_batch_size_per_device": train.batch_size,
         "ss_gradient_accumulation_steps": train.gradient_accumulation,
         "ss_seed": train.seed,
-        "ss_v2": False,
+        "ss_v2": project.card.metadata.get("ss_base_model_version", "").startswith("sd_v2"),
         "ss_network_args": network_args(train),
         "ss_optimizer": train.optimizer,
         "ss_max_train_steps": run.facts["result"]["steps"],

@@ -44,6 +44,14 @@ class Delta:
         """The same change with alpha = rank, for formats that carry no alpha."""
         return replace(self, up=self.up * (self.alpha / self.rank), alpha=float(self.rank))
 
+    def widened(self, rank: int) -> Delta:
+        """The same change at a larger rank: the rest of the factors is zero."""
+        more = rank - self.rank
+        if not more:
+            return self
+        down, up = self.down.new_zeros(more, *self.down.shape[1:]), self.up.new_zeros(self.up.shape[0], more, *self.up.shape[2:])
+        return replace(self, down=torch.cat([self.down, down]), up=torch.cat([self.up, up], dim=1), alpha=self.alpha * rank / self.rank)
+
     def swapped(self) -> Delta:
         """The two halves of the outputs in the other order."""
         halves = None if self.magnitude is None else self.magnitude.roll(len(self.magnitude) // 2)
@@ -270,8 +278,13 @@ def fuse(parts: Mapping[int, Delta], slots: int) -> Delta:
 
 
 def _write_diffusers(network: Network, family: str) -> dict[str, Tensor]:
-    """FLUX carries alpha as a float tensor; everywhere else diffusers refuses that key, so the scale goes into lora_B."""
+    """FLUX carries alpha as a float tensor; everywhere else diffusers refuses that key, so the scale goes into lora_B, and all
+    layers of a part get one rank: without alphas diffusers, before #14409 of August 2026, scales all layers by one of the ranks."""
     tensors: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    for path, delta in network.items():
+        if isinstance(delta, Delta):
+            ranks[path.partition(".")[0]] = max(delta.rank, ranks.get(path.partition(".")[0], 0))
     for path, delta in network.items():
         if isinstance(delta, Factors):
             tensors |= {f"{path}.{name}": tensor for name, tensor in delta.tensors.items()} | _scales(path, delta, delta.change)
@@ -279,7 +292,7 @@ def _write_diffusers(network: Network, family: str) -> dict[str, Tensor]:
         if family == "flux1":
             tensors[f"{path}.alpha"] = torch.tensor(delta.alpha)
         else:
-            delta = delta.folded()
+            delta = delta.folded().widened(ranks[path.partition(".")[0]])
         tensors |= {f"{path}.lora_A.weight": delta.down, f"{path}.lora_B.weight": delta.up}
         if delta.magnitude is not None:  # as peft holds it, whose convolutions want four axes
             tensors[f"{path}.lora_magnitude_vector"] = delta.magnitude.reshape(1, -1, 1, 1) if delta.down.dim() == 4 else delta.magnitude

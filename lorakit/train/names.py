@@ -80,8 +80,8 @@ def originals(family: str) -> dict[str, Original]:
     find = {
         "sd15": lambda path: _sgm(path, with_attention=(1, 2, 3)),
         "sdxl": lambda path: _sgm(path, with_attention=(0, 1)),
-        "sd3": _mmdit,
-        "flux1": _bfl,
+        "sd3": mmdit,
+        "flux1": bfl,
     }[family]
     found = {path: find(path) for path in layers(family)}
     return {path: original for path, original in found.items() if original}
@@ -132,7 +132,7 @@ _BFL_SINGLE = {"proj_out": "linear2", "norm.linear": "modulation.lin"}
 _BFL_OUTER = {"x_embedder": "img_in", "context_embedder": "txt_in", "proj_out": "final_layer.linear"}
 
 
-def _bfl(path: str) -> Original | None:
+def bfl(path: str) -> Original | None:
     if path in _BFL_OUTER:
         return Original(_BFL_OUTER[path])
     if found := re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", path):
@@ -154,7 +154,7 @@ _MMDIT = {"attn.to_out.0": "x_block.attn.proj", "attn.to_add_out": "context_bloc
           "norm1_context.linear": "context_block.adaLN_modulation.1"}  # fmt: skip
 
 
-def _mmdit(path: str) -> Original | None:
+def mmdit(path: str) -> Original | None:
     found = re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", path)
     if not found:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from PIL import Image
 
@@ -15,9 +16,10 @@ from lorakit.errors import LorakitError
 from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.settings import Train
-from lorakit.train import batches, lora, optimizer
+from lorakit.train import batches, lora, optimizer, single_file
 from lorakit.train.noise import Diffusion
 from lorakit.train.regularisation import regularisation_photos
+from lorakit.weights import check_reachable
 from lorakit.wording import count_word
 
 DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
@@ -29,6 +31,9 @@ def preflight(project: Project) -> list[Record]:
     and text on the disk, the trigger in every text. Raises `LorakitError` at the first thing that is wrong."""
     check_family(project.card)
     check_settings(project)
+    if lacks := check_single_file(project):
+        source = project.base_source
+        say(f"cache     {', '.join(lacks)}: not in {Path(source.location).name}, taken from {source.rest.location}")
     photos = [r for r in project.manifest.selected if r.get("dataset")]
     if not photos:
         raise LorakitError(f"{project.folder}: no dataset to train on; run `lorakit curate` and `lorakit caption` first")
@@ -66,6 +71,25 @@ def check_masks(project: Project, photos: list[Record]) -> None:
     say(f"cache     masks of {len(masked)} photos of {len(photos)}; the others are learned whole")
 
 
+def check_single_file(project: Project) -> list[str]:
+    """The parts that weights in one file lack. Raises `LorakitError` when they are nowhere to be had, or the weights are
+    those of another base."""
+    source = project.base_source
+    if not source.configs:
+        return []
+    family = lookup.load(lookup.FAMILIES, project.card.family).CLASS
+    file = single_file.open_file(Path(source.location), family.NAME)
+    card = single_file.card_of(file)
+    if project.card.name != card and project.card.name in single_file.ALL_CARDS:
+        raise LorakitError(f"{source.location}: is {card}, by its layers; choose --base {card}, or weights of {project.card.title}")
+    lacks = [name for name in ("vae", *family.ENCODERS, *family.TOKENIZERS) if not file.has(name)]
+    if lacks and source.rest is None:
+        raise LorakitError(f"{source.location}: has no {', '.join(lacks)} in it; --set train.parts=FOLDER names a diffusers folder that has")
+    if lacks:
+        check_reachable(source.rest)
+    return lacks
+
+
 def check_settings(project: Project) -> None:
     """Raises `LorakitError` naming the first settings that fight each other or the base. Loads no weights."""
     for wrong, line in _fights(project):
@@ -88,6 +112,10 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     yield train.zero_terminal_snr and not velocity, "train.zero_terminal_snr wants train.prediction=v_prediction: pure noise teaches no noise"
     unshifted = train.timestep_sampling == "sigmoid"
     yield unshifted and train.flow_shift is not None, "train.flow_shift has no effect with timestep_sampling=sigmoid; take one of them out"
+    larger = [size for size in train.other_resolutions if size >= train.resolution]
+    yield bool(larger), f"train.other_resolutions = {larger}: these are the smaller ones; train.resolution = {train.resolution} is the largest"
+    tiny = [size for size in train.other_resolutions if size < train.bucket_step]
+    yield bool(tiny), f"train.other_resolutions = {tiny}: smaller than train.bucket_step = {train.bucket_step}"
     steps = train.steps or train.min_steps
     yield train.warmup_steps >= steps, f"train.warmup_steps = {train.warmup_steps}: as long as the training ({steps} steps); lower it"
     sentences = project.settings.caption.style == "sentences"
@@ -95,6 +123,8 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     yield train.preservation > 0 and not project.trigger, "train.preservation keeps the base where the trigger is not said; give a --trigger"
     yield from lora.fights(train, export.format)
     yield from optimizer.fights(train)
+    whole = not (train.weights or "").endswith(".safetensors")
+    yield bool(train.parts) and whole, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
     yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"
     fused = export.format == "kohya" and family.NAME in ("sd3", "flux1")
     yield train.adapter == "dora" and fused, f"train.adapter=dora cannot be written as export.format=kohya for {name}; use auto"
@@ -116,6 +146,7 @@ def say_plan(project: Project, photos: list[Record], steps: int, others: Sequenc
 def plan_in_words(settings: Train, photos: list[Record], steps: int, others: bool = False) -> str:
     """'6 photos x 2 repeats x 5.0 epochs / batch 3 = 20 steps'; with regularisation photos the steps are those of both."""
     repeats = sorted({record.get("repeats", 1) for record in photos})
+    originals = len(photos) - sum(bool(record.get("view")) for record in photos)
     visits, batch = sum(record.get("repeats", 1) for record in photos), settings.batch_size * settings.gradient_accumulation
     an_epoch = len(batches.epoch(photos, settings.batch_size, settings.seed, 0))
     own = steps * (1 - settings.regularisation_share) if others else steps
@@ -123,4 +154,5 @@ def plan_in_words(settings: Train, photos: list[Record], steps: int, others: boo
     often = f"{repeats[0]} repeat{'s' * (repeats[0] > 1)}" if len(repeats) == 1 else f"{repeats[0]}-{repeats[-1]} repeats ({visits} visits)"
     smaller = " (the buckets' last ones smaller)" if an_epoch * settings.batch_size != visits else ""
     beside = f" + {steps - own:.0f} of regularisation" if others else ""
-    return f"{len(photos)} photos x {often} x {epochs:.1f} epochs / batch {batch}{smaller} = {own:.0f} steps{beside}"
+    pictures = f"{originals} photos" if originals == len(photos) else f"{len(photos)} pictures of {originals} photos"
+    return f"{pictures} x {often} x {epochs:.1f} epochs / batch {batch}{smaller} = {own:.0f} steps{beside}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from lorakit import lookup
 from lorakit.console import say
 from lorakit.project import Project
 from lorakit.settings import Train
-from lorakit.train import export, formats, lora
+from lorakit.train import export, formats, lora, single_file
 from lorakit.train.families.base import Family
 from lorakit.train.load import base_source
 from lorakit.weights import Source, hub_errors_in_words
@@ -57,10 +58,12 @@ def predict_size(project: Project) -> Size:
 
 def skeleton_of(cls: type[Family], source: Source, settings: Train) -> Skeleton:
     names = cls.encoders_that_learn(settings)
-    if source.configs:  # a single file, whose family says what is in it
-        config, encoders = dict(cls.CONFIG), {name: cls.ENCODERS[name].config_class(**cls.ENCODER_CONFIGS[name]) for name in names}
-    else:
-        with hub_errors_in_words(source):
+    file = single_file.open_file(Path(source.location), cls.NAME) if source.configs else None
+    with hub_errors_in_words(source):
+        if file:
+            config = single_file.denoiser_config(cls, file)
+            encoders = {name: single_file.encoder_config(cls, file, name) for name in names}
+        else:
             config = cls.DENOISER.load_config(source.location, subfolder=cls.FOLDER)
             encoders = {name: cls.ENCODERS[name].config_class.from_pretrained(source.location, subfolder=name) for name in names}
     with torch.device("meta"):

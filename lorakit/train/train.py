@@ -19,6 +19,7 @@ from lorakit.train.families.base import Family
 from lorakit.train.load import load_family
 from lorakit.train.preflight import say_plan
 from lorakit.train.regularisation import Interleaved, regularisation_photos
+from lorakit.train.resolutions import at_every_resolution
 from lorakit.train.sample import sample_in_training
 from lorakit.train.size import say_size
 from lorakit.train.visit import Visit
@@ -37,6 +38,7 @@ def train(project: Project) -> Run:
         return run
     settings, others = project.settings.train, regularisation_photos(project)
     steps = planned_steps(project, len(photos))
+    photos = at_every_resolution(project, photos)
     say_plan(project, photos, steps, others)
     say_size(project)
     write_settings(project, run)
@@ -96,16 +98,14 @@ def train(project: Project) -> Run:
                 family.release_encoders()
                 family.denoiser.train()
 
-    run.finish("train", stamp, steps=steps, photos=len(photos), visits=count_visits(run))
+    run.finish("train", stamp, steps=steps, photos=len([record for record in photos if not record.get("view")]), visits=count_visits(run))
     say(f"train     done: {steps} steps, loss {mean_loss(run):.4f} over the last tenth")
     return run
 
 
 def planned_steps(project: Project, photos: int) -> int:
     """`train.steps`, or steps_per_photo x photos within min_steps..max_steps, and those of the regularisation photos besides."""
-    settings = project.settings.train
-    own = min(max(settings.steps_per_photo * photos, settings.min_steps), settings.max_steps)
-    return settings.steps or math.ceil(own / (1 - settings.regularisation_share) if settings.regularisation else own)
+    return project.settings.train.planned_steps(photos)
 
 
 def resume(run: Run, family: Family, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, average: Average) -> int:

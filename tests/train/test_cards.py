@@ -1,10 +1,13 @@
 """The sizes on the cards are those of the real bases: their denoisers are built on the meta device and counted."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
 
 from lorakit import catalog
+from lorakit.settings import resolve
 
 CLIP_L, CLIP_G, CLIP_H, T5, VAE = 0.1237, 0.6947, 0.3404, 4.7623, 0.0838  # billions of weights, as published
 SD3 = {
@@ -28,3 +31,27 @@ def test_the_download_is_as_large_as_its_weights(name):
     with torch.device("meta"):
         weights = sum(p.numel() for p in cls(**config).parameters()) / 1e9
     assert catalog.card(name).size_gb == pytest.approx((weights + beside) * bytes_each, rel=0.02)
+
+
+def base_rows():
+    """The table of bases in docs/training.md, from the cards."""
+    for card in catalog.cards():
+        if card.hub is None:
+            continue
+        of = resolve([(card.name, card.settings)])
+        vram, size = f"{card.min_vram_gb:g} GB", f"{card.size_gb:g} GB"
+        yield f"| `{card.name}` | {of.train.resolution} | {of.train.targets} | {of.caption.style} | {of.sample.guidance:g} | {size} | {vram} |"
+
+
+def kind_rows():
+    """The table of kinds, from the pipelines."""
+    for kind in catalog.kinds():
+        of = resolve([(kind.name, kind.settings)])
+        photos = f"{of.select.least}, {of.select.wanted}, {of.select.most}"
+        yield f"| `{kind.name}` | {photos} | {of.train.learning_rate:.0e} | {', '.join(of.caption.omit) or '-'} |".replace("e-0", "e-")
+
+
+def test_the_pages_tables_are_those_of_the_cards_and_pipelines():
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    missing = [row for row in (*base_rows(), *kind_rows()) if row not in page.splitlines()]
+    assert not missing

@@ -126,3 +126,15 @@ def test_layers_of_the_full_size_base(family, counts):
     with torch.device("meta"):
         model: nn.Module = cls.DENOISER(**cls.CONFIG)
     assert [len(lora.find_targets(model, cls.TARGETS, Train(targets=level))) for level in cls.TARGETS] == counts
+
+
+def test_without_alphas_all_layers_of_a_part_have_one_rank():
+    """Until #14409 diffusers took one rank for every layer's alpha where a file has none; held on 0.35.1."""
+    chance = torch.Generator().manual_seed(0)
+    sizes = {"transformer.transformer_blocks.0.attn.to_q": 4, "transformer.transformer_blocks.0.attn.to_k": 6,
+             "text_encoder.text_model.encoder.layers.0.mlp.fc1": 2}  # fmt: skip
+    network = {path: Delta(torch.randn(r, 8, generator=chance), torch.randn(8, r, generator=chance), 3.0) for path, r in sizes.items()}
+    tensors = formats.write(network, "sd3", "diffusers", torch.float32)
+    assert [tensors[f"{path}.lora_A.weight"].shape[0] for path in network] == [6, 6, 2]
+    assert_same_change(formats.read(tensors, "sd3"), network)
+    assert formats.write(network, "flux1", "diffusers", torch.float32)["transformer.transformer_blocks.0.attn.to_q.lora_A.weight"].shape[0] == 4

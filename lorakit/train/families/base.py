@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
+from lorakit.errors import LorakitError
 from lorakit.settings import Train
+from lorakit.train import single_file
 from lorakit.train.noise import Diffusion, Flow
 from lorakit.weights import Source, hub_errors_in_words
 
@@ -30,6 +33,7 @@ class Family(ABC):
     TOKENIZERS: Mapping[str, type]
     VAE_CONFIG: Mapping[str, Any] = {}  # beside the usual; with the next one only where single files can be read
     ENCODER_CONFIGS: Mapping[str, Mapping[str, Any]] = {}
+    SCHEDULER_CONFIG: Mapping[str, Any] = {}
     TARGETS: Mapping[str, tuple[str, ...]]  # names at whose end a module gets a LoRA; each level has the ones before it
     PIPELINE: type  # of diffusers, for sampling
     OPTIONAL: tuple[str, ...] = ()  # its parts that lorakit has no use for
@@ -44,9 +48,7 @@ class Family(ABC):
     def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
         self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
         self._parts: dict[str, Any] = {}
-        if source.configs:
-            with hub_errors_in_words(source):
-                self._parts = self._read_single_file()
+        self.file = single_file.open_file(Path(source.location), self.NAME) if source.configs else None
         self.noise = self.PROCESS(self.part("scheduler", self.PROCESS.SCHEDULER), settings)
 
     @property
@@ -79,25 +81,38 @@ class Family(ABC):
     def part(self, name: str, cls: type, **options: Any) -> Any:
         if name not in self._parts:
             with hub_errors_in_words(self.source):
-                self._parts[name] = cls.from_pretrained(self.source.location, subfolder=name, **options)
+                self._parts[name] = self._load(name, cls, **options)
         return self._parts[name]
 
-    def _read_single_file(self) -> dict[str, Any]:
-        from lorakit.train.single_file import load_parts
+    def _load(self, name: str, cls: type, **options: Any) -> Any:
+        if self.file and self.file.has(name):
+            return single_file.load(type(self), self.source, self.file, name, options.get("torch_dtype"))
+        with hub_errors_in_words(self.source_of(name)):
+            return cls.from_pretrained(self.source_of(name).location, subfolder=name, **options)
 
-        parts = load_parts(type(self), self.source)
-        for name in (self.FOLDER, "vae", *self.ENCODERS):
-            dtype = self.dtype if name == self.FOLDER else torch.float32
-            parts[name] = parts[name].requires_grad_(False).to(self.device, dtype).eval()
-        return parts
+    def source_of(self, name: str) -> Source:
+        """Where a part comes from: what a single file lacks lies elsewhere."""
+        if not self.file or self.file.has(name):
+            return self.source
+        if self.source.rest is None:
+            raise LorakitError(f"{self.source.location}: has no {name} in it; --set train.parts=FOLDER names a diffusers folder that has")
+        return self.source.rest
+
+    def denoiser_config(self) -> Mapping[str, Any]:
+        if self.file:
+            return single_file.denoiser_config(type(self), self.file)
+        with hub_errors_in_words(self.source):
+            return self.DENOISER.load_config(self.source.location, subfolder=self.FOLDER)
+
+    @classmethod
+    def scheduler_config(cls, denoiser: Mapping[str, Any]) -> dict[str, Any]:
+        """Of a base in a single file, whose denoiser has this configuration."""
+        return dict(cls.SCHEDULER_CONFIG)
 
     def release_encoders(self) -> None:
         """Free the VAE and the text encoders; they are loaded again when they are needed."""
         for name in ("vae", *(name for name in self.ENCODERS if name not in self.learning_encoders)):
-            if self.source.configs:
-                self._parts[name].to("cpu", torch.float32)  # reading the whole file again for it would take longer
-            else:
-                self._parts.pop(name, None)
+            self._parts.pop(name, None)
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderM
 
 from lorakit.train.families.base import Family, Text
 from lorakit.train.noise import Flow
+from lorakit.train.single_file_configs import AUTOENCODER_16, CLIP, T5_XXL
 
 
 class Flux1(Family):
@@ -19,6 +21,9 @@ class Flux1(Family):
     CONFIG = {"guidance_embeds": True}  # the class's own defaults are FLUX.1
     ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": T5EncoderModel}
     TOKENIZERS = {"tokenizer": CLIPTokenizer, "tokenizer_2": AutoTokenizer}
+    VAE_CONFIG = {**AUTOENCODER_16, "scaling_factor": 0.3611, "shift_factor": 0.1159}
+    ENCODER_CONFIGS = {"text_encoder": CLIP, "text_encoder_2": T5_XXL}
+    SCHEDULER_CONFIG = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
     TARGETS = {
         "attention": ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
         "mlp": ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp", "proj_out"),
@@ -32,8 +37,13 @@ class Flux1(Family):
     @cached_property
     def text_length(self) -> int:
         """T5 tokens: schnell, which knows no guidance, was trained on shorter texts than dev."""
-        config = self.DENOISER.load_config(self.source.location, subfolder=self.FOLDER)
-        return 512 if config["guidance_embeds"] else 256
+        return 512 if self.denoiser_config()["guidance_embeds"] else 256
+
+    @classmethod
+    def scheduler_config(cls, denoiser: Mapping[str, Any]) -> dict[str, Any]:
+        """dev is shifted by the picture's size, schnell not at all."""
+        shift = {"shift": 3.0, "use_dynamic_shifting": True} if denoiser["guidance_embeds"] else {"shift": 1.0}
+        return {**cls.SCHEDULER_CONFIG, **shift}
 
     def embed(self, prepared: Text) -> Text:
         pooled = self.encoder("text_encoder")(prepared["text_encoder"].to(self.device)).pooler_output

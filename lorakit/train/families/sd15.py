@@ -8,7 +8,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from lorakit.train.families.base import Family, Text
 from lorakit.train.noise import Diffusion
-from lorakit.train.single_file import CLIP
+from lorakit.train.single_file_configs import CLIP, DDPM
 
 UNET_TARGETS = {
     "attention": ("to_q", "to_k", "to_v", "to_out.0"),
@@ -24,6 +24,7 @@ class SD15(Family):
     ENCODERS = {"text_encoder": CLIPTextModel}
     TOKENIZERS = {"tokenizer": CLIPTokenizer}
     ENCODER_CONFIGS = {"text_encoder": CLIP}
+    SCHEDULER_CONFIG = DDPM
     TARGETS = UNET_TARGETS
     PIPELINE = StableDiffusionPipeline
     OPTIONAL = ("safety_checker", "feature_extractor")

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, CLIPTextModelWithProjection, CLIPTokeniz
 
 from lorakit.train.families.base import Family, Text
 from lorakit.train.noise import Flow
+from lorakit.train.single_file_configs import AUTOENCODER_16, CLIP, CLIP_G, T5_XXL
 
 
 class SD3(Family):
@@ -20,6 +21,9 @@ class SD3(Family):
     }  # fmt: skip
     ENCODERS = {"text_encoder": CLIPTextModelWithProjection, "text_encoder_2": CLIPTextModelWithProjection, "text_encoder_3": T5EncoderModel}
     TOKENIZERS = {"tokenizer": CLIPTokenizer, "tokenizer_2": CLIPTokenizer, "tokenizer_3": AutoTokenizer}
+    VAE_CONFIG = {**AUTOENCODER_16, "scaling_factor": 1.5305, "shift_factor": 0.0609}
+    ENCODER_CONFIGS = {"text_encoder": CLIP, "text_encoder_2": CLIP_G, "text_encoder_3": T5_XXL}
+    SCHEDULER_CONFIG = {"shift": 3.0}
     TARGETS = {
         "attention": ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
         "mlp": ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),

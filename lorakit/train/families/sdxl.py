@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from lorakit.train.families.base import Family, Text
 from lorakit.train.families.sd15 import UNET_TARGETS
 from lorakit.train.noise import Diffusion
-from lorakit.train.single_file import CLIP, CLIP_G
+from lorakit.train.single_file_configs import CLIP, CLIP_G, DDPM
 
 
 class SDXL(Family):
@@ -26,6 +26,7 @@ class SDXL(Family):
     TOKENIZERS = {"tokenizer": CLIPTokenizer, "tokenizer_2": CLIPTokenizer}
     VAE_CONFIG = {"scaling_factor": 0.13025, "sample_size": 1024}
     ENCODER_CONFIGS = {"text_encoder": CLIP, "text_encoder_2": CLIP_G}
+    SCHEDULER_CONFIG = DDPM
     TARGETS = UNET_TARGETS
     PIPELINE = StableDiffusionXLPipeline
     PROCESS, PIXEL_STEP = Diffusion, 8

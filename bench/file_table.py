@@ -1,0 +1,104 @@
+"""Family x adapter x format: the keys that lorakit writes, the layers that diffusers holds after loading the file (and whether
+their change is the trained one), and the keys that each tool loads by `lorakit verify`'s rules. As a Markdown table.
+
+    python -m bench.file_table [--families sd15,sdxl,sd3,flux1]
+
+On tiny random bases in the layouts of the real ones; the counts of layers are theirs, the names are the real bases'.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from lorakit import lookup
+from lorakit.errors import LorakitError
+from lorakit.settings import Train
+from lorakit.train import export, formats, lora, names, tiny_random, verify
+from lorakit.weights import Source
+
+ROOT = Path(__file__).parents[1]
+ADAPTERS = {
+    "LoRA": {}, "LoRA + conv": {"targets": "conv"}, "LoRA + text encoders": {"text_encoder": True}, "LoRA, ranks by block": {"block_ranks": ("0=6/2",)},
+    "DoRA": {"adapter": "dora"}, "LoKr": {"adapter": "lokr"}, "LoHa": {"adapter": "loha"}, "PiSSA": {"init": "pissa"},
+}  # fmt: skip
+
+
+def build_bases(families, folder):
+    """{family: folder of a tiny base}."""
+    sys.path.insert(0, str(ROOT / "tests" / "train"))
+    from tiny_bases import build
+
+    for family in families:
+        if family == "sd15":
+            tiny_random.build(folder / family)
+        else:
+            build(family, folder / family)
+    return {family: folder / family for family in families}
+
+
+def load(family, folder, settings):
+    cls = lookup.load(lookup.FAMILIES, family).CLASS
+    return cls(Source(str(folder), True), "cpu", torch.float32, settings)
+
+
+def trained(family, settings):
+    """The network of an adapter after a step in any direction."""
+    chance = torch.Generator().manual_seed(0)
+    parameters = lora.add_lora(family, settings)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(torch.randn(parameter.shape, generator=chance) * 0.05)
+    return formats.evened(formats.from_adapter(lora.read_lora(family)))
+
+
+def held_by_diffusers(path, network, base):
+    """'192 of 192': the layers whose change in diffusers is the file's, or what it says."""
+    try:
+        export.load_in_diffusers(path, network, base)
+    except (LorakitError, ValueError, RuntimeError, KeyError, AttributeError, NotImplementedError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"no: {line.removeprefix(f'{path}: ')[:70]}"
+    return f"{len(network)} of {len(network)}"
+
+
+def rows(family, folder, work):
+    for adapter, options in ADAPTERS.items():
+        if options.get("targets") == "conv" and names.denoiser_folder(family) == "transformer":
+            continue
+        settings = Train(**{"rank": 4, "targets": "mlp", **options})
+        network = trained(load(family, folder, settings), settings)
+        for format in formats.FORMATS:
+            path = work / f"{family}_{len(list(work.iterdir()))}.safetensors"
+            try:
+                tensors = formats.write(network, family, format, torch.float16)
+            except LorakitError as error:
+                yield f"| {family} | {adapter} | {format} | {len(network)} | refused: {str(error)[:60]} | | | | | |"
+                continue
+            save_file(tensors, path)
+            export.check_file(path, network, family)
+            _, judged = verify.judge_file(path, family=family)
+            held = held_by_diffusers(path, network, load(family, folder, settings))
+            counts = " | ".join(str(len(judgement.loaded)) for judgement in judged)
+            yield f"| {family} | {adapter} | {format} | {len(network)} | {len(tensors)} | {held} | {counts} |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", default=",".join(names.FAMILIES))
+    families = parser.parse_args().families.split(",")
+    print(f"| family | adapter | format | layers | keys written | layers in diffusers | {' | '.join(verify.TOOLS)} |")
+    print("|---" * (6 + len(verify.TOOLS)) + "|")
+    with tempfile.TemporaryDirectory() as folder:
+        bases = build_bases(families, Path(folder))
+        (work := Path(folder) / "files").mkdir()
+        for family, base in bases.items():
+            for row in rows(family, base, work):
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

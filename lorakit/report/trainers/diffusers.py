@@ -1,0 +1,77 @@
+"""The example scripts of diffusers: a shell script that starts the one of this base. They know one size and no buckets."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from lorakit import files
+from lorakit.report.trainers.base import EVERYWHERE, PRECISIONS, Handover, filled
+from lorakit.settings import Train
+
+TITLE = "diffusers"
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
+CARRIED = EVERYWHERE | {
+    "text_encoder", "text_encoder_rate", "weight_decay", "lr_schedule", "warmup_steps", "loss_weighting", "min_snr_gamma", "noise_offset",
+    "prediction", "timestep_sampling", "logit_mean", "logit_std", "guidance",
+}  # fmt: skip
+SCRIPTS = {
+    "sd15": "text_to_image/train_text_to_image_lora.py", "sdxl": "text_to_image/train_text_to_image_lora_sdxl.py",
+    "sd3": "dreambooth/train_dreambooth_lora_sd3.py", "flux1": "dreambooth/train_dreambooth_lora_flux.py",
+}  # fmt: skip
+SCHEDULES = ("cosine", "constant", "linear")
+
+
+def carried(train: Train) -> set[str]:
+    without = {
+        "lr_schedule": train.lr_schedule not in SCHEDULES, "loss_weighting": train.loss_weighting == "debiased",
+        "timestep_sampling": train.timestep_sampling == "sigmoid",
+    }  # fmt: skip
+    return {*CARRIED, *(["optimizer"] if train.optimizer == "adamw8bit" else [])} - {name for name, is_lost in without.items() if is_lost}
+
+
+def write(handover: Handover, folder: Path) -> list[str]:
+    words = [f"accelerate launch path/to/diffusers/examples/{SCRIPTS[handover.family]}"]
+    for key, value in _options(handover).items():
+        words.append(f"  --{key}" if value is True else f"  --{key}={shlex.quote(str(value))}")
+    files.write_text(folder / "train.sh", "#!/bin/sh\n" + " \\\n".join(words) + "\n")
+    return [
+        "sh train.sh", "",
+        "The path of diffusers is to be set in it. The scripts cut every picture to a square of one size about its middle, and their",
+        "alpha is the rank (FLUX's script takes an alpha). The file that they write: `lorakit convert` makes it one for other tools.",
+    ]  # fmt: skip
+
+
+def _options(handover: Handover) -> dict[str, Any]:
+    train, dreambooth = handover.train, handover.family in ("sd3", "flux1")
+    data = {"dataset_name": "images", "instance_prompt": handover.prompt} if dreambooth else {"train_data_dir": "images"}
+    schedule = train.lr_schedule if train.lr_schedule in SCHEDULES else "constant"
+    return {
+        "pretrained_model_name_or_path": handover.base, **data, "caption_column": "text", "resolution": train.resolution, "center_crop": True,
+        "train_batch_size": train.batch_size, "gradient_accumulation_steps": train.gradient_accumulation, "max_train_steps": handover.steps,
+        "learning_rate": train.learning_rate, "lr_scheduler": "constant_with_warmup" if schedule == "constant" and train.warmup_steps else schedule,
+        "lr_warmup_steps": train.warmup_steps, "rank": train.rank, "seed": train.seed, "mixed_precision": PRECISIONS[train.precision],
+        "adam_weight_decay": train.weight_decay, "max_grad_norm": train.max_grad_norm, "output_dir": "output",
+        "checkpointing_steps": train.checkpoint_every or handover.steps, **_sometimes(handover),
+    }  # fmt: skip
+
+
+def _sometimes(handover: Handover) -> dict[str, Any]:
+    train, family = handover.train, handover.family
+    scheme = {"logit_normal": "logit_normal", "mode": "mode"}.get(train.timestep_sampling, "none")
+    found: dict[str, Any] = {
+        "gradient_checkpointing": train.gradient_checkpointing, "use_8bit_adam": train.optimizer == "adamw8bit",
+        "train_text_encoder": train.text_encoder and family != "sd15",
+    }  # fmt: skip
+    if family in ("sd3", "flux1"):
+        found |= {"weighting_scheme": scheme, "logit_mean": train.logit_mean, "logit_std": train.logit_std}
+        found |= {"text_encoder_lr": handover.text_encoder_rate if train.text_encoder else None}
+        found |= {"optimizer": "prodigy" if train.optimizer == "prodigy" else None}
+        found |= {"lora_alpha": round(handover.alpha), "guidance_scale": train.guidance} if family == "flux1" else {}
+        return filled(found)
+    found |= {
+        "snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else None, "noise_offset": train.noise_offset or None,
+        "prediction_type": None if train.prediction == "base" else train.prediction,
+    }  # fmt: skip
+    return filled(found)

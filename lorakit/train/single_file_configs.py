@@ -1,0 +1,29 @@
+"""Configurations of the parts of real bases, as published: a single file does not hold them."""
+
+CLIP = {
+    "vocab_size": 49408, "max_position_embeddings": 77, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407,
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "projection_dim": 768,
+    "hidden_act": "quick_gelu",
+}  # fmt: skip
+CLIP_G = {
+    **CLIP, "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20, "projection_dim": 1280,
+    "hidden_act": "gelu", "pad_token_id": 0,
+}  # fmt: skip
+CLIP_H = {  # of Stable Diffusion 2, which reads the layer before the last: the 24th is left out
+    **CLIP, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16, "projection_dim": 512,
+    "hidden_act": "gelu", "pad_token_id": 0,
+}  # fmt: skip
+T5_XXL = {
+    "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "feed_forward_proj": "gated-gelu",
+    "is_encoder_decoder": False, "use_cache": False, "tie_word_embeddings": False,
+}  # fmt: skip
+SD2_UNET = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True, "sample_size": 96}
+AUTOENCODER = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 512,
+}  # fmt: skip
+AUTOENCODER_16 = {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False, "sample_size": 1024, "force_upcast": True}
+DDPM = {
+    "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
+    "steps_offset": 1,
+}  # fmt: skip
