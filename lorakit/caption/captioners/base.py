@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
+from lorakit.phrases import without_loose_end
 from lorakit.settings import Caption
 from lorakit.weights import Source, hub_errors_in_words, local_folder
 from lorakit.wording import Reading
@@ -93,6 +94,23 @@ def pixels_of(processor: Any) -> Callable[[Image.Image], Any]:
         return processor.image_processor(images=[picture], return_tensors="pt")["pixel_values"][0]
 
     return prepare
+
+
+def written_texts(model: Any, processor: Any, ids: Any, most: int) -> list[str]:
+    """The texts of generated token ids [n, length]; one that was stopped by the limit of `most` new tokens, and so in the
+    middle of a phrase or a word, ends where its last phrase does."""
+    texts = processor.batch_decode(ids, skip_special_tokens=True)
+    return [without_loose_end(text) if cut else text for text, cut in zip(texts, are_cut(model, processor, ids, most), strict=True)]
+
+
+def are_cut(model: Any, processor: Any, ids: Any, most: int) -> list[bool]:
+    """Which rows of generated token ids [n, length] the limit of `most` new tokens has stopped."""
+    config, tokenizer = model.generation_config, processor.tokenizer
+    stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    ends = {*stops, tokenizer.eos_token_id, tokenizer.sep_token_id}
+    # BART's family writes the end itself into the last place that is left, so there it says nothing.
+    forced = config.forced_eos_token_id is not None and ids.shape[1] > most
+    return [last != tokenizer.pad_token_id and (forced or last not in ends) for last in ids[:, -1].tolist()]
 
 
 def without_prompt(text: str, prompt: str) -> str:
