@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
-from lorakit import verdicts
+from lorakit import facets, verdicts
 from lorakit.manifest import Record
 from lorakit.settings import Settings
 from lorakit.verdicts import Reason, Verdict
@@ -24,6 +24,8 @@ CUT_OFF = re.compile(
     r"\b(?:a|an|the|and|or|of|with|in|on|at|to|by|from|is|are|has|its|their|his|her|that|which|next)$", re.IGNORECASE
 )
 OTHERS = 0.2  # where more captions than this lack the class word, the captioner does not know the thing
+GRAY = re.compile(r"\b(?:black[ -]and[ -]white (?:photo\w*|picture|image)|monochrome|gr[ae]yscale)\b", re.IGNORECASE)
+COLOURED = 60  # difference of channels (0-255) in the most colourful hundredth of a photo from which it is no gray one
 DARK = frozenset("dark night dim gloomy".split())
 BRIGHT = frozenset("bright sunny overexposed".split())
 
@@ -110,13 +112,31 @@ def _of_trigger(record: Record, settings: Settings) -> Iterator[Reason]:
 
 
 def _of_measures(record: Record, settings: Settings) -> Iterator[Reason]:
-    """Words that the photo's own measures contradict: 'night' on a bright photo, and a score of open_clip's."""
-    exposure = record.get("measures", {}).get("exposure") or {}
-    said = words(record["text"])
-    if (dark := said & DARK) and "background" not in said and exposure.get("p50", 0) > 170:
-        yield Reason("warn", "not_dark", exposure["p50"], min(dark))
-    if (bright := said & BRIGHT) and exposure.get("p99", 255) < 110:
-        yield Reason("warn", "not_bright", exposure["p99"], min(bright))
+    """Words that the crop's own measures contradict: 'night' on a bright photo, 'red' where nothing is red; a facet that
+    open_clip is sure of, and its score."""
+    text, said = record["text"], words(record["text"])
+    middle, high = _luma(record)
+    if (dark := said & DARK) and "background" not in said and middle > 170:
+        yield Reason("warn", "not_dark", middle, min(dark))
+    if (bright := said & BRIGHT) and high < 110:
+        yield Reason("warn", "not_bright", high, min(bright))
+    shares = (record["caption"].get("pixels") or {}).get("colours")
+    for colour, share in facets.missing_colours(text, shares):
+        yield Reason("warn", f"no_{colour}", share, facets.NONE_OF_IT)
+    chroma = (record.get("measures", {}).get("colour") or {}).get("chroma")
+    if chroma is not None and (gray := GRAY.search(text)) and chroma > COLOURED:
+        yield Reason("warn", "not_gray", chroma, gray.group())
+    for word, facet in facets.contradicted(text, record.get("facets")):
+        yield Reason("warn", "contradicts_photo", word, facet)
     score = record.get("trigger", {}).get("agreement")
     if score is not None and score < settings.caption.min_agreement:
         yield Reason("warn", "does_not_match_photo", score, settings.caption.min_agreement)
+
+
+def _luma(record: Record) -> tuple[float, float]:
+    """(median, near the brightest) luma of the crop, or where that is not measured, of the photo; such that nothing is
+    contradicted where neither is."""
+    if found := (record["caption"].get("pixels") or {}).get("luma"):
+        return found[1], found[2]
+    exposure = record.get("measures", {}).get("exposure") or {}
+    return exposure.get("p50", 0), exposure.get("p99", 255)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lorakit import faults, manifest, rules, stamps
-from lorakit.caption import agreement, tokens
+from lorakit import facets, faults, manifest, rules, stamps
+from lorakit.caption import tokens
+from lorakit.caption.sight import open_sight
 from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
@@ -18,7 +19,7 @@ SHOWN = 5  # phrases and faults that are named one by one
 
 def trigger(project: Project) -> None:
     """Give every captioned photo its `text`, and `trigger` = the words and rules it was made with, its tokens, and the
-    phrases that were cut to fit. A former text is kept in `former`. A text written by hand is changed only where the
+    phrases that were cut to fit; where `caption.clip` names weights, `facets` and `trigger.agreement` too. A former text is kept in `former`. A text written by hand is changed only where the
     trigger is missing or stands more than once. Raises `LorakitError` for a trigger that could not be found again."""
     check_word(project.trigger)
     check_rules(project.settings)
@@ -27,9 +28,11 @@ def trigger(project: Project) -> None:
     ready = [r for r in project.manifest.selected if r.get("caption") and "caption" in r.get("done", {})]
     todo = [r for r in ready if r["done"].get("trigger") != stamp[r["id"]]]
     if todo:
-        count = tokens.counter_for(project).count
+        count, sight = tokens.counter_for(project).count, open_sight(project, todo)
+        found = sight.facets(todo) if sight else {}
+        todo = [{**r, "facets": found.get(r["id"])} for r in todo]
         worded = [note_former(r, reword(r, project.settings, count), change) for r in todo]
-        worded = agreement.measure(project, worded)
+        worded = sight.score(worded, project.trigger) if sight else worded
         project.manifest.keep(*(manifest.finish(r, "trigger", stamp[r["id"]]) for r in worded))
         report(project)
     if project.settings.caption.strict:
@@ -81,7 +84,8 @@ def word_text(
     if found["own"]:
         text = keep_trigger(found["sentence"], *place, former=former)
         return keep_trigger(_by_rules(text, settings), *place), []
-    body = _by_rules(compose(Reading(found["sentence"], tuple(found["tags"])), wanted.style), settings)
+    reading = facets.joined(Reading(found["sentence"], tuple(found["tags"])), record.get("facets"), wanted.min_facet)
+    body = _by_rules(compose(reading, wanted.style), settings)
     beside = found.get("beside")
     if beside:
         own = keep_trigger(

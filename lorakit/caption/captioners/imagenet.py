@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader
-from lorakit.caption.facets import colour_words, framing_words, light_words
+from lorakit.caption.pixels import colour_words, framing_words, light_words
 from lorakit.settings import Caption
 from lorakit.weights import Source
 from lorakit.wording import Reading
