@@ -132,16 +132,16 @@ def report(project: Project) -> None:
             "`lorakit words PROJECT --prune invariants`"
         )
     found = faults.find(records, settings)
-    for record in sorted(records, key=lambda r: _score(r))[:SHOWN]:
-        for reason in found.get(record["id"], ()):
-            say(f"trigger   {record['file']}: {reason.reason} {reason.value}")
+    faulty = sorted((r for r in records if r["id"] in found), key=_score)
+    for record in faulty[:SHOWN]:
+        say(f"trigger   {record['file']}: {', '.join(f'{reason.reason} {reason.value}' for reason in found[record['id']])}")
     if len(found) > SHOWN:
         say(f"trigger   {len(found)} texts to look at; `lorakit status` lists them all")
 
 
 def _score(record: Record) -> float:
     """Texts that fit their photo worst come first."""
-    return record.get("trigger", {}).get("agreement") or 0.0
+    return record.get("trigger", {}).get("agreement", 1.0)
 
 
 def _fail_faulty(project: Project) -> None:
