@@ -69,7 +69,7 @@ class Crop:
 class Caption:
     captioner: str = setting("blip", "a file of caption/captioners: see `lorakit captioners`")
     weights: str | None = setting(None, "folder with the captioner's weights; empty: its hub id")
-    batch_size: int = setting(8, "photos captioned at once", least=1)
+    batch_size: int | None = setting(None, "photos captioned at once; empty: 8 on a CPU, as many as should fit on a GPU", least=1)
     prompt: str | None = setting(None, "what the captioner is asked (vlm), begins with (blip), or its task (florence2); empty: its own")
     max_tokens: int = setting(75, "longest caption a model may write, in its own tokens", least=4)
     existing: str = setting(

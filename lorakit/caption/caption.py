@@ -10,7 +10,7 @@ from typing import Any
 
 from lorakit import device, lookup, manifest, stamps
 from lorakit.caption import pixels
-from lorakit.caption.captioners.base import Reader, source_of
+from lorakit.caption.captioners.base import CaptionerCard, Reader, source_of
 from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.images import load_crop_to_read
@@ -19,6 +19,8 @@ from lorakit.project import Project
 from lorakit.wording import Reading
 
 THREADS = min(8, os.cpu_count() or 1)  # decode ahead: a 12-megapixel JPEG takes longer than a GPU takes for its caption
+ON_CPU = 8  # photos at once, from where more gains nothing on a CPU
+LARGEST = 64  # the same on a GPU; and results come onto the disk as a batch ends
 Job = tuple[Record, Any, dict | None]  # a record; what `Reader.prepare` made of its crop or an `UnreadablePhoto`; its pixels
 Found = tuple[Record, Reading | UnreadablePhoto, dict | None]
 
@@ -50,9 +52,11 @@ def _read_photos(project: Project, todo: list[Record]) -> None:
         return
     settings = project.settings.caption
     captioner = lookup.load(lookup.CAPTIONERS, settings.captioner, "caption.captioner")
-    reader = captioner.load(source_of(captioner.CARD, settings.weights), device.choose(project.device), settings)
+    place = device.choose(project.device)
+    reader = captioner.load(source_of(captioner.CARD, settings.weights), place, settings)
+    size = settings.batch_size or fitting_batch(captioner.CARD, device.free_gb(place))
     with progress("caption", len(todo)) as shown:
-        for batch in read_photos(todo, reader, settings.batch_size):
+        for batch in read_photos(todo, reader, size):
             project.manifest.keep(*(_result(project, *found) for found in batch))
             shown.advance(len(batch))
 
@@ -65,6 +69,11 @@ def read_photos(records: list[Record], reader: Reader, size: int) -> Iterator[li
         readings, size = read_in_parts(reader, prepared, size)
         waiting = iter(readings)
         yield [(record, found if measured is None else next(waiting), measured) for record, found, measured in batch]
+
+
+def fitting_batch(card: CaptionerCard, free_gb: float | None) -> int:
+    """Photos at once: by the card's estimate on a GPU with so much memory left, else ON_CPU."""
+    return ON_CPU if free_gb is None else max(1, min(LARGEST, int(card.batch_per_gb * free_gb)))
 
 
 def _pixels(record: Record) -> float:
@@ -110,6 +119,8 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def _result(project: Project, record: Record, found: Reading | UnreadablePhoto, measured: dict | None) -> Record:

@@ -131,6 +131,8 @@ def report(project: Project) -> None:
             f"trigger   {phrase!r} stands in {count} of {len(records)} texts, so it belongs to the concept and is better left unsaid: "
             "`lorakit words PROJECT --prune invariants`"
         )
+    if longest := max((r["trigger"]["tokens"] for r in records if r.get("trigger")), default=0):
+        say(f"trigger   the longest text takes {longest} of {settings.caption.token_budget} tokens")
     found = faults.find(records, settings)
     faulty = sorted((r for r in records if r["id"] in found), key=_score)
     for record in faulty[:SHOWN]:

@@ -26,6 +26,7 @@ class CaptionerCard:
     licence: str
     hub: str | None = None
     size_gb: float = 0.0
+    batch_per_gb: float = 8.0  # photos at once for each free GB of a GPU; an estimate to begin with, halved where it does not fit
     note: str = ""
     marker: str = "config.json"  # the file that every folder of its weights has
 
@@ -73,11 +74,13 @@ def is_hub_id(given: str) -> bool:
 
 
 def load_model(source: Source, device: str) -> tuple[Any, Any]:
-    """(model, processor) of an image-to-text model; bf16 on a CUDA card, else fp32. Remote code is never run."""
+    """(model, processor) of an image-to-text model; bf16 (on older cards fp16) on CUDA, else fp32. Remote code is never run."""
     import torch
     import transformers
 
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    dtype = torch.float32
+    if device.startswith("cuda"):  # cards before Ampere know bf16 only by emulation
+        dtype = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     # The processor's backend is pinned: otherwise captions would depend on whether torchvision is installed.
     pinned = {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
     with hub_errors_in_words(source):

@@ -13,6 +13,7 @@ CARD = CaptionerCard(
     licence="BSD-3-Clause",
     hub="Salesforce/blip-image-captioning-large",
     size_gb=1.9,
+    batch_per_gb=8,
     note="fast and plain; a good first choice. caption.prompt is the beginning of every sentence, such as 'a photo of'",
 )
 

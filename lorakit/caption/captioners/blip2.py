@@ -13,6 +13,7 @@ CARD = CaptionerCard(
     licence="MIT",
     hub="Salesforce/blip2-opt-2.7b",
     size_gb=15.5,
+    batch_per_gb=4,
     note="one sentence, surer than BLIP; wants a GPU with 10 GB. caption.prompt is the beginning of every sentence",
 )
 

@@ -16,6 +16,7 @@ CARD = CaptionerCard(
     licence="MIT",
     hub="florence-community/Florence-2-base",
     size_gb=0.5,
+    batch_per_gb=3,
     note="richer than BLIP and smaller; best for FLUX and SD3. caption.prompt is its task: short, detailed or more_detailed; "
     "caption.weights=florence-community/Florence-2-large is surer and 1.6 GB",
 )

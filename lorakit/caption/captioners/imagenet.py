@@ -19,6 +19,7 @@ CARD = CaptionerCard(
     writes="tags",
     licence="Apache-2.0",
     size_gb=0.02,
+    batch_per_gb=32,
     note="coarse: knows 1000 things by name, no actions and no people; works offline, weights come with lorakit",
 )
 Prepared = tuple[Any, np.ndarray]

@@ -19,6 +19,7 @@ CARD = CaptionerCard(
     licence="Apache-2.0",
     hub="HuggingFaceTB/SmolVLM2-2.2B-Instruct",
     size_gb=4.5,
+    batch_per_gb=1,
     note="follows instructions: caption.prompt is yours to write; caption.weights=Qwen/Qwen2.5-VL-7B-Instruct is surer and 16.6 GB",
 )
 # One question serves every style, so that another base needs no new reading. A card or a kind may set its own prompt.
