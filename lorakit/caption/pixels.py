@@ -33,7 +33,8 @@ def colour_shares(pixels: np.ndarray) -> dict[str, float]:
     low, high = pixels.min(axis=2), pixels.max(axis=2)
     chroma = np.maximum(high - low, 1e-6)
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    sector = np.where(high == red, ((green - blue) / chroma) % 6, np.where(high == green, (blue - red) / chroma + 2, (red - green) / chroma + 4))
+    past_red = np.where(high == green, (blue - red) / chroma + 2, (red - green) / chroma + 4)
+    sector = np.where(high == red, ((green - blue) / chroma) % 6, past_red)
     hue, has_hue = 60 * sector, high - low >= LEAST_CHROMA
     shares = {}
     for name, (first, last) in SEEN_HUES.items():

@@ -19,8 +19,9 @@ SHOWN = 5  # phrases and faults that are named one by one
 
 def trigger(project: Project) -> None:
     """Give every captioned photo its `text`, and `trigger` = the words and rules it was made with, its tokens, and the
-    phrases that were cut to fit; where `caption.clip` names weights, `facets` and `trigger.agreement` too. A former text is kept in `former`. A text written by hand is changed only where the
-    trigger is missing or stands more than once. Raises `LorakitError` for a trigger that could not be found again."""
+    phrases that were cut to fit; where `caption.clip` names weights, `facets` and `trigger.agreement` too. A former text is
+    kept in `former`. A text written by hand is changed only where the trigger is missing or stands more than once. Raises
+    `LorakitError` for a trigger that could not be found again."""
     check_word(project.trigger)
     check_rules(project.settings)
     change = 1 + max((entry["change"] for r in project.manifest for entry in r.get("former", ())), default=0)

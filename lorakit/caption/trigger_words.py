@@ -50,8 +50,8 @@ def judge(word: str, card: Card, tokenizers: Mapping[str, Encode] | None = None)
     if any(ord(c) > 127 for c in word):
         doubts.append("letters beyond ASCII are typed and tokenized in more than one way")
     if not faults and not doubts:
-        findings.append("no ordinary word and no known name" if find_spec("wordfreq") else
-                        "no ordinary word and no known name (`pip install \"lorakit[words]\"` looks it up in a larger list)")  # fmt: skip
+        larger = "" if find_spec("wordfreq") else ' (`pip install "lorakit[words]"` asks a larger list too)'
+        findings.append(f"no ordinary word and no known name{larger}")
     return Judgement("bad" if faults else "usable" if doubts else "good", (*findings, *faults, *doubts))
 
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 import lorakit
-from lorakit import images
+from lorakit import images, lookup
 from lorakit.caption.caption import caption, fitting_batch, is_out_of_memory, read_in_parts
 from lorakit.caption.captioners import florence2, imagenet
 from lorakit.caption.captioners.base import CaptionerCard, Reader
@@ -79,7 +79,7 @@ def test_captioner_sees_a_turned_photo_as_its_upright_twin(curated, make_photo, 
     turned, twin = (next(r for r in project.manifest.selected if r["file"] == f"twin_{name}.png") for name in ("turned", "upright"))
     assert turned["caption"] == twin["caption"]
     assert len(seen) == 7, "six photos, and the twins as one"
-    assert images.load_crop_to_read(turned).tobytes() in seen and images.load_crop_to_read(turned).height > images.load_crop_to_read(turned).width
+    assert upright.crop(tuple(map(round, turned["crop"]["box"]))).tobytes() in seen, "as it stands upright"
 
 
 def test_second_run_reads_nothing_again(curated, monkeypatch):
@@ -89,9 +89,14 @@ def test_second_run_reads_nothing_again(curated, monkeypatch):
     caption(project)
 
 
-def test_killed_run_goes_on_with_what_is_missing(curated, monkeypatch):
-    project = curated(**{"caption.batch_size": 2})
-    load, seen = imagenet.load, []
+@pytest.mark.parametrize("name", ["imagenet", "blip", "blip2", "florence2"])
+def test_stopped_run_goes_on_with_what_is_missing(curated, monkeypatch, request, name):
+    monkeypatch.setattr(florence2, "DETECT_TOKENS", 12)
+    monkeypatch.setattr(florence2, "LEAST_TOKENS", {})
+    weights = None if name == "imagenet" else str(request.getfixturevalue(f"tiny_{name}"))
+    project = curated(**{"caption.batch_size": 2, "caption.captioner": name, "caption.weights": weights, "caption.max_tokens": 8})
+    captioner = lookup.load(lookup.CAPTIONERS, name)
+    load, seen = captioner.load, []
 
     def counting(stop_after):
         def wrapped(source, device, settings):
@@ -107,11 +112,11 @@ def test_killed_run_goes_on_with_what_is_missing(curated, monkeypatch):
 
         return wrapped
 
-    monkeypatch.setattr(imagenet, "load", counting(4))
+    monkeypatch.setattr(captioner, "load", counting(4))
     with pytest.raises(KeyboardInterrupt):
         caption(project)
     assert len(captions(lorakit.open_project(project.folder))) == 4, "results are on disk as each batch ends"
-    monkeypatch.setattr(imagenet, "load", counting(99))
+    monkeypatch.setattr(captioner, "load", counting(99))
     again = lorakit.open_project(project.folder, device="cpu")
     caption(again)
     assert len(seen) == 6

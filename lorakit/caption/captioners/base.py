@@ -103,7 +103,8 @@ def written_texts(model: Any, processor: Any, ids: Any, most: int) -> list[str]:
     """The texts of generated token ids [n, length]; one that was stopped by the limit of `most` new tokens, and so in the
     middle of a phrase or a word, ends where its last phrase does."""
     texts = processor.batch_decode(ids, skip_special_tokens=True)
-    return [without_loose_end(text) if cut else text for text, cut in zip(texts, are_cut(model, processor, ids, most), strict=True)]
+    cut = are_cut(model, processor, ids, most)
+    return [without_loose_end(text) if is_cut else text for text, is_cut in zip(texts, cut, strict=True)]
 
 
 def are_cut(model: Any, processor: Any, ids: Any, most: int) -> list[bool]:
