@@ -1,63 +1,88 @@
-"""Captions a second against the bare model: `python bench/caption.py --size small --batch 1 8 --device cpu`.
+"""Captions a second against the bare model: `python bench/caption.py --captioner blip --size small --batch 1 8 --device cpu`.
 
-Three rates of one randomly initialised BLIP on the same photos: `bare` is model.generate on tensors that are in memory
-already, `lorakit` is the way from JPEG files to readings, `single` is lorakit with one photo at a time.
+Three rates of one randomly initialised model on the same photos: `bare` is nothing but the calls of model.generate that
+lorakit makes, on tensors that lie on the device already; `lorakit` is the way from JPEG files to readings; `single` is lorakit
+with one photo at a time and no threads.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from random_captioners import MAKERS
 
+from lorakit import lookup
 from lorakit.caption.caption import read_photos
-from lorakit.caption.captioners import blip
+from lorakit.caption.captioners import base, florence2
 from lorakit.caption.captioners.base import Reader
 from lorakit.images import load_crop_to_read
 from lorakit.settings import Caption
 from lorakit.weights import Source
 
-SIZES = {  # width, layers, heads, side: `large` is BLIP large's own shape, 446 M parameters with its words
-    "small": {"vision": (256, 6, 4, 224), "text": (256, 4, 4)},
-    "large": {"vision": (1024, 24, 16, 384), "text": (768, 12, 12)},
-}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--captioner", choices=MAKERS, default="blip")
+    parser.add_argument("--size", choices=("small", "large"), default="small")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--photos", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--tokens", type=int, default=24, help="of every answer: random weights never end one")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3, help="the best of these is shown")
     given = parser.parse_args()
+    florence2.DETECT_TOKENS = given.tokens
     with tempfile.TemporaryDirectory() as folder:
         records = make_photos(Path(folder), given.photos)
-        source = Source(str(make_blip(Path(folder) / "blip", given.size)), True)
-        reader = blip.load(source, given.device, Caption(max_tokens=given.tokens))
+        model, reader = load(given, MAKERS[given.captioner](Path(folder) / "model", given.size))
         prepared = [reader.prepare(load_crop_to_read(record)) for record in records]
         reader.read(prepared[:2])  # warm
         for batch in given.batch:
-            parts = [prepared[n : n + batch] for n in range(0, len(prepared), batch)]
-            bare = rate(partial(read_all, reader, parts), given)
-            ours = rate(partial(read_files, records, reader, batch), given)
+            calls = calls_of(model, reader, [prepared[n : n + batch] for n in range(0, len(prepared), batch)])
+            bare = rate(lambda calls=calls: replay(model, calls, given.device), given)
+            ours = rate(lambda batch=batch: read_files(records, reader, batch), given)
             print(f"batch {batch:>3}: bare {bare:7.2f}/s  lorakit {ours:7.2f}/s  ratio {ours / bare:.2f}", flush=True)
         single = rate(lambda: [read for r in records for read in reader([load_crop_to_read(r)])], given)
         print(f"one image at a time, without threads: {single:7.2f}/s, so lorakit is {ours / single:.2f} times as fast")
 
 
-def read_all(reader: Reader, parts: list[list]) -> None:
+def load(given: argparse.Namespace, folder: Path) -> tuple[Any, Reader]:
+    """(the model itself, lorakit's reader of it)."""
+    captioner, caught = lookup.load(lookup.CAPTIONERS, given.captioner), []
+
+    def load_model(*args):
+        caught.append(base.load_model(*args))
+        return caught[-1]
+
+    captioner.load_model = load_model
+    settings = Caption(max_tokens=given.tokens, prompt="short" if given.captioner == "florence2" else None)
+    reader = captioner.load(Source(str(folder), True), given.device, settings)
+    return caught[0][0], reader
+
+
+def calls_of(model: Any, reader: Reader, parts: list[list]) -> list[dict[str, Any]]:
+    """What lorakit gives to model.generate for these batches."""
+    calls, generate = [], model.generate
+    model.generate = lambda **inputs: calls.append(inputs) or generate(**inputs)
     for part in parts:
         reader.read(part)
+    model.generate = generate
+    return calls
+
+
+@torch.inference_mode()
+def replay(model: Any, calls: list[dict[str, Any]], device: str) -> None:
+    for inputs in calls:
+        model.generate(**inputs)
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
 
 
 def read_files(records: list[dict], reader: Reader, batch: int) -> None:
@@ -84,32 +109,6 @@ def make_photos(folder: Path, count: int) -> list[dict]:
         Image.fromarray(coarse).resize((1600, 1200), Image.Resampling.BICUBIC).save(path, quality=90)
         records.append({"path": str(path), "crop": {"box": [0, 0, 1600, 1200], "bucket": [512, 384]}})
     return records
-
-
-def make_blip(folder: Path, size: str) -> Path:
-    """A randomly initialised BLIP in the hub's format."""
-    from transformers import BlipConfig, BlipForConditionalGeneration
-
-    folder.mkdir()
-    letters = [mark + letter for letter in "abcdefghijklmnopqrstuvwxyz" for mark in ("", "##")]
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"word{n}" for n in range(30_467))]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
-    (width, layers, heads, side), (text_width, text_layers, text_heads) = SIZES[size].values()
-    image = {
-        "image_processor_type": "BlipImageProcessor",
-        "size": {"height": side, "width": side},
-        "processor_class": "BlipProcessor",
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(image))
-    vision = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, "num_attention_heads": heads,
-              "image_size": side, "patch_size": 16}  # fmt: skip
-    text = {"hidden_size": text_width, "intermediate_size": 4 * text_width, "num_hidden_layers": text_layers, "encoder_hidden_size": width,
-            "num_attention_heads": text_heads, "vocab_size": len(vocabulary), "bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3,
-            "pad_token_id": 0}  # fmt: skip
-    torch.manual_seed(0)
-    BlipForConditionalGeneration(BlipConfig(vision_config=vision, text_config=text)).save_pretrained(folder)
-    return folder
 
 
 if __name__ == "__main__":

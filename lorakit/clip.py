@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lorakit import files
 from lorakit.errors import LorakitError
 from lorakit.weights import Source, hub_errors_in_words
 
@@ -46,6 +47,7 @@ class Clip:
             self.model, self.prepare = open_clip.create_model_from_pretrained(place, device=device)
             self.tokenize = open_clip.get_tokenizer(place)
         self.device = device
+        self.scale = float(self.model.logit_scale.detach().exp())  # what cosines are multiplied by, as it was trained
 
     def see(self, pictures: Iterable[Image.Image]) -> Iterator[np.ndarray]:
         """A vector [d] for each picture; only a batch of them is held at a time."""
@@ -56,6 +58,12 @@ class Clip:
             with torch.inference_mode():
                 yield from self.model.encode_image(torch.stack(batch).to(self.device), normalize=True).float().cpu().numpy()
 
+    def chances(self, points: np.ndarray, said: np.ndarray) -> np.ndarray:
+        """Probabilities [n, k] that each of k texts is the one that belongs to each of n pictures."""
+        logits = self.scale * (points @ said.T)
+        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return raised / raised.sum(axis=1, keepdims=True)
+
     def say(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors [n, d] of texts."""
         import torch
@@ -63,3 +71,20 @@ class Clip:
         with torch.inference_mode():
             parts = [self.model.encode_text(self.tokenize(list(texts[i : i + BATCH])).to(self.device), normalize=True) for i in range(0, len(texts), BATCH)]
         return torch.cat(parts).float().cpu().numpy()
+
+
+def read_vectors(path: Path) -> dict[str, np.ndarray]:
+    """{key: vector} as `write_vectors` has written them; none where there is no such file."""
+    if not path.is_file():
+        return {}
+    with np.load(path) as kept:
+        return dict(zip(kept["hashes"].tolist(), kept["vectors"], strict=True))
+
+
+def write_vectors(path: Path, known: dict[str, np.ndarray]) -> None:
+    def save(part: Path) -> None:
+        with open(part, "wb") as file:
+            np.savez(file, hashes=np.array(list(known)), vectors=np.stack(list(known.values())))
+
+    if known:
+        files.write_whole(path, save)

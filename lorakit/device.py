@@ -23,3 +23,10 @@ def choose(wanted: str | None) -> str:
     if wanted.split(":")[0] not in there:
         raise LorakitError(f"--device {wanted}: not on this machine; there is {', '.join(there)} (`lorakit doctor` says more)")
     return wanted
+
+
+def free_gb(device: str) -> float | None:
+    """Memory of a CUDA card that is free now; None for other devices, which share the machine's memory."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] / 2**30 if device.startswith("cuda") else None

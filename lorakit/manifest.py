@@ -8,6 +8,7 @@ A record is a plain dict:
     sidecar       {"text", "file"}: a caption that lay beside the photo
     mask          {"path", "hash"}: a picture beside the photo that says what of it is to be learned
     dedupe, select, crop, caption, trigger, dataset     what each stage found out
+    facets        {family: [tag, probability]}, as open_clip sees the crop
     done          {stage: fingerprint}; `failed` {stage: message}
     human         {"verdict", "text"}: a person's word, written by `review` alone; it wins over everything
 

@@ -107,6 +107,16 @@ def joined(phrases: list[Phrase]) -> str:
     ).strip()
 
 
+def without_loose_end(text: str) -> str:
+    """A text whose writer had to stop in the middle: up to its last full sentence, or where it has none, without the
+    phrase that was begun. A single phrase stays."""
+    whole = [end.end() for end in re.finditer(r"[.!?](?=\s|$)", text)]
+    if whole:
+        return text[: whole[-1]]
+    begun = split(text)
+    return joined(begun[:-1]) if len(begun) > 1 else text
+
+
 def _split_sentence(sentence: str) -> list[Phrase]:
     tokens = [(m.group(), m.start()) for m in _WORD.finditer(sentence)]
     starts = _starts([word.lower() for word, _ in tokens])

@@ -166,6 +166,7 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "crop": record.get("crop"),
         "caption": Reading(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,
         "text": record.get("text"),
+        "agreement": (record.get("trigger") or {}).get("agreement"),
         "failed": record.get("failed", {}),
     }
 

@@ -70,7 +70,7 @@ class Crop:
 class Caption:
     captioner: str = setting("blip", "a file of caption/captioners: see `lorakit captioners`")
     weights: str | None = setting(None, "folder with the captioner's weights; empty: its hub id")
-    batch_size: int = setting(8, "photos captioned at once", least=1)
+    batch_size: int | None = setting(None, "photos captioned at once; empty: 8 on a CPU, as many as should fit on a GPU", least=1)
     prompt: str | None = setting(None, "what the captioner is asked (vlm), begins with (blip), or its task (florence2); empty: its own")
     max_tokens: int = setting(75, "longest caption a model may write, in its own tokens", least=4)
     existing: str = setting(
@@ -83,7 +83,8 @@ class Caption:
     describe: tuple[str, ...] = setting((), "families of words that pruning leaves alone")
     rules: tuple[str, ...] = setting((), "changes of words over the whole set, see `lorakit words`")
     strict: bool = setting(False, "a photo whose text has a fault is left out, with exit code 3")
-    clip: str | None = setting(None, "open_clip weights that score how well each text fits its photo; empty: those of embed.clip")
+    clip: str | None = setting(None, "open_clip weights that see facets and score how well each text fits its photo; empty: those of embed.clip")
+    min_facet: float = setting(0.6, "probability from which what open_clip sees (medium, framing, light, setting) is said; above 1 = never", least=0.0)
     min_agreement: float = setting(0.18, "cosine of open_clip below which a text gets a warning", least=-1.0, most=1.0)
 
 

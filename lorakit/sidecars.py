@@ -115,14 +115,18 @@ def _text_of(entry: Any) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A text file as people have them: UTF-8 (with or without BOM), UTF-16 with BOM, else Latin-1."""
+    """A text file as people have them: UTF-8 or UTF-16, with or without BOM, else Windows' Latin-1."""
     data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
+    if b"\0" in data:  # in no text but one of two bytes a letter; the empty byte of Latin letters tells their order
+        return data.decode("utf-16-le" if data[1::2].count(0) >= data[::2].count(0) else "utf-16-be", errors="replace")
+    for encoding in ("utf-8-sig", "cp1252"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return data.decode("latin-1")
 
 
 def find_mask(photo: Path) -> Path | None:

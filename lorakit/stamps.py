@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Raise a number when the stage's code changes what it makes.
 VERSIONS = dict.fromkeys(
     ("check", "dedupe", "embed", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
-)
+) | {"trigger": 2}
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = ("weights", "parts", "regularisation", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing")
@@ -101,7 +101,8 @@ def overlap(a: list, b: list) -> float:
 
 def trigger(project: Project, record: Record) -> str:
     human, wanted = record.get("human", {}).get("text"), project.settings.caption
-    words = (wanted.style, wanted.token_budget, wanted.omit, wanted.omit_of_thing, wanted.rules, wanted.strict, wanted.clip or project.settings.embed.clip)
+    clip = wanted.clip or project.settings.embed.clip
+    words = (wanted.style, wanted.token_budget, wanted.omit, wanted.omit_of_thing, wanted.rules, wanted.strict, clip, wanted.min_facet)
     return _stamp("trigger", asdict(project.settings.trigger), words, record.get("caption"), human)
 
 
@@ -145,7 +146,7 @@ def export(project: Project) -> str:
 
 
 def report(project: Project) -> str:
-    shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "dedupe", "human")} for r in project.manifest]
+    shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "trigger", "dedupe", "human")} for r in project.manifest]
     judged = [verdict.verdict for verdict in verdicts.judge_all(list(project.manifest), project.settings).values()]
     return _stamp("report", shown, judged, project.settings.flat(), sample(project), export(project))
 

@@ -80,6 +80,33 @@ def test_measures_contradict():
     assert reasons("zwx dog, sunny day", measures={"exposure": {"p50": 30, "p99": 90}}) == ["not_bright"]
 
 
+GRAY_CROP = {"luma": [10, 90, 200], "colours": {"red": 0.0, "blue": 0.2}}
+
+
+def of_crop(text: str, pixels: dict, **more) -> list[tuple]:
+    told = record(text, **more)
+    told["caption"]["pixels"] = pixels
+    return [(r.reason, r.value, r.threshold) for r in faults.find([told], SETTINGS).get("a", [])]
+
+
+def test_words_are_held_against_the_crop():
+    assert of_crop("a zwx dog with a red ball", GRAY_CROP) == [("no_red", 0.0, 0.0004)]
+    assert of_crop("a zwx dog with a blue ball", GRAY_CROP) == []
+    assert of_crop("a zwx dog with a red ball", None) == []
+    assert of_crop("zwx dog at night", {"luma": [150, 200, 250]}) == [("not_dark", 200, "night")]
+    bright_photo = {"measures": {"exposure": {"p50": 200, "p99": 250}}}
+    assert of_crop("zwx dog at night", {"luma": [5, 20, 90]}, **bright_photo) == [], "the crop counts, not what it leaves out"
+
+
+def test_black_and_white_that_is_colourful_and_a_facet_that_is_sure():
+    coloured = {"colour": {"chroma": 120}}
+    assert reasons("a black and white photo of a zwx dog", measures=coloured) == ["not_gray"]
+    assert reasons("a black and white zwx dog", measures=coloured) == [], "a dog may be black and white"
+    assert reasons("a black and white photo of a zwx dog", measures={"colour": {"chroma": 5}}) == []
+    assert reasons("a zwx dog in a kitchen", facets={"setting": ["outdoors", 0.95]}) == ["contradicts_photo"]
+    assert reasons("a zwx dog in a kitchen", facets={"setting": ["outdoors", 0.8]}) == []
+
+
 def test_score_of_open_clip():
     assert reasons("zwx dog, grass", trigger={"agreement": 0.05}) == ["does_not_match_photo"]
     assert reasons("zwx dog, grass", trigger={"agreement": 0.3}) == []
@@ -93,6 +120,31 @@ def test_same_words_for_several_photos():
         "a": [("same_words_as_others", 1)],
         "b": [("same_words_as_others", 1)],
     }
+
+
+def test_nearly_the_same_words_are_found_in_long_texts_only():
+    long = "a zwx dog sitting on a wooden chair next to a window with red curtains and a lamp on the table"
+    texts = {"a": long, "b": long.replace("lamp", "clock"), "c": long.replace("a wooden chair", "green grass under tall old trees")}
+    found = faults.find([record(text, id) for id, text in texts.items()], SETTINGS)
+    assert {id: [(r.reason, r.value) for r in reasons] for id, reasons in found.items()} == {
+        id: [("same_words_as_others", 1)] for id in "ab"
+    }
+    assert faults.find([record("a zwx dog on a chair", "a"), record("a zwx dog on a table", "b")], SETTINGS) == {}
+
+
+def test_looking_for_alike_texts_agrees_with_comparing_all_pairs():
+    random = __import__("random").Random(0)
+    vocabulary = [f"word{n}" for n in range(40)]
+    base = [random.sample(vocabulary, 14) for _ in range(30)]
+    said = [*base, *([w if random.random() > 0.06 else random.choice(vocabulary) for w in words] for words in base for _ in range(3))]
+    records = [record(" ".join(words), str(n)) for n, words in enumerate(said)]
+
+    def is_alike(left: list[str], right: list[str]) -> bool:
+        a, b = set(left), set(right)
+        return a == b or min(len(a), len(b)) >= faults.MANY_WORDS and len(a & b) >= faults.ALIKE * len(a | b)
+
+    expected = {str(n): sum(is_alike(a, b) for m, b in enumerate(said) if m != n) for n, a in enumerate(said)}
+    assert faults.alike(records) == expected and 20 < sum(map(bool, expected.values())) < len(said)
 
 
 def test_fault_warns_of_a_kept_photo_and_leaves_the_choice_alone():

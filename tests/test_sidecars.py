@@ -24,6 +24,25 @@ def test_utf16_of_either_byte_order(tmp_path, order):
     assert sidecars.find_caption(tmp_path / "a.jpg")[0] == "ein Bär"
 
 
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_its_mark(tmp_path, order):
+    (tmp_path / "a.txt").write_bytes("ein Bär, grün".encode(order))
+    assert sidecars.find_caption(tmp_path / "a.jpg")[0] == "ein Bär, grün"
+
+
+def test_quotes_of_windows_and_bytes_that_it_does_not_have(tmp_path):
+    (tmp_path / "a.txt").write_bytes("a bear’s “hat” – €5".encode("cp1252"))
+    assert sidecars.find_caption(tmp_path / "a.jpg")[0] == "a bear’s “hat” – €5"
+    (tmp_path / "b.txt").write_bytes(b"a b\xe4r \x81")
+    assert sidecars.find_caption(tmp_path / "b.jpg")[0].startswith("a bär")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_lists_of_any_encoding(tmp_path, encoding):
+    (tmp_path / "metadata.jsonl").write_bytes(json.dumps({"file_name": "a.jpg", "text": "ein Bär"}, ensure_ascii=False).encode(encoding))
+    assert sidecars.find_caption(tmp_path / "a.jpg") == ("ein Bär", "metadata.jsonl")
+
+
 def test_line_breaks_become_spaces(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"a bear,\r\n  sitting\r\n")
     assert sidecars.find_caption(tmp_path / "a.jpg")[0] == "a bear, sitting"

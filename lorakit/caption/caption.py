@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any
 
 from lorakit import device, lookup, manifest, stamps
-from lorakit.caption.captioners.base import Reader, source_of
+from lorakit.caption import pixels
+from lorakit.caption.captioners.base import CaptionerCard, Reader, source_of
 from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.images import load_crop_to_read
@@ -18,14 +19,18 @@ from lorakit.project import Project
 from lorakit.wording import Reading
 
 THREADS = min(8, os.cpu_count() or 1)  # decode ahead: a 12-megapixel JPEG takes longer than a GPU takes for its caption
-Job = tuple[Record, Any]  # a photo's record, and what `Reader.prepare` made of its crop or an `UnreadablePhoto`
+ON_CPU = 8  # photos at once, from where more gains nothing on a CPU
+LARGEST = 64  # the same on a GPU; and results come onto the disk as a batch ends
+Job = tuple[Record, Any, dict | None]  # a record; what `Reader.prepare` made of its crop or an `UnreadablePhoto`; its pixels
+Found = tuple[Record, Reading | UnreadablePhoto, dict | None]
 
 
 def caption(project: Project) -> None:
-    """Give every selected photo `caption` = {"sentence", "tags", "by", "own", "box", "beside"}.
+    """Give every selected photo `caption` = {"sentence", "tags", "by", "own", "box", "beside", "pixels"}.
 
     `own` when the words are those beside the photo, which `caption.existing` = keep leaves as they are; with append or
-    prepend they stand in `beside` and what was read joins them. What a captioner cannot read, or has no words for, is
+    prepend they stand in `beside` and what was read joins them. `pixels` is what was measured in the crop, against which
+    the words are held. What a captioner cannot read, or has no words for, is
     named and marked as failed; the rest goes on. Raises `LorakitError` when no photo has a caption.
     """
     chosen = project.manifest.selected
@@ -33,9 +38,10 @@ def caption(project: Project) -> None:
     todo = [r for r in chosen if r.get("done", {}).get("caption") != wanted[r["id"]]]
     keep = project.settings.caption.existing == "keep"
     own = [r for r in todo if keep and r.get("sidecar", {}).get("text")]
-    for record in own:
-        words = {"sentence": record["sidecar"]["text"], "tags": [], "by": record["sidecar"]["file"], "own": True}
-        project.manifest.keep(manifest.finish(record, "caption", wanted[record["id"]], caption=words))
+    with ThreadPoolExecutor(THREADS) as pool:
+        for record, measured in zip(own, pool.map(_measure, own), strict=True):
+            words = {"sentence": record["sidecar"]["text"], "tags": [], "by": record["sidecar"]["file"], "own": True, "pixels": measured}
+            project.manifest.keep(manifest.finish(record, "caption", wanted[record["id"]], caption=words))
     _read_photos(project, [r for r in todo if r not in own])
     project.manifest.save()
     _report_missing(project)
@@ -46,23 +52,28 @@ def _read_photos(project: Project, todo: list[Record]) -> None:
         return
     settings = project.settings.caption
     captioner = lookup.load(lookup.CAPTIONERS, settings.captioner, "caption.captioner")
-    reader = captioner.load(source_of(captioner.CARD, settings.weights), device.choose(project.device), settings)
+    place = device.choose(project.device)
+    reader = captioner.load(source_of(captioner.CARD, settings.weights), place, settings)
+    size = settings.batch_size or fitting_batch(captioner.CARD, device.free_gb(place))
     with progress("caption", len(todo)) as shown:
-        for batch in read_photos(todo, reader, settings.batch_size):
-            project.manifest.keep(*(_result(project, record, found) for record, found in batch))
+        for batch in read_photos(todo, reader, size):
+            project.manifest.keep(*(_result(project, *found) for found in batch))
             shown.advance(len(batch))
 
 
-def read_photos(
-    records: list[Record], reader: Reader, size: int
-) -> Iterator[list[tuple[Record, Reading | UnreadablePhoto]]]:
+def read_photos(records: list[Record], reader: Reader, size: int) -> Iterator[list[Found]]:
     """What is read of each photo, batch by batch. The largest come first, so that too big a batch shows at once and not
     after an hour, and pictures of one size stand together."""
     for batch in _batches(sorted(records, key=_pixels, reverse=True), size, reader.prepare):
-        prepared = [found for _, found in batch if not isinstance(found, UnreadablePhoto)]
+        prepared = [found for _, found, _ in batch if not isinstance(found, UnreadablePhoto)]
         readings, size = read_in_parts(reader, prepared, size)
         waiting = iter(readings)
-        yield [(record, found if isinstance(found, UnreadablePhoto) else next(waiting)) for record, found in batch]
+        yield [(record, found if measured is None else next(waiting), measured) for record, found, measured in batch]
+
+
+def fitting_batch(card: CaptionerCard, free_gb: float | None) -> int:
+    """Photos at once: by the card's estimate on a GPU with so much memory left, else ON_CPU."""
+    return ON_CPU if free_gb is None else max(1, min(LARGEST, int(card.batch_per_gb * free_gb)))
 
 
 def _pixels(record: Record) -> float:
@@ -108,9 +119,11 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
-def _result(project: Project, record: Record, found: Reading | UnreadablePhoto) -> Record:
+def _result(project: Project, record: Record, found: Reading | UnreadablePhoto, measured: dict | None) -> Record:
     """The record with what was read, or with why nothing was."""
     settings = project.settings.caption
     if isinstance(found, UnreadablePhoto):
@@ -119,6 +132,7 @@ def _result(project: Project, record: Record, found: Reading | UnreadablePhoto) 
         return manifest.fail(record, "caption", f"{settings.captioner} found no words for it")
     words = {
         "sentence": found.sentence, "tags": list(found.tags), "by": settings.captioner, "own": False, "box": record["crop"]["box"],
+        "pixels": measured,
     }  # fmt: skip
     if settings.existing in ("append", "prepend") and (beside := record.get("sidecar", {}).get("text")):
         words["beside"] = {"text": beside, "first": settings.existing == "append"}
@@ -130,9 +144,10 @@ def _batches(records: list[Record], size: int, prepare: Callable) -> Iterator[li
 
     def make_ready(record: Record) -> Job:
         try:
-            return record, prepare(load_crop_to_read(record))
+            crop = load_crop_to_read(record)
+            return record, prepare(crop), pixels.measure(crop)
         except UnreadablePhoto as error:
-            return record, error
+            return record, error, None
 
     with ThreadPoolExecutor(THREADS) as pool:
         waiting = iter(records)
@@ -141,6 +156,13 @@ def _batches(records: list[Record], size: int, prepare: Callable) -> Iterator[li
             ready, jobs = jobs[:size], jobs[size:]
             yield [job.result() for job in ready]
             jobs += [pool.submit(make_ready, r) for r in islice(waiting, size)]
+
+
+def _measure(record: Record) -> dict | None:
+    try:
+        return pixels.measure(load_crop_to_read(record))
+    except UnreadablePhoto:
+        return None
 
 
 def _report_missing(project: Project) -> None:

@@ -10,8 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from lorakit import phrases
+from lorakit.catalog import Card
 from lorakit.errors import LorakitError
 from lorakit.project import Project
+from lorakit.weights import local_folder
 
 CLIP_BUDGET = 75  # of CLIP's 77 positions, two are for start and end
 T5_TOKENS_A_WORD = 1.4  # an estimate, where T5's own tokenizer is not at hand
@@ -41,12 +43,27 @@ def counter_for(project: Project) -> Counter:
     return _counter(folder, project.settings.caption.token_budget)
 
 
-@lru_cache(maxsize=4)
-def _counter(folder: Path | None, budget: int) -> Counter:
+def folder_of(card: Card, given: str | None = None) -> Path | None:
+    """Where a base's tokenizers lie: in the folder that is given, beside its card, or in the hub's cache; None = nowhere here."""
+    if given:
+        return local_folder(given, "model_index.json", "--weights")
+    if card.folder:
+        return card.path.parent / card.folder
+    return cached_folder(card.hub) if card.hub else None
+
+
+def tokenizers_of(folder: Path | None) -> dict[str, Callable[[str], list[str]]]:
+    """{'CLIP (tokenizer)': text -> its tokens, 'T5 (tokenizer_3)': ...} of a diffusers folder, as far as they are there."""
     there = sorted(folder.glob("tokenizer*")) if folder and folder.is_dir() else []
     kinds = {path: tokenizer_class(path) for path in there if path.is_dir()}
+    found = [(name, path) for path, kind in kinds.items() for name in ("CLIP", "T5") if kind.startswith(name)]
+    return {f"{name} ({path.name})": load_tokenizer(path) for name, path in found}
+
+
+@lru_cache(maxsize=4)
+def _counter(folder: Path | None, budget: int) -> Counter:
     wanted = "T5" if budget > CLIP_BUDGET else "CLIP"
-    encoders = {path.name: load_tokenizer(path) for path, kind in kinds.items() if kind.startswith(wanted)}
+    encoders = {name: encode for name, encode in tokenizers_of(folder).items() if name.startswith(wanted)}
     if encoders:
         return Counter(encoders)
     return Counter({}, estimated=True) if wanted == "T5" else Counter({"CLIP (of open_clip)": clip_tokens})

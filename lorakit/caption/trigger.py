@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lorakit import faults, manifest, rules, stamps
-from lorakit.caption import agreement, tokens
+from lorakit import facets, faults, manifest, rules, stamps
+from lorakit.caption import tokens
+from lorakit.caption.sight import open_sight
 from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.manifest import Record
@@ -18,8 +19,9 @@ SHOWN = 5  # phrases and faults that are named one by one
 
 def trigger(project: Project) -> None:
     """Give every captioned photo its `text`, and `trigger` = the words and rules it was made with, its tokens, and the
-    phrases that were cut to fit. A former text is kept in `former`. A text written by hand is changed only where the
-    trigger is missing or stands more than once. Raises `LorakitError` for a trigger that could not be found again."""
+    phrases that were cut to fit; where `caption.clip` names weights, `facets` and `trigger.agreement` too. A former text is
+    kept in `former`. A text written by hand is changed only where the trigger is missing or stands more than once. Raises
+    `LorakitError` for a trigger that could not be found again."""
     check_word(project.trigger)
     check_rules(project.settings)
     change = 1 + max((entry["change"] for r in project.manifest for entry in r.get("former", ())), default=0)
@@ -27,9 +29,11 @@ def trigger(project: Project) -> None:
     ready = [r for r in project.manifest.selected if r.get("caption") and "caption" in r.get("done", {})]
     todo = [r for r in ready if r["done"].get("trigger") != stamp[r["id"]]]
     if todo:
-        count = tokens.counter_for(project).count
+        count, sight = tokens.counter_for(project).count, open_sight(project, todo)
+        found = sight.facets(todo) if sight else {}
+        todo = [{**r, "facets": found.get(r["id"])} for r in todo]
         worded = [note_former(r, reword(r, project.settings, count), change) for r in todo]
-        worded = agreement.measure(project, worded)
+        worded = sight.score(worded, project.trigger) if sight else worded
         project.manifest.keep(*(manifest.finish(r, "trigger", stamp[r["id"]]) for r in worded))
         report(project)
     if project.settings.caption.strict:
@@ -82,7 +86,8 @@ def word_text(
     if found["own"]:
         text = keep_trigger(found["sentence"], *place, former=former)
         return keep_trigger(_by_rules(text, settings), *place), []
-    body = _by_rules(compose(Reading(found["sentence"], tuple(found["tags"])), wanted.style), settings)
+    reading = facets.joined(Reading(found["sentence"], tuple(found["tags"])), record.get("facets"), wanted.min_facet)
+    body = _by_rules(compose(reading, wanted.style), settings)
     beside = found.get("beside")
     if beside:
         own = keep_trigger(
@@ -131,17 +136,19 @@ def report(project: Project) -> None:
             f"trigger   {phrase!r} stands in {count} of {len(records)} texts, so it belongs to the concept and is better left unsaid: "
             "`lorakit words PROJECT --prune invariants`"
         )
+    if longest := max((r["trigger"]["tokens"] for r in records if r.get("trigger")), default=0):
+        say(f"trigger   the longest text takes {longest} of {settings.caption.token_budget} tokens")
     found = faults.find(records, settings)
-    for record in sorted(records, key=lambda r: _score(r))[:SHOWN]:
-        for reason in found.get(record["id"], ()):
-            say(f"trigger   {record['file']}: {reason.reason} {reason.value}")
+    faulty = sorted((r for r in records if r["id"] in found), key=_score)
+    for record in faulty[:SHOWN]:
+        say(f"trigger   {record['file']}: {', '.join(f'{reason.reason} {reason.value}' for reason in found[record['id']])}")
     if len(found) > SHOWN:
         say(f"trigger   {len(found)} texts to look at; `lorakit status` lists them all")
 
 
 def _score(record: Record) -> float:
     """Texts that fit their photo worst come first."""
-    return record.get("trigger", {}).get("agreement") or 0.0
+    return record.get("trigger", {}).get("agreement", 1.0)
 
 
 def _fail_faulty(project: Project) -> None:

@@ -10,6 +10,7 @@ import click
 from lorakit.cli import options
 
 WIDEST = 60  # column of names; longer ones push their own line aside
+WORST = 5  # texts that are named as fitting their photo worst
 STYLES = {"keep": "green", "warn": "yellow", "reject": "red"}
 
 
@@ -37,8 +38,8 @@ def show_lines(found: dict) -> None:
         parts = [why(photo), photo["text"] or ""]
         line = f"{photo['file']:<{width}}  {photo['verdict']:<6}  {'chosen' if photo['selected'] else '-':<6}  {' | '.join(p for p in parts if p)}"
         click.echo(on_one_line(line).rstrip())
-    for line in found["lacks"]:
-        click.echo(f"lacks: {line}")
+    for line in [*(f"lacks: {line}" for line in found["lacks"]), *worst_texts(found)]:
+        click.echo(line)
     click.echo(stage_line(found))
     if found["lora"]:
         click.echo(f"LoRA: {found['lora']}")
@@ -47,6 +48,12 @@ def show_lines(found: dict) -> None:
 def on_one_line(text: str) -> str:
     """What cannot be printed, as in some file names, by its escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def worst_texts(found: dict) -> list[str]:
+    """The texts that fit their photo worst, where open_clip has scored them."""
+    scored = sorted((p for p in found["photos"] if p["agreement"] is not None), key=lambda p: p["agreement"])
+    return [on_one_line(f"fits worst: {p['agreement']:.2f}  {p['file']}: {p['text']}") for p in scored[:WORST]]
 
 
 def stage_line(found: dict) -> str:
@@ -66,8 +73,8 @@ def show_table(found: dict) -> None:
         verdict = f"[{style}]{photo['verdict']}[/]" + (" (by hand)" if photo["by_hand"] else "")
         table.add_row(escape(photo["file"]), verdict, escape(why(photo)), "yes" if photo["selected"] else "", escape(photo["text"] or ""))
     console.print(table)
-    for line in found["lacks"]:
-        console.print(f"lacks:  {line}", highlight=False, markup=False)
+    for line in [*(f"lacks:  {line}" for line in found["lacks"]), *worst_texts(found)]:
+        console.print(line, highlight=False, markup=False)
     console.print(stage_line(found), highlight=False)
     if found["lora"]:
         console.print(f"LoRA:   {found['lora']}", highlight=False, soft_wrap=True)

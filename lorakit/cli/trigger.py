@@ -12,16 +12,20 @@ from lorakit.cli import options
 @click.command("trigger")
 @click.argument("word")
 @options.base
-def command(word, base) -> None:
-    """Judge WORD as a trigger before training with it, and propose better ones. Exit code 1 for a bad one."""
+@options.weights
+def command(word, base, weights) -> None:
+    """Judge WORD as a trigger before training with it, by the base's tokenizers and lists of words, and propose better
+    ones. Exit code 1 for a bad one."""
     from lorakit import catalog
-    from lorakit.caption import trigger, trigger_words
+    from lorakit.caption import tokens, trigger, trigger_words
 
     trigger.check_word(word)
-    found = trigger_words.judge(word, catalog.card(base or "sd15"))
+    card = catalog.card(base or "sd15")
+    tokenizers = tokens.tokenizers_of(tokens.folder_of(card, weights))
+    found = trigger_words.judge(word, card, tokenizers)
     click.echo(f"{word}: {found.verdict}")
     for line in found.findings:
         click.echo(f"  {line}")
     if found.verdict != "good":
-        click.echo(f"  better: {', '.join(trigger_words.propose(word))}")
+        click.echo(f"  better: {', '.join(trigger_words.propose(word, tokenizers))}")
     sys.exit(0 if found.verdict != "bad" else 1)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from lorakit import device, files, manifest, stamps, verdicts
-from lorakit.clip import Clip
+from lorakit.clip import Clip, read_vectors, write_vectors
 from lorakit.console import progress, say
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.images import thumbnail
@@ -64,7 +64,7 @@ def _see(project: Project, records: list[Record]) -> dict[str, dict[str, Any]]:
 
 def vectors(project: Project) -> dict[str, np.ndarray]:
     """{hash of a photo: its vector [d], float32, length 1} of all that was seen with the present weights."""
-    return _read(_store(project)) if project.settings.embed.clip else {}
+    return read_vectors(_store(project)) if project.settings.embed.clip else {}
 
 
 def describe(points: np.ndarray, ids: list[str]) -> list[dict[str, Any]]:
@@ -138,7 +138,7 @@ def apply_head(layers: list[tuple[np.ndarray, np.ndarray]], points: np.ndarray) 
 def _look(project: Project, records: list[Record]) -> dict[str, np.ndarray]:
     """{id: vector} of the photos that can be read; only what is not in the cache is seen."""
     store = _store(project)
-    known = _read(store)
+    known = read_vectors(store)
     todo = [r for r in records if r["hash"] not in known]
     if todo:
         clip = Clip(project.settings.embed.clip, "embed.clip", device.choose(project.device))
@@ -149,9 +149,9 @@ def _look(project: Project, records: list[Record]) -> dict[str, np.ndarray]:
                 known[readable[number]["hash"]] = vector
                 shown.advance()
                 if time.monotonic() - kept > KEEP_EVERY:
-                    _write(store, known)
+                    write_vectors(store, known)
                     kept = time.monotonic()
-        _write(store, known)
+        write_vectors(store, known)
     return {r["id"]: known[r["hash"]] for r in records if r["hash"] in known}
 
 
@@ -168,19 +168,3 @@ def _pictures(records: list[Record], readable: list[Record]) -> Iterator[Image.I
 
 def _store(project: Project) -> Path:
     return project.cache_folder / "embed" / f"{files.short_hash(stamps.clip_identity(project.settings.embed.clip))}.npz"
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        return {}
-    with np.load(path) as kept:
-        return dict(zip(kept["hashes"].tolist(), kept["vectors"], strict=True))
-
-
-def _write(path: Path, known: dict[str, np.ndarray]) -> None:
-    def save(part: Path) -> None:
-        with open(part, "wb") as file:
-            np.savez(file, hashes=np.array(list(known)), vectors=np.stack(list(known.values())))
-
-    if known:
-        files.write_whole(path, save)

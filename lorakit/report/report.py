@@ -58,7 +58,7 @@ def photo_part(project: Project) -> dict[str, Any]:
             copies[of].append(record)
         elif verdict.verdict == "reject":
             rejected[_main_reason(verdict)].append(record)
-    chosen = project.manifest.selected
+    chosen = worst_first(project.manifest.selected, judged)
     return {
         "counts": {name: sum(1 for v in judged.values() if v.verdict == name) for name in ("keep", "warn", "reject")},
         "total": len(records),
@@ -77,8 +77,15 @@ def photo_part(project: Project) -> dict[str, Any]:
             if of in shown
         ],
         "copies_count": sum(map(len, copies.values())),
+        "token_budget": project.settings.caption.token_budget,
         "lacks": gaps.find(chosen, project.kind, project.settings),
     }
+
+
+def worst_first(chosen: list[Record], judged: dict[str, verdicts.Verdict]) -> list[Record]:
+    """The texts that a person should look at come first: those that fit their photo worst, where open_clip has scored
+    them; else those with faults."""
+    return sorted(chosen, key=lambda r: ((r.get("trigger") or {}).get("agreement", 1.0), not judged[r["id"]].reasons))
 
 
 def _main_reason(verdict: verdicts.Verdict) -> str:
@@ -98,6 +105,9 @@ def photo_card(record: Record, verdict: verdicts.Verdict, side: int) -> dict[str
         "reasons": [(r.reason, r.value, r.threshold) for r in verdict.reasons],
         "text": record.get("text") or "",
         "words_by": (record.get("caption") or {}).get("by", ""),
+        "agreement": (record.get("trigger") or {}).get("agreement"),
+        "tokens": (record.get("trigger") or {}).get("tokens"),
+        "facets": [f"{tag} {sure:.0%}" for tag, sure in (record.get("facets") or {}).values() if tag],
         "bucket": " x ".join(map(str, record["crop"]["bucket"])) if record.get("crop") else "",
         "frame": crop_frame(record),
         "failed": record.get("failed", {}),

@@ -4,13 +4,14 @@ import pytest
 from PIL import Image
 
 import lorakit
-from lorakit import images
-from lorakit.caption.caption import caption, is_out_of_memory, read_in_parts
-from lorakit.caption.captioners import imagenet
-from lorakit.caption.captioners.base import Reader
+from lorakit import images, lookup
+from lorakit.caption.caption import caption, fitting_batch, is_out_of_memory, read_in_parts
+from lorakit.caption.captioners import florence2, imagenet
+from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.errors import LorakitError
 from lorakit.manifest import Manifest
 from lorakit.wording import Reading
+from tests.conftest import draw_photo
 
 
 @pytest.fixture
@@ -63,6 +64,24 @@ def test_photo_is_read_as_it_is_trained(make_photo, tmp_path):
     assert seen.getpixel((150, 100)) == (200, 0, 0)
 
 
+def test_captioner_sees_a_turned_photo_as_its_upright_twin(curated, make_photo, monkeypatch):
+    """Through the whole stage: EXIF rotation, crop, words and measured pixels. (Another tool captions what lies on its side
+    and trains what stands upright.)"""
+    upright = draw_photo(77, (512, 640))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    make_photo("twin_turned.png", image=upright.rotate(90, expand=True), exif=exif)
+    make_photo("twin_upright.png", image=upright)
+    seen = {}
+    monkeypatch.setattr(imagenet, "prepare", lambda picture, prepare=imagenet.prepare: (seen.setdefault(picture.tobytes(), picture.size), prepare(picture))[1])
+    project = curated(**{"select.everything": True})
+    caption(project)
+    turned, twin = (next(r for r in project.manifest.selected if r["file"] == f"twin_{name}.png") for name in ("turned", "upright"))
+    assert turned["caption"] == twin["caption"]
+    assert len(seen) == 7, "six photos, and the twins as one"
+    assert upright.crop(tuple(map(round, turned["crop"]["box"]))).tobytes() in seen, "as it stands upright"
+
+
 def test_second_run_reads_nothing_again(curated, monkeypatch):
     project = curated()
     caption(project)
@@ -70,9 +89,14 @@ def test_second_run_reads_nothing_again(curated, monkeypatch):
     caption(project)
 
 
-def test_killed_run_goes_on_with_what_is_missing(curated, monkeypatch):
-    project = curated(**{"caption.batch_size": 2})
-    load, seen = imagenet.load, []
+@pytest.mark.parametrize("name", ["imagenet", "blip", "blip2", "florence2"])
+def test_stopped_run_goes_on_with_what_is_missing(curated, monkeypatch, request, name):
+    monkeypatch.setattr(florence2, "DETECT_TOKENS", 12)
+    monkeypatch.setattr(florence2, "LEAST_TOKENS", {})
+    weights = None if name == "imagenet" else str(request.getfixturevalue(f"tiny_{name}"))
+    project = curated(**{"caption.batch_size": 2, "caption.captioner": name, "caption.weights": weights, "caption.max_tokens": 8})
+    captioner = lookup.load(lookup.CAPTIONERS, name)
+    load, seen = captioner.load, []
 
     def counting(stop_after):
         def wrapped(source, device, settings):
@@ -88,11 +112,11 @@ def test_killed_run_goes_on_with_what_is_missing(curated, monkeypatch):
 
         return wrapped
 
-    monkeypatch.setattr(imagenet, "load", counting(4))
+    monkeypatch.setattr(captioner, "load", counting(4))
     with pytest.raises(KeyboardInterrupt):
         caption(project)
     assert len(captions(lorakit.open_project(project.folder))) == 4, "results are on disk as each batch ends"
-    monkeypatch.setattr(imagenet, "load", counting(99))
+    monkeypatch.setattr(captioner, "load", counting(99))
     again = lorakit.open_project(project.folder, device="cpu")
     caption(again)
     assert len(seen) == 6
@@ -173,6 +197,45 @@ def test_out_of_memory_halves_the_batch_and_completes():
     assert memory.sizes == [8, 4, 2, 2, 2, 2, 2]
 
 
+def test_batch_follows_the_memory_that_is_free():
+    card = CaptionerCard("any", "sentence", "MIT", batch_per_gb=3)
+    assert fitting_batch(card, None) == 8
+    assert [fitting_batch(card, free) for free in (0.1, 4.2, 79.0)] == [1, 12, 64]
+
+
+@pytest.mark.parametrize("name", ["blip", "blip2", "florence2"])
+def test_model_that_runs_out_of_memory_completes_with_the_same_captions(curated, request, monkeypatch, capsys, name):
+    """The real code of the captioner and of transformers, in which `generate` finds room for two photos at once."""
+    monkeypatch.setattr(florence2, "DETECT_TOKENS", 12)
+    monkeypatch.setattr(florence2, "LEAST_TOKENS", {})
+    weights = str(request.getfixturevalue(f"tiny_{name}"))
+    wanted = {"caption.captioner": name, "caption.weights": weights, "caption.max_tokens": 8}
+    roomy = curated(**wanted)
+    caption(roomy)
+    tight = lorakit.open_project(roomy.folder, settings={"caption.batch_size": 6}, device="cpu")
+    tight.manifest.replace([{**r, "caption": None, "done": {**r["done"], "caption": None}} for r in tight.manifest])
+    sizes = []
+    with_room_for(2, name, sizes, monkeypatch)
+    caption(tight)
+    assert captions(tight) == captions(roomy) and len(captions(tight)) == 6
+    assert sizes[0] == 6 and max(sizes[2:]) <= 3 and "going on with" in capsys.readouterr().err
+
+
+def with_room_for(most: int, name: str, sizes: list[int], monkeypatch) -> None:
+    import transformers
+
+    model = {"blip": "BlipForConditionalGeneration", "blip2": "Blip2ForConditionalGeneration", "florence2": "Florence2ForConditionalGeneration"}[name]
+    generate = getattr(transformers, model).generate
+
+    def limited(self, *args, **kwargs):
+        sizes.append(len(kwargs["pixel_values"]))
+        if sizes[-1] > most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return generate(self, *args, **kwargs)
+
+    monkeypatch.setattr(getattr(transformers, model), "generate", limited)
+
+
 def test_not_even_one_photo_in_memory_is_one_line():
     with pytest.raises(LorakitError, match="smaller captioner"):
         read_in_parts(Reader(lambda p: p, Memory(room=0).read), [1, 2], 2)
@@ -193,6 +256,19 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
 
     with pytest.raises(RuntimeError, match="multiplied"):
         read_in_parts(Reader(lambda p: p, read), [1, 2], 2)
+
+
+def test_another_base_rewords_without_reading_again(curated, monkeypatch):
+    """From FLUX's sentences to SD1.5's tags, as `lorakit caption PROJECT --base sd15` does it."""
+    project = curated(base="flux1-dev", **{"train.weights": None, "check.size.min_side": 64})
+    lorakit.walk(project, last="trigger")
+    before = {r["file"]: (r["caption"], r["text"]) for r in project.manifest.selected}
+    monkeypatch.setattr(imagenet, "load", lambda *args: pytest.fail("the photos were read again"))
+    again = lorakit.open_project(project.folder, base="sd15", device="cpu")
+    lorakit.walk(again, last="trigger")
+    after = {r["file"]: (r["caption"], r["text"]) for r in again.manifest.selected}
+    assert len(after) == 6 and all(after[file][0] == before[file][0] for file in before)
+    assert all(before[file][1].startswith("a zwx mug") and after[file][1].startswith("zwx mug") for file in before)
 
 
 def test_changed_style_rewords_without_reading_again(curated, monkeypatch):

@@ -5,17 +5,23 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lorakit import lookup
 from lorakit.caption.captioners import florence2, vlm
-from lorakit.caption.captioners.base import is_hub_id, source_of, without_prompt
+from lorakit.caption.captioners.base import are_cut, is_hub_id, load_model, pixels_of, source_of, without_prompt
 from lorakit.errors import LorakitError, UnknownName, WeightsMissing
+from lorakit.phrases import without_loose_end
 from lorakit.settings import Caption
+from lorakit.weights import Source
 
 MODELS = ("blip", "blip2", "florence2", "vlm")
 GRAIN = np.random.default_rng(0)
 PHOTOS = [Image.fromarray(GRAIN.integers(0, 255, (4, 5, 3), np.uint8)).resize((200 + 40 * n, 160)) for n in range(3)]
+
+
+GRAINY = [Image.fromarray(GRAIN.integers(0, 255, (40, 40, 3), np.uint8)) for _ in range(8)]
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +42,46 @@ def test_batch_reads_as_single_photos_do_and_keeps_the_order(name, request):
     assert [r.text for r in together] == [read([photo])[0].text for photo in PHOTOS]
     assert [r.text for r in read(PHOTOS[::-1])] == [r.text for r in together[::-1]]
     assert len({r.text for r in together}) > 1, "the photos differ, so must their captions"
+
+
+@pytest.mark.parametrize("name", ["blip", "blip2", "florence2"])
+def test_what_the_limit_of_tokens_has_stopped_is_known(name, request):
+    """With room for more, a row that was stopped goes on and one that had ended does not."""
+    model, processor = load_model(Source(str(request.getfixturevalue(f"tiny_{name}")), True), "cpu")
+    pixels = torch.stack([pixels_of(processor)(photo) for photo in GRAINY])
+    start = {} if name == "blip" else {"input_ids": processor(text=["a"], images=[PHOTOS[0]], return_tensors="pt").input_ids.repeat(len(pixels), 1)}
+
+    def write(most: int) -> tuple[list[str], list[bool]]:
+        no_pad = {"suppress_tokens": [processor.tokenizer.pad_token_id]}  # random weights would write it as a word
+        ids = model.generate(pixel_values=pixels, **start, **no_pad, max_new_tokens=most)
+        prompt = 0 if name != "blip2" else start["input_ids"].shape[1]
+        return processor.batch_decode(ids, skip_special_tokens=True), are_cut(model, processor, ids[:, prompt:], most)
+
+    seen = set()
+    for most in range(2, 16):
+        texts, cut = write(most)
+        more, _ = write(most + 24)
+        for before, after, stopped in zip(texts, more, cut, strict=True):
+            seen.add(stopped)
+            assert after.strip().startswith(before.strip()) or not stopped
+            assert stopped or after == before
+    assert True in seen
+
+
+@pytest.mark.parametrize(
+    "text, kept",
+    [
+        ("A dog sits on grass. It has a red", "A dog sits on grass."),
+        ("a dog sitting on a couch with a red blan", "a dog sitting on a couch"),
+        ("a dog sitting on a couch, smi", "a dog sitting on a couch"),
+        ("a dog", "a dog"),
+        ("A dog. A cat? A bird!", "A dog. A cat? A bird!"),
+        ("a 2.5 m tall statue with a", "a 2.5 m tall statue"),
+        ("", ""),
+    ],
+)
+def test_loose_end_goes_by_sentence_or_phrase(text, kept):
+    assert without_loose_end(text) == kept
 
 
 @pytest.mark.parametrize("name", lookup.names(lookup.CAPTIONERS))
@@ -114,6 +160,11 @@ def test_prompt_of_a_chat_model_reaches_it(tiny_vlm):
 )
 def test_answer_of_a_chat_model_is_parsed(answer, sentence, tags):
     assert (vlm.parse(answer).sentence, vlm.parse(answer).tags) == (sentence, tags)
+
+
+def test_answer_that_was_stopped_ends_with_its_last_whole_part():
+    assert vlm.parse("A dog.\nTags: dog, green gra", is_cut=True).tags == ("dog",)
+    assert vlm.parse("A dog on grass. It has a red col", is_cut=True).sentence == "A dog on grass."
 
 
 def test_chat_model_without_a_chat_template_is_refused(tiny_blip):

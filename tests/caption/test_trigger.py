@@ -1,5 +1,7 @@
 """Stage trigger: texts in the base's style with the trigger once, cut to what the base reads, and former texts kept."""
 
+from importlib.util import find_spec
+
 import pytest
 
 import lorakit
@@ -143,7 +145,7 @@ def test_text_by_hand_is_never_cut_but_reported(captioned):
 def test_tokens_are_counted_by_the_tokenizer_of_the_base(captioned, tiny_weights):
     project = captioned(SIX)
     counter = tokens.counter_for(project)
-    assert list(counter.encoders) == ["tokenizer"], "the base's own, from its folder"
+    assert list(counter.encoders) == ["CLIP (tokenizer)"], "the base's own, from its folder"
     assert counter.count("zwx mug, a table") == len(tokens.clip_tokens("zwx mug, a table")) == 6
 
 
@@ -174,6 +176,62 @@ def test_trigger_words_are_judged(word, verdict):
     found = trigger_words.judge(word, card("sd15"))
     assert found.verdict == verdict
     assert "token" in found.findings[0]
+
+
+@pytest.fixture(scope="session")
+def flux_tokenizers(tmp_path_factory):
+    """A diffusers folder with CLIP's tokenizer and a T5 of a few words, as FLUX has them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import T5TokenizerFast
+
+    from lorakit.train.tiny_random import clip_tokenizer
+
+    folder = tmp_path_factory.mktemp("flux")
+    (folder / "model_index.json").write_text("{}")
+    clip_tokenizer(folder).save_pretrained(folder / "tokenizer")
+    pieces = ["<pad>", "</s>", "<unk>", "\u2581", "\u2581gandalf", "\u2581mug", "\u2581zw", *"abcdefghijklmnopqrstuvwxyz"]
+    unigram = Tokenizer(models.Unigram([(piece, -10.0 if len(piece) == 1 else -2.0) for piece in pieces], unk_id=2, byte_fallback=False))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    T5TokenizerFast(tokenizer_object=unigram, extra_ids=0).save_pretrained(folder / "tokenizer_2")
+    return folder
+
+
+def test_trigger_is_judged_by_every_tokenizer_of_the_base(flux_tokenizers):
+    own = tokens.tokenizers_of(tokens.folder_of(card("flux1-dev"), str(flux_tokenizers)))
+    assert list(own) == ["CLIP (tokenizer)", "T5 (tokenizer_2)"]
+    found = trigger_words.judge("zwx", card("flux1-dev"), own)
+    assert found.verdict == "good"
+    assert "2 tokens in CLIP's" in found.findings[0] and "zw + x" in found.findings[1] and "2 tokens in T5's" in found.findings[1]
+    assert trigger_words.judge("gandalf", card("flux1-dev"), own).verdict == "bad", "two tokens for CLIP, and one piece for T5"
+    assert all(len(own["T5 (tokenizer_2)"](word)) <= 3 for word in trigger_words.propose("dog", own))
+
+
+def test_t5_that_is_not_at_hand_is_said():
+    assert any("reads T5 too" in line for line in trigger_words.judge("zwx", card("flux1-dev")).findings)
+    assert not any("T5" in line for line in trigger_words.judge("zwx", card("sd15")).findings)
+
+
+def test_budget_is_counted_by_t5_where_it_is_there(make_project, flux_tokenizers):
+    project = make_project(base="flux1-dev", **{"train.weights": str(flux_tokenizers)})
+    counter = tokens.counter_for(project)
+    assert list(counter.encoders) == ["T5 (tokenizer_2)"] and not counter.estimated
+    assert counter.count("zwx mug") == 3
+
+
+def test_trigger_command_asks_the_given_weights(flux_tokenizers):
+    from click.testing import CliRunner
+
+    from lorakit.cli import group
+
+    done = CliRunner().invoke(group, ["trigger", "gandalf", "--base", "flux1-dev", "--weights", str(flux_tokenizers)])
+    assert done.exit_code == 1 and "one piece of T5's vocabulary" in done.output and "better: " in done.output
+    assert CliRunner().invoke(group, ["trigger", "zwx", "--base", "flux1-dev"]).exit_code == 0
+
+
+@pytest.mark.skipif(not find_spec("wordfreq"), reason="the word list is an extra")
+def test_names_that_no_tokenizer_has_as_one_piece_are_in_the_word_list():
+    assert trigger_words.judge("dumbledore", card("sd15")).verdict == "bad"
+    assert trigger_words.judge("zwxqv", card("sd15")).verdict in ("good", "usable")
 
 
 def test_proposals_are_good_and_always_the_same():

@@ -1,18 +1,18 @@
 """The ONNX tagger: its parts everywhere, and a tiny model of its shape where onnx and onnxruntime are installed."""
 
-import importlib.util
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import lorakit
 from lorakit.caption.captioners import wd_tagger
 from lorakit.caption.captioners.base import source_of
 from lorakit.errors import LorakitError
 from lorakit.settings import Caption
 
 TAGS = "tag_id,name,category,count\n1,general,9,1\n2,1girl,0,9\n3,long_hair,0,5\n4,^_^,0,3\n5,hatsune_miku,4,2\n"
-HAS_ONNX = importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx")
 
 
 def test_tags_above_their_threshold_surest_first(tmp_path):
@@ -29,29 +29,46 @@ def test_picture_stands_on_a_white_square_in_bgr():
     assert pixels[16, 16].tolist() == [10, 0, 250]
 
 
-@pytest.mark.skipif(bool(HAS_ONNX), reason="onnxruntime is installed here")
-def test_without_onnxruntime_the_mend_is_one_line(tmp_path):
+def test_without_onnxruntime_the_mend_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as it is where it is not installed
     (tmp_path / "selected_tags.csv").write_text(TAGS)
     with pytest.raises(LorakitError, match=r"pip install \"lorakit\[onnx\]\""):
         wd_tagger.load(source_of(wd_tagger.CARD, str(tmp_path)), "cpu", Caption())
 
 
-@pytest.mark.skipif(not HAS_ONNX, reason="wants onnx and onnxruntime")
-def test_tiny_model_tags_by_colour(tmp_path):
-    """A model whose outputs are the mean blue, green and red: each picture gets the tag of its colour."""
-    from onnx import TensorProto, helper, save
-
-    entry = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 32, 32, 3])
-    result = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 3])
-    scale = helper.make_tensor("scale", TensorProto.FLOAT, [1], [1 / 255])
-    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])
+@pytest.fixture
+def tiny_tagger(tmp_path):
+    """A folder with a model in the tagger's format, whose outputs are the mean blue, green and red of a picture."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto
+    entry = helper.make_tensor_value_info("input", kind.FLOAT, ["n", 32, 32, 3])
+    result = helper.make_tensor_value_info("output", kind.FLOAT, ["n", 3])
+    scale = helper.make_tensor("scale", kind.FLOAT, [1], [1 / 255])
+    axes = helper.make_tensor("axes", kind.INT64, [2], [1, 2])
     nodes = [
         helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "scale"], ["output"]),
     ]
     graph = helper.make_graph(nodes, "tiny", [entry], [result], [scale, axes])
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "model.onnx")
-    (tmp_path / "selected_tags.csv").write_text("tag_id,name,category,count\n1,blue,0,1\n2,green,0,1\n3,red,0,1\n")
-    read = wd_tagger.load(source_of(wd_tagger.CARD, str(tmp_path)), "cpu", Caption())
+    folder = tmp_path / "tagger"
+    folder.mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "model.onnx")
+    (folder / "selected_tags.csv").write_text("tag_id,name,category,count\n1,blue_sky,0,1\n2,green,0,1\n3,red,0,1\n")
+    return folder
+
+
+def test_tiny_model_tags_by_colour(tiny_tagger):
+    read = wd_tagger.load(source_of(wd_tagger.CARD, str(tiny_tagger)), "cpu", Caption())
     found = read([Image.new("RGB", (64, 64), colour) for colour in ((255, 0, 0), (0, 0, 255), (0, 255, 0))])
-    assert [reading.tags for reading in found] == [("red",), ("blue",), ("green",)]
+    assert [reading.tags for reading in found] == [("red",), ("blue sky",), ("green",)]
+
+
+def test_tagger_captions_a_project(tiny_tagger, make_photo, make_project):
+    for name, colour in (("red", (230, 40, 60)), ("blue", (40, 60, 230))):
+        grain = np.random.default_rng(0).normal(0, 12, (512, 640, 3))
+        make_photo(f"{name}.png", image=Image.fromarray(np.clip(np.array(colour) + grain, 0, 255).astype(np.uint8)))
+    project = make_project(**{"caption.captioner": "wd_tagger", "caption.weights": str(tiny_tagger), "select.everything": True})
+    lorakit.walk(project, last="trigger")
+    texts = {r["file"]: r["text"] for r in project.manifest.selected}
+    assert texts["red.png"] == "zwx mug, red" and texts["blue.png"] == "zwx mug, blue sky"

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
+from lorakit.phrases import without_loose_end
 from lorakit.settings import Caption
 from lorakit.weights import Source, hub_errors_in_words, local_folder
 from lorakit.wording import Reading
@@ -25,6 +26,7 @@ class CaptionerCard:
     licence: str
     hub: str | None = None
     size_gb: float = 0.0
+    batch_per_gb: float = 8.0  # photos at once for each free GB of a GPU; an estimate to begin with, halved where it does not fit
     note: str = ""
     marker: str = "config.json"  # the file that every folder of its weights has
 
@@ -72,11 +74,13 @@ def is_hub_id(given: str) -> bool:
 
 
 def load_model(source: Source, device: str) -> tuple[Any, Any]:
-    """(model, processor) of an image-to-text model; bf16 on a CUDA card, else fp32. Remote code is never run."""
+    """(model, processor) of an image-to-text model; bf16 (on older cards fp16) on CUDA, else fp32. Remote code is never run."""
     import torch
     import transformers
 
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    dtype = torch.float32
+    if device.startswith("cuda"):  # cards before Ampere know bf16 only by emulation
+        dtype = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     # The processor's backend is pinned: otherwise captions would depend on whether torchvision is installed.
     pinned = {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
     with hub_errors_in_words(source):
@@ -93,6 +97,24 @@ def pixels_of(processor: Any) -> Callable[[Image.Image], Any]:
         return processor.image_processor(images=[picture], return_tensors="pt")["pixel_values"][0]
 
     return prepare
+
+
+def written_texts(model: Any, processor: Any, ids: Any, most: int) -> list[str]:
+    """The texts of generated token ids [n, length]; one that was stopped by the limit of `most` new tokens, and so in the
+    middle of a phrase or a word, ends where its last phrase does."""
+    texts = processor.batch_decode(ids, skip_special_tokens=True)
+    cut = are_cut(model, processor, ids, most)
+    return [without_loose_end(text) if is_cut else text for text, is_cut in zip(texts, cut, strict=True)]
+
+
+def are_cut(model: Any, processor: Any, ids: Any, most: int) -> list[bool]:
+    """Which rows of generated token ids [n, length] the limit of `most` new tokens has stopped."""
+    config, tokenizer = model.generation_config, processor.tokenizer
+    stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    ends = {*stops, tokenizer.eos_token_id, tokenizer.sep_token_id}
+    # BART's family writes the end itself into the last place that is left, so there it says nothing.
+    forced = config.forced_eos_token_id is not None and ids.shape[1] > most
+    return [last != tokenizer.pad_token_id and (forced or last not in ends) for last in ids[:, -1].tolist()]
 
 
 def without_prompt(text: str, prompt: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, without_prompt
+from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, without_prompt, written_texts
 from lorakit.settings import Caption
 from lorakit.weights import Source
 from lorakit.wording import Reading
@@ -13,6 +13,7 @@ CARD = CaptionerCard(
     licence="BSD-3-Clause",
     hub="Salesforce/blip-image-captioning-large",
     size_gb=1.9,
+    batch_per_gb=8,
     note="fast and plain; a good first choice. caption.prompt is the beginning of every sentence, such as 'a photo of'",
 )
 
@@ -29,7 +30,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
         given = {} if start is None else {"input_ids": start.repeat(len(pixels), 1).to(device)}
         batch = torch.stack(pixels).to(device, model.dtype)
         written = model.generate(pixel_values=batch, **given, max_new_tokens=settings.max_tokens, num_beams=3)
-        texts = processor.batch_decode(written, skip_special_tokens=True)
+        texts = written_texts(model, processor, written, settings.max_tokens)
         return [Reading(sentence=without_prompt(text, prompt)) for text in texts]
 
     return Reader(pixels_of(processor), read)

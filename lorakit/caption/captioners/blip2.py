@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, without_prompt
+from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, without_prompt, written_texts
 from lorakit.settings import Caption
 from lorakit.weights import Source
 from lorakit.wording import Reading
@@ -13,6 +13,7 @@ CARD = CaptionerCard(
     licence="MIT",
     hub="Salesforce/blip2-opt-2.7b",
     size_gb=15.5,
+    batch_per_gb=4,
     note="one sentence, surer than BLIP; wants a GPU with 10 GB. caption.prompt is the beginning of every sentence",
 )
 
@@ -38,7 +39,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
             max_new_tokens=settings.max_tokens,
             num_beams=3,
         )
-        texts = processor.batch_decode(written, skip_special_tokens=True)
+        texts = written_texts(model, processor, written, settings.max_tokens)
         return [Reading(sentence=without_prompt(text, prompt)) for text in texts]
 
     return Reader(pixels_of(processor), read)

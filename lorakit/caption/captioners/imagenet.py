@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader
-from lorakit.caption.facets import colour_words, framing_words, light_words
+from lorakit.caption.pixels import colour_words, framing_words, light_words
 from lorakit.settings import Caption
 from lorakit.weights import Source
 from lorakit.wording import Reading
@@ -19,6 +19,7 @@ CARD = CaptionerCard(
     writes="tags",
     licence="Apache-2.0",
     size_gb=0.02,
+    batch_per_gb=32,
     note="coarse: knows 1000 things by name, no actions and no people; works offline, weights come with lorakit",
 )
 Prepared = tuple[Any, np.ndarray]

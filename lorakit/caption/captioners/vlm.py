@@ -6,8 +6,9 @@ import re
 
 from PIL import Image
 
-from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, without_prompt
+from lorakit.caption.captioners.base import CaptionerCard, Reader, are_cut, load_model, without_prompt
 from lorakit.errors import LorakitError
+from lorakit.phrases import without_loose_end
 from lorakit.settings import Caption
 from lorakit.weights import Source
 from lorakit.wording import Reading, without_repeats
@@ -18,6 +19,7 @@ CARD = CaptionerCard(
     licence="Apache-2.0",
     hub="HuggingFaceTB/SmolVLM2-2.2B-Instruct",
     size_gb=4.5,
+    batch_per_gb=1,
     note="follows instructions: caption.prompt is yours to write; caption.weights=Qwen/Qwen2.5-VL-7B-Instruct is surer and 16.6 GB",
 )
 # One question serves every style, so that another base needs no new reading. A card or a kind may set its own prompt.
@@ -47,15 +49,21 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
             text=[question] * len(pictures), images=[[p] for p in pictures], padding=True, return_tensors="pt"
         )
         inputs = inputs.to(device, model.dtype)
-        written = model.generate(**inputs, max_new_tokens=max(settings.max_tokens, LEAST_TOKENS), do_sample=False)
-        answers = processor.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return [parse(answer) for answer in answers]
+        longest = max(settings.max_tokens, LEAST_TOKENS)
+        written = model.generate(**inputs, max_new_tokens=longest, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        answers = processor.batch_decode(written, skip_special_tokens=True)
+        return [parse(answer, cut) for answer, cut in zip(answers, are_cut(model, processor, written, longest), strict=True)]
 
     return Reader(lambda picture: picture, read)
 
 
-def parse(answer: str) -> Reading:
-    """'A dog on grass.\\nTags: dog, grass' -> its sentence and its tags. An answer without tags is all sentence."""
+def parse(answer: str, is_cut: bool = False) -> Reading:
+    """'A dog on grass.\\nTags: dog, grass' -> its sentence and its tags. An answer without tags is all sentence. Of one
+    that `is_cut` at its end, the last tag or phrase is left out."""
     sentence, *rest = TAGS.split(without_prompt(answer, "assistant"), maxsplit=1)
     tags = re.split(r"[,;\n]|(?<=\w)\.", rest[0]) if rest else []
+    if is_cut and tags:
+        tags.pop()
+    elif is_cut:
+        sentence = without_loose_end(sentence)
     return Reading(" ".join(sentence.split()), tuple(without_repeats([tag.strip(" .*-#") for tag in tags])))

@@ -21,6 +21,7 @@ CARD = CaptionerCard(
     licence="Apache-2.0",
     hub="SmilingWolf/wd-eva02-large-tagger-v3",
     size_gb=1.3,
+    batch_per_gb=4,
     marker=MARKER,
     note='for illustration and anime: hundreds of Danbooru tags; wants onnxruntime (`pip install "lorakit[onnx]"`)',
 )
