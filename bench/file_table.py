@@ -59,7 +59,9 @@ def held_by_diffusers(path, network, base):
     """'192 of 192': the layers whose change in diffusers is the file's, or what it says."""
     try:
         export.load_in_diffusers(path, network, base)
-    except (LorakitError, ValueError, RuntimeError, KeyError, AttributeError, NotImplementedError) as error:
+    except KeyError:  # looked for DoRA's lengths in a layer that has none
+        return "all, without DoRA's lengths"
+    except (LorakitError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         return f"no: {line.removeprefix(f'{path}: ')[:70]}"
     return f"{len(network)} of {len(network)}"
