@@ -63,7 +63,7 @@ def held_by_diffusers(path, network, base):
         return "all, without DoRA's lengths"
     except (LorakitError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return f"no: {line.removeprefix(f'{path}: ')[:70]}"
+        return "no: " + line.removeprefix(f"{path}: ").removesuffix("; please report this")[:70]
     return f"{len(network)} of {len(network)}"
 
 
