@@ -61,6 +61,8 @@ def held_by_diffusers(path, network, base):
         export.load_in_diffusers(path, network, base)
     except KeyError:  # looked for DoRA's lengths in a layer that has none
         return "all, without DoRA's lengths"
+    except AssertionError:  # diffusers splits FLUX' fused layers at the widths of the real base alone
+        return "at the real widths, in tests/train/test_formats.py"
     except (LorakitError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         return "no: " + line.removeprefix(f"{path}: ").removesuffix("; please report this")[:70]
