@@ -175,8 +175,10 @@ def _why_not_diffusers(family: str, key: str, shapes: Mapping[str, tuple[int, ..
         return ""
     if suffix == "dora_scale":
         return "diffusers leaves DoRA's dora_scale out, so the layer changes in another way than it was trained to"
+    if suffix.startswith(("lokr_", "hada_")):
+        return f"{_REFUSED}, LoKr's and LoHa's"
     if suffix in _MORE:
-        return "diffusers loads no LoKr, LoHa or LyCORIS layers of this base"
+        return "diffusers loads no LyCORIS layers of this base"
     is_kohya = any(".lora_down.weight" in other for other in shapes)
     if is_kohya and family != "sd3":
         if stem not in _kohya_stems(family):

@@ -114,3 +114,11 @@ def test_alphas_that_diffusers_reads_for_no_attention_are_a_wrong_strength():
     assert judgement_of("diffusers", keys, alphas=alphas).wrong_scale == {SD15: 2.0}
     assert judgement_of("comfyui", keys, alphas=alphas).is_whole
     assert judgement_of("diffusers", keys, alphas=dict.fromkeys(alphas, 2.0)).is_whole
+
+
+def test_diffusers_refuses_a_file_with_factors_whole():
+    """`load_lora_weights` raises where a key is no LoRA's."""
+    keys = kohya(SD15) | {f"lora_unet_mid_block_attentions_0_proj_in.{name}": (4, 4) for name in ("lokr_w1", "lokr_w2")}
+    assert not judgement_of("diffusers", keys).loaded and judgement_of("comfyui", keys).is_whole
+    dotted = {f"{FLUX}.hada_{part}": (4, 4) for part in ("w1_a", "w1_b", "w2_a", "w2_b")} | {f"{FLUX}.alpha": ()}
+    assert not judgement_of("diffusers", dotted).loaded and judgement_of("comfyui", dotted).is_whole
