@@ -181,7 +181,8 @@ def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:
         knows_base = family in verify.SUPPORTED.get(judgement.tool, names.FAMILIES)
         if knows_base and not judgement.is_whole:
             text = " ".join(line.strip() for line in verify.in_words(judgement))
-            if not chosen and not any("DoRA" in why for why in judgement.skipped.values()):
+            its_lack = any(adapter in why for why in judgement.skipped.values() for adapter in ("DoRA", "LoKr"))
+            if not chosen and not its_lack:
                 raise LorakitError(f"{path}: {text}; please report this")
             warn(text)
     return {judgement.tool: len(judgement.loaded) for judgement in judgements}

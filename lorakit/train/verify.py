@@ -20,7 +20,7 @@ _A_B = ("lora_A.weight", "lora_B.weight")
 _MORE = ("dora_scale", "lora_mid.weight", "lokr_w1", "lokr_w2", "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
          "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "diff", "diff_b")  # fmt: skip
 SUFFIXES = {
-    "comfyui": ("alpha", *_UP_DOWN, *_A_B, "lora.up.weight", "lora.down.weight", *_MORE),
+    "comfyui": ("alpha", *_UP_DOWN, *_A_B, "lora.up.weight", "lora.down.weight", "up.weight", "down.weight", *_MORE),
     "a1111": ("alpha", *_UP_DOWN, *_MORE),
 }
 ALL_SUFFIXES = (*SUFFIXES["comfyui"], "lora_magnitude_vector", "lora_B.bias")
@@ -175,8 +175,10 @@ def _why_not_diffusers(family: str, key: str, shapes: Mapping[str, tuple[int, ..
         return ""
     if suffix == "dora_scale":
         return "diffusers leaves DoRA's dora_scale out, so the layer changes in another way than it was trained to"
+    if suffix.startswith(("lokr_", "hada_")):
+        return f"{_REFUSED}, LoKr's and LoHa's"
     if suffix in _MORE:
-        return "diffusers loads no LoKr, LoHa or LyCORIS layers of this base"
+        return "diffusers loads no LyCORIS layers of this base"
     is_kohya = any(".lora_down.weight" in other for other in shapes)
     if is_kohya and family != "sd3":
         if stem not in _kohya_stems(family):
@@ -242,8 +244,9 @@ def _comfyui_stems(family: str) -> frozenset[str]:
     stems = _underscored("lora_unet", originals) | {f"diffusion_model.{name}" for name in originals}
     if folder == "unet":
         stems |= _underscored("lora_unet", paths) | _underscored("lycoris", paths)
-        processors = (path.replace(".to_", ".processor.to_").removesuffix(".0" if path.endswith("to_out.0") else "") for path in paths)
-        stems |= {f"{prefix}{path}_lora" for path in processors for prefix in ("", "unet.") if ".processor." in path}
+        # diffusers' dotted names, of attention only as its old processors had them: with `attn1.to_q` it knows no layer
+        dotted = [path.replace(".to_", ".processor.to_").removesuffix(".0" if path.endswith("to_out.0") else "") for path in paths]
+        stems |= {f"{prefix}{path}{end}" for path in dotted for prefix in ("", "unet.") for end in ("", "_lora")}
     else:
         stems |= {f"transformer.{path}" for path in paths} | _underscored("lycoris", paths) | _underscored("lora_transformer", paths)
         stems |= {f"base_model.model.{path}" for path in paths if family == "sd3"}

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lorakit import open_project, runs, stamps
+from lorakit import open_project, pipeline, runs, stamps
 from lorakit.cli.train import command as train_command
 from lorakit.errors import LorakitError
 from lorakit.train import checkpoint, formats
@@ -143,3 +143,13 @@ def test_export_is_done_once_and_again_after_the_file_is_lost(copy_of_trained):
     run.lora.unlink()
     after = load_file(export(copy_of_trained).lora)
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("adapter", ["lokr", pytest.param("loha", marks=pytest.mark.slow), pytest.param("dora", marks=pytest.mark.slow)])
+def test_every_adapter_goes_the_whole_way_and_says_who_cannot_load_it(copy_of_trained, adapter, capsys):
+    project = open_project(copy_of_trained.folder, settings={"train.adapter": adapter, "train.steps": 2, "sample.every": 0}, device="cpu")
+    pipeline.walk(project, last="export")
+    result = runs.find(project.folder, stamps.train(project)).facts["result"]
+    assert result["modules"] == 192 and result["loaded"]["comfyui"] == result["loaded"]["a1111"] == result["loaded"]["forge"] > 192
+    assert result["loaded"]["diffusers"] < result["loaded"]["comfyui"] and result["difference"] > 0
+    assert "warning: diffusers" in "".join(capsys.readouterr())

@@ -37,6 +37,10 @@ def whole(shapes):
         (kohya(SDXL), "sdxl", set(TOOLS)),
         (kohya(SDXL, "lora_te2_text_model_encoder_layers_31_self_attn_out_proj"), "sdxl", set(TOOLS)),
         (peft("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"), "sd15", {"diffusers"}),
+        (peft("unet.down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2", "unet.mid_block.resnets.0.conv1"), "sd15",
+         {"comfyui", "forge", "diffusers"}),
+        ({f"unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.{part}.weight": (4, 1280) for part in ("up", "down")}, "sd15",
+         {"comfyui", "forge"}),
         (peft(FLUX), "flux1", {"comfyui", "forge", "diffusers"}),
         (peft(FLUX, alpha=True), "flux1", {"comfyui", "forge", "diffusers"}),
         (peft(f"diffusion_model.{FLUX_BFL}"), "flux1", {"comfyui", "forge"}),
@@ -110,3 +114,11 @@ def test_alphas_that_diffusers_reads_for_no_attention_are_a_wrong_strength():
     assert judgement_of("diffusers", keys, alphas=alphas).wrong_scale == {SD15: 2.0}
     assert judgement_of("comfyui", keys, alphas=alphas).is_whole
     assert judgement_of("diffusers", keys, alphas=dict.fromkeys(alphas, 2.0)).is_whole
+
+
+def test_diffusers_refuses_a_file_with_factors_whole():
+    """`load_lora_weights` raises where a key is no LoRA's."""
+    keys = kohya(SD15) | {f"lora_unet_mid_block_attentions_0_proj_in.{name}": (4, 4) for name in ("lokr_w1", "lokr_w2")}
+    assert not judgement_of("diffusers", keys).loaded and judgement_of("comfyui", keys).is_whole
+    dotted = {f"{FLUX}.hada_{part}": (4, 4) for part in ("w1_a", "w1_b", "w2_a", "w2_b")} | {f"{FLUX}.alpha": ()}
+    assert not judgement_of("diffusers", dotted).loaded and judgement_of("comfyui", dotted).is_whole
