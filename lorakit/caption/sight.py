@@ -3,6 +3,7 @@ lorakit: `--set caption.clip=FOLDER` names a folder with open_clip_config.json a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from lorakit.images import load_crop_to_read
 from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.wording import without_word
+
+KEEP_EVERY = 10.0  # seconds after which what was seen is written down
 
 
 class Sight:
@@ -63,8 +66,12 @@ def look(clip: Clip, path: Path, records: list[Record]) -> dict[str, np.ndarray]
     known = read_vectors(path)
     todo = [r for r in records if _key(r) not in known]
     readable: list[Record] = []
-    for number, vector in enumerate(clip.see(_pictures(track(todo, "open_clip", len(todo)), readable))) if todo else ():
+    kept = time.monotonic()
+    for number, vector in enumerate(clip.see(_pictures(track(todo, "open_clip", len(todo)), readable)) if todo else ()):
         known[_key(readable[number])] = vector
+        if time.monotonic() - kept > KEEP_EVERY:
+            write_vectors(path, known)
+            kept = time.monotonic()
     if readable:
         write_vectors(path, known)
     return {r["id"]: known[_key(r)] for r in records if _key(r) in known}

@@ -137,7 +137,8 @@ def report(project: Project) -> None:
             "`lorakit words PROJECT --prune invariants`"
         )
     if longest := max((r["trigger"]["tokens"] for r in records if r.get("trigger")), default=0):
-        say(f"trigger   the longest text takes {longest} of {settings.caption.token_budget} tokens")
+        about = "about " if tokens.counter_for(project).estimated else ""
+        say(f"trigger   the longest text takes {about}{longest} of {settings.caption.token_budget} tokens")
     found = faults.find(records, settings)
     faulty = sorted((r for r in records if r["id"] in found), key=_score)
     for record in faulty[:SHOWN]:

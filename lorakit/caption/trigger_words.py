@@ -17,6 +17,7 @@ MANY_TOKENS = 4
 # CLIP's merges stand in the order of how often they were made: the first ones are everyday words, the last ones rare.
 EVERYDAY_RANK = 20_000
 LEAST_WORD = 4  # letters from which a single piece of T5's, or an entry of a word list, is a word and no scrap or abbreviation
+NAME = 6  # letters from which a word with vowels in it may well be somebody's name
 WRITTEN = 2.0  # Zipf frequency: once in ten million words
 CONSONANTS = "bcdfghjklmnpqrstvwxz"
 KNOWN = {
@@ -49,9 +50,10 @@ def judge(word: str, card: Card, tokenizers: Mapping[str, Encode] | None = None)
         doubts.append(f"{word.lower()!r} is known: {KNOWN[word.lower()]}")
     if any(ord(c) > 127 for c in word):
         doubts.append("letters beyond ASCII are typed and tokenized in more than one way")
+    if not faults and not find_spec("wordfreq") and any(_may_be_a_name(part) for part in word.split()):
+        doubts.append('long and pronounceable, so perhaps a name that is known: `pip install "lorakit[words]"` looks it up')
     if not faults and not doubts:
-        larger = "" if find_spec("wordfreq") else ' (`pip install "lorakit[words]"` asks a larger list too)'
-        findings.append(f"no ordinary word and no known name{larger}")
+        findings.append("no ordinary word and no known name")
     return Judgement("bad" if faults else "usable" if doubts else "good", (*findings, *faults, *doubts))
 
 
@@ -100,6 +102,11 @@ def _meaning(word: str, encoders: Mapping[str, Encode]) -> list[str]:
             return [f"{word!r} is one piece of T5's vocabulary, so a word or a name that the base has a picture of"]
     often = written_often(lower)
     return [f"{word!r} is a word or a name that people write (wordfreq: {often:.1f} on Zipf's scale)"] if often else []
+
+
+def _may_be_a_name(word: str) -> bool:
+    """'gandalf' is two tokens to CLIP, as a made-up word is."""
+    return len(word) >= NAME and any(letter in "aeiouy" for letter in word.lower())
 
 
 def _known_to_clip(word: str, piece: str) -> str:

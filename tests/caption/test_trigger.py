@@ -228,6 +228,14 @@ def test_trigger_command_asks_the_given_weights(flux_tokenizers):
     assert CliRunner().invoke(group, ["trigger", "zwx", "--base", "flux1-dev"]).exit_code == 0
 
 
+def test_without_a_list_of_names_a_long_word_is_doubted(monkeypatch):
+    monkeypatch.setattr(trigger_words, "find_spec", lambda name: None)
+    found = trigger_words.judge("dumbledore", card("sd15"))
+    assert found.verdict == "usable" and any("lorakit[words]" in line for line in found.findings)
+    assert trigger_words.judge("zwxqvbn", card("sd15")).verdict != "bad"
+    assert trigger_words.judge("zwx", card("sd15")).verdict == "good"
+
+
 @pytest.mark.skipif(not find_spec("wordfreq"), reason="the word list is an extra")
 def test_names_that_no_tokenizer_has_as_one_piece_are_in_the_word_list():
     assert trigger_words.judge("dumbledore", card("sd15")).verdict == "bad"
