@@ -107,7 +107,7 @@ def photo_card(record: Record, verdict: verdicts.Verdict, side: int) -> dict[str
         "words_by": (record.get("caption") or {}).get("by", ""),
         "agreement": (record.get("trigger") or {}).get("agreement"),
         "tokens": (record.get("trigger") or {}).get("tokens"),
-        "facets": [f"{tag} {sure:.0%}" for tag, sure in (record.get("facets") or {}).values() if tag],
+        "facets": [(tag, sure) for tag, sure in (record.get("facets") or {}).values() if tag],
         "bucket": " x ".join(map(str, record["crop"]["bucket"])) if record.get("crop") else "",
         "frame": crop_frame(record),
         "failed": record.get("failed", {}),

@@ -22,15 +22,14 @@ def test_report_of_a_training_shows_all_parts(trained):
 
 
 def test_texts_that_fit_worst_come_first(tiny_clip, make_project):
-    project = make_project(**{"caption.clip": str(tiny_clip)})
+    project = make_project(**{"caption.clip": str(tiny_clip), "caption.min_facet": 0.0})
     lorakit.walk(project, last="dataset")
     table = page_of(project).split("<h2>The chosen set and its texts")[1].split("</table>")[0]
     scores = [float(score) for score in re.findall(r"fits (-?\d\.\d\d)", table)]
     assert len(scores) == 6 and scores == sorted(scores) and scores[0] < scores[-1]
-    assert "fit their photo worst come first" in table and "of 75 tokens" in table
-    before = table
+    assert "fit their photo worst come first" in table and "of 75 tokens" in table and "seen: " in table
     records = sorted(project.manifest.selected, key=lambda r: r["trigger"]["agreement"])
-    assert [r["file"] for r in records] == re.findall(r"<b>(\S+)</b>", before)
+    assert [r["file"] for r in records] == re.findall(r"<b>(\S+)</b>", table)
 
 
 def test_report_needs_no_other_file(trained):
