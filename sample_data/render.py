@@ -67,7 +67,7 @@ SPOILT = {
     "IMG_2051.jpg": Shot("tiles", "evening light", 12, 24, 3.0, wall=0, seed=33),
     "IMG_2053.jpg": Shot("wood", "evening light", -15, 20, 3.1, wall=3, seed=34),
     "IMG_2056.jpg": Shot("snow", "bright sunlight", 33, 34, 3.0, seed=35),
-    "IMG_2061.jpg": Shot("wood", "soft light", 30, 22, 3.0, wall=4, subject="car", colour="red", seed=36),
+    "IMG_2061.jpg": Shot("grass", "soft light", 30, 22, 3.0, wall=4, subject="car", colour="red", seed=36),
     "IMG_2062.jpg": Shot(
         "tiles", "studio light", 20, 25, 3.0, (900, 1200), wall=1, subject="mug", colour="yellow", seed=37
     ),
