@@ -126,6 +126,7 @@ def test_white_background_is_no_border(make_photo):
 def test_compressed_and_transparent_photos_warn(make_photo):
     photo = draw_photo(6, (900, 700))
     assert reasons(make_photo("poor.jpg", image=photo, quality=15))["compressed"] == "warn"
+    assert reasons(make_photo("poorest.jpg", image=photo, quality=6))["over_compressed"] == "reject"
     photo.putalpha(Image.linear_gradient("L").resize(photo.size))
     assert reasons(make_photo("see-through.png", image=photo))["transparent"] == "warn"
 
