@@ -1,4 +1,5 @@
-"""What the chosen set lacks, as far as its numbers tell: photos enough for the kind, other shapes, lights and occasions."""
+"""What the chosen set lacks, as far as its numbers tell: photos enough for the kind, other shapes, lights, occasions and, of a
+person, distances."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from lorakit.settings import Settings
 ENOUGH = 5  # photos below which nothing is said of what they have in common
 NEARLY_ALL = 0.9
 SQUARE = 1.1  # longer side over shorter up to which a photo is neither wide nor tall
+NEAR, FAR = 0.3, 0.15  # of the photo's height: a face from near; one below which there is room for the whole figure
 ONE_LIGHT = 40  # levels of 0-255 within which all medians of luma lie where the light never changes
 
 
@@ -20,7 +22,7 @@ def find(chosen: list[Record], kind: Kind, settings: Settings) -> list[str]:
     """One line for each thing that the chosen photos lack, with its numbers; none for an empty set."""
     lines = list(_count(len(chosen), kind, settings)) if chosen else []
     if len(chosen) >= ENOUGH:
-        lines += [*_shape(chosen), *_light(chosen, settings), *_occasion(chosen, settings)]
+        lines += [*_shape(chosen), *_light(chosen, settings), *_occasion(chosen, settings), *_distance(chosen, settings)]
     return lines
 
 
@@ -63,3 +65,17 @@ def _occasion(chosen: list[Record], settings: Settings) -> Iterator[str]:
         yield f"{together} of {len(times)} dated photos were taken within {minutes} minutes; other occasions would help"
     elif of_day >= NEARLY_ALL * len(times):
         yield f"{of_day} of {len(times)} dated photos are of one day ({day}); other occasions would help"
+
+
+def _distance(chosen: list[Record], settings: Settings) -> Iterator[str]:
+    """Of a person, photos from near and of the whole figure; known only where faces are looked for, and of one that shows
+    none it cannot be said how far it was taken from."""
+    if not settings.check.faces.least or not all("faces" in r["measures"] for r in chosen):
+        return
+    heights = [(box[3] - box[1]) / r["measures"]["size"]["height"] for r in chosen for box in r["measures"]["faces"]["boxes"][:1]]
+    if not heights:
+        yield f"no face was found in any of {len(chosen)} photos"
+    elif max(heights) < NEAR:
+        yield f"no photo shows the face from near (the largest fills {max(heights):.0%} of its photo's height)"
+    elif len(heights) == len(chosen) and min(heights) > FAR:
+        yield f"no photo shows the whole figure (the smallest face fills {min(heights):.0%} of its photo's height)"

@@ -28,12 +28,20 @@ def load(folder: str, name: str, where: str = "") -> ModuleType:
     """Import the plug-in `name` of `folder`. Raises `UnknownName` when there is no such file."""
     if name not in names(folder):
         raise UnknownName(SINGULAR[folder], name, list(names(folder)), where)
-    return importlib.import_module(f"lorakit.{folder.replace('/', '.')}.{name}")
+    return _module(f"lorakit.{folder.replace('/', '.')}.{name}")
+
+
+_module = cache(importlib.import_module)  # Python's own look-up takes ten times as long, and checks are asked for a record each
 
 
 def is_installed(module: ModuleType) -> bool:
     """Whether the packages are there that a plug-in NEEDS besides lorakit's own; they come with its EXTRA."""
-    return all(importlib.util.find_spec(name) for name in getattr(module, "NEEDS", ()))
+    return _are_there(getattr(module, "NEEDS", ()))
+
+
+@cache
+def _are_there(packages: tuple[str, ...]) -> bool:
+    return all(importlib.util.find_spec(name) for name in packages)
 
 
 def make_callable(package: str) -> None:

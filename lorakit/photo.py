@@ -12,6 +12,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -324,12 +325,22 @@ def _is_transparent(image: Image.Image) -> bool:
 
 
 def _jpeg_quality(image: Image.Image) -> int | None:
-    """The quality of 1-100 at which libjpeg's own luma table has the same mean step (IJG, jcparam.c)."""
+    """The quality of 1-100 at which libjpeg's own luma table has the nearest sum of steps."""
     tables = getattr(image, "quantization", None)
     if not tables or 0 not in tables:
         return None
-    scale = 100 * sum(tables[0]) / 3688  # the sum of libjpeg's table at quality 50
-    return int(max(1, min(100, round(100 - scale / 2 if scale <= 100 else 5000 / scale))))
+    return int(np.argmin(np.abs(_sums_of_steps() - sum(tables[0])))) + 1
+
+
+@cache
+def _sums_of_steps() -> np.ndarray:
+    """[100]: the sum of libjpeg's luma table at each quality; it is no smooth curve, as steps are whole and at most 255."""
+    sums = []
+    for quality in range(1, 101):
+        buffer = io.BytesIO()
+        Image.new("L", (8, 8)).save(buffer, "JPEG", quality=quality)
+        sums.append(sum(Image.open(buffer).quantization[0]))
+    return np.array(sums)
 
 
 def _one_line(error: Exception) -> str:

@@ -64,6 +64,7 @@ class Crop:
     max_aspect: float = setting(2.0, "longest bucket side over its shortest", least=1.0, most=4.0)
     max_upscale: float = setting(1.5, "how far a photo may be enlarged; smaller ones get a smaller bucket", least=1.0)
     borders: bool = setting(True, "leave out the borders that the check found")
+    faces: bool = setting(True, "keep faces whole, where the check found some")
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ def select(project: Project) -> str:
 def crop(project: Project, record: Record) -> str:
     train = project.settings.train
     measures, look = record["measures"], record.get("look") or {}
-    photo = (measures["size"], measures.get("borders"), look.get("columns"), look.get("rows"))
+    faces = measures.get("faces", {}).get("boxes")
+    photo = (measures["size"], measures.get("borders"), look.get("columns"), look.get("rows"), *([faces] if faces else []))
     limits = (asdict(project.settings.crop), project.settings.check.borders.max_share)
     return _stamp("crop", limits, train.resolution, train.bucket_step, photo)
 

@@ -212,6 +212,6 @@ def test_working_copies_have_one_size_at_any_resolution(tmp_path, ending):
 
 
 def test_quality_of_a_jpeg_is_read_from_its_tables(tmp_path):
-    for quality in (30, 75, 95):
+    for quality in (2, 6, 9, 30, 75, 95):
         draw_photo(1).save(tmp_path / "a.jpg", quality=quality)
         assert abs(read_photo(tmp_path / "a.jpg").jpeg_quality - quality) <= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import islice
 from os import cpu_count
 from pathlib import Path
@@ -42,16 +42,21 @@ def _could_not_be_opened(record: Record) -> bool:
 
 
 def _in_threads(records: list[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:
-    """Decoders release the interpreter lock, so threads are enough; only a few photos are held at a time."""
+    """Each record with what was found, as it comes. Decoders release the interpreter lock, so threads are enough; only a few
+    photos are held at a time. Ctrl-C waits for the photos that are being looked at, and for no others."""
     workers = max(1, min(8, cpu_count() or 1))
     cv2.setNumThreads(1)  # one photo a thread; threads inside threads only wait for each other
     waiting = iter(records)
     with ThreadPoolExecutor(workers) as pool:
-        running = [(r, pool.submit(measure, Path(r["path"]))) for r in islice(waiting, workers * 2)]
-        while running:
-            record, result = running.pop(0)
-            yield record, result.result()
-            running += [(r, pool.submit(measure, Path(r["path"]))) for r in islice(waiting, 1)]
+        running = {pool.submit(measure, Path(r["path"])): r for r in islice(waiting, workers * 2)}
+        try:
+            while running:
+                for finished in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(finished), finished.result()
+                    running |= {pool.submit(measure, Path(r["path"])): r for r in islice(waiting, 1)}
+        finally:
+            for left in running:
+                left.cancel()
 
 
 def measure(path: Path) -> dict[str, Any]:

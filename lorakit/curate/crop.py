@@ -13,8 +13,8 @@ def crop(project: Project) -> None:
     """Give every selected photo `crop` = {"box": [left, top, right, bottom], "bucket": [width, height]}, in pixels of
     the upright photo; the cut itself is made when the dataset is written.
 
-    Borders are left out, what draws the eye stays in, and a photo too small for the base's buckets gets a smaller one
-    rather than be enlarged more than `crop.max_upscale` times.
+    Borders are left out, faces stay whole, else what draws the eye stays in, and a photo too small for the base's buckets
+    gets a smaller one rather than be enlarged more than `crop.max_upscale` times.
     """
     changed = []
     for record in project.manifest.selected:
@@ -23,7 +23,7 @@ def crop(project: Project) -> None:
             continue
         region = region_of(record, project.settings)
         bucket = bucket_for(region, project.settings)
-        box = place(region, bucket, record)
+        box = place(region, bucket, record, project.settings.crop.faces)
         changed.append(manifest.finish(record, "crop", stamp, crop={"box": list(box), "bucket": list(bucket)}))
     project.manifest.keep(*changed)
     project.manifest.save()
@@ -51,15 +51,48 @@ def bucket_for(region: Box, settings: Settings) -> Size:
         resolution -= train.bucket_step
 
 
-def place(region: Box, bucket: Size, record: Record) -> Box:
-    """The largest box of the bucket's aspect inside the region, laid where it keeps most of what draws the eye."""
+def place(region: Box, bucket: Size, record: Record, with_faces: bool = True) -> Box:
+    """The largest box of the bucket's aspect inside the region, laid where it keeps most of what draws the eye, and moved
+    from there by no more than it takes to keep the faces whole."""
     size = record["measures"]["size"]
     look = record.get("look") or {}
     width, height = region[2] - region[0], region[3] - region[1]
     box_width, box_height = buckets.largest_box(width, height, bucket)
     left = region[0] + _offset(look.get("columns"), size["width"], region[0], width, box_width)
     top = region[1] + _offset(look.get("rows"), size["height"], region[1], height, box_height)
+    faces = record["measures"].get("faces", {}).get("boxes") if with_faces else None
+    if faces:
+        wanted = _together(faces, region, (box_width, box_height))
+        left = _moved(left, box_width, wanted[0], wanted[2], region[0], region[2])
+        top = _moved(top, box_height, wanted[1], wanted[3], region[1], region[3])
     return left, top, left + box_width, top + box_height
+
+
+def _together(faces: list[list[int]], region: Box, most: Size) -> Box:
+    """The smallest box around the largest face and as many others, from large to small, as `most` has room for."""
+    wanted = _with_room(faces[0], region)
+    for face in faces[1:]:
+        also = _with_room(face, region)
+        both = min(wanted[0], also[0]), min(wanted[1], also[1]), max(wanted[2], also[2]), max(wanted[3], also[3])
+        if both[2] - both[0] <= most[0] and both[3] - both[1] <= most[1]:
+            wanted = both
+    return wanted
+
+
+def _with_room(face: list[int], region: Box) -> Box:
+    """A face with its hair, ears and neck: a detector's box runs from forehead to chin."""
+    left, top, right, bottom = face
+    beside, above, below = (right - left) // 3, (bottom - top) // 2, (bottom - top) // 3
+    return max(region[0], left - beside), max(region[1], top - above), min(region[2], right + beside), min(region[3], bottom + below)
+
+
+def _moved(start: int, kept: int, first: int, last: int, low: int, high: int) -> int:
+    """Where a span of `kept` pixels begins, moved from `start` until it holds [first, last]; of a longer one, the middle."""
+    if last - first >= kept:
+        moved = (first + last - kept) // 2
+    else:
+        moved = min(max(start, last - kept), first)
+    return max(low, min(moved, high - kept))
 
 
 def _offset(profile: str | None, whole: int, start: int, length: int, kept: int) -> int:

@@ -144,14 +144,16 @@ def _look(project: Project, records: list[Record]) -> dict[str, np.ndarray]:
         clip = Clip(project.settings.embed.clip, "embed.clip", device.choose(project.device))
         readable: list[Record] = []
         kept = time.monotonic()
-        with progress("embed", len(todo)) as shown:
-            for number, vector in enumerate(clip.see(_pictures(todo, readable))):
-                known[readable[number]["hash"]] = vector
-                shown.advance()
-                if time.monotonic() - kept > KEEP_EVERY:
-                    write_vectors(store, known)
-                    kept = time.monotonic()
-        write_vectors(store, known)
+        try:
+            with progress("embed", len(todo)) as shown:
+                for number, vector in enumerate(clip.see(_pictures(todo, readable))):
+                    known[readable[number]["hash"]] = vector
+                    shown.advance()
+                    if time.monotonic() - kept > KEEP_EVERY:
+                        write_vectors(store, known)
+                        kept = time.monotonic()
+        finally:  # Ctrl-C too keeps what was seen
+            write_vectors(store, known)
     return {r["id"]: known[r["hash"]] for r in records if r["hash"] in known}
 
 

@@ -11,14 +11,21 @@ from collections.abc import Iterator
 import numpy as np
 
 from lorakit.curate.look import HASH_SIZE, TURNS, turned
+from lorakit.curate.search_many import near_in_shape
 
+MANY = 20_000  # hashes up to which each is compared with each
 BLOCK = 512  # hashes compared at once against all before them
 BITS = HASH_SIZE * HASH_SIZE
 
 
 def close_pairs(hashes: np.ndarray, limit: int, turns: bool = True) -> Iterator[tuple[int, int, int, int]]:
     """(later, earlier, distance, turn) of every two of `hashes` [n, 32] at most `limit` bits apart; of several turns
-    the nearest (see `look.turned`). Exact; memory stays at a few blocks of n numbers."""
+    the nearest (see `look.turned`). Exact; memory stays at a few blocks of n numbers. Of more than MANY hashes, only those pairs
+    whose coarse shapes agree (see `search_many`)."""
+    if len(hashes) > MANY:
+        for later, earlier in near_in_shape(hashes, limit, turns):
+            yield later, earlier, *_distance(hashes[later], hashes[earlier], turns)
+        return
     for start in range(0, len(hashes), BLOCK):
         stop = min(len(hashes), start + BLOCK)
         nearest = _nearest(hashes[start:stop], hashes[:stop], turns)

@@ -84,8 +84,10 @@ def spread(points: np.ndarray, qualities: np.ndarray, count: int) -> list[int]:
         return []
     picked = [int(np.argmax(qualities))]
     nearest = np.full(len(points), np.inf, dtype=np.float32)
-    while len(picked) < count:
-        nearest = np.minimum(nearest, np.linalg.norm(points - points[picked[-1]], axis=1))
+    squares = np.einsum("nd,nd->n", points, points)
+    while len(picked) < count:  # |a - b|^2 = a^2 + b^2 - 2ab: one pass over the points for each that is picked
+        apart = squares + squares[picked[-1]] - 2 * (points @ points[picked[-1]])
+        nearest = np.minimum(nearest, np.sqrt(np.maximum(apart, 0)))
         gain = nearest * (0.5 + qualities)
         gain[picked] = -1
         picked.append(int(np.argmax(gain)))

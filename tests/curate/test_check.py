@@ -1,13 +1,16 @@
 """The checks: what is wrong with a photo is found and named, and a changed limit opens no photo."""
 
+import _thread
 import io
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import lorakit
-from lorakit import pipeline, verdicts
+from lorakit import open_project, pipeline, verdicts
+from lorakit.curate import check as check_stage
 from lorakit.curate.check import measure
 from lorakit.settings import resolve
 from tests.conftest import draw_photo
@@ -123,6 +126,7 @@ def test_white_background_is_no_border(make_photo):
 def test_compressed_and_transparent_photos_warn(make_photo):
     photo = draw_photo(6, (900, 700))
     assert reasons(make_photo("poor.jpg", image=photo, quality=15))["compressed"] == "warn"
+    assert reasons(make_photo("poorest.jpg", image=photo, quality=6))["over_compressed"] == "reject"
     photo.putalpha(Image.linear_gradient("L").resize(photo.size))
     assert reasons(make_photo("see-through.png", image=photo))["transparent"] == "warn"
 
@@ -170,3 +174,44 @@ def test_time_of_a_photo_is_its_cameras(make_photo, told, taken):
     exif.get_ifd(0x8769)[0x9003] = told
     assert measure(make_photo("a.jpg", 1, exif=exif))["measures"]["moment"] == {"taken": taken}
     assert measure(make_photo("b.jpg", 1))["measures"]["moment"] == {"taken": None}
+
+
+def test_ctrl_c_in_the_middle_keeps_what_was_measured(curated, make_photo, tmp_path, monkeypatch):
+    for number in range(60):
+        make_photo(f"small_{number}.jpg", seed=number, size=(120, 100))
+    looked_at = []
+
+    def measure_until_interrupted(path):
+        looked_at.append(path)
+        if len(looked_at) == 25:
+            _thread.interrupt_main()  # what Ctrl-C does
+        time.sleep(0.005)
+        return measure(path)
+
+    monkeypatch.setattr(check_stage, "measure", measure_until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        curated("check")
+    before = len(looked_at)
+    assert before < 40, "the queue was not worked off"
+    project = open_project(tmp_path / "project")
+    pipeline.walk(project, last="check")
+    assert all(r["measures"] for r in project.manifest) and len(project.manifest) == 66
+    lost = len(looked_at) - 66
+    assert lost <= 8, "only those in hand are measured again"
+
+
+def test_one_slow_photo_does_not_hold_up_the_others(curated, make_photo, monkeypatch):
+    for number in range(20):
+        make_photo(f"z_{number}.jpg", seed=number, size=(120, 100))
+    finished = []
+
+    def slow_first(path):
+        if path.name == "photo_0.jpg":
+            time.sleep(1.0)
+        finished.append(path.name)
+        return {"measures": {}, "look": None}
+
+    monkeypatch.setattr(check_stage, "measure", slow_first)
+    monkeypatch.setattr(check_stage, "cpu_count", lambda: 2)
+    curated("check")
+    assert finished[-1] == "photo_0.jpg"

@@ -80,6 +80,25 @@ def test_each_photo_is_seen_once_for_each_model(of_one_subject, make_photo, monk
     assert pipeline.walk(project, last="embed") == []
 
 
+def test_ctrl_c_keeps_what_was_seen(of_one_subject, tmp_path, monkeypatch):
+    seen, see = [], clip.Clip.see
+
+    def see_until_interrupted(self, pictures):
+        for vector in see(self, pictures):
+            if len(seen) == 4:
+                raise KeyboardInterrupt
+            seen.append(1)
+            yield vector
+
+    monkeypatch.setattr(clip.Clip, "see", see_until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        of_one_subject()
+    monkeypatch.setattr(clip.Clip, "see", lambda self, pictures: (seen.append(1) or vector for vector in see(self, pictures)))
+    again = open_project(tmp_path / "project")
+    pipeline.walk(again, last="embed")
+    assert len(embed.vectors(again)) == len(seen) == 10
+
+
 def test_without_weights_it_says_so_and_selects_by_hash_and_colour(curated, capsys):
     project = curated("select")
     assert "no open_clip weights" in capsys.readouterr().err

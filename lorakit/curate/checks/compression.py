@@ -10,7 +10,7 @@ from lorakit.photo import Photo
 from lorakit.settings import setting
 from lorakit.verdicts import Reason
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
