@@ -2,7 +2,7 @@
 
     python -m models.mini.train --work build/mini
 
-On two cores it takes about two hours, on a GPU minutes (give it fewer: every duration is a flag). Stop it at will:
+On two cores it takes two to three hours, on a GPU minutes (give it fewer: every duration is a flag). Stop it at will:
 started again with the same work folder it goes on where it was.
 """
 
@@ -49,11 +49,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/mini"), help="where renders and checkpoints are kept")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
-    parser.add_argument("--vae-minutes", type=float, default=9)
-    parser.add_argument("--base-minutes", type=float, default=70)
-    parser.add_argument("--refine-minutes", type=float, default=8, help="for the autoencoder's decoder, after the base")
-    parser.add_argument("--blip-minutes", type=float, default=10)
-    parser.add_argument("--clip-minutes", type=float, default=6)
+    parser.add_argument("--vae-minutes", type=float, default=11)
+    parser.add_argument("--base-minutes", type=float, default=80)
+    parser.add_argument("--refine-minutes", type=float, default=5, help="for the autoencoder's decoder, after the base")
+    parser.add_argument("--blip-minutes", type=float, default=14)
+    parser.add_argument("--clip-minutes", type=float, default=15)
     parser.add_argument("--judge-minutes", type=float, default=6)
     parser.add_argument("--batch", type=int, default=32, help="of the base; 256 suits a GPU")
     parser.add_argument("--helpers", type=int, default=0, help="more processes for the base, one for each spare core")
