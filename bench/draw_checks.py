@@ -7,14 +7,13 @@ One photo is spoiled in many ways and then judged by lorakit itself; what stands
 from __future__ import annotations
 
 import argparse
-import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
-from edits import CORE, HARD, TURNED, disk, streak
+from edits import CORE, HARD, TURNED, compressed, disk, streak
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from lorakit import verdicts
@@ -49,15 +48,6 @@ def shaded(factor: float, lift: float = 0) -> Spoil:
     return lambda p: Image.fromarray(np.clip(np.asarray(p) * factor + lift, 0, 255).astype(np.uint8))
 
 
-def recompressed(quality: int) -> Spoil:
-    def spoil(photo: Image.Image) -> Image.Image:
-        buffer = io.BytesIO()
-        photo.save(buffer, "JPEG", quality=quality)
-        return Image.open(buffer)
-
-    return spoil
-
-
 def enlarged(side: int) -> Spoil:
     """A picture of `side` px that was blown up to a photo's size."""
     return lambda p: p.resize((p.width * side // p.height, side), Image.Resampling.LANCZOS).resize(p.size, Image.Resampling.BICUBIC)
@@ -88,8 +78,8 @@ SPOILED: dict[str, Spoil] = {
     "blown out": shaded(3.0, 120),
     "pale": shaded(0.15, 120),
     "one tone": shaded(0.02, 120),
-    "grainy after JPEG": recompressed(6),
-    "JPEG, poor": recompressed(25),
+    "grainy after JPEG": compressed(6),
+    "JPEG, poor": compressed(25),
     "blown up": enlarged(300),
     "letterboxed": framed,
     "small": lambda p: p.resize((400, 400 * p.height // p.width)),

@@ -1,6 +1,6 @@
 """The figures of `mini`: what the base paints, what its autoencoder keeps, what a LoRA teaches it, how it captions.
 
-    python -m bench.mini_quality                        # the base, its autoencoder, its captioner
+    python -m bench.mini_quality                        # the base, its autoencoder, captioner and open_clip
     python -m bench.mini_quality --teach robot          # lorakit learns the toy robot from sample_data/, then is judged
     python -m bench.mini_quality --teach blueprint      # a style, from 14 renders of seven things; judged on the other five
     python -m bench.mini_quality --lora FILE            # a LoRA file that is there already; --style for a style
