@@ -13,6 +13,7 @@ import argparse
 import os
 import random
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -21,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import cv2
 import numpy as np
-from edits import BLURRED, CORE, HARD, SHARP, TURNED, frame
+from edits import CORE, HARD, TURNED, versions
 from PIL import Image, ImageOps
 
 from lorakit.curate.checks import sharpness
@@ -45,7 +46,7 @@ def main() -> None:
     random.Random(args.seed).shuffle(files)
     with tempfile.TemporaryDirectory() as folder:
         report_copies(files[: args.most], files[: args.pairs_of], Path(folder))
-    report_blur(files[: args.most])
+        report_blur(files[: args.most], Path(folder))
 
 
 def report_copies(edited: list[Path], files: list[Path], folder: Path) -> None:
@@ -130,21 +131,23 @@ def peers() -> dict[str, Same]:
     return found
 
 
-def report_blur(files: list[Path]) -> None:
+def report_blur(files: list[Path], folder: Path) -> None:
     settings = sharpness.Settings()
+    rows: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
+    for path in files:
+        for version in versions(path, folder):
+            title, verdict = "blurred" if version.blur else "sharp", judge(version.photo, settings)
+            for row in (f"**all {title}**", f"{title}: {version.light}", *([f"{title}: {version.blur}"] if version.blur else [])):
+                rows[row].append(verdict)
     print(f"\nblur: {len(files)} photos; share rejected, warned | variance of Laplacian < 100\n")
     print("| photo | rejected | warned | Laplacian |\n|---|---|---|---|")
-    grays = [frame(path) for path in files]
-    for title, changes in (("sharp", SHARP), ("blurred", BLURRED)):
-        rows = {name: [judge(change(gray), settings) for gray in grays] for name, change in changes.items()}
-        for name, row in {f"**all {title}**": sum(rows.values(), []), **rows}.items():
-            print(f"| {title}: {name} | {' | '.join(f'{share:.3f}' for share in np.mean(row, axis=0))} |", flush=True)
+    for row in sorted(rows, key=lambda row: ("sharp" not in row, "**" not in row, row)):
+        print(f"| {row} | {' | '.join(f'{share:.3f}' for share in np.mean(rows[row], axis=0))} |", flush=True)
 
 
-def judge(gray: np.ndarray, settings: sharpness.Settings) -> tuple[bool, bool, bool]:
-    photo = Photo("jpeg", gray.shape[1], gray.shape[0], gray, np.empty((0, 0, 3), np.uint8))
+def judge(photo: Photo, settings: sharpness.Settings) -> tuple[bool, bool, bool]:
     verdicts = [reason.verdict for reason in sharpness.judge(sharpness.measure(photo), settings)]
-    return "reject" in verdicts, "warn" in verdicts, cv2.Laplacian(gray, cv2.CV_64F).var() < 100
+    return "reject" in verdicts, "warn" in verdicts, cv2.Laplacian(photo.gray, cv2.CV_64F).var() < 100
 
 
 if __name__ == "__main__":

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
+import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from lorakit.photo import load_image
+from lorakit.photo import Photo, load_image, read_photo
 
 Edit = Callable[[Image.Image], Image.Image]
 
@@ -81,13 +84,6 @@ TURNED: dict[str, Edit] = {
 }  # fmt: skip
 
 
-def frame(path: Path) -> np.ndarray:
-    """A photo's luma at 1024 px short side, or less if it has no more: what the blurs below are measured against."""
-    gray = np.asarray(load_image(path).convert("L"))
-    scale = min(1.0, 1024 / min(gray.shape))
-    return cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-
-
 def disk(radius: float) -> np.ndarray:
     """The blur of a lens out of focus."""
     half = int(np.ceil(radius)) + 1
@@ -113,43 +109,74 @@ def streak(length: float, degrees: float) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def with_noise(gray: np.ndarray, sigma: float) -> np.ndarray:
-    random = np.random.default_rng(0)
-    return np.clip(gray + random.normal(0, sigma, gray.shape), 0, 255).astype(np.uint8)
+Light = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # BGR pixels [height, width, 3] uint8 to the same
 
 
-Change = Callable[[np.ndarray], np.ndarray]  # gray [height, width] uint8 at 1024 px short side, or less, to the same
+def with_noise(sigma: float, darker: float = 1.0) -> Light:
+    """Sensor noise of `sigma` at up to 1024 px short side; of twice as much in larger pictures, whose pixels see less light."""
 
-
-def blurred(kind: str, strength: float) -> Change:
-    """`strength` in pixels at 1024 px short side: sigma, length or radius."""
-
-    def change(gray: np.ndarray) -> np.ndarray:
-        pixels = strength * min(gray.shape) / 1024
-        if kind == "Gaussian":
-            return cv2.GaussianBlur(gray, (0, 0), pixels)
-        return cv2.filter2D(gray, -1, disk(pixels) if kind == "defocus" else streak(pixels, 40 * strength))
+    def change(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        strength = sigma * (1 if min(pixels.shape[:2]) <= 1024 else 2)
+        return np.clip(pixels * darker + random.normal(0, strength, pixels.shape), 0, 255).astype(np.uint8)
 
     return change
 
 
-SHARP: dict[str, Change] = {
-    "as it is": lambda g: g,
-    "dark": lambda g: (g * 0.22).astype(np.uint8),
-    "low contrast": lambda g: (g * 0.3 + 90).astype(np.uint8),
-    "noise 6": lambda g: with_noise(g, 6),
-    "dark, noise 3": lambda g: with_noise(g * 0.3, 3),
-    "JPEG quality 50": lambda g: cv2.imdecode(cv2.imencode(".jpg", g, [cv2.IMWRITE_JPEG_QUALITY, 50])[1], 0),
-    "512 px": lambda g: cv2.resize(g, None, fx=512 / min(g.shape), fy=512 / min(g.shape), interpolation=cv2.INTER_AREA),
+LIGHTS: dict[str, Light] = {
+    "plain": lambda pixels, random: pixels,
+    "dark": lambda pixels, random: (pixels * 0.25).astype(np.uint8),
+    "low contrast": lambda pixels, random: (pixels * 0.3 + 90).astype(np.uint8),
+    "noise": with_noise(5),
+    "dark, noise": with_noise(3, 0.3),
+    "JPEG quality 40-60": lambda pixels, random: pixels,
 }
-STRENGTHS = (("Gaussian", 2), ("Gaussian", 3), ("Gaussian", 5), ("motion", 10), ("motion", 16), ("motion", 28),
-             ("defocus", 4), ("defocus", 6), ("defocus", 10))  # fmt: skip
-BLURRED: dict[str, Change] = {f"{kind} {strength}": blurred(kind, strength) for kind, strength in STRENGTHS}
-BLURRED |= {
-    f"{name}, noise 4": lambda g, f=BLURRED[name]: with_noise(f(g), 4)
-    for name in list(BLURRED)
-    if not name.endswith(("28", "5"))
-}
-BLURRED |= {
-    f"{kind} {s}, dark": lambda g, k=kind, s=s: (blurred(k, s)(g) * 0.25).astype(np.uint8) for kind, s in STRENGTHS[::3]
-}
+SIDES = (512, 600, 720, 850, 1024, 1400, 2000)  # short sides, in pixels, at which a version may be saved
+SHARP_LIGHTS = ("plain", "plain", "dark", "low contrast", "noise", "noise", "dark, noise", "JPEG quality 40-60")
+BLURRED_LIGHTS = ("plain", "plain", "plain", "dark", "low contrast", "noise", "noise", "dark, noise", "JPEG quality 40-60")
+BLURS = (("Gaussian", 2), ("Gaussian", 2), ("Gaussian", 2.5), ("Gaussian", 3), ("Gaussian", 5), ("motion", 10), ("motion", 10), ("motion", 13),
+         ("motion", 16), ("motion", 28), ("defocus", 4), ("defocus", 4), ("defocus", 5), ("defocus", 6), ("defocus", 10))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Version:
+    """A photo, sharp or blurred, as lorakit reads it from a JPEG file."""
+
+    blur: str  # '' for a sharp one; else its kind and strength, in pixels at 1024 px short side: sigma, length or radius
+    light: str  # one of LIGHTS
+    side: int  # the file's short side in pixels
+    photo: Photo
+
+
+def versions(path: Path, folder: Path) -> list[Version]:
+    """A photo as it is, in 8 sharp and in 15 blurred versions: at sizes, lights and qualities drawn by lot, which its bytes seed."""
+    lot = random.Random(path.read_bytes())
+    noise = np.random.default_rng(lot.randrange(1 << 30))
+    file = folder / f"{os.getpid()}.jpg"
+    full = cv2.cvtColor(np.asarray(load_image(path)), cv2.COLOR_RGB2BGR)
+    native = min(full.shape[:2])
+    sides = [side for side in (*SIDES, min(native, SIDES[-1])) if side <= native]
+
+    def version(pixels: np.ndarray, blur: str, light: str) -> Version:
+        side = lot.choice(sides)
+        changed = LIGHTS[light](to_side(pixels, side), noise)
+        cv2.imwrite(str(file), changed, [cv2.IMWRITE_JPEG_QUALITY, lot.choice((40, 50, 60) if "JPEG" in light else (85, 92, 95))])
+        return Version(blur, light, side, read_photo(file))
+
+    made = [Version("", "plain", native, read_photo(path)), *(version(full, "", light) for light in SHARP_LIGHTS)]
+    base = to_side(full, min(native, 1024))
+    for kind, strength in BLURS:
+        pixels = strength * min(base.shape[:2]) / 1024
+        made.append(version(blurred(base, kind, pixels, lot.uniform(0, 180)), f"{kind} {strength}", lot.choice(BLURRED_LIGHTS)))
+    return made
+
+
+def blurred(picture: np.ndarray, kind: str, pixels: float, degrees: float) -> np.ndarray:
+    if kind == "Gaussian":
+        return cv2.GaussianBlur(picture, (0, 0), pixels)
+    return cv2.filter2D(picture, -1, disk(pixels) if kind == "defocus" else streak(pixels, degrees))
+
+
+def to_side(picture: np.ndarray, side: int) -> np.ndarray:
+    """Its short side brought to `side` pixels."""
+    scale = side / min(picture.shape[:2])
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

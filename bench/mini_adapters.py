@@ -114,6 +114,7 @@ def main():
     parser.add_argument("--weights", type=Path, default=MINI / "weights")
     parser.add_argument("--only", choices=[*ADAPTERS, "stacked"])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every training")
+    parser.add_argument("--style-set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the style's training")
     parser.add_argument("--count", type=int, default=100, help="prompts for each figure")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--trigger", default="zwx")
@@ -130,7 +131,7 @@ def main():
             if args.only != "stacked":
                 figures[name] = {**judge_subject(args.weights, file, args), "seconds from photos to the file": round(seconds, 1)}
     if args.only in (None, "stacked"):
-        style, _ = learn(args, args.style, args.style_trigger, None, [], "style")
+        style, _ = learn(args, args.style, args.style_trigger, None, args.style_set, "style")
         figures[f"stacked at {STACK[0]} and {STACK[1]}"] = judge_stack(args.weights, subject, style, args)
     print(json.dumps(figures, indent=2))
 

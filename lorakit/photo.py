@@ -298,24 +298,30 @@ def _to_gray(pixels: np.ndarray) -> np.ndarray:
 
 
 def _shrink(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Short side at most `side`, by area means."""
+    """Short side at most `side`. Below a factor of 2, where the pixels are nearly as many, by straight lines between them, which is
+    eight times as quick as area means and hardly another picture."""
     height, width = pixels.shape[:2]
     if min(height, width) <= side:
         return pixels
     factor = side / min(height, width)
     size = max(side, round(width * factor)), max(side, round(height * factor))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR if factor > 0.5 else cv2.INTER_AREA)
 
 
 def _small_colours(pixels: np.ndarray, profile: bytes | None, format: str) -> np.ndarray:
-    factor = max(1, min(pixels.shape[:2]) // COLOUR_SIDE)  # whole factors are several times as quick
-    size = max(1, pixels.shape[1] // factor), max(1, pixels.shape[0] // factor)
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    if small.ndim == 2:
-        return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
+    while min(pixels.shape[:2]) >= 2 * COLOUR_SIDE:
+        pixels = _halved(pixels)
+    if pixels.ndim == 2:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     if profile and format == "jpeg":  # other formats went through `to_rgb`
-        return np.asarray(_to_srgb(Image.fromarray(small), profile))
-    return small
+        return np.asarray(_to_srgb(Image.fromarray(pixels), profile))
+    return pixels
+
+
+def _halved(pixels: np.ndarray) -> np.ndarray:
+    """Means of 2 x 2; an odd last row or column is left out, as with it the work takes twenty times as long."""
+    rows, columns = (side // 2 for side in pixels.shape[:2])
+    return cv2.resize(pixels[: rows * 2, : columns * 2], (columns, rows), interpolation=cv2.INTER_AREA)
 
 
 def _is_transparent(image: Image.Image) -> bool:

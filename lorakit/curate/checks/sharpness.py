@@ -2,15 +2,17 @@
 
 In a blurred picture the second differences are weak against the first ones, whatever its contrast; motion weakens them
 in one direction only, and sensor noise, laid over the blur, strengthens them everywhere. So both are measured in four
-directions, per tile, at two sizes, with and without the noise of the smoothest tiles, and a logistic model fitted to
-sharp and blurred versions of 333 photos (bench/fit_sharpness.py) weighs them. Its score means the same at any
-resolution: blur is judged against the frame, not against the pixels."""
+directions, per tile, at three sizes, with and without the noise of the smoothest tiles, and a small network fitted to
+sharp and blurred versions of photos (bench/fit_sharpness.py writes sharpness.json) weighs them. Its score means the same at
+any resolution: blur is judged against the frame, not against the pixels."""
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,18 +22,13 @@ from lorakit.photo import Photo
 from lorakit.settings import setting
 from lorakit.verdicts import Reason
 
-VERSION = 2
-SIDES = (512, 256)  # short sides, in pixels, at which a photo is measured
+VERSION = 3
+SIDES = (512, 256, 128)  # short sides, in pixels, at which a photo is measured
 TILE = 16
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))  # the four directions, (rows, columns)
 LEAST_SIDE = 192  # below it, a photo holds too little to tell
 TEXTURED = 1.0  # squared first difference, beyond the noise's, from which a tile is taken to hold texture
-# positive = blurred; from a fit as bench/fit_sharpness.py makes it
-BIAS = -12.41
-WEIGHTS = {
-    "raw_512": -0.179, "median_512": 1.145, "top_512": -2.548, "strongest_512": 0.743, "whole_512": -4.801, "noise_512": 0.175,
-    "raw_256": 0.304, "strongest_256": 1.559, "evenness_256": -0.441, "noise_256": -0.002, "slope_least": -6.19, "slope_most": 0.473,
-}  # fmt: skip
+MODEL = Path(__file__).with_suffix(".json")
 
 
 @dataclass(frozen=True)
@@ -47,18 +44,42 @@ def measure(photo: Photo) -> dict[str, Any]:
     if min(photo.gray.shape) < LEAST_SIDE:
         return {"sharpness": None, "texture": None}
     found, texture = features(photo.gray)
-    blurred = BIAS + sum(weight * found[name] for name, weight in WEIGHTS.items())
-    return {"sharpness": round(1 / (1 + math.exp(min(50, blurred))), 4), "texture": round(texture, 4)}
+    names, model = _model()
+    blur = blur_of(np.array([found[name] for name in names]), model)
+    return {"sharpness": round(float(score(blur)), 4), "texture": round(texture, 4)}
+
+
+def score(blur: np.ndarray | float) -> np.ndarray:
+    """Log odds of blur as 0 (blurred) to 1 (sharp)."""
+    return 1 / (1 + np.exp(np.clip(blur, -50, 50)))
+
+
+def blur_of(points: np.ndarray, model: dict[str, np.ndarray]) -> float:
+    """Log odds of blur from the features [n]: tanh of `hidden` [units, n + 1], weighed by `out` [units + 1]; the last column and
+    the last number are biases."""
+    hidden, out = model["hidden"], model["out"]
+    return float(np.tanh(hidden[:, :-1] @ points + hidden[:, -1]) @ out[:-1] + out[-1])
+
+
+@cache
+def _model() -> tuple[list[str], dict[str, np.ndarray]]:
+    found = json.loads(MODEL.read_text())
+    return found["features"], {name: np.array(found[name]) for name in ("hidden", "out")}
 
 
 def features(gray: np.ndarray) -> tuple[dict[str, float], float]:
-    """The model's features by name, and the share of tiles with texture."""
-    fine, fine_strength, texture = _features_at(_resized(gray, SIDES[0]))
-    coarse, coarse_strength, _ = _features_at(_resized(gray, SIDES[1]))
-    slopes = np.log((fine_strength + 0.1) / (coarse_strength + 0.1))  # how detail falls off from size to size
-    found = {f"{name}_{SIDES[0]}": value for name, value in fine.items()}
-    found |= {f"{name}_{SIDES[1]}": value for name, value in coarse.items()}
-    return found | {"slope_least": float(slopes.min()), "slope_most": float(slopes.max())}, texture
+    """What the model looks at, by name, and the share of tiles with texture at the first of SIDES."""
+    found: dict[str, float] = {}
+    shares, strengths = [], []
+    for side in SIDES:
+        values, strength, share = _features_at(_resized(gray, side))
+        found |= {f"{name}_{side}": value for name, value in values.items()}
+        strengths.append(strength)
+        shares.append(share)
+    for side, finer, coarser in zip(SIDES, strengths, strengths[1:], strict=False):
+        slopes = np.log((finer + 0.1) / (coarser + 0.1))  # how detail falls off from size to size
+        found |= {f"slope_least_{side}": float(slopes.min()), f"slope_most_{side}": float(slopes.max())}
+    return found, shares[0]
 
 
 def _resized(gray: np.ndarray, side: int) -> np.ndarray:
@@ -107,22 +128,23 @@ def _log(value: float) -> float:
 def tile_energies(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean squared first and second differences per direction and tile, two arrays [4, tile rows, tile columns]."""
     pixels = gray.astype(np.float32)
-    height, width = pixels.shape
-    centre = 2 * pixels[1:-1, 1:-1]
+    height, width = ((side - 2) // TILE * TILE for side in pixels.shape)
+    twice = 2 * pixels[1 : 1 + height, 1 : 1 + width]
+    room = np.empty((height, width), np.float32)  # fresh memory for each difference takes longer than its arithmetic
     first, second = [], []
     for down, right in STEPS:
-        ahead = pixels[1 + down : height - 1 + down, 1 + right : width - 1 + right]
-        behind = pixels[1 - down : height - 1 - down, 1 - right : width - 1 - right]
-        first.append(_tile_means(cv2.subtract(ahead, behind)))
-        second.append(_tile_means(cv2.subtract(cv2.add(ahead, behind), centre)))
+        ahead = pixels[1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        behind = pixels[1 - down : 1 - down + height, 1 - right : 1 - right + width]
+        first.append(_tile_means(np.subtract(ahead, behind, out=room)))
+        second.append(_tile_means(np.subtract(np.add(ahead, behind, out=room), twice, out=room)))
     return np.stack(first), np.stack(second)
 
 
 def _tile_means(differences: np.ndarray) -> np.ndarray:
-    """Means of a quarter of the squares, by tile."""
+    """Means of a quarter of the squares, by tile; `differences` are overwritten."""
     rows, columns = (side // TILE for side in differences.shape)
-    cut = differences[: rows * TILE, : columns * TILE]
-    return cv2.resize(cv2.multiply(cut, cut, scale=0.25), (columns, rows), interpolation=cv2.INTER_AREA)
+    squares = np.multiply(differences, differences, out=differences).reshape(rows, TILE, columns * TILE)
+    return squares.sum(axis=1).reshape(rows, columns, TILE).sum(axis=2) * (0.25 / TILE**2)
 
 
 def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
