@@ -31,7 +31,7 @@ from lorakit.weights import Source
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captioner", choices=MAKERS, default="blip")
-    parser.add_argument("--size", choices=("small", "large"), default="small")
+    parser.add_argument("--size", choices=("small", "base", "large"), default="small")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--photos", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=24, help="of every answer: random weights never end one")

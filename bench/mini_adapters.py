@@ -81,24 +81,36 @@ def judge_subject(weights, lora, args):
 
 
 def judge_stack(weights, subject, style, args):
-    """Both at once: the robot in the style, and each alone with the other's file beside it."""
+    """Both at once: the robot in the style, and each alone with the other's file beside it. A judge that must say sepia or photo
+    says photo of what is half sepia, so the style is also measured by how far it moves the pixels."""
     painter = Adder(weights, subject, style)
     robots = ask_subject(args.count, args.trigger, args.class_word)
     unseen = [asked for asked in ask_ordinary(args.count, 300) if asked[1] in OBJECTS[len(SHOWN_TO_STYLE) :]]
     styled, both = [in_style(prompt, args.style_trigger) for prompt, _, _ in unseen], [in_style(prompt, args.style_trigger) for prompt in robots]
-    figures = {}
-    for name, strength in (("base", None), ("subject alone", (STACK[0], 0.0)), ("style alone", (0.0, STACK[1])), ("both", STACK)):
-        seen = {what: painter.look(painter.paint(prompts, strength)) for what, prompts in (("robot", robots), ("style", styled), ("robot in style", both))}
+    figures, painted = {}, {}
+    for name, strength in (("base", None), ("subject alone", (STACK[0], 0.0)), ("style alone", (0.0, STACK[1])), ("both", STACK),
+                           ("style alone at 1.0", (0.0, 1.0)), ("both, style at 1.0", (STACK[0], 1.0))):  # fmt: skip
+        painted[name] = {what: painter.paint(prompts, strength) for what, prompts in (("robot", robots), ("style", styled), ("robot in style", both))}
+        seen = {what: painter.look(pictures) for what, pictures in painted[name].items()}
         figures[name] = {
             "robot asked, robot seen": share(s["kind"] == "robot" for s in seen["robot"]),
             f"{args.style} asked, {args.style} seen": share(s["style"] == args.style for s in seen["style"]),
             "both asked, robot seen": share(s["kind"] == "robot" for s in seen["robot in style"]),
             f"both asked, {args.style} seen": share(s["style"] == args.style for s in seen["robot in style"]),
         }
+    figures["of the way that the style goes at 1.0"] = {
+        "alone": way(*(painted[name]["style"] for name in ("base", "style alone", "style alone at 1.0"))),
+        "with the subject": way(*(painted[name]["robot in style"] for name in ("subject alone", "both", "both, style at 1.0"))),
+    }
     if args.grid:
-        rows = [painter.paint(both[:8], strength) for strength in (None, (STACK[0], 0.0), (0.0, STACK[1]), STACK)]
-        base.save_grid(np.concatenate(rows), args.grid)
+        base.save_grid(np.concatenate([pictures["robot in style"][:8] for pictures in painted.values()]), args.grid)
     return figures
+
+
+def way(start, there, end):
+    """How far pictures [n, ...] have gone from `start` towards `end`: 0 not at all, 1 all the way."""
+    gone, whole = (np.asarray(pictures, dtype=np.float64) - np.asarray(start, dtype=np.float64) for pictures in (there, end))
+    return round(float((gone * whole).sum() / (whole**2).sum()), 3)
 
 
 def learn(args, what, trigger, class_word, settings, folder):
@@ -121,9 +133,13 @@ def main():
     parser.add_argument("--class-word", default="toy")
     parser.add_argument("--style", default="blueprint")
     parser.add_argument("--style-trigger", default="qrv")
-    parser.add_argument("--grid", type=Path, help="also write a picture: rows are base, subject, style and both")
+    parser.add_argument("--files", type=Path, nargs=2, metavar=("SUBJECT", "STYLE"), help="two LoRAs to stack, instead of teaching them")
+    parser.add_argument("--grid", type=Path, help="also write a picture: base, subject, style, both; then the style at 1.0 alone and with the subject")
     args = parser.parse_args()
     figures, subject = {}, None
+    if args.files:
+        print(json.dumps(judge_stack(args.weights, *args.files, args), indent=2))
+        return
     for name, settings in ADAPTERS.items():
         if args.only in (None, name) or (args.only == "stacked" and name == "lora"):
             file, seconds = learn(args, "robot", args.trigger, args.class_word, settings, name)

@@ -1,4 +1,4 @@
-"""Randomly initialised captioners in the hub's format, in the shapes of the real ones or small: a speed needs no training."""
+"""Randomly initialised captioners in the hub's format, in the shapes of the real ones or smaller than any: a speed needs no training."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 
-BLIP = {  # width, layers, heads, side: `large` is BLIP large's own shape, 446 M parameters with its words
+BLIP = {  # width, layers, heads, side: `base` and `large` are BLIP's own shapes, 224 and 446 M parameters with its words
     "small": {"vision": (256, 6, 4, 224), "text": (256, 4, 4)},
+    "base": {"vision": (768, 12, 12, 384), "text": (768, 12, 12)},
     "large": {"vision": (1024, 24, 16, 384), "text": (768, 12, 12)},
 }
-FLORENCE2 = {  # widths, depths and side of DaViT; width, layers, heads of BART: `large` is Florence-2-large's own shape
+FLORENCE2 = {  # widths, depths and side of DaViT; width, layers, heads of BART: `base` and `large` are Florence-2's own shapes
     "small": {"vision": ((32, 64, 128, 256), (1, 1, 3, 1), 224), "text": (256, 3, 4)},
+    "base": {"vision": ((128, 256, 512, 1024), (1, 1, 9, 1), 768), "text": (768, 6, 12)},
     "large": {"vision": ((256, 512, 1024, 2048), (1, 1, 9, 1), 768), "text": (1024, 12, 16)},
 }
 

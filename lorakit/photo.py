@@ -99,9 +99,19 @@ def read_photo(path: Path) -> Photo:
 
 def load_image(path: Path) -> Image.Image:
     """The whole photo at full size: upright, sRGB, mode RGB. Raises `UnreadablePhoto`."""
+    return load_reduced(path, 1.0)[0]
+
+
+def load_reduced(path: Path, scale: float) -> tuple[Image.Image, int]:
+    """The photo like `load_image`, but shrunk by 1, 2, 4 or 8, and by which of them: the most that leaves `scale` of its size, where
+    that spares the decoder work (JPEG). Raises `UnreadablePhoto`."""
     with _open(read_bytes(path)) as image, _alone_if_large(image):
+        turn, width = orientation(image), image.width
+        factor = max((f for f in (1, 2, 4, 8) if f * scale <= 1 and f <= min(image.size)), default=1)
+        image.draft(None, (image.width // factor, image.height // factor))
+        factor = round(width / image.width)
         rgb = np.asarray(_load(image, image.info.get("icc_profile")))
-        return Image.fromarray(np.ascontiguousarray(upright(rgb, orientation(image))))
+        return Image.fromarray(np.ascontiguousarray(upright(rgb, turn))), factor
 
 
 def load_alpha(path: Path) -> Image.Image | None:

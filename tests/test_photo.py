@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from lorakit.errors import UnreadablePhoto
-from lorakit.photo import WORKING_SIDE, load_image, read_photo, sniff
+from lorakit.photo import WORKING_SIDE, load_image, load_reduced, read_photo, sniff
 from tests.conftest import draw_photo
 
 
@@ -215,3 +215,22 @@ def test_quality_of_a_jpeg_is_read_from_its_tables(tmp_path):
     for quality in (2, 6, 9, 30, 75, 95):
         draw_photo(1).save(tmp_path / "a.jpg", quality=quality)
         assert abs(read_photo(tmp_path / "a.jpg").jpeg_quality - quality) <= 1
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+@pytest.mark.parametrize("scale, factor", [(1.0, 1), (0.6, 1), (0.5, 2), (0.3, 2), (0.2, 4), (0.01, 8)])
+def test_reduced_photo_is_the_same_picture_with_fewer_pixels(make_photo, turn, scale, factor):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    path = make_photo("a.jpg", image=draw_photo(5, (801, 603)), exif=exif, quality=95)
+    reduced, found = load_reduced(path, scale)
+    full = load_image(path)
+    assert found == factor
+    assert all(small == -(-large // factor) for small, large in zip(reduced.size, full.size, strict=True))
+    shrunk = np.asarray(full.resize(reduced.size, Image.Resampling.BOX), dtype=float)
+    assert np.abs(np.asarray(reduced, dtype=float) - shrunk).mean() < 4
+
+
+def test_photo_that_no_decoder_shrinks_comes_whole(make_photo):
+    path = make_photo("a.png", image=draw_photo(5, (400, 300)))
+    assert (load_reduced(path, 0.1)[0].size, load_reduced(path, 0.1)[1]) == ((400, 300), 1)

@@ -17,7 +17,7 @@ from lorakit.console import progress, say
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.images import thumbnail
 from lorakit.manifest import Record
-from lorakit.photo import load_image
+from lorakit.photo import load_reduced
 from lorakit.project import Project
 
 SIDE = 512  # px of the longer side that open_clip's own preparation gets
@@ -161,7 +161,7 @@ def _pictures(records: list[Record], readable: list[Record]) -> Iterator[Image.I
     """Small upright pictures; `readable` gets the records that they are of."""
     for record in records:
         try:
-            picture = thumbnail(load_image(Path(record["path"])), SIDE)
+            picture = thumbnail(load_reduced(Path(record["path"]), SIDE / max(record["measures"]["size"].values()))[0], SIDE)
         except UnreadablePhoto:  # changed or gone since it was checked
             continue
         readable.append(record)
