@@ -23,12 +23,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import cv2
 import numpy as np
 from edits import CORE, HARD, TURNED, versions
-from PIL import Image, ImageOps
+from PIL import Image
 
 from lorakit.curate.checks import sharpness
 from lorakit.curate.compare import compare, is_same_picture
 from lorakit.curate.look import TURNS, hash_bytes, look, turned
-from lorakit.photo import NAME_ENDINGS, Photo, read_photo
+from lorakit.errors import UnreadablePhoto
+from lorakit.photo import NAME_ENDINGS, Photo, load_image, read_photo
 from lorakit.settings import Dedupe
 
 LIMITS = Dedupe()
@@ -42,11 +43,19 @@ def main() -> None:
     parser.add_argument("--pairs-of", type=int, default=330, help="photos of which all pairs are compared")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    files = sorted(p for p in args.photos.rglob("*") if p.suffix.lower() in NAME_ENDINGS)
+    files = sorted(p for p in args.photos.rglob("*") if p.suffix.lower() in NAME_ENDINGS and is_whole(p))
     random.Random(args.seed).shuffle(files)
     with tempfile.TemporaryDirectory() as folder:
         report_copies(files[: args.most], files[: args.pairs_of], Path(folder))
         report_blur(files[: args.most], Path(folder))
+
+
+def is_whole(path: Path) -> bool:
+    try:
+        load_image(path)
+    except UnreadablePhoto:
+        return False
+    return True
 
 
 def report_copies(edited: list[Path], files: list[Path], folder: Path) -> None:
@@ -68,7 +77,7 @@ def make_edits(files: list[Path], edits: dict, folder: Path) -> list[tuple[Path,
     folder.mkdir()
     pairs = []
     for number, path in enumerate(files):
-        photo = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        photo = load_image(path)
         for edit_number, edit in enumerate(edits.values()):
             copy = folder / f"{number}_{edit_number}.jpg"
             edit(photo).convert("RGB").save(copy, quality=92)

@@ -73,6 +73,9 @@ class Caption:
     weights: str | None = setting(None, "folder with the captioner's weights; empty: its hub id")
     batch_size: int | None = setting(None, "photos captioned at once; empty: 8 on a CPU, as many as should fit on a GPU", least=1)
     prompt: str | None = setting(None, "what the captioner is asked (vlm), begins with (blip), or its task (florence2); empty: its own")
+    prompt_tags: str | None = setting(None, "the same for bases that want tags; empty: prompt")
+    prompt_mixed: str | None = setting(None, "the same for bases that want tags and sentences; empty: prompt")
+    prompt_sentences: str | None = setting(None, "the same for bases that want sentences; empty: prompt")
     max_tokens: int = setting(75, "longest caption a model may write, in its own tokens", least=4)
     existing: str = setting(
         "keep", "captions beside the photos: kept, replaced, or joined by what the captioner reads", choices=("keep", "replace", "append", "prepend")
@@ -87,6 +90,11 @@ class Caption:
     clip: str | None = setting(None, "open_clip weights that see facets and score how well each text fits its photo; empty: those of embed.clip")
     min_facet: float = setting(0.6, "probability from which what open_clip sees (medium, framing, light, setting) is said; above 1 = never", least=0.0)
     min_agreement: float = setting(0.18, "cosine of open_clip below which a text gets a warning", least=-1.0, most=1.0)
+
+    @property
+    def question(self) -> str | None:
+        """What the captioner is asked for the base's style; None: its own words."""
+        return {"tags": self.prompt_tags, "mixed": self.prompt_mixed, "sentences": self.prompt_sentences}[self.style] or self.prompt
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def caption(project: Project, record: Record) -> str:
         return _stamp("caption", sidecar)
     box = read_box(record)  # the bucket's size does not matter to a captioner
     beside = (sidecar, settings.existing) if sidecar else ()
-    return _stamp("caption", record["hash"], box, settings.captioner, settings.weights, settings.prompt, settings.max_tokens, *beside)
+    return _stamp("caption", record["hash"], box, settings.captioner, settings.weights, settings.question, settings.max_tokens, *beside)
 
 
 def read_box(record: Record) -> list | None:

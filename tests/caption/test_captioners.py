@@ -149,6 +149,13 @@ def test_prompt_of_a_chat_model_reaches_it(tiny_vlm):
     assert load("vlm", tiny_vlm)(PHOTOS) != load("vlm", tiny_vlm, prompt="What is red?")(PHOTOS)
 
 
+def test_each_style_can_have_a_question_of_its_own(tiny_vlm):
+    red = load("vlm", tiny_vlm, prompt="What is red?")(PHOTOS)
+    asked = {"prompt": "Who is there?", "prompt_sentences": "What is red?"}
+    assert load("vlm", tiny_vlm, **asked, style="sentences")(PHOTOS) == red
+    assert load("vlm", tiny_vlm, **asked, style="mixed")(PHOTOS) == load("vlm", tiny_vlm, prompt="Who is there?")(PHOTOS) != red
+
+
 @pytest.mark.parametrize(
     "answer, sentence, tags",
     [

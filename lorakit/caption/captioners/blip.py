@@ -22,7 +22,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     import torch
 
     model, processor = load_model(source, device)
-    prompt = settings.prompt or ""
+    prompt = settings.question or ""
     start = processor.tokenizer(prompt, return_tensors="pt").input_ids if prompt else None
 
     @torch.inference_mode()

@@ -22,7 +22,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     import torch
 
     model, processor = load_model(source, device)
-    prompt = settings.prompt or ""
+    prompt = settings.question or ""
     processor.num_query_tokens = (
         processor.num_query_tokens or model.config.num_query_tokens
     )  # older checkpoints lack it

@@ -32,7 +32,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     import torch
 
     model, processor = load_model(source, device)
-    task = task_of(settings.prompt)
+    task = task_of(settings.question)
     asked = {name: _question(processor, name) for name in (task, DETECT)}
 
     @torch.inference_mode()

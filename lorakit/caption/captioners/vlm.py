@@ -40,7 +40,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
             f"{source.location}: no chat template, so it is no chat model; choose --captioner blip, blip2 or florence2 for it"
         )
     processor.tokenizer.padding_side = "left"  # answers of a batch begin where its prompts end
-    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": settings.prompt or PROMPT}]}]
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": settings.question or PROMPT}]}]
     question = processor.apply_chat_template(asked, add_generation_prompt=True)
 
     @torch.inference_mode()
