@@ -92,7 +92,8 @@ def mask_path(project: Project, record: Record) -> Path:
 
 
 def text_path(project: Project, text: str) -> Path:
-    facts = ("prepared",) if project.settings.train.text_encoder else ()  # encoders that learn run in every step
+    train = project.settings.train  # encoders that learn run in every step
+    facts = ("prepared", *(["t5"] if train.t5 else [])) if train.text_encoder else ()
     return project.cache_folder / "texts" / f"{short_hash(text, weights.identity(project.base_source), *facts)}.safetensors"
 
 

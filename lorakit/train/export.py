@@ -181,7 +181,7 @@ def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:
         knows_base = family in verify.SUPPORTED.get(judgement.tool, names.FAMILIES)
         if knows_base and not judgement.is_whole:
             text = " ".join(line.strip() for line in verify.in_words(judgement))
-            its_lack = any(adapter in why for why in judgement.skipped.values() for adapter in ("DoRA", "LoKr"))
+            its_lack = any(adapter in why for why in judgement.skipped.values() for adapter in ("DoRA", "LoKr", "T5"))
             if not chosen and not its_lack:
                 raise LorakitError(f"{path}: {text}; please report this")
             warn(text)

@@ -229,7 +229,7 @@ def _write_kohya(network: Network, family: str) -> dict[str, Tensor]:
 
 
 def _kohya_name(path: str, family: str) -> tuple[str, names.Original]:
-    texts = names.text_layers(family)
+    texts = names.text_layers(family) | names.t5_layers(family)
     if path in texts:
         return texts[path], names.Original(path)
     inner = path.removeprefix(f"{names.denoiser_folder(family)}.")
@@ -285,14 +285,15 @@ def _write_diffusers(network: Network, family: str) -> dict[str, Tensor]:
     for path, delta in network.items():
         if isinstance(delta, Delta):
             ranks[path.partition(".")[0]] = max(delta.rank, ranks.get(path.partition(".")[0], 0))
-    for path, delta in network.items():
+    for layer, delta in network.items():
+        path = names.t5_layers(family).get(layer, layer)  # T5 is known by kohya's name alone
         if isinstance(delta, Factors):
             tensors |= {f"{path}.{name}": tensor for name, tensor in delta.tensors.items()} | _scales(path, delta, delta.change)
             continue
-        if family == "flux1":
+        if family == "flux1" and path == layer:
             tensors[f"{path}.alpha"] = torch.tensor(delta.alpha)
         else:
-            delta = delta.folded().widened(ranks[path.partition(".")[0]])
+            delta = delta.folded().widened(ranks[layer.partition(".")[0]])
         tensors |= {f"{path}.lora_A.weight": delta.down, f"{path}.lora_B.weight": delta.up}
         if delta.magnitude is not None:  # as peft holds it, whose convolutions want four axes
             tensors[f"{path}.lora_magnitude_vector"] = delta.magnitude.reshape(1, -1, 1, 1) if delta.down.dim() == 4 else delta.magnitude
@@ -341,7 +342,10 @@ def kohya_index(family: str) -> dict[str, list[str]]:
             index.setdefault(f"lora_unet_{path.replace('.', '_')}", [f"{folder}.{path}"])
     for path in names.layers(family):  # LyCORIS' own prefix, on models of diffusers
         index.setdefault(f"lycoris_{path.replace('.', '_')}", [f"{folder}.{path}"])
-    return index | {stem: [path] for path, stem in names.text_layers(family).items()}
+    index |= {stem: [path] for path, stem in (names.text_layers(family) | names.t5_layers(family)).items()}
+    if family == "flux1":  # OneTrainer numbers the encoders that the base has
+        index |= {stem.replace("lora_te3", "lora_te2"): [path] for path, stem in names.t5_layers(family).items()}
+    return index
 
 
 def split(delta: Delta, slots: int) -> list[Delta | None]:
@@ -364,14 +368,15 @@ def split(delta: Delta, slots: int) -> list[Delta | None]:
 def _read_diffusers(left: dict[str, Tensor], family: str) -> Network:
     folder = names.denoiser_folder(family)
     network: Network = {}
-    for path in (*(f"{folder}.{layer}" for layer in names.layers(family)), *names.text_layers(family)):
+    known = {path: path for path in (*(f"{folder}.{layer}" for layer in names.layers(family)), *names.text_layers(family))}
+    for layer, path in (known | names.t5_layers(family)).items():
         if factors := _pop_factors(left, path):
-            network[path] = factors
+            network[layer] = factors
         if f"{path}.lora_A.weight" not in left:
             continue
         down, up = left.pop(f"{path}.lora_A.weight"), left.pop(f"{path}.lora_B.weight")
         alpha = left.pop(f"{path}.alpha", None)
         magnitude = left.pop(f"{path}.lora_magnitude_vector", None)
         lengths = None if magnitude is None else magnitude.flatten()
-        network[path] = Delta(down, up, float(down.shape[0] if alpha is None else alpha), lengths)
+        network[layer] = Delta(down, up, float(down.shape[0] if alpha is None else alpha), lengths)
     return network

@@ -22,7 +22,10 @@ from lorakit.train.formats import FACTORS
 
 NAME, START = "lorakit", "lorakit_start"  # what learns, and what is taken off again where it does not start at zero
 TENSORS = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector", *FACTORS)
-TEXT_TARGETS = re.compile(r"encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])$")  # what sd-scripts trains of CLIP
+# What sd-scripts trains of CLIP and of T5.
+TEXT_TARGETS = re.compile(
+    r"encoder\.(layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])|block\.\d+\.layer\.\d\.(SelfAttention\.[qkvo]|DenseReluDense\.w[io](_[01])?))$"
+)
 
 
 def add_lora(family: Family, settings: Train) -> list[nn.Parameter]:
@@ -54,7 +57,7 @@ def models(family: Family) -> dict[str, nn.Module]:
 
 def shown(folder: str, path: str) -> str:
     """The canonical name of a module: transformers 5 has dropped the level `text_model`, files and settings keep it."""
-    if not folder.startswith("text_encoder"):
+    if not folder.startswith("text_encoder") or path.startswith("encoder.block."):  # T5 never had it
         return f"{folder}.{path}"
     return f"{folder}.{path}" if path.startswith("text_model.") else f"{folder}.text_model.{path}"
 
@@ -148,6 +151,7 @@ def fights(train: Train, format: str) -> Iterator[tuple[bool, str]]:
     yield train.lokr_factor == 0, "train.lokr_factor = 0: a factor has at least one row; write 1 or more, or -1"
     yield lycoris and format == "diffusers", f"{kind} cannot be loaded by diffusers; use export.format=auto"
     yield train.adapter != "lora" and train.init != "kaiming", f"train.init={train.init} is for train.adapter=lora; take one of them out"
+    yield train.t5 and not train.text_encoder, "train.t5 has no effect without train.text_encoder=true"
     yield train.text_encoder_rate is not None and not train.text_encoder, "train.text_encoder_rate has no effect without train.text_encoder=true"
     prodigy = "prodigy" in train.optimizer.lower() and train.text_encoder_rate is not None
     yield prodigy, "train.text_encoder_rate: prodigy finds one rate for all; take it out"

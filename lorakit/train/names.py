@@ -14,6 +14,7 @@ FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
 CLIP_LAYERS = {"sd15": {"text_encoder": 12}, "sdxl": {"text_encoder": 12, "text_encoder_2": 32},
                "sd3": {"text_encoder": 12, "text_encoder_2": 32}, "flux1": {"text_encoder": 12}}  # fmt: skip
 CLIP_PARTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2")
+T5_ENCODER = {"sd3": "text_encoder_3", "flux1": "text_encoder_2"}
 T5_LAYERS = tuple(
     f"encoder.block.{number}.layer.{part}"
     for number in range(24)
@@ -72,6 +73,13 @@ def text_layers(family: str) -> dict[str, str]:
                 path = f"text_model.encoder.layers.{number}.{part}"
                 names[f"{encoder}.{path}"] = f"{prefix}_{path.replace('.', '_')}"
     return names
+
+
+@cache
+def t5_layers(family: str) -> dict[str, str]:
+    """{'text_encoder_2.encoder.block.0.layer.0.SelfAttention.q': kohya's name} of T5: `lora_te3` on both bases that have it."""
+    encoder = T5_ENCODER.get(family)
+    return {f"{encoder}.{layer}": f"lora_te3_{layer.replace('.', '_')}" for layer in T5_LAYERS} if encoder else {}
 
 
 @cache

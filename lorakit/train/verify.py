@@ -186,6 +186,8 @@ def _why_not_diffusers(family: str, key: str, shapes: Mapping[str, tuple[int, ..
         return _broken_pair(stem, suffix, shapes) if suffix in ("alpha", *_UP_DOWN) else f"diffusers does not know {suffix}"
     if suffix == "alpha":
         return "" if family == "flux1" and stem in _dotted(family) else f"{_REFUSED} of an alpha"
+    if stem in _t5_stems(family):
+        return "diffusers loads no LoRA of T5"
     if stem not in _dotted(family):
         return f"{_REFUSED}" if stem.startswith("base_model.") else "diffusers passes over layers of this name"
     if suffix == "lora_magnitude_vector" and stem.startswith("text_encoder"):
@@ -250,9 +252,15 @@ def _comfyui_stems(family: str) -> frozenset[str]:
     else:
         stems |= {f"transformer.{path}" for path in paths} | _underscored("lycoris", paths) | _underscored("lora_transformer", paths)
         stems |= {f"base_model.model.{path}" for path in paths if family == "sd3"}
-    t5 = {"flux1": "lora_te2", "sd3": "lora_te3"}.get(family)
-    stems |= _underscored(t5, names.T5_LAYERS) if t5 else set()
+    stems |= _t5_stems(family)
     return frozenset(stems | set(names.text_layers(family)) | set(names.text_layers(family).values()))
+
+
+@cache
+def _t5_stems(family: str) -> frozenset[str]:
+    """sd-scripts' names of T5's layers, and on FLUX OneTrainer's, which numbers the encoders that the base has."""
+    stems = set(names.t5_layers(family).values())
+    return frozenset(stems | ({stem.replace("lora_te3", "lora_te2") for stem in stems} if family == "flux1" else set()))
 
 
 @cache

@@ -229,7 +229,7 @@ def test_block_ranks_that_no_layer_has_are_refused(load_tiny):
         ({"adapter": "loha", "lora_plus_ratio": 4.0}, "lora_plus_ratio is about LoRA's B"),
         ({"lokr_factor": 8}, "lokr_factor is for train.adapter=lokr"),
         ({"adapter": "dora", "init": "pissa"}, "train.init=pissa is for train.adapter=lora"),
-        ({"text_encoder_rate": 1e-5}, "text_encoder_rate has no effect without"),
+        ({"text_encoder_rate": 1e-5}, "text_encoder_rate has no effect without"), ({"t5": True}, "t5 has no effect without train.text_encoder"),
         ({"block_ranks": {"mid": "x"}}, "is not an expression with a rank"),
     ],
 )

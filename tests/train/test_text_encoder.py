@@ -16,19 +16,20 @@ from diffusers import (
 from peft import LoraConfig
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import mse_loss
 
 import lorakit
 from lorakit import open_project, pipeline, runs, stamps
 from lorakit.settings import Train
-from lorakit.train import checkpoint, lora, verify
+from lorakit.train import checkpoint, export, formats, lora, names, verify
 from lorakit.train.families.base import stack_texts
 from lorakit.train.optimizer import make_optimizer
 from lorakit.train.visit import preservation_loss, step_loss
 
 TEXTS = ["zwx mug on a table", "a mug"]
 SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])
+T5 = ["q", "k", "v", "o", "wi_0", "wi_1", "wo"]
 CLIP = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
@@ -80,13 +81,13 @@ def flux1_loss(side, *batch):
 
 
 @pytest.mark.parametrize(
-    ("name", "loss"),
-    [("sd15", sd15_loss), pytest.param("sdxl", sdxl_loss, marks=pytest.mark.slow), pytest.param("sd3", sd3_loss, marks=pytest.mark.slow),
-     ("flux1", flux1_loss)],
+    ("name", "loss", "t5"),
+    [("sd15", sd15_loss, False), pytest.param("sdxl", sdxl_loss, False, marks=pytest.mark.slow), pytest.param("sd3", sd3_loss, False, marks=pytest.mark.slow),
+     ("flux1", flux1_loss, False), ("flux1", flux1_loss, True), pytest.param("sd3", sd3_loss, True, marks=pytest.mark.slow)],
 )  # fmt: skip
-def test_a_step_is_the_library_s_own(load_tiny, tiny_base, name, loss):
+def test_a_step_is_the_library_s_own(load_tiny, tiny_base, name, loss, t5):
     """Loss and every gradient, of the text encoders and of the denoiser, to 1e-5 in fp32."""
-    settings = Train(rank=4, alpha=2, text_encoder=True, targets="attention")
+    settings = Train(rank=4, alpha=2, text_encoder=True, t5=t5, targets="attention")
     family = load_tiny(name, settings)
     parameters = lora.add_lora(family, settings)
     side = PIPELINES[name].from_pretrained(tiny_base(name))
@@ -96,7 +97,7 @@ def test_a_step_is_the_library_s_own(load_tiny, tiny_base, name, loss):
     parts = [denoiser]
     for encoder in family.learning_encoders:
         parts.append(getattr(side, encoder).requires_grad_(False))
-        parts[-1].add_adapter(LoraConfig(r=4, lora_alpha=2, target_modules=CLIP), adapter_name="reference")
+        parts[-1].add_adapter(LoraConfig(r=4, lora_alpha=2, target_modules=T5 if encoder == names.T5_ENCODER.get(name) else CLIP), adapter_name="reference")
     theirs = [p for part in parts for p in part.parameters() if p.requires_grad]
     chance = torch.Generator().manual_seed(5)
     for own, other in zip(parameters, theirs, strict=True):
@@ -118,13 +119,44 @@ def test_a_step_is_the_library_s_own(load_tiny, tiny_base, name, loss):
     assert sum(p.grad is not None and bool(p.grad.any()) for p in in_text) >= len(in_text) // 2  # SDXL reads no last layer of its first
 
 
-def test_t5_never_learns_and_clip_only_when_it_is_told_to(load_tiny):
+def test_clip_and_t5_learn_only_when_they_are_told_to(load_tiny):
     assert load_tiny("sd3", Train(text_encoder=True)).learning_encoders == ("text_encoder", "text_encoder_2")
     assert load_tiny("flux1", Train(text_encoder=True)).learning_encoders == ("text_encoder",)
+    assert load_tiny("flux1", Train(text_encoder=True, t5=True)).learning_encoders == ("text_encoder", "text_encoder_2")
     family = load_tiny("sdxl", Train())
     assert family.learning_encoders == ()
     lora.add_lora(family, Train(rank=2))
     assert not any(p.requires_grad for p in family.encoder("text_encoder").parameters())
+
+
+@pytest.mark.parametrize("name", ["flux1", pytest.param("sd3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", formats.FORMATS)
+def test_what_t5_learned_is_in_the_file_and_who_loads_it_is_said(load_tiny, tmp_path, name, form):
+    settings = Train(rank=4, alpha=2, text_encoder=True, t5=True, targets="attention", include="blocks.0")
+    family, fresh = load_tiny(name, settings), load_tiny(name, settings)
+    chance = torch.Generator().manual_seed(0)
+    for parameter in lora.add_lora(family, settings):
+        parameter.data = torch.randn(parameter.shape, generator=chance) * 0.1
+    network = formats.from_adapter(lora.read_lora(family))
+    path = tmp_path / "lora.safetensors"
+    save_file(formats.write(network, name, form, torch.float32), path)
+    written = export.check_file(path, network, name)
+    in_t5 = {layer for layer in written if layer.startswith(names.T5_ENCODER[name] + ".encoder.block")}
+    assert len(in_t5) == 2 * 7 and formats.read(load_file(path), name).keys() == network.keys()
+
+    _, (comfyui, diffusers) = verify.judge_file(path, ("comfyui", "diffusers"))
+    assert comfyui.is_whole
+    t5_keys = {key for key in load_file(path) if key.startswith("lora_te3_encoder_block_")}
+    assert len(t5_keys) == (3 if form == "kohya" else 2) * len(in_t5) and t5_keys <= diffusers.skipped.keys()
+    if form == "diffusers":
+        assert diffusers.skipped.keys() == t5_keys and set(diffusers.skipped.values()) == {"diffusers loads no LoRA of T5"}
+        family.PIPELINE.from_pretrained(fresh.source.location).load_lora_weights(tmp_path, weight_name=path.name)  # it passes over them
+
+    export.add_to_weights(written, fresh)  # as ComfyUI does
+    text = stack_texts([family.prepare_text(text) for text in TEXTS])
+    with torch.no_grad():
+        wanted, found, base = family.embed(text)["states"], fresh.embed(text)["states"], load_tiny(name, settings).embed(text)["states"]
+    assert (found - wanted).norm() <= 1e-4 * wanted.norm() < (base - wanted).norm()
 
 
 def test_encoders_that_learn_stay_and_are_drawn_with_as_they_are(load_tiny):

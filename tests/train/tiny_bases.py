@@ -96,7 +96,7 @@ def _clip(cls: type, width: int):
 
 
 def _t5() -> T5EncoderModel:
-    return T5EncoderModel(T5Config(vocab_size=64, d_model=T5_WIDTH, d_kv=16, d_ff=64, num_layers=2, num_heads=4))
+    return T5EncoderModel(T5Config(vocab_size=64, d_model=T5_WIDTH, d_kv=16, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu"))
 
 
 def _letters() -> PreTrainedTokenizerFast:

@@ -13,7 +13,7 @@ from lorakit.settings import Train
 TITLE = "sd-scripts"
 FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
 CARRIED = EVERYWHERE | {
-    "other_resolutions", "text_encoder", "text_encoder_rate", "rank_stabilised", "optimizer", "weight_decay", "lr_schedule", "warmup_steps",
+    "other_resolutions", "text_encoder", "text_encoder_rate", "t5", "rank_stabilised", "optimizer", "weight_decay", "lr_schedule", "warmup_steps",
     "lora_plus_ratio", "caption_dropout", "shuffle_tags", "keep_tags", "tag_dropout", "loss", "loss_weighting", "min_snr_gamma", "noise_offset",
     "multires_noise", "input_perturbation", "prediction", "zero_terminal_snr", "masked_loss", "regularisation", "regularisation_weight", "adapter",
     "lokr_factor", "timestep_sampling", "logit_mean", "logit_std", "flow_shift", "guidance",
@@ -124,7 +124,8 @@ def _network(handover: Handover) -> dict[str, Any]:
     if train.adapter == "lora":
         conv = [f"conv_dim={train.rank}", f"conv_alpha={handover.alpha:g}"] if train.targets == "conv" else []
         plus = [f"loraplus_lr_ratio={train.lora_plus_ratio:g}"] if train.lora_plus_ratio != 1 else []
-        return {"network_module": NETWORKS.get(handover.family, "networks.lora"), "network_args": conv + plus}
+        t5 = ["train_t5xxl=True"] if train.t5 and handover.family in BESIDE else []
+        return {"network_module": NETWORKS.get(handover.family, "networks.lora"), "network_args": conv + plus + t5}
     kind = {"dora": ["algo=lora", "dora_wd=True"], "lokr": ["algo=lokr", f"factor={train.lokr_factor}"], "loha": ["algo=loha"]}[train.adapter]
     return {"network_module": "lycoris.kohya", "network_args": [*kind, f"preset={'full' if train.targets == 'conv' else 'attn-mlp'}"]}
 

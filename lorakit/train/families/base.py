@@ -125,12 +125,12 @@ class Family(ABC):
 
     @property
     def learning_encoders(self) -> tuple[str, ...]:
-        """The text encoders that get an adapter: CLIP's, where `train.text_encoder` is set. T5 is frozen always."""
+        """The text encoders that get an adapter: CLIP's, where `train.text_encoder` is set, and T5, where `train.t5` is too."""
         return self.encoders_that_learn(self.settings)
 
     @classmethod
     def encoders_that_learn(cls, settings: Train) -> tuple[str, ...]:
-        return tuple(name for name, kind in cls.ENCODERS.items() if settings.text_encoder and kind is not T5EncoderModel)
+        return tuple(name for name, kind in cls.ENCODERS.items() if settings.text_encoder and (settings.t5 or kind is not T5EncoderModel))
 
     @torch.no_grad()
     def encode_text(self, text: str) -> Text:
@@ -140,14 +140,21 @@ class Family(ABC):
 
     @torch.no_grad()
     def prepare_text(self, text: str) -> Text:
-        """What of one text does not change in training, by encoder: CLIP's token ids [77], T5's states [length, width]."""
+        """What of one text does not change in training, by encoder: CLIP's token ids [77]; T5's states [length, width], or its
+        token ids [length] where it learns."""
         found = {}
         for (name, cls), tokenizer in zip(self.ENCODERS.items(), self.TOKENIZERS, strict=True):
             if cls is T5EncoderModel:
-                found[name] = self.encoder(name)(self.tokens(tokenizer, text, self.text_length))[0][0]
+                ids = self.tokens(tokenizer, text, self.text_length)
+                found[name] = ids[0] if name in self.learning_encoders else self.encoder(name)(ids)[0][0]
             else:
                 found[name] = self.tokens(tokenizer, text)[0]
         return {name: tensor.cpu() for name, tensor in found.items()}
+
+    def t5_states(self, name: str, prepared: Text) -> Tensor:
+        """[B, length, width] of a batch of prepared texts."""
+        found = prepared[name].to(self.device)
+        return self.encoder(name)(found)[0] if name in self.learning_encoders else found
 
     @abstractmethod
     def embed(self, prepared: Text) -> Text:
@@ -179,10 +186,16 @@ class Family(ABC):
     def sampling_parts(self) -> dict[str, Any]:
         """The parts that every pipeline takes, by the names that it gives them."""
         dtype = self.denoiser.dtype
-        # A text encoder that learns stays in fp32: a copy of it is drawn with.
-        encoders = {name: copy.deepcopy(self.encoder(name)) if name in self.learning_encoders else self.encoder(name) for name in self.ENCODERS}
-        encoders = {name: encoder.to(dtype) for name, encoder in encoders.items()}
+        encoders = {name: self._to_draw_with(name, dtype) for name in self.ENCODERS}
         return {"vae": self.vae.to(dtype), self.FOLDER: self.denoiser, **encoders, **{n: self.tokenizer(n) for n in self.TOKENIZERS}}
+
+    def _to_draw_with(self, name: str, dtype: torch.dtype) -> nn.Module:
+        """A text encoder as a pipeline takes it. One that learns keeps its precision: of CLIP's fp32 a copy is drawn with; T5 has the
+        denoiser's already, all but its adapter, whose layers see to that themselves."""
+        encoder = self.encoder(name)
+        if name not in self.learning_encoders:
+            return encoder.to(dtype)
+        return encoder if self.ENCODERS[name] is T5EncoderModel else copy.deepcopy(encoder).to(dtype)
 
     def tokens(self, name: str, text: str, length: int | None = None) -> Tensor:
         """[1, length] token ids on the device, padded and cut to the tokenizer's own length where none is given."""

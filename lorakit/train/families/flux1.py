@@ -47,7 +47,7 @@ class Flux1(Family):
 
     def embed(self, prepared: Text) -> Text:
         pooled = self.encoder("text_encoder")(prepared["text_encoder"].to(self.device)).pooler_output
-        return {"states": prepared["text_encoder_2"].to(self.device), "pooled": pooled}
+        return {"states": self.t5_states("text_encoder_2", prepared), "pooled": pooled}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """Two by two latent pixels are one token; where each token stands is told beside it."""

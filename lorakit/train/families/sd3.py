@@ -41,7 +41,7 @@ class SD3(Family):
         names = ("text_encoder", "text_encoder_2")
         clips = [self.encoder(name)(prepared[name].to(self.device), output_hidden_states=True) for name in names]
         clip = torch.cat([output.hidden_states[-2] for output in clips], dim=-1)
-        t5 = prepared["text_encoder_3"].to(self.device)
+        t5 = self.t5_states("text_encoder_3", prepared)
         padded = torch.nn.functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
         return {"states": torch.cat([padded, t5], dim=-2), "pooled": torch.cat([output.text_embeds for output in clips], dim=-1)}
 
