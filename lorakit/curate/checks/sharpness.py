@@ -126,25 +126,26 @@ def _log(value: float) -> float:
 
 
 def tile_energies(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean squared first and second differences per direction and tile, two arrays [4, tile rows, tile columns]."""
+    """Mean squared first and second differences per direction and tile, two arrays [4, tile rows, tile columns]. Every second
+    row is looked at, which tells as much in half the time."""
     pixels = gray.astype(np.float32)
     height, width = ((side - 2) // TILE * TILE for side in pixels.shape)
-    twice = 2 * pixels[1 : 1 + height, 1 : 1 + width]
-    room = np.empty((height, width), np.float32)  # fresh memory for each difference takes longer than its arithmetic
+    twice = 2 * pixels[1 : 1 + height : 2, 1 : 1 + width]
+    room = np.empty((height // 2, width), np.float32)  # fresh memory for each difference takes longer than its arithmetic
     first, second = [], []
     for down, right in STEPS:
-        ahead = pixels[1 + down : 1 + down + height, 1 + right : 1 + right + width]
-        behind = pixels[1 - down : 1 - down + height, 1 - right : 1 - right + width]
+        ahead = pixels[1 + down : 1 + down + height : 2, 1 + right : 1 + right + width]
+        behind = pixels[1 - down : 1 - down + height : 2, 1 - right : 1 - right + width]
         first.append(_tile_means(np.subtract(ahead, behind, out=room)))
         second.append(_tile_means(np.subtract(np.add(ahead, behind, out=room), twice, out=room)))
     return np.stack(first), np.stack(second)
 
 
 def _tile_means(differences: np.ndarray) -> np.ndarray:
-    """Means of a quarter of the squares, by tile; `differences` are overwritten."""
-    rows, columns = (side // TILE for side in differences.shape)
-    squares = np.multiply(differences, differences, out=differences).reshape(rows, TILE, columns * TILE)
-    return squares.sum(axis=1).reshape(rows, columns, TILE).sum(axis=2) * (0.25 / TILE**2)
+    """Means of a quarter of the squares, by tile, of [rows / 2, columns]; `differences` are overwritten."""
+    rows, columns = 2 * differences.shape[0] // TILE, differences.shape[1] // TILE
+    squares = np.multiply(differences, differences, out=differences).reshape(rows, TILE // 2, columns * TILE)
+    return squares.sum(axis=1).reshape(rows, columns, TILE).sum(axis=2) * (0.5 / TILE**2)
 
 
 def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
