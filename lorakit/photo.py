@@ -87,13 +87,13 @@ def read_photo(path: Path) -> Photo:
         format = sniff_bytes(data[:64]) or "image"
         turn = orientation(image)
         width, height = image.size[::-1] if turn >= 5 else image.size
-        frames = getattr(image, "n_frames", 1) if format in _ANIMATED else 1
+        frames = _guarded(lambda: getattr(image, "n_frames", 1)) if format in _ANIMATED else 1
         rgb, warning = _decode_jpeg(data, image) if format == "jpeg" else (_decode_small(image), "")
         return Photo(
             format, width, height,
             gray=np.ascontiguousarray(upright(_shrink(_to_gray(rgb), WORKING_SIDE), turn)),
             colours=np.ascontiguousarray(upright(_small_colours(rgb, image.info.get("icc_profile"), format), turn)),
-            bytes=len(data), frames=frames, transparent=_is_transparent(image), jpeg_quality=_jpeg_quality(image), taken=taken(image), warning=warning,
+            bytes=len(data), frames=frames, transparent=_guarded(lambda: _is_transparent(image)), jpeg_quality=_jpeg_quality(image), taken=taken(image), warning=warning,
         )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def load_reduced(path: Path, scale: float) -> tuple[Image.Image, int]:
 def load_alpha(path: Path) -> Image.Image | None:
     """The opacity of the whole photo at full size, upright, mode L, 255 opaque; None where all of it is. Raises `UnreadablePhoto`."""
     with _open(read_bytes(path)) as image, _alone_if_large(image):
-        if not _is_transparent(image):
+        if not _guarded(lambda: _is_transparent(image)):
             return None
         alpha = np.asarray(_guarded(lambda: image.convert("RGBA").getchannel("A")))
         return Image.fromarray(np.ascontiguousarray(upright(alpha, orientation(image))))

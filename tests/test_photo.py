@@ -234,3 +234,14 @@ def test_reduced_photo_is_the_same_picture_with_fewer_pixels(make_photo, turn, s
 def test_photo_that_no_decoder_shrinks_comes_whole(make_photo):
     path = make_photo("a.png", image=draw_photo(5, (400, 300)))
     assert (load_reduced(path, 0.1)[0].size, load_reduced(path, 0.1)[1]) == ((400, 300), 1)
+
+
+def test_tiff_whose_second_frame_is_torn_is_damaged(make_photo):
+    path = make_photo("a.tiff", image=draw_photo(5, (96, 80)))
+    data = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, len(data))  # where the next frame's tags are to lie
+    path.write_bytes(bytes(data) + bytes(6))  # none at all
+    with pytest.raises(UnreadablePhoto, match="Missing dimensions"):
+        read_photo(path)
