@@ -9,11 +9,13 @@ import stat
 import struct
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,17 +85,21 @@ def sniff_bytes(head: bytes) -> str | None:
 def read_photo(path: Path) -> Photo:
     """Decode a photo once for all checks. Raises `UnreadablePhoto` with a one-word reason."""
     data = read_bytes(path)
+    return _guarded(lambda: _read_photo(data))
+
+
+def _read_photo(data: bytes) -> Photo:
     with _open(data) as image, _alone_if_large(image):
         format = sniff_bytes(data[:64]) or "image"
         turn = orientation(image)
         width, height = image.size[::-1] if turn >= 5 else image.size
-        frames = _guarded(lambda: getattr(image, "n_frames", 1)) if format in _ANIMATED else 1
+        frames = getattr(image, "n_frames", 1) if format in _ANIMATED else 1
         rgb, warning = _decode_jpeg(data, image) if format == "jpeg" else (_decode_small(image), "")
         return Photo(
             format, width, height,
             gray=np.ascontiguousarray(upright(_shrink(_to_gray(rgb), WORKING_SIDE), turn)),
             colours=np.ascontiguousarray(upright(_small_colours(rgb, image.info.get("icc_profile"), format), turn)),
-            bytes=len(data), frames=frames, transparent=_guarded(lambda: _is_transparent(image)), jpeg_quality=_jpeg_quality(image), taken=taken(image), warning=warning,
+            bytes=len(data), frames=frames, transparent=_is_transparent(image), jpeg_quality=_jpeg_quality(image), taken=taken(image), warning=warning,
         )  # fmt: skip
 
 
@@ -105,21 +111,31 @@ def load_image(path: Path) -> Image.Image:
 def load_reduced(path: Path, scale: float) -> tuple[Image.Image, int]:
     """The photo like `load_image`, but shrunk by 1, 2, 4 or 8, and by which of them: the most that leaves `scale` of its size, where
     that spares the decoder work (JPEG). Raises `UnreadablePhoto`."""
-    with _open(read_bytes(path)) as image, _alone_if_large(image):
+    data = read_bytes(path)
+    return _guarded(lambda: _load_reduced(data, scale))
+
+
+def _load_reduced(data: bytes, scale: float) -> tuple[Image.Image, int]:
+    with _open(data) as image, _alone_if_large(image):
         turn, width = orientation(image), image.width
         factor = max((f for f in (1, 2, 4, 8) if f * scale <= 1 and f <= min(image.size)), default=1)
         image.draft(None, (image.width // factor, image.height // factor))
         factor = round(width / image.width)
-        rgb = np.asarray(_load(image, image.info.get("icc_profile")))
+        rgb = np.asarray(to_rgb(image, image.info.get("icc_profile")))
         return Image.fromarray(np.ascontiguousarray(upright(rgb, turn))), factor
 
 
 def load_alpha(path: Path) -> Image.Image | None:
     """The opacity of the whole photo at full size, upright, mode L, 255 opaque; None where all of it is. Raises `UnreadablePhoto`."""
-    with _open(read_bytes(path)) as image, _alone_if_large(image):
-        if not _guarded(lambda: _is_transparent(image)):
+    data = read_bytes(path)
+    return _guarded(lambda: _load_alpha(data))
+
+
+def _load_alpha(data: bytes) -> Image.Image | None:
+    with _open(data) as image, _alone_if_large(image):
+        if not _is_transparent(image):
             return None
-        alpha = np.asarray(_guarded(lambda: image.convert("RGBA").getchannel("A")))
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         return Image.fromarray(np.ascontiguousarray(upright(alpha, orientation(image))))
 
 
@@ -210,7 +226,7 @@ def _decode_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray, str]:
         return _simplejpeg(data, image), ""
     except ValueError as error:
         # Pillow raises for what no viewer shows whole, such as a file cut short; the rest is shown, with the complaint
-        return np.asarray(_load(image)), _one_line(error)
+        return np.asarray(to_rgb(image)), _one_line(error)
 
 
 def _simplejpeg(data: bytes, image: Image.Image) -> np.ndarray:
@@ -240,25 +256,21 @@ def _decode_small(image: Image.Image) -> np.ndarray:
     """Any other format: RGB, not turned, shrunk by a whole factor while it is still as stored, to spare memory."""
     factor = min(image.size) // WORKING_SIDE
     profile = image.info.get("icc_profile")
-    _guarded(image.load)
+    image.load()
     if factor > 1 and image.mode in ("RGB", "L", "CMYK", "YCbCr") and "transparency" not in image.info:
-        return np.asarray(_guarded(lambda: to_rgb(image.reduce(factor), profile)))
-    rgb = _guarded(lambda: to_rgb(image, profile))
+        return np.asarray(to_rgb(image.reduce(factor), profile))
+    rgb = to_rgb(image, profile)
     return np.asarray(rgb.reduce(factor) if factor > 1 else rgb)
 
 
-def _load(image: Image.Image, profile: bytes | None = None) -> Image.Image:
-    """The pixels as sRGB, not turned."""
-    _guarded(image.load)
-    return _guarded(lambda: to_rgb(image, profile))
-
-
-def _guarded(work):
+def _guarded(work: Callable[[], Any]) -> Any:
     """The result of `work`, with whatever decoders raise on broken input told as `UnreadablePhoto`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return work()
+        except UnreadablePhoto:
+            raise
         except MemoryError:
             raise UnreadablePhoto("too_many_pixels", "not enough memory to decode it") from None
         except Exception as error:
