@@ -22,7 +22,8 @@ from lorakit.weights import Source
 
 ROOT = Path(__file__).parents[1]
 ADAPTERS = {
-    "LoRA": {}, "LoRA + conv": {"targets": "conv"}, "LoRA + text encoders": {"text_encoder": True}, "LoRA, ranks by block": {"block_ranks": ("0=6/2",)},
+    "LoRA": {}, "LoRA + conv": {"targets": "conv"}, "LoRA + text encoders": {"text_encoder": True},
+    "LoRA + text encoders + T5": {"text_encoder": True, "t5": True}, "LoRA, ranks by block": {"block_ranks": ("0=6/2",)},
     "DoRA": {"adapter": "dora"}, "LoKr": {"adapter": "lokr"}, "LoHa": {"adapter": "loha"}, "PiSSA": {"init": "pissa"},
 }  # fmt: skip
 
@@ -71,7 +72,7 @@ def held_by_diffusers(path, network, base):
 
 def rows(family, folder, work):
     for adapter, options in ADAPTERS.items():
-        if options.get("targets") == "conv" and names.denoiser_folder(family) == "transformer":
+        if options.get("targets") == "conv" and names.denoiser_folder(family) == "transformer" or "t5" in options and family not in names.T5_ENCODER:
             continue
         settings = Train(**{"rank": 4, "targets": "mlp", **options})
         network = trained(load(family, folder, settings), settings)
