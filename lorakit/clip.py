@@ -3,7 +3,11 @@ Its weights are not part of lorakit: a setting names a folder or a hub id, and w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -11,12 +15,16 @@ import numpy as np
 from PIL import Image
 
 from lorakit import files
-from lorakit.errors import LorakitError
+from lorakit.console import progress
+from lorakit.errors import LorakitError, UnreadablePhoto
+from lorakit.manifest import Record
 from lorakit.weights import Source, hub_errors_in_words
 
 CONFIG = "open_clip_config.json"
 HUB = "hf-hub:"
 BATCH = 32
+THREADS = min(8, os.cpu_count() or 1)  # decode ahead
+KEEP_EVERY = 10.0  # seconds after which what was seen is written down
 
 
 def find(given: str, setting: str) -> Source:
@@ -71,6 +79,50 @@ class Clip:
         with torch.inference_mode():
             parts = [self.model.encode_text(self.tokenize(list(texts[i : i + BATCH])).to(self.device), normalize=True) for i in range(0, len(texts), BATCH)]
         return torch.cat(parts).float().cpu().numpy()
+
+
+def see_once(
+    open_clip: Callable[[], Clip], path: Path, records: list[Record], key: Callable[[Record], str], load: Callable[[Record], Image.Image], label: str
+) -> dict[str, np.ndarray]:
+    """{record id: vector} of the records whose picture can be loaded. Vectors are kept at `path` under `key`, and only what is not
+    there is seen; a stop, Ctrl-C too, loses no more than the batch at hand. Without anything to see no model is opened."""
+    known = read_vectors(path)
+    todo = [r for r in records if key(r) not in known]
+    seen: list[Record] = []
+    kept = time.monotonic()
+    try:
+        with progress(label, len(todo)) as shown:
+            for number, vector in enumerate(open_clip().see(_loaded(todo, load, seen)) if todo else ()):
+                known[key(seen[number])] = vector
+                shown.advance()
+                if time.monotonic() - kept > KEEP_EVERY:
+                    write_vectors(path, known)
+                    kept = time.monotonic()
+    finally:
+        if seen:
+            write_vectors(path, known)
+    return {r["id"]: known[key(r)] for r in records if key(r) in known}
+
+
+def _loaded(records: list[Record], load: Callable[[Record], Image.Image], loaded: list[Record]) -> Iterator[Image.Image]:
+    """The pictures that can be loaded, the next batch in threads meanwhile; `loaded` gets their records."""
+    coming, waiting = iter(records), deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            while True:
+                waiting.extend((record, pool.submit(load, record)) for record in islice(coming, 2 * BATCH - len(waiting)))
+                if not waiting:
+                    return
+                record, job = waiting.popleft()
+                try:
+                    picture = job.result()
+                except UnreadablePhoto:  # changed or gone since it was checked
+                    continue
+                loaded.append(record)
+                yield picture
+        finally:
+            for _, job in waiting:
+                job.cancel()
 
 
 def read_vectors(path: Path) -> dict[str, np.ndarray]:

@@ -3,25 +3,18 @@ lorakit: `--set caption.clip=FOLDER` names a folder with open_clip_config.json a
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from lorakit import device, facets, stamps
-from lorakit.clip import Clip, read_vectors, write_vectors
-from lorakit.console import track
-from lorakit.errors import UnreadablePhoto
+from lorakit.clip import Clip, see_once
 from lorakit.files import short_hash
 from lorakit.images import load_crop_to_read
 from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.wording import without_word
-
-KEEP_EVERY = 10.0  # seconds after which what was seen is written down
 
 
 class Sight:
@@ -29,7 +22,7 @@ class Sight:
 
     def __init__(self, project: Project, given: str, records: list[Record]):
         self.clip = Clip(given, "caption.clip", device.choose(project.device))
-        self.points = look(self.clip, store(project, given), records)
+        self.points = see_once(lambda: self.clip, store(project, given), records, _key, load_crop_to_read, "open_clip")
 
     def facets(self, records: list[Record]) -> dict[str, dict[str, Any] | None]:
         """{record id: {family: [tag, probability]}}, None for a photo that could not be read."""
@@ -61,22 +54,6 @@ def open_sight(project: Project, records: list[Record]) -> Sight | None:
     return Sight(project, given, records) if given else None
 
 
-def look(clip: Clip, path: Path, records: list[Record]) -> dict[str, np.ndarray]:
-    """{id: vector} of the crops that can be read; each is seen once and kept at `path`."""
-    known = read_vectors(path)
-    todo = [r for r in records if _key(r) not in known]
-    readable: list[Record] = []
-    kept = time.monotonic()
-    for number, vector in enumerate(clip.see(_pictures(track(todo, "open_clip", len(todo)), readable)) if todo else ()):
-        known[_key(readable[number])] = vector
-        if time.monotonic() - kept > KEEP_EVERY:
-            write_vectors(path, known)
-            kept = time.monotonic()
-    if readable:
-        write_vectors(path, known)
-    return {r["id"]: known[_key(r)] for r in records if _key(r) in known}
-
-
 def store(project: Project, given: str) -> Path:
     return project.cache_folder / "crops" / f"{short_hash(stamps.clip_identity(given))}.npz"
 
@@ -89,14 +66,3 @@ def _key(record: Record) -> str:
 def _mean(points: np.ndarray) -> np.ndarray:
     middle = points.mean(axis=0)
     return middle / np.linalg.norm(middle)
-
-
-def _pictures(records, readable: list[Record]) -> Iterator[Image.Image]:
-    """The crops that can be read; `readable` gets their records."""
-    for record in records:
-        try:
-            picture = load_crop_to_read(record)
-        except UnreadablePhoto:
-            continue
-        readable.append(record)
-        yield picture

@@ -3,8 +3,6 @@ place, and how pleasing a picture is. Its weights are not part of lorakit; witho
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from lorakit import device, files, manifest, stamps, verdicts
-from lorakit.clip import Clip, read_vectors, write_vectors
-from lorakit.console import progress, say
-from lorakit.errors import LorakitError, UnreadablePhoto
+from lorakit.clip import Clip, read_vectors, see_once
+from lorakit.console import say
+from lorakit.errors import LorakitError
 from lorakit.images import thumbnail
 from lorakit.manifest import Record
 from lorakit.photo import load_reduced
@@ -25,7 +23,6 @@ COMPANY = 3  # the nearest photos that tell how well a photo fits into the set
 LEAST = 8  # of fewer photos nobody can say which one is the odd one out
 NARROWEST = 0.01  # spread of cosines below which photos are alike for all purposes
 BLOCK = 2048  # photos whose cosines are taken at once
-KEEP_EVERY = 10.0  # seconds after which what was seen is written down
 
 
 def embed(project: Project) -> None:
@@ -137,35 +134,15 @@ def apply_head(layers: list[tuple[np.ndarray, np.ndarray]], points: np.ndarray) 
 
 def _look(project: Project, records: list[Record]) -> dict[str, np.ndarray]:
     """{id: vector} of the photos that can be read; only what is not in the cache is seen."""
-    store = _store(project)
-    known = read_vectors(store)
-    todo = [r for r in records if r["hash"] not in known]
-    if todo:
-        clip = Clip(project.settings.embed.clip, "embed.clip", device.choose(project.device))
-        readable: list[Record] = []
-        kept = time.monotonic()
-        try:
-            with progress("embed", len(todo)) as shown:
-                for number, vector in enumerate(clip.see(_pictures(todo, readable))):
-                    known[readable[number]["hash"]] = vector
-                    shown.advance()
-                    if time.monotonic() - kept > KEEP_EVERY:
-                        write_vectors(store, known)
-                        kept = time.monotonic()
-        finally:  # Ctrl-C too keeps what was seen
-            write_vectors(store, known)
-    return {r["id"]: known[r["hash"]] for r in records if r["hash"] in known}
+    given = project.settings.embed.clip
+    return see_once(
+        lambda: Clip(given, "embed.clip", device.choose(project.device)), _store(project), records, lambda record: record["hash"], _small, "embed"
+    )
 
 
-def _pictures(records: list[Record], readable: list[Record]) -> Iterator[Image.Image]:
-    """Small upright pictures; `readable` gets the records that they are of."""
-    for record in records:
-        try:
-            picture = thumbnail(load_reduced(Path(record["path"]), SIDE / max(record["measures"]["size"].values()))[0], SIDE)
-        except UnreadablePhoto:  # changed or gone since it was checked
-            continue
-        readable.append(record)
-        yield picture
+def _small(record: Record) -> Image.Image:
+    longer = max(record["measures"]["size"].values())
+    return thumbnail(load_reduced(Path(record["path"]), SIDE / longer)[0], SIDE)
 
 
 def _store(project: Project) -> Path:
