@@ -120,8 +120,9 @@ def _load_reduced(data: bytes, scale: float) -> tuple[Image.Image, int]:
         turn, width = orientation(image), image.width
         factor = max((f for f in (1, 2, 4, 8) if f * scale <= 1 and f <= min(image.size)), default=1)
         image.draft(None, (image.width // factor, image.height // factor))
-        factor = round(width / image.width)
-        rgb = np.asarray(to_rgb(image, image.info.get("icc_profile")))
+        factor, profile = round(width / image.width), image.info.get("icc_profile")
+        image.load()  # which may change its mode
+        rgb = np.asarray(to_rgb(image, profile))
         return Image.fromarray(np.ascontiguousarray(upright(rgb, turn))), factor
 
 

@@ -7,7 +7,6 @@ from PIL import Image
 from lorakit import verdicts
 from lorakit.curate.check import measure
 from lorakit.settings import resolve
-from tests.conftest import draw_photo
 
 
 def natural_picture(width: int, height: int) -> Image.Image:

@@ -63,7 +63,7 @@ def blur_of(points: np.ndarray, model: dict[str, np.ndarray]) -> float:
 
 @cache
 def _model() -> tuple[list[str], dict[str, np.ndarray]]:
-    found = json.loads(MODEL.read_text())
+    found = json.loads(MODEL.read_text(encoding="utf-8"))
     return found["features"], {name: np.array(found[name]) for name in ("hidden", "out")}
 
 
