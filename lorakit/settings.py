@@ -36,7 +36,8 @@ class Scan:
 @dataclass(frozen=True)
 class Dedupe:
     sure: int = setting(48, "bits of 256 by which two perceptual hashes may differ in one and the same picture", least=0, most=128)
-    distance: int = setting(104, "up to so many, both photos are opened and laid over each other", least=0, most=116)
+    distance: int = setting(108, "up to so many, both photos are opened and laid over each other; at most 104 in sets of over 150 photos, 80 over 3000",
+                            least=0, most=116)  # fmt: skip
     mirrored: bool = setting(True, "a mirrored or turned copy is a near duplicate too")
     keep_of_burst: int = setting(0, "photos to keep of a burst (one moment, seen nearly alike); 0 = all", least=0)
     burst_distance: int = setting(80, "bits of 256 within which two photos count as one moment", least=0, most=104)

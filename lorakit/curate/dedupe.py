@@ -16,12 +16,12 @@ from lorakit import manifest, stamps, verdicts
 from lorakit.console import progress
 from lorakit.curate.compare import Likeness, compare, forget_prepared, is_same_picture
 from lorakit.curate.look import hash_bytes
-from lorakit.curate.search import close_pairs
+from lorakit.curate.search import BITS, close_pairs
 from lorakit.manifest import Record
 from lorakit.project import Project
 
-MANY = 3000  # photos from which chance brings too many near hashes to compare all ...
-DISTANCE_OF_MANY = 80  # ... so that only nearer ones are
+FEW, MANY = 150, 3000  # photos above which chance brings so many near hashes that comparing all would take long ...
+DISTANCE_OF_SOME, DISTANCE_OF_MANY = 104, 80  # ... so that only nearer ones are
 THREADS = min(8, os.cpu_count() or 1)
 NEAREST = 8  # of the near photos, those that are compared with
 
@@ -75,7 +75,7 @@ def near_copies(ranked: list[Record], project: Project) -> dict[str, dict[str, A
     if not ranked:
         return {}
     settings = project.settings.dedupe
-    limit = settings.distance if len(ranked) < MANY else min(settings.distance, DISTANCE_OF_MANY)
+    limit = min(settings.distance, _most_bits(len(ranked)))
     hashes = hash_bytes([r["look"]["phash"] for r in ranked])
     pairs = sorted(close_pairs(hashes, limit, settings.mirrored), key=lambda pair: (pair[0], pair[2]))
     copies: dict[str, dict[str, Any]] = {}
@@ -94,6 +94,12 @@ def near_copies(ranked: list[Record], project: Project) -> dict[str, dict[str, A
                 if settings.keep_of_burst and len(like[copy]) >= settings.keep_of_burst:
                     copies[copy] = {"of": kept, "reason": "burst", "distance": distance}
     return copies
+
+
+def _most_bits(photos: int) -> int:
+    if photos <= FEW:
+        return BITS
+    return DISTANCE_OF_SOME if photos < MANY else DISTANCE_OF_MANY
 
 
 def _nearest_of_each(pairs: list[Pair]) -> list[Pair]:

@@ -1,5 +1,7 @@
 """Copies are found however they were made, different photos never; the best one of a group is kept."""
 
+import importlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
@@ -11,6 +13,7 @@ from lorakit.curate.search import close_pairs
 from lorakit.photo import read_photo
 from tests.conftest import draw_photo
 
+dedupe = importlib.import_module("lorakit.curate.dedupe")  # the wing's stage has its name
 PHOTO = draw_photo(1)  # photo_1.jpg of the folder
 
 
@@ -49,6 +52,15 @@ def test_mirrored_and_turned_copies_are_found_unless_they_are_wanted(curated, ma
     again = open_project(project.folder, settings={"dedupe.mirrored": False})
     pipeline.walk(again, last="dedupe")
     assert verdicts_of(again)["z.jpg"][1:] == ([], None)
+
+
+@pytest.mark.parametrize(("few", "many", "lowered", "found"), [(150, 3000, "SOME", "photo_1.jpg"), (0, 3000, "SOME", None), (0, 0, "MANY", None)])
+def test_in_large_sets_only_nearer_photos_are_laid_over_each_other(curated, make_photo, monkeypatch, few, many, lowered, found):
+    monkeypatch.setattr(dedupe, "FEW", few)
+    monkeypatch.setattr(dedupe, "MANY", many)
+    monkeypatch.setattr(dedupe, f"DISTANCE_OF_{lowered}", 30)
+    make_photo("z.jpg", image=PHOTO.rotate(2, Image.Resampling.BICUBIC).crop((14, 14, PHOTO.width - 14, PHOTO.height - 14)), quality=90)  # 43 bits away
+    assert verdicts_of(curated("dedupe", **{"dedupe.sure": 20}))["z.jpg"][2] == found
 
 
 def test_exact_copy_in_another_folder(curated, make_photo, tmp_path):
