@@ -61,9 +61,9 @@ def test_live_weights_are_given_out_as_they_are():
 
 AVERAGED = [
     pytest.param({"train.ema": 0.9}, "", id="ema"),
-    pytest.param({"train.optimizer": "schedulefree", "train.learning_rate": 1e-2}, "schedulefree", id="schedulefree"),
+    pytest.param({"train.optimizer": "schedulefree", "train.learning_rate": 1e-2}, "schedulefree", id="schedulefree", marks=pytest.mark.slow),
     pytest.param({"train.optimizer": "prodigy", "train.learning_rate": 1.0}, "prodigyopt", id="prodigy"),
-    pytest.param({"train.optimizer": "lion"}, "lion_pytorch", id="lion"),
+    pytest.param({"train.optimizer": "lion"}, "lion_pytorch", id="lion", marks=pytest.mark.slow),
     pytest.param({"train.optimizer": "adamw8bit"}, "bitsandbytes", id="adamw8bit"),
 ]
 
@@ -84,6 +84,7 @@ def test_a_resumed_training_ends_with_the_same_tensors(make_dataset, settings, p
         assert all(torch.equal(a, b) for a, b in zip(live, checkpoint.load_state(again, 6)["live"], strict=True))
 
 
+@pytest.mark.slow
 def test_checkpoints_change_nothing_and_samples_are_drawn_with_the_mean(make_dataset, monkeypatch):
     drawn = []
 
