@@ -131,7 +131,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--trigger", default="zwx")
     parser.add_argument("--class-word", default="toy")
-    parser.add_argument("--style", default="blueprint")
+    parser.add_argument("--style", default="sepia")
     parser.add_argument("--style-trigger", default="qrv")
     parser.add_argument("--files", type=Path, nargs=2, metavar=("SUBJECT", "STYLE"), help="two LoRAs to stack, instead of teaching them")
     parser.add_argument("--grid", type=Path, help="also write a picture: base, subject, style, both; then the style at 1.0 alone and with the subject")

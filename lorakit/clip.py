@@ -3,11 +3,8 @@ Its weights are not part of lorakit: a setting names a folder or a hub id, and w
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from lorakit import files
+from lorakit.ahead import ahead
 from lorakit.console import progress
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.manifest import Record
@@ -23,7 +21,6 @@ from lorakit.weights import Source, hub_errors_in_words
 CONFIG = "open_clip_config.json"
 HUB = "hf-hub:"
 BATCH = 32
-THREADS = min(8, os.cpu_count() or 1)  # decode ahead
 KEEP_EVERY = 10.0  # seconds after which what was seen is written down
 
 
@@ -106,23 +103,13 @@ def see_once(
 
 def _loaded(records: list[Record], load: Callable[[Record], Image.Image], loaded: list[Record]) -> Iterator[Image.Image]:
     """The pictures that can be loaded, the next batch in threads meanwhile; `loaded` gets their records."""
-    coming, waiting = iter(records), deque()
-    with ThreadPoolExecutor(THREADS) as pool:
+    for record, job in ahead(load, records, 2 * BATCH):
         try:
-            while True:
-                waiting.extend((record, pool.submit(load, record)) for record in islice(coming, 2 * BATCH - len(waiting)))
-                if not waiting:
-                    return
-                record, job = waiting.popleft()
-                try:
-                    picture = job.result()
-                except UnreadablePhoto:  # changed or gone since it was checked
-                    continue
-                loaded.append(record)
-                yield picture
-        finally:
-            for _, job in waiting:
-                job.cancel()
+            picture = job.result()
+        except UnreadablePhoto:  # changed or gone since it was checked
+            continue
+        loaded.append(record)
+        yield picture
 
 
 def read_vectors(path: Path) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ PACKAGE = Path(lorakit.__file__).parent
 WINGS = ("curate", "caption", "train", "report")
 # From the ground up; a module may import its own floor's lower neighbours and everything below.
 FLOORS = [
-    {"errors"}, {"console", "files", "lookup", "phrases"}, {"settings", "weights", "device", "photo", "wording", "rules", "facets", "sidecars", "buckets"},
+    {"errors"}, {"ahead", "console", "files", "lookup", "phrases"}, {"settings", "weights", "device", "photo", "wording", "rules", "facets", "sidecars", "buckets"},
     {"catalog", "manifest", "images", "clip"}, {"verdicts", "faults", "gaps", "runs"}, {"stamps"}, {"project"}, set(WINGS), {"pipeline"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
 from lorakit import device, lookup, manifest, stamps
+from lorakit.ahead import ahead
 from lorakit.caption import pixels
 from lorakit.caption.captioners.base import CaptionerCard, Reader, source_of
 from lorakit.console import progress, say, warn
@@ -18,7 +17,6 @@ from lorakit.manifest import Record
 from lorakit.project import Project
 from lorakit.wording import Reading
 
-THREADS = min(8, os.cpu_count() or 1)  # decode ahead: a 12-megapixel JPEG takes longer than a GPU takes for its caption
 ON_CPU = 8  # photos at once, from where more gains nothing on a CPU
 LARGEST = 64  # the same on a GPU; and results come onto the disk as a batch ends
 Job = tuple[Record, Any, dict | None]  # a record; what `Reader.prepare` made of its crop or an `UnreadablePhoto`; its pixels
@@ -38,10 +36,9 @@ def caption(project: Project) -> None:
     todo = [r for r in chosen if r.get("done", {}).get("caption") != wanted[r["id"]]]
     keep = project.settings.caption.existing == "keep"
     own = [r for r in todo if keep and r.get("sidecar", {}).get("text")]
-    with ThreadPoolExecutor(THREADS) as pool:
-        for record, measured in zip(own, pool.map(_measure, own), strict=True):
-            words = {"sentence": record["sidecar"]["text"], "tags": [], "by": record["sidecar"]["file"], "own": True, "pixels": measured}
-            project.manifest.keep(manifest.finish(record, "caption", wanted[record["id"]], caption=words))
+    for record, job in ahead(_measure, own):
+        words = {"sentence": record["sidecar"]["text"], "tags": [], "by": record["sidecar"]["file"], "own": True, "pixels": job.result()}
+        project.manifest.keep(manifest.finish(record, "caption", wanted[record["id"]], caption=words))
     _read_photos(project, [r for r in todo if r not in own])
     project.manifest.save()
     _report_missing(project)
@@ -149,13 +146,9 @@ def _batches(records: list[Record], size: int, prepare: Callable) -> Iterator[li
         except UnreadablePhoto as error:
             return record, error, None
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting = iter(records)
-        jobs = [pool.submit(make_ready, r) for r in islice(waiting, 3 * size)]
-        while jobs:
-            ready, jobs = jobs[:size], jobs[size:]
-            yield [job.result() for job in ready]
-            jobs += [pool.submit(make_ready, r) for r in islice(waiting, size)]
+    jobs = ahead(make_ready, records, 3 * size)
+    while batch := [job.result() for _, job in islice(jobs, size)]:
+        yield batch
 
 
 def _measure(record: Record) -> dict | None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from lorakit import manifest, stamps, verdicts
+from lorakit.ahead import ahead
 from lorakit.console import progress
 from lorakit.curate.compare import Likeness, compare, forget_prepared, is_same_picture
 from lorakit.curate.look import hash_bytes
@@ -22,7 +19,6 @@ from lorakit.project import Project
 
 FEW, MANY = 150, 3000  # photos above which chance brings so many near hashes that comparing all would take long ...
 DISTANCE_OF_SOME, DISTANCE_OF_MANY = 104, 80  # ... so that only nearer ones are
-THREADS = min(8, os.cpu_count() or 1)
 NEAREST = 8  # of the near photos, those that are compared with
 
 Pair = tuple[int, int, int, int]  # later, earlier (positions by rank), distance, turn
@@ -81,13 +77,21 @@ def near_copies(ranked: list[Record], project: Project) -> dict[str, dict[str, A
     copies: dict[str, dict[str, Any]] = {}
     like: dict[str, list[str]] = defaultdict(list)  # kept photos of the same moment that are ranked before a photo
     chosen = _nearest_of_each(pairs)
+    cv2.setNumThreads(1)
+
+    def compared(pair: Pair) -> Likeness | None:
+        """None where the hashes say enough, or where one photo has been found to be a copy meanwhile."""
+        later, earlier, distance, turn = pair
+        told = distance <= settings.sure or ranked[earlier]["id"] in copies or ranked[later]["id"] in copies
+        return None if told else _compared(project, ranked[later], ranked[earlier], turn)
+
     with progress("dedupe", len(chosen)) as shown:
-        for (later, earlier, distance, turn), job in _in_threads(project, ranked, chosen, copies):
+        for (later, earlier, distance, turn), job in ahead(compared, chosen):
             shown.advance()
             kept, copy = ranked[earlier]["id"], ranked[later]["id"]
             if kept in copies or copy in copies:
                 continue
-            if job is None or is_same_picture(_kept(project, ranked[later], ranked[earlier], job)):
+            if distance <= settings.sure or is_same_picture(_kept(project, ranked[later], ranked[earlier], job.result())):
                 copies[copy] = {"of": kept, "reason": "mirrored" if turn else "near_duplicate", "distance": distance}
             elif not turn and distance <= settings.burst_distance:
                 like[copy].append(kept)
@@ -113,27 +117,6 @@ def _nearest_of_each(pairs: list[Pair]) -> list[Pair]:
     return chosen
 
 
-def _in_threads(project: Project, ranked: list[Record], pairs: list[Pair], copies: Mapping[str, Any]) -> Iterator[tuple[Pair, Future | None]]:
-    """Each pair, in order, and the comparison of its photos; None where their hashes say enough, or where one is among `copies`,
-    to which the caller adds. The next few are compared meanwhile, some of them for nothing."""
-    cv2.setNumThreads(1)
-    coming, waiting = iter(pairs), deque()
-    with ThreadPoolExecutor(THREADS) as pool:
-        try:
-            while True:
-                for later, earlier, distance, turn in islice(coming, 2 * THREADS - len(waiting)):
-                    told = distance <= project.settings.dedupe.sure or ranked[earlier]["id"] in copies or ranked[later]["id"] in copies
-                    job = None if told else pool.submit(_compared, project, ranked[later], ranked[earlier], turn)
-                    waiting.append(((later, earlier, distance, turn), job))
-                if not waiting:
-                    return
-                yield waiting.popleft()
-        finally:
-            for _, job in waiting:
-                if job:
-                    job.cancel()
-
-
 def _compared(project: Project, later: Record, earlier: Record, turn: int) -> Likeness:
     """What the comparison of two photos finds, or found before."""
     left, right = sorted((later["id"], earlier["id"]))
@@ -141,9 +124,8 @@ def _compared(project: Project, later: Record, earlier: Record, turn: int) -> Li
     return Likeness(*known[right]) if right in known else compare(Path(later["path"]), Path(earlier["path"]), turn)
 
 
-def _kept(project: Project, later: Record, earlier: Record, job: Future) -> Likeness:
+def _kept(project: Project, later: Record, earlier: Record, found: Likeness) -> Likeness:
     """What a comparison found, written into the book."""
-    found: Likeness = job.result()
     left, right = sorted((later["id"], earlier["id"]))
     known = project.manifest[left].get("compared", {})
     if right not in known:
