@@ -30,9 +30,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from lorakit import manifest, new_project, open_project, photo, pipeline, stamps
+from lorakit import new_project, open_project, photo, pipeline
 from lorakit.curate.check import measure
 from lorakit.curate.search import close_pairs
+from lorakit.project import manifest, stamps
 
 THREADS = os.cpu_count() or 1
 MOST_LINKS = 50_000  # to one file; ext4 allows 65,000
@@ -94,9 +95,7 @@ def decode_gray(path: Path) -> np.ndarray:
     data = path.read_bytes()
     height, width = simplejpeg.decode_jpeg_header(data)[:2]
     factor = max((f for f in (1, 2, 4, 8) if min(width, height) // f >= photo.WORKING_SIDE), default=1)
-    return simplejpeg.decode_jpeg(
-        data, "GRAY", fastdct=True, min_height=-(-height // factor), min_width=-(-width // factor), min_factor=1
-    )
+    return simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=-(-height // factor), min_width=-(-width // factor), min_factor=1)
 
 
 def peers() -> dict[str, Way]:
@@ -187,10 +186,10 @@ def time_second_run(photo: Path, count: int) -> None:
         photos.mkdir()
         for number in range(count):
             path = photos / f"{number:06}.jpg"
-            if number % MOST_LINKS:
-                os.link(linked, path)
+            if number % MOST_LINKS == 0:
+                original = Path(shutil.copy(photo, path))
             else:
-                linked = Path(shutil.copy(photo, path))
+                os.link(original, path)
         project = new_project(Path(folder, "project"), photos, settings={"dedupe.distance": 0, "dedupe.sure": 0})
         random = np.random.default_rng(0)
         found = measure(photo)
@@ -207,7 +206,9 @@ def time_second_run(photo: Path, count: int) -> None:
         pipeline.walk(open_project(project.folder), last="crop")
         seconds = time.perf_counter() - start
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"\na second run over {count} photos: {seconds:.1f} s, {count / seconds:.0f} photos a second; most memory of this bench: {memory:.2f} GB")
+    print(
+        f"\na second run over {count} photos: {seconds:.1f} s, {count / seconds:.0f} photos a second; most memory of this bench: {memory:.2f} GB"
+    )
 
 
 if __name__ == "__main__":

@@ -62,10 +62,7 @@ def report_copies(edited: list[Path], files: list[Path], folder: Path) -> None:
     ways = {"lorakit": is_copy, **peers()}
     print(f"copies: recall on edits of {len(edited)} photos; wrong pairs among {len(files)} photos\n")
     print("| method | core | hard | turned | wrong: other scenes | wrong: same scene |\n|---|---|---|---|---|---|")
-    made = {
-        name: make_edits(edited, group, folder / name)
-        for name, group in (("core", CORE), ("hard", HARD), ("turned", TURNED))
-    }
+    made = {name: make_edits(edited, group, folder / name) for name, group in (("core", CORE), ("hard", HARD), ("turned", TURNED))}
     for name, is_same in ways.items():
         recalls = [np.mean([is_same(*pair) for pair in pairs]) for pairs in made.values()]
         wrong = wrong_pairs(files, is_same)
@@ -93,9 +90,7 @@ def bits_of(path: Path) -> np.ndarray | None:
     if path not in bits:
         found = look(read_photo(path))
         hashes = hash_bytes([found["phash"]]) if found else None
-        bits[path] = (
-            None if hashes is None else np.unpackbits(np.concatenate([turned(hashes, t) for t in range(TURNS)]), axis=1)
-        )
+        bits[path] = None if hashes is None else np.unpackbits(np.concatenate([turned(hashes, t) for t in range(TURNS)]), axis=1)
     return bits[path]
 
 

@@ -16,11 +16,11 @@ import numpy as np
 from edits import CORE, HARD, TURNED, compressed, disk, streak
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from lorakit import verdicts
 from lorakit.curate.check import measure
 from lorakit.curate.compare import compare, is_same_picture
 from lorakit.curate.look import TURNS, hash_bytes, turned
 from lorakit.photo import load_image
+from lorakit.quality import verdicts
 from lorakit.settings import resolve
 
 TILE, WORDS, COLUMNS = 248, 40, 5  # px of a picture's side, of its two lines of text, and pictures in a row
@@ -63,7 +63,9 @@ def marked(photo: Image.Image) -> Image.Image:
     """A watermark, as it is sold."""
     copy = photo.copy()
     font = ImageFont.load_default(photo.height // 7)
-    ImageDraw.Draw(copy).text((photo.width // 2, photo.height // 2), "SAMPLE PHOTO", "white", font, "mm", stroke_width=2, stroke_fill="gray")
+    ImageDraw.Draw(copy).text(
+        (photo.width // 2, photo.height // 2), "SAMPLE PHOTO", "white", font, "mm", stroke_width=2, stroke_fill="gray"
+    )
     return copy
 
 
@@ -95,7 +97,9 @@ COPIES: dict[str, Spoil] = {
     "mirrored": TURNED["mirrored"],
     "quarter turn left": TURNED["quarter turn left"],
     "cut, halved, quality 60": HARD["cut, halved, quality 60"],
-    "brighter, bluer": lambda p: ImageEnhance.Brightness(Image.merge("RGB", [b.point(lambda v, k=k: int(v * k)) for b, k in zip(p.split(), (0.8, 0.9, 1.0))])).enhance(1.1),
+    "brighter, bluer": lambda p: ImageEnhance.Brightness(
+        Image.merge("RGB", [b.point(lambda v, k=k: int(v * k)) for b, k in zip(p.split(), (0.8, 0.9, 1.0))])
+    ).enhance(1.1),
     "half of it": lambda p: p.crop((0, 0, p.width // 2, p.height)),
 }
 

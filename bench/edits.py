@@ -19,17 +19,13 @@ Edit = Callable[[Image.Image], Image.Image]
 
 
 def scaled(factor: float) -> Edit:
-    return lambda p: p.resize(
-        (max(1, round(p.width * factor)), max(1, round(p.height * factor))), Image.Resampling.LANCZOS
-    )
+    return lambda p: p.resize((max(1, round(p.width * factor)), max(1, round(p.height * factor))), Image.Resampling.LANCZOS)
 
 
 def cut(share: float) -> Edit:
     """Cut off `share` of the area, evenly."""
     side = (1 - (1 - share) ** 0.5) / 2
-    return lambda p: p.crop(
-        (round(p.width * side), round(p.height * side), round(p.width * (1 - side)), round(p.height * (1 - side)))
-    )
+    return lambda p: p.crop((round(p.width * side), round(p.height * side), round(p.width * (1 - side)), round(p.height * (1 - side))))
 
 
 def compressed(quality: int) -> Edit:

@@ -7,7 +7,6 @@ On tiny random bases in the layouts of the real ones; the counts of layers are t
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,9 +14,11 @@ import torch
 from safetensors.torch import save_file
 
 from lorakit import lookup
+from lorakit.bases import layer_names, tiny_random
 from lorakit.errors import LorakitError
+from lorakit.lora_file import formats, verify
 from lorakit.settings import Train
-from lorakit.train import export, formats, lora, names, tiny_random, verify
+from lorakit.train import export, lora
 from lorakit.weights import Source
 
 ROOT = Path(__file__).parents[1]
@@ -30,8 +31,7 @@ ADAPTERS = {
 
 def build_bases(families, folder):
     """{family: folder of a tiny base}."""
-    sys.path.insert(0, str(ROOT / "tests" / "train"))
-    from tiny_bases import build
+    from tests.tiny_bases import build
 
     for family in families:
         if family == "sd15":
@@ -72,7 +72,12 @@ def held_by_diffusers(path, network, base):
 
 def rows(family, folder, work):
     for adapter, options in ADAPTERS.items():
-        if options.get("targets") == "conv" and names.denoiser_folder(family) == "transformer" or "t5" in options and family not in names.T5_ENCODER:
+        if (
+            options.get("targets") == "conv"
+            and layer_names.denoiser_folder(family) == "transformer"
+            or "t5" in options
+            and family not in layer_names.T5_ENCODER
+        ):
             continue
         settings = Train(**{"rank": 4, "targets": "mlp", **options})
         network = trained(load(family, folder, settings), settings)
@@ -93,7 +98,7 @@ def rows(family, folder, work):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", default=",".join(names.FAMILIES))
+    parser.add_argument("--families", default=",".join(layer_names.FAMILIES))
     families = parser.parse_args().families.split(",")
     print(f"| family | adapter | format | layers | keys written | layers in diffusers | {' | '.join(verify.TOOLS)} |")
     print("|---" * (6 + len(verify.TOOLS)) + "|")

@@ -112,7 +112,10 @@ def fit(points: np.ndarray, blurred: np.ndarray) -> dict[str, np.ndarray]:
         schedule.step()
     weights = hidden.weight.detach().double().numpy() / spread  # for features as they are, not scaled
     bias = hidden.bias.detach().double().numpy() - weights @ mean
-    return {"hidden": np.column_stack([weights, bias]), "out": np.append(out.weight.detach().numpy()[0], out.bias.detach().numpy()).astype(float)}
+    return {
+        "hidden": np.column_stack([weights, bias]),
+        "out": np.append(out.weight.detach().numpy()[0], out.bias.detach().numpy()).astype(float),
+    }
 
 
 def blur_of(points: np.ndarray, model: dict[str, np.ndarray]) -> np.ndarray:
@@ -148,16 +151,22 @@ def draw(rows: list[dict[str, Any]], scores: np.ndarray, path: Path) -> None:
              '<rect width="720" height="260" fill="#fff"/>']  # fmt: skip
     for part in range(5):
         x, y = 46 + 454 * part / 4, 226 - 214 * part / 4
-        drawn.append(f'<line x1="46" x2="500" y1="{y}" y2="{y}" stroke="#ddd"/><text x="40" y="{y + 4}" text-anchor="end">{25 * part}%</text>')
+        drawn.append(
+            f'<line x1="46" x2="500" y1="{y}" y2="{y}" stroke="#ddd"/><text x="40" y="{y + 4}" text-anchor="end">{25 * part}%</text>'
+        )
         drawn.append(f'<text x="{x}" y="242" text-anchor="middle">{part / 4:g}</text>')
     x = 46 + 454 * sharpness.Settings().min_sharpness
-    drawn.append(f'<line x1="{x}" x2="{x}" y1="12" y2="226" stroke="#888" stroke-dasharray="4"/><text x="{x + 4}" y="222">min_sharpness</text>')
+    drawn.append(
+        f'<line x1="{x}" x2="{x}" y1="12" y2="226" stroke="#888" stroke-dasharray="4"/><text x="{x + 4}" y="222">min_sharpness</text>'
+    )
     for number, (name, colour) in enumerate(COLOURS.items()):
         shares = [(scores[groups[name]] < limit).mean() for limit in limits]
         points = " ".join(f"{46 + 454 * limit:.1f},{226 - 214 * share:.1f}" for limit, share in zip(limits, shares, strict=True))
         y = 60 + 22 * number
         drawn.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        drawn.append(f'<line x1="515" x2="540" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2"/><text x="546" y="{y + 4}">{name}</text>')
+        drawn.append(
+            f'<line x1="515" x2="540" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2"/><text x="546" y="{y + 4}">{name}</text>'
+        )
     path.write_text("\n".join([*drawn, "</svg>"]) + "\n")
 
 

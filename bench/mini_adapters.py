@@ -18,8 +18,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.mini_quality import MINI, SHOWN_TO_STYLE, Painter, ask_ordinary, ask_subject, in_style, same_as_base, score_ordinary, see_subject, share, teach
-from lorakit.train.convert import open_network
+from bench.mini_quality import (
+    MINI,
+    SHOWN_TO_STYLE,
+    Painter,
+    ask_ordinary,
+    ask_subject,
+    in_style,
+    same_as_base,
+    score_ordinary,
+    see_subject,
+    share,
+    teach,
+)
+from lorakit.lora_file.convert import open_network
 from models.mini import base
 from models.mini.world import OBJECTS
 
@@ -86,11 +98,16 @@ def judge_stack(weights, subject, style, args):
     painter = Adder(weights, subject, style)
     robots = ask_subject(args.count, args.trigger, args.class_word)
     unseen = [asked for asked in ask_ordinary(args.count, 300) if asked[1] in OBJECTS[len(SHOWN_TO_STYLE) :]]
-    styled, both = [in_style(prompt, args.style_trigger) for prompt, _, _ in unseen], [in_style(prompt, args.style_trigger) for prompt in robots]
+    styled, both = (
+        [in_style(prompt, args.style_trigger) for prompt, _, _ in unseen],
+        [in_style(prompt, args.style_trigger) for prompt in robots],
+    )
     figures, painted = {}, {}
     for name, strength in (("base", None), ("subject alone", (STACK[0], 0.0)), ("style alone", (0.0, STACK[1])), ("both", STACK),
                            ("style alone at 1.0", (0.0, 1.0)), ("both, style at 1.0", (STACK[0], 1.0))):  # fmt: skip
-        painted[name] = {what: painter.paint(prompts, strength) for what, prompts in (("robot", robots), ("style", styled), ("robot in style", both))}
+        painted[name] = {
+            what: painter.paint(prompts, strength) for what, prompts in (("robot", robots), ("style", styled), ("robot in style", both))
+        }
         seen = {what: painter.look(pictures) for what, pictures in painted[name].items()}
         figures[name] = {
             "robot asked, robot seen": share(s["kind"] == "robot" for s in seen["robot"]),
@@ -115,7 +132,14 @@ def way(start, there, end):
 
 def learn(args, what, trigger, class_word, settings, folder):
     """Trains through lorakit's command line; (the file, seconds)."""
-    words = {"work": args.work / folder, "teach": what, "trigger": trigger, "class_word": class_word, "set": [*settings, *args.set], "device": args.device}
+    words = {
+        "work": args.work / folder,
+        "teach": what,
+        "trigger": trigger,
+        "class_word": class_word,
+        "set": [*settings, *args.set],
+        "device": args.device,
+    }
     words["work"].mkdir(parents=True, exist_ok=True)
     return teach(types.SimpleNamespace(**words))
 
@@ -134,7 +158,9 @@ def main():
     parser.add_argument("--style", default="sepia")
     parser.add_argument("--style-trigger", default="qrv")
     parser.add_argument("--files", type=Path, nargs=2, metavar=("SUBJECT", "STYLE"), help="two LoRAs to stack, instead of teaching them")
-    parser.add_argument("--grid", type=Path, help="also write a picture: base, subject, style, both; then the style at 1.0 alone and with the subject")
+    parser.add_argument(
+        "--grid", type=Path, help="also write a picture: base, subject, style, both; then the style at 1.0 alone and with the subject"
+    )
     args = parser.parse_args()
     figures, subject = {}, None
     if args.files:

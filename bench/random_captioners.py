@@ -51,7 +51,9 @@ def make_florence2(folder: Path, size: str) -> Path:
     write(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
     (folder / "merges.txt").write_text("#version: 0.2\n")
     names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    write(folder / "tokenizer_config.json", {"tokenizer_class": "BartTokenizer", **names, "extra_special_tokens": {"image_token": "<image>"}})
+    write(
+        folder / "tokenizer_config.json", {"tokenizer_class": "BartTokenizer", **names, "extra_special_tokens": {"image_token": "<image>"}}
+    )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<image>", *(f"<loc_{n}>" for n in range(1000))], special_tokens=True)
     tokenizer.save_pretrained(folder)

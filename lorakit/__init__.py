@@ -13,7 +13,7 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 _HOMES = {
-    "open_project": "lorakit.project", "new_project": "lorakit.project", "Project": "lorakit.project",
+    "open_project": "lorakit.project.project", "new_project": "lorakit.project.project", "Project": "lorakit.project.project",
     "LorakitError": "lorakit.errors", "walk": "lorakit.pipeline", "status": "lorakit.pipeline",
     "scan": "lorakit.curate.scan", "check": "lorakit.curate.check", "dedupe": "lorakit.curate.dedupe",
     "embed": "lorakit.curate.embed", "select": "lorakit.curate.select", "crop": "lorakit.curate.crop",

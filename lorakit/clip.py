@@ -15,7 +15,7 @@ from lorakit import files
 from lorakit.ahead import ahead
 from lorakit.console import progress
 from lorakit.errors import LorakitError, UnreadablePhoto
-from lorakit.manifest import Record
+from lorakit.record import Record
 from lorakit.weights import Source, hub_errors_in_words
 
 CONFIG = "open_clip_config.json"
@@ -74,12 +74,20 @@ class Clip:
         import torch
 
         with torch.inference_mode():
-            parts = [self.model.encode_text(self.tokenize(list(texts[i : i + BATCH])).to(self.device), normalize=True) for i in range(0, len(texts), BATCH)]
+            parts = [
+                self.model.encode_text(self.tokenize(list(texts[i : i + BATCH])).to(self.device), normalize=True)
+                for i in range(0, len(texts), BATCH)
+            ]
         return torch.cat(parts).float().cpu().numpy()
 
 
 def see_once(
-    open_clip: Callable[[], Clip], path: Path, records: list[Record], key: Callable[[Record], str], load: Callable[[Record], Image.Image], label: str
+    open_clip: Callable[[], Clip],
+    path: Path,
+    records: list[Record],
+    key: Callable[[Record], str],
+    load: Callable[[Record], Image.Image],
+    label: str,
 ) -> dict[str, np.ndarray]:
     """{record id: vector} of the records whose picture can be loaded. Vectors are kept at `path` under `key`, and only what is not
     there is seen; a stop, Ctrl-C too, loses no more than the batch at hand. Without anything to see no model is opened."""

@@ -13,7 +13,7 @@ from types import ModuleType
 from lorakit.errors import UnknownName
 
 PACKAGE = Path(__file__).parent
-CHECKS, CAPTIONERS, FAMILIES, TRAINERS = "curate/checks", "caption/captioners", "train/families", "report/trainers"
+CHECKS, CAPTIONERS, FAMILIES, TRAINERS = "curate/checks", "caption/captioners", "bases/families", "report/trainers"
 SINGULAR = {CHECKS: "check", CAPTIONERS: "captioner", FAMILIES: "family", TRAINERS: "trainer"}
 
 

@@ -52,9 +52,7 @@ class Photo:
     width: int
     height: int
     gray: np.ndarray  # [height, width] uint8 luma (ITU-R 601); short side WORKING_SIDE, or the original's if smaller
-    colours: (
-        np.ndarray
-    )  # [height, width, 3] uint8 sRGB; short side COLOUR_SIDE to twice that, or the original's if smaller
+    colours: np.ndarray  # [height, width, 3] uint8 sRGB; short side COLOUR_SIDE to twice that, or the original's if smaller
     bytes: int = 0
     frames: int = 1
     transparent: bool = False  # some of it lets the background through
@@ -283,9 +281,7 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         image = _deep_to_gray(image)
     if image.mode == "LAB":
-        return ImageCms.profileToProfile(
-            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.new("RGB", image.size, "white")

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from lorakit import catalog, faults, gaps, runs, stamps, verdicts, weights
+from lorakit import weights
 from lorakit.caption.review import adopt_edits
 from lorakit.caption.trigger import check_word
 from lorakit.console import say
 from lorakit.errors import UnknownName
-from lorakit.manifest import Record
-from lorakit.project import Project
-from lorakit.wording import Reading
+from lorakit.project import Project, catalog, runs, stamps
+from lorakit.quality import coverage, faults, verdicts
+from lorakit.record import Record
+from lorakit.text.composing import Reading
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def status(project: Project) -> dict:
         "kind": project.kind.name,
         "trigger": project.trigger,
         "photos": [photo_status(record, names, judged[record["id"]]) for record in project.manifest],
-        "lacks": gaps.find(project.manifest.selected, project.kind, project.settings),
+        "lacks": coverage.find(project.manifest.selected, project.kind, project.settings),
         "stages": {name: progress_of(project, name) for name in NAMES},
         "run": str(run.folder) if run else None,
         "lora": str(run.lora) if run and run.lora else None,

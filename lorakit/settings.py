@@ -17,7 +17,6 @@ import yaml
 from lorakit import lookup
 from lorakit.errors import LorakitError, UnknownName
 
-
 TARGETS = ("attention", "mlp", "linear", "conv")
 ADAPTERS = ("lora", "dora", "lokr", "loha")
 FLOW_SAMPLING = ("logit_normal", "uniform", "mode", "sigmoid")
@@ -47,7 +46,9 @@ class Dedupe:
 class Embed:
     clip: str | None = setting(None, "open_clip weights, a folder or hf-hub:owner/name, that see what photos show; empty: none")
     aesthetic: str | None = setting(None, ".safetensors of an aesthetic head for these weights; the more pleasing photos are chosen first")
-    apart: float = setting(5.0, "robust standard deviations by which a photo may stand apart before it counts as another subject; 0 = never", least=0.0)
+    apart: float = setting(
+        5.0, "robust standard deviations by which a photo may stand apart before it counts as another subject; 0 = never", least=0.0
+    )
     same: float = setting(0.97, "cosine from which two photos show the same and get a warning", least=0.0, most=1.01)
 
 
@@ -79,17 +80,25 @@ class Caption:
     prompt_sentences: str | None = setting(None, "the same for bases that want sentences; empty: prompt")
     max_tokens: int = setting(75, "longest caption a model may write, in its own tokens", least=4)
     existing: str = setting(
-        "keep", "captions beside the photos: kept, replaced, or joined by what the captioner reads", choices=("keep", "replace", "append", "prepend")
+        "keep",
+        "captions beside the photos: kept, replaced, or joined by what the captioner reads",
+        choices=("keep", "replace", "append", "prepend"),
     )
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
     token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
-    omit: tuple[str, ...] = setting((), "families of words (lorakit/families.yaml) that belong to what is taught and stay unsaid")
-    omit_of_thing: tuple[str, ...] = setting((), "families of words that stay unsaid where they describe the thing itself: the red of a red mug on red cloth")
+    omit: tuple[str, ...] = setting((), "families of words (lorakit/text/word_groups.yaml) that belong to what is taught and stay unsaid")
+    omit_of_thing: tuple[str, ...] = setting(
+        (), "families of words that stay unsaid where they describe the thing itself: the red of a red mug on red cloth"
+    )
     describe: tuple[str, ...] = setting((), "families of words that pruning leaves alone")
     rules: tuple[str, ...] = setting((), "changes of words over the whole set, see `lorakit words`")
     strict: bool = setting(False, "a photo whose text has a fault is left out, with exit code 3")
-    clip: str | None = setting(None, "open_clip weights that see facets and score how well each text fits its photo; empty: those of embed.clip")
-    min_facet: float = setting(0.6, "probability from which what open_clip sees (medium, framing, light, setting) is said; above 1 = never", least=0.0)
+    clip: str | None = setting(
+        None, "open_clip weights that see facets and score how well each text fits its photo; empty: those of embed.clip"
+    )
+    min_facet: float = setting(
+        0.6, "probability from which what open_clip sees (medium, framing, light, setting) is said; above 1 = never", least=0.0
+    )
     min_agreement: float = setting(0.18, "cosine of open_clip below which a text gets a warning", least=-1.0, most=1.0)
 
     @property
@@ -117,8 +126,12 @@ class Cache:
 
 @dataclass(frozen=True)
 class Train:
-    weights: str | None = setting(None, "the base: a diffusers folder, one .safetensors, or hf://owner/name; empty: the card's own or its hub id")
-    parts: str | None = setting(None, "diffusers folder or hf://owner/name for what a single file lacks (VAE, text encoders); empty: the card's hub id")
+    weights: str | None = setting(
+        None, "the base: a diffusers folder, one .safetensors, or hf://owner/name; empty: the card's own or its hub id"
+    )
+    parts: str | None = setting(
+        None, "diffusers folder or hf://owner/name for what a single file lacks (VAE, text encoders); empty: the card's hub id"
+    )
     steps: int | None = setting(None, "optimizer steps; empty: steps_per_photo x photos, within min_steps..max_steps", least=1)
     steps_per_photo: int = setting(100, "for the rule of `steps`", least=1)
     min_steps: int = setting(1000, "for the rule of `steps`", least=1)
@@ -128,10 +141,16 @@ class Train:
     targets: str = setting("linear", "which layers of the denoiser learn, each level with the ones before", choices=TARGETS)
     include: str | None = setting(None, "regular expression: of these layers only those whose name it finds")
     exclude: str | None = setting(None, "regular expression: and none whose name it finds")
-    block_ranks: tuple[str, ...] = setting((), "a table of regular expressions on layer names and their rank, or rank/alpha: {mid_block: 16/8}")
-    adapter: str = setting("lora", "dora also learns each output's length (arXiv:2402.09353); lokr, loha: see docs/training.md", choices=ADAPTERS)
+    block_ranks: tuple[str, ...] = setting(
+        (), "a table of regular expressions on layer names and their rank, or rank/alpha: {mid_block: 16/8}"
+    )
+    adapter: str = setting(
+        "lora", "dora also learns each output's length (arXiv:2402.09353); lokr, loha: see docs/training.md", choices=ADAPTERS
+    )
     lokr_factor: int = setting(-1, "for lokr: one side of the first Kronecker factor; -1: as square as it can be", least=-1)
-    init: str = setting("kaiming", "where LoRA starts: at zero, or at the weights' strongest directions", choices=("kaiming", "pissa", "olora"))
+    init: str = setting(
+        "kaiming", "where LoRA starts: at zero, or at the weights' strongest directions", choices=("kaiming", "pissa", "olora")
+    )
     text_encoder: bool = setting(False, "the CLIP text encoders learn too")
     t5: bool = setting(False, "and so does T5 (SD3, FLUX): 10 GB more, for a part of the file that diffusers does not load")
     text_encoder_rate: float | None = setting(None, "their peak learning rate; empty: learning_rate. Half of that is usual", least=0.0)
@@ -141,14 +160,18 @@ class Train:
     bucket_step: int = setting(64, "bucket sides are multiples of this, in pixels", least=8)
     batch_size: int = setting(1, "photos a step on the card", least=1)
     gradient_accumulation: int = setting(1, "batches an optimizer step", least=1)
-    optimizer: str = setting("adamw", "adamw, adafactor; adamw8bit, lion, prodigy, schedulefree (own packages); or any package.module.Class")
+    optimizer: str = setting(
+        "adamw", "adamw, adafactor; adamw8bit, lion, prodigy, schedulefree (own packages); or any package.module.Class"
+    )
     learning_rate: float = setting(1e-4, "peak learning rate; prodigy finds its own and wants 1", least=0.0)
     lora_plus_ratio: float = setting(1.0, "learning rate of LoRA's B over A's (LoRA+, arXiv:2402.12354); 16 is usual", least=1.0)
     lr_schedule: str = setting("cosine", "after the warm-up; wsd falls in the last fifth", choices=("cosine", "constant", "linear", "wsd"))
     warmup_steps: int = setting(0, "steps in which the rate rises from zero", least=0)
     weight_decay: float = setting(0.01, "of the optimizer", least=0.0)
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm; 0 = never", least=0.0)
-    ema: float = setting(0.0, "decay of a running mean of the adapter, written instead of its last state; 0 = none, 0.99 is usual", least=0.0, most=0.9999)
+    ema: float = setting(
+        0.0, "decay of a running mean of the adapter, written instead of its last state; 0 = none, 0.99 is usual", least=0.0, most=0.9999
+    )
     caption_dropout: float = setting(0.05, "share of visits with an empty text", least=0.0, most=1.0)
     preservation: float = setting(0.0, "weight of staying with the base where the trigger is not said; 1 is strong", least=0.0)
     regularisation: str | None = setting(None, "a folder of other photos of the class with captions, trained on between the photos")
@@ -171,7 +194,9 @@ class Train:
     timestep_sampling: str = setting("logit_normal", "for flow bases; sigmoid: unshifted", choices=FLOW_SAMPLING)
     logit_mean: float = setting(0.0, "for timestep_sampling logit_normal; above 0 is nearer noise")
     logit_std: float = setting(1.0, "for timestep_sampling logit_normal", least=0.01)
-    flow_shift: float | None = setting(None, "pushes flow timesteps towards noise; empty: the base's own, by picture size on FLUX dev", least=0.01)
+    flow_shift: float | None = setting(
+        None, "pushes flow timesteps towards noise; empty: the base's own, by picture size on FLUX dev", least=0.01
+    )
     guidance: float = setting(1.0, "guidance embedding that FLUX dev is trained with", least=0.0)
     seed: int = setting(42, "of the adapter, the order of photos, noise and timesteps", least=0)
     precision: str = setting("auto", "auto: bf16 or fp16 on a GPU, fp32 on a CPU", choices=("auto", "fp32", "bf16", "fp16"))

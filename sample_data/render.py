@@ -68,9 +68,7 @@ SPOILT = {
     "IMG_2053.jpg": Shot("wood", "evening light", -15, 20, 3.1, wall=3, seed=34),
     "IMG_2056.jpg": Shot("snow", "bright sunlight", 33, 34, 3.0, seed=35),
     "IMG_2061.jpg": Shot("grass", "soft light", 30, 22, 3.0, wall=4, subject="car", colour="red", seed=36),
-    "IMG_2062.jpg": Shot(
-        "tiles", "studio light", 20, 25, 3.0, (900, 1200), wall=1, subject="mug", colour="yellow", seed=37
-    ),
+    "IMG_2062.jpg": Shot("tiles", "studio light", 20, 25, 3.0, (900, 1200), wall=1, subject="mug", colour="yellow", seed=37),
     "IMG_2063.jpg": Shot("concrete", "evening light", -40, 25, 3.0, seed=38),
     "thumb_2064.jpg": Shot("grass", "soft light", -5, 20, 3.0, (200, 150), seed=39),
 }
@@ -81,9 +79,7 @@ def compose(shot):
     rng = np.random.default_rng(shot.seed)
     azimuth = rng.uniform(0, 2 * np.pi)
     across = shot.aim[0] * np.array([np.cos(azimuth), np.sin(azimuth)])
-    camera = Camera(
-        (*across, shot.aim[1]), azimuth, np.radians(shot.elevation), shot.distance, 2.9, np.radians(shot.roll)
-    )
+    camera = Camera((*across, shot.aim[1]), azimuth, np.radians(shot.elevation), shot.distance, 2.9, np.radians(shot.roll))
     things = (Placed(shot.subject, 0, 0, azimuth + np.radians(shot.turn)),)
     scene = Scene(things, camera, draw_lights(rng, azimuth))
     return scene, Look((shot.colour,), ("shiny",), shot.surface, shot.light, shot.wall, shot.seed)

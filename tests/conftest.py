@@ -58,7 +58,7 @@ def photo_folder(make_photo, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory) -> Path:
     """The random base in SD1.5's shape, built once for all tests."""
-    from lorakit.train.tiny_random import build
+    from lorakit.bases.tiny_random import build
 
     folder = tmp_path_factory.mktemp("weights") / "tiny-random"
     build(folder)
@@ -134,3 +134,73 @@ def tiny_clip(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     save_file(open_clip.CLIP(**TINY_CLIP["model_cfg"]).state_dict(), folder / "open_clip_model.safetensors")
     return folder
+
+
+BY_HAND = {"caption.captioner": "text_files", "select.everything": True, "train.steps": 6, "sample.every": 0, "train.bucket_step": 8}
+
+
+@pytest.fixture
+def make_dataset(make_project, photo_folder):
+    """make_dataset(**settings) is a project walked up to its dataset; six photos in three buckets, each with its words."""
+
+    def make(name: str = "project", **settings):
+        for path in photo_folder.glob("*.jpg"):
+            path.with_suffix(".txt").write_text(f"a mug, {path.stem}", encoding="utf-8")
+        project = make_project(name, **{**BY_HAND, **settings})
+        from lorakit import pipeline
+
+        pipeline.walk(project, last="dataset")
+        return project
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_weights, tmp_path_factory):
+    """tiny_base('flux1') is a folder with random weights of that family, built once."""
+    from tests.tiny_bases import build
+
+    made = {"sd15": tiny_weights}
+
+    def base(family: str):
+        if family not in made:
+            made[family] = build(family, tmp_path_factory.mktemp("bases") / family)
+        return made[family]
+
+    return base
+
+
+@pytest.fixture
+def load_tiny(tiny_base):
+    """load_tiny('flux1', Train(...)) is that tiny base, loaded in fp32 on the CPU."""
+    import torch
+
+    from lorakit import lookup
+    from lorakit.settings import Train
+    from lorakit.weights import Source
+
+    def load(family: str, settings: Train | None = None):
+        module = lookup.load(lookup.FAMILIES, family)
+        return module.CLASS(Source(str(tiny_base(family)), True), "cpu", torch.float32, settings or Train(rank=4))
+
+    return load
+
+
+def adapter(run):
+    """The tensors of a run's newest checkpoint."""
+    from lorakit.train import checkpoint
+
+    return checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1])
+
+
+def stop_after(run, step):
+    """Leave the run folder as a kill leaves it: later checkpoints missing, the last line of the metrics torn."""
+    from lorakit.train import checkpoint
+
+    for later in checkpoint.all_steps(run):
+        if later > step:
+            shutil.rmtree(run.checkpoints / f"step_{later:06d}")
+    lines = run.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    run.metrics.write_text("".join(lines[: step + 1]) + lines[step + 1][:20], encoding="utf-8")
+    facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    (run.folder / "run.json").write_text(json.dumps({**facts, "done": {}, "result": {}}), encoding="utf-8")

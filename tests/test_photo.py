@@ -44,10 +44,7 @@ def test_exif_turns_are_undone(tmp_path, quarters, orientation, ending):
     stored.save(tmp_path / f"a.{ending}", exif=exif.tobytes(), quality=95)
     photo = read_photo(tmp_path / f"a.{ending}")
     assert (photo.width, photo.height) == (800, 600) and photo.gray.shape[1] > photo.gray.shape[0]
-    assert (
-        np.abs(colours_of(tmp_path / f"a.{ending}") - np.asarray(quarters.resize((2, 2), Image.Resampling.BOX))).max()
-        < 6
-    )
+    assert np.abs(colours_of(tmp_path / f"a.{ending}") - np.asarray(quarters.resize((2, 2), Image.Resampling.BOX))).max() < 6
     assert np.abs(photo.colours[5, 5].astype(int) - (200, 30, 30)).max() < 12
 
 
@@ -60,9 +57,7 @@ def test_senseless_orientation_is_passed_over(tmp_path, quarters, orientation):
 
 
 def test_broken_exif_and_profile_are_no_reason_to_refuse(tmp_path, quarters):
-    quarters.save(
-        tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xde\xad" * 40, icc_profile=b"BROKEN" * 50
-    )
+    quarters.save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xde\xad" * 40, icc_profile=b"BROKEN" * 50)
     assert read_photo(tmp_path / "a.jpg").warning == ""
 
 
@@ -103,11 +98,7 @@ def test_transparency_shows_white_not_the_colour_beneath(tmp_path):
     pixels[200:400, 200:400] = (10, 120, 10, 255)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     photo = read_photo(tmp_path / "a.png")
-    assert (
-        photo.transparent
-        and photo.colours[5, 5].tolist() == [255, 255, 255]
-        and photo.colours[150, 150].tolist() == [10, 120, 10]
-    )
+    assert photo.transparent and photo.colours[5, 5].tolist() == [255, 255, 255] and photo.colours[150, 150].tolist() == [10, 120, 10]
 
 
 def test_colour_profile_is_applied(tmp_path, quarters):

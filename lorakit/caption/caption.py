@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from lorakit import device, lookup, manifest, stamps
+from lorakit import device, lookup
 from lorakit.ahead import ahead
 from lorakit.caption import pixels
 from lorakit.caption.captioners.base import CaptionerCard, Reader, source_of
 from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.images import load_crop_to_read
-from lorakit.manifest import Record
-from lorakit.project import Project
-from lorakit.wording import Reading
+from lorakit.project import Project, manifest, stamps
+from lorakit.record import Record
+from lorakit.text.composing import Reading
 
 ON_CPU = 8  # photos at once, from where more gains nothing on a CPU
 LARGEST = 64  # the same on a GPU; and results come onto the disk as a batch ends
@@ -90,9 +90,7 @@ def read_in_parts(reader: Reader, prepared: list, size: int) -> tuple[list[Readi
             if not is_out_of_memory(error):
                 raise
             if len(part) == 1:
-                raise LorakitError(
-                    "caption: not even one photo fits into memory; choose a smaller captioner, or --device cpu"
-                ) from error
+                raise LorakitError("caption: not even one photo fits into memory; choose a smaller captioner, or --device cpu") from error
             size = len(part) // 2
             error.__traceback__ = None  # it holds on to the tensors of the batch
             _free_memory()

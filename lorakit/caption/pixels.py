@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from lorakit.facets import HUES as SEEN_HUES, LEAST_CHROMA
+from lorakit.text.facets import HUES as SEEN_HUES
+from lorakit.text.facets import LEAST_CHROMA
 
 SIDE = 192  # px at which a crop is measured
 # Hue in degrees (0-360) up to which a colour has this name, going round from red.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from lorakit import manifest, sidecars
 from lorakit.console import say
 from lorakit.errors import LorakitError
-from lorakit.manifest import Record
-from lorakit.project import Project
+from lorakit.project import Project, manifest
+from lorakit.record import Record
+from lorakit.text import sidecars
 
 
-def review(
-    project: Project, files: list[str], verdict: str | None = None, text: str | None = None, clear: bool = False
-) -> list[Record]:
+def review(project: Project, files: list[str], verdict: str | None = None, text: str | None = None, clear: bool = False) -> list[Record]:
     """Set (or clear) the verdict, 'keep' or 'reject', and the training text of photos, named as `status` names them.
 
     Returns the changed records. Raises `LorakitError` for a name that no photo has.

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lorakit import device, facets, stamps
+from lorakit import device
 from lorakit.clip import Clip, see_once
 from lorakit.files import short_hash
 from lorakit.images import load_crop_to_read
-from lorakit.manifest import Record
-from lorakit.project import Project
-from lorakit.wording import without_word
+from lorakit.project import Project, stamps
+from lorakit.record import Record
+from lorakit.text import facets
+from lorakit.text.placing import without_word
 
 
 class Sight:
@@ -43,9 +44,7 @@ class Sight:
             return records
         texts = [without_word(r["text"], trigger) if trigger else r["text"] for r in seen]  # open_clip knows no zwx
         scores = {r["id"]: float(self.points[r["id"]] @ said) for r, said in zip(seen, self.clip.say(texts), strict=True)}
-        return [
-            {**r, "trigger": {**r["trigger"], "agreement": round(scores[r["id"]], 3)}} if r["id"] in scores else r for r in records
-        ]
+        return [{**r, "trigger": {**r["trigger"], "agreement": round(scores[r["id"]], 3)}} if r["id"] in scores else r for r in records]
 
 
 def open_sight(project: Project, records: list[Record]) -> Sight | None:

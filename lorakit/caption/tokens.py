@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from lorakit import phrases
-from lorakit.catalog import Card
 from lorakit.errors import LorakitError
 from lorakit.project import Project
+from lorakit.project.catalog import Card
+from lorakit.text import phrases
 from lorakit.weights import local_folder
 
 CLIP_BUDGET = 75  # of CLIP's 77 positions, two are for start and end

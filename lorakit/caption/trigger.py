@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lorakit import facets, faults, manifest, rules, stamps
 from lorakit.caption import tokens
 from lorakit.caption.sight import open_sight
 from lorakit.console import say
 from lorakit.errors import LorakitError
-from lorakit.manifest import Record
-from lorakit.project import Project
+from lorakit.project import Project, manifest, stamps
+from lorakit.quality import faults
+from lorakit.record import Record
 from lorakit.settings import Settings
-from lorakit.wording import Reading, compose, keep_trigger, place_trigger
+from lorakit.text import facets, rules
+from lorakit.text.composing import Reading, compose
+from lorakit.text.placing import keep_trigger, place_trigger
 
 SHOWN = 5  # phrases and faults that are named one by one
 
@@ -44,9 +46,7 @@ def trigger(project: Project) -> None:
 def check_word(word: str | None) -> None:
     """Raises for a trigger with a comma (it would be two tags), or without a letter or digit."""
     if word is not None and ("," in word or not any(c.isalnum() for c in word)):
-        raise LorakitError(
-            f"--trigger {word!r}: a trigger is one word or a few, with letters and without commas, like zwx"
-        )
+        raise LorakitError(f"--trigger {word!r}: a trigger is one word or a few, with letters and without commas, like zwx")
 
 
 def check_rules(settings: Settings) -> None:
@@ -74,9 +74,7 @@ def reword(record: Record, settings: Settings, count: Callable[[str], int]) -> R
     return {**record, "text": text, "trigger": made_with}
 
 
-def word_text(
-    record: Record, settings: Settings, count: Callable[[str], int], former: tuple[str, ...]
-) -> tuple[str, list[str]]:
+def word_text(record: Record, settings: Settings, count: Callable[[str], int], former: tuple[str, ...]) -> tuple[str, list[str]]:
     """(text, phrases cut to fit the base's tokens)."""
     found, by_hand = record["caption"], record.get("human", {}).get("text")
     trigger, wanted = settings.trigger, settings.caption
@@ -90,9 +88,7 @@ def word_text(
     body = _by_rules(compose(reading, wanted.style), settings)
     beside = found.get("beside")
     if beside:
-        own = keep_trigger(
-            beside["text"], None, None, wanted.style, former=(*former, trigger.word) if trigger.word else former
-        )
+        own = keep_trigger(beside["text"], None, None, wanted.style, former=(*former, trigger.word) if trigger.word else former)
         body = ", ".join(part.strip(" ,.") for part in ((own, body) if beside["first"] else (body, own)))
     body, cut = tokens.fit(body, wanted.style, lambda part: count(place_trigger(part, *place)) <= wanted.token_budget)
     return place_trigger(body, *place), cut
@@ -129,9 +125,7 @@ def report(project: Project) -> None:
     """Say what a person should look at before training: phrases in nearly every text, and texts with faults."""
     settings = project.settings
     records = [r for r in project.manifest.selected if r.get("text")]
-    for phrase, count in rules.invariants(
-        [r["text"] for r in records], protected_words(settings), settings.caption.describe
-    )[:SHOWN]:
+    for phrase, count in rules.invariants([r["text"] for r in records], protected_words(settings), settings.caption.describe)[:SHOWN]:
         say(
             f"trigger   {phrase!r} stands in {count} of {len(records)} texts, so it belongs to the concept and is better left unsaid: "
             "`lorakit words PROJECT --prune invariants`"

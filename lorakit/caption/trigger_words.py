@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from lorakit.caption.tokens import CLIP_BUDGET, clip_tokens, open_clip_tokenizer
-from lorakit.catalog import Card
+from lorakit.project.catalog import Card
 
 MANY_TOKENS = 4
 # CLIP's merges stand in the order of how often they were made: the first ones are everyday words, the last ones rare.

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lorakit import manifest, rules, stamps
 from lorakit.caption.trigger import protected_words, reword
 from lorakit.errors import LorakitError
-from lorakit.manifest import Record
-from lorakit.project import Project, open_project
+from lorakit.project import Project, manifest, open_project, stamps
+from lorakit.record import Record
+from lorakit.text import rules
 
 
 def texts(project: Project) -> list[str]:

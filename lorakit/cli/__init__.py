@@ -11,7 +11,22 @@ import click
 
 from lorakit import __version__
 
-ORDER = ("run", "curate", "caption", "train", "sample", "grid", "report", "status", "review", "show", "bases", "kinds", "captioners", "doctor")
+ORDER = (
+    "run",
+    "curate",
+    "caption",
+    "train",
+    "sample",
+    "grid",
+    "report",
+    "status",
+    "review",
+    "show",
+    "bases",
+    "kinds",
+    "captioners",
+    "doctor",
+)
 
 
 class Verbs(click.Group):

@@ -8,7 +8,7 @@ import click
 @click.command("bases")
 def command() -> None:
     """List the base models."""
-    from lorakit import catalog
+    from lorakit.project import catalog
 
     for card in catalog.cards():
         ready = "" if card.is_built else f"  [family {card.family} cannot be trained yet]"

@@ -27,16 +27,12 @@ from lorakit.cli import options
 @click.option("--strict/--no-strict", default=None, help="Leave out photos whose text has a fault (exit code 3).")
 @click.option("--unlock", is_flag=True, help="Let texts written by hand follow captions and rules again.")
 @click.option("--prune", type=click.Choice(["invariants"]), help="Take out what stands in 80 % of the texts or more.")
-def command(
-    project, captioner, trigger, class_word, base, kind, last, device, assignments, existing, strict, unlock, prune
-) -> None:
+def command(project, captioner, trigger, class_word, base, kind, last, device, assignments, existing, strict, unlock, prune) -> None:
     """Caption the chosen photos of PROJECT, place the trigger word, and write the dataset folder."""
     from lorakit.project import open_project
 
     settings = options.settings_from(assignments, captioner=captioner, trigger=trigger, class_word=class_word)
-    settings |= {
-        key: value for key, value in (("caption.existing", existing), ("caption.strict", strict)) if value is not None
-    }
+    settings |= {key: value for key, value in (("caption.existing", existing), ("caption.strict", strict)) if value is not None}
     opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
     if unlock:
         _unlock(opened)

@@ -19,7 +19,7 @@ def command(files, out, format, rank, strengths, no_metadata) -> None:
 
     LoKr and LoHa are carried as they are; with --rank they become plain LoRA, and can be merged.
     """
-    from lorakit.train.convert import convert
+    from lorakit.lora_file.convert import convert
 
     family = convert(files, out, format, rank, strengths, metadata=not no_metadata)
     click.echo(f"{out}  ({family}, {format}; `lorakit verify {out}` says who loads it)")

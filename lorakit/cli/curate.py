@@ -18,7 +18,8 @@ def command(photos, out, base, kind, last, assignments) -> None:
     Without PHOTOS, the folders of the project given with -o are looked at again.
     """
     from lorakit.errors import LorakitError
-    from lorakit.project import is_project, open_project
+    from lorakit.project import open_project
+    from lorakit.project.project import is_project
 
     if not photos and out is None:
         raise LorakitError("name the folder of photos: lorakit curate PHOTOS -o PROJECT")

@@ -9,13 +9,25 @@ import shutil
 
 import click
 
-LIBRARIES = ("torch", "torchvision", "transformers", "diffusers", "peft", "accelerate", "datasets", "open_clip_torch", "pillow", "pillow-heif")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "diffusers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "open_clip_torch",
+    "pillow",
+    "pillow-heif",
+)
 
 
 @click.command("doctor")
 def command() -> None:
     """Check the installation, the device, memory and disk, and say which bases can be trained here."""
-    from lorakit import __version__, catalog, device
+    from lorakit import __version__, device
+    from lorakit.project import catalog
 
     click.echo(f"lorakit {__version__}, Python {platform.python_version()}, {platform.platform()}")
     for name in LIBRARIES:

@@ -9,7 +9,9 @@ from lorakit.cli import options
 
 @click.command("grid")
 @options.project_argument
-@click.option("--prompt", "prompts", multiple=True, help="Prompt to draw, repeatable.  [default: the samples', with and without the trigger]")
+@click.option(
+    "--prompt", "prompts", multiple=True, help="Prompt to draw, repeatable.  [default: the samples', with and without the trigger]"
+)
 @click.option("--strengths", default="0,0.4,0.7,1", show_default=True, help="Strengths of the LoRA; 0 is the base.")
 @options.together(options.device, options.assignments)
 def command(project, prompts, strengths, device, assignments) -> None:

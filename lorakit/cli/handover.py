@@ -12,7 +12,9 @@ from lorakit.cli import options
 @click.command("handover")
 @options.project_argument
 @click.option("--to", "trainer", required=True, help="sd-scripts, ai-toolkit or diffusers.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder to write; a new or an empty one.  [default: PROJECT/handover/TRAINER]")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Folder to write; a new or an empty one.  [default: PROJECT/handover/TRAINER]"
+)
 @options.assignments
 def command(project, trainer, out, assignments) -> None:
     """Write PROJECT's pictures, texts, masks and settings for another trainer, with a README that says how to begin.

@@ -25,14 +25,18 @@ weights = click.option("--weights", help="The base's weights: a diffusers folder
 device = click.option("--device", help="cuda, mps or cpu.  [default: the fastest there is]")
 first = click.option("--from", "first", metavar="STAGE", default="scan", help="First stage to run.")
 last = click.option("--until", "last", metavar="STAGE", help="Last stage to run.")
-no_metadata = click.option("--no-metadata", is_flag=True, help="Write the LoRA file without a header: no trigger, no settings, no thumbnail.")
-push_to_hub = click.option("--push-to-hub", metavar="OWNER/NAME", help="Upload the finished LoRA with a model card; a new repository is private.")
+no_metadata = click.option(
+    "--no-metadata", is_flag=True, help="Write the LoRA file without a header: no trigger, no settings, no thumbnail."
+)
+push_to_hub = click.option(
+    "--push-to-hub", metavar="OWNER/NAME", help="Upload the finished LoRA with a model card; a new repository is private."
+)
 assignments = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, repeatable; see `lorakit show`.")
 
 
 def default_folder(photos: str | Path) -> Path:
     """The project folder where none is given, named after the photos: `mugs-lora`."""
-    from lorakit.project import is_on_hub
+    from lorakit.project.project import is_on_hub
 
     if is_on_hub(photos):
         return Path(f"{str(photos).partition('@')[0].rpartition('/')[2].partition(':')[0]}-lora")
@@ -105,7 +109,8 @@ def go(project: Project, first: str, last: str, push_to_hub: str | None = None) 
 
 def results(project: Project) -> list[str]:
     """The paths of what has been made so far, one a line."""
-    from lorakit import pipeline, runs, stamps
+    from lorakit import pipeline
+    from lorakit.project import runs, stamps
 
     lines = []
     if any(r.get("dataset") for r in project.manifest):

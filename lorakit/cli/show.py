@@ -27,8 +27,9 @@ def command(project, base, kind, assignments, with_help) -> None:
 
 
 def _resolve(project, base, kind, changes):
-    from lorakit import catalog, settings as settings_module
-    from lorakit.project import FILE, read_words
+    from lorakit import settings as settings_module
+    from lorakit.project import catalog
+    from lorakit.project.project import FILE, read_words
 
     words = read_words(project.resolve()) if project else {}
     card = catalog.card(base or words.get("base", "sd15"), project)

@@ -57,7 +57,9 @@ def worst_texts(found: dict) -> list[str]:
 
 
 def stage_line(found: dict) -> str:
-    counts = [f"{name} {c['done']}/{sum(c.values())}" + (f" ({c['failed']} failed)" if c["failed"] else "") for name, c in found["stages"].items()]
+    counts = [
+        f"{name} {c['done']}/{sum(c.values())}" + (f" ({c['failed']} failed)" if c["failed"] else "") for name, c in found["stages"].items()
+    ]
     return "stages: " + ", ".join(counts)
 
 

@@ -17,7 +17,8 @@ def command(project, out, base, kind, weights, trigger, class_word, last, device
     """Train on PROJECT, or on a FOLDER that you curated yourself: pictures with photo.txt or photo.caption beside them,
     metadata.jsonl, or kohya's 10_name sub-folders. Every readable picture of such a FOLDER is used.
     """
-    from lorakit.project import is_project, open_project
+    from lorakit.project import open_project
+    from lorakit.project.project import is_project
 
     settings = options.settings_from(assignments, weights=weights, trigger=trigger, class_word=class_word, no_metadata=no_metadata)
     if is_project(project):

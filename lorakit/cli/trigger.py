@@ -16,8 +16,8 @@ from lorakit.cli import options
 def command(word, base, weights) -> None:
     """Judge WORD as a trigger before training with it, by the base's tokenizers and lists of words, and propose better
     ones. Exit code 1 for a bad one."""
-    from lorakit import catalog
     from lorakit.caption import tokens, trigger, trigger_words
+    from lorakit.project import catalog
 
     trigger.check_word(word)
     card = catalog.card(base or "sd15")

@@ -15,7 +15,7 @@ INCOMPLETE = 1  # exit code when a tool that was asked about leaves something ou
 @click.option("--for", "tools", metavar="TOOLS", help="Of comfyui, a1111, forge, diffusers; with commas between.  [default: all]")
 def command(file, tools) -> None:
     """Count the keys of FILE that each tool will load and name the rest; leaves with 1 when a tool of --for leaves some out."""
-    from lorakit.train import verify
+    from lorakit.lora_file import verify
 
     wanted = tuple(tool.strip() for tool in tools.split(",")) if tools else verify.TOOLS
     family, judgements = verify.judge_file(file, wanted)

@@ -37,9 +37,9 @@ def command(project, replace, regex, remove, blacklist, add, prune, preview, und
 
 
 def _show_table(project, top: int) -> None:
-    from lorakit import rules
     from lorakit.caption import words
     from lorakit.errors import LorakitError
+    from lorakit.text import rules
 
     texts = words.texts(project)
     if not texts:

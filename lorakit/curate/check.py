@@ -11,13 +11,13 @@ from typing import Any
 
 import cv2
 
-from lorakit import lookup, manifest, stamps
+from lorakit import lookup
 from lorakit.console import progress, say
 from lorakit.curate.look import look
 from lorakit.errors import UnreadablePhoto
-from lorakit.manifest import Record
 from lorakit.photo import read_photo
-from lorakit.project import Project
+from lorakit.project import Project, manifest, stamps
+from lorakit.record import Record
 
 
 def check(project: Project) -> None:

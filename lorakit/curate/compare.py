@@ -69,18 +69,14 @@ def _align(moved: tuple, fixed: tuple) -> tuple[int, float, float]:
     pairs = _matches(moved[2], fixed[2])
     if len(pairs) < INLIERS:
         return len(pairs), 0.0, 0.0
-    matrix, inside = cv2.estimateAffinePartial2D(
-        moved[1][pairs[:, 0]], fixed[1][pairs[:, 1]], ransacReprojThreshold=3.0
-    )
+    matrix, inside = cv2.estimateAffinePartial2D(moved[1][pairs[:, 0]], fixed[1][pairs[:, 1]], ransacReprojThreshold=3.0)
     if matrix is None:
         return 0, 0.0, 0.0
     size = fixed[0].shape[::-1]
     laid = cv2.warpAffine(moved[0], matrix, size, flags=cv2.INTER_AREA)
     covered = cv2.warpAffine(np.full_like(moved[0], 255), matrix, size) == 255
     area = min(moved[0].size * abs(np.linalg.det(matrix[:, :2])), fixed[0].size)
-    agreement = (
-        _correlation(cv2.blur(laid, (3, 3))[covered], cv2.blur(fixed[0], (3, 3))[covered]) if covered.any() else 0.0
-    )
+    agreement = _correlation(cv2.blur(laid, (3, 3))[covered], cv2.blur(fixed[0], (3, 3))[covered]) if covered.any() else 0.0
     return int(inside.sum()), round(agreement, 4), round(float(covered.sum() / max(area, 1.0)), 4)
 
 

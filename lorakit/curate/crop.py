@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lorakit import buckets, manifest, stamps
+from lorakit import buckets
 from lorakit.buckets import Box, Size
-from lorakit.manifest import Record
-from lorakit.project import Project
+from lorakit.project import Project, manifest, stamps
+from lorakit.record import Record
 from lorakit.settings import Settings
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorakit import files, manifest, stamps
+from lorakit import files
 from lorakit.console import track, warn
 from lorakit.errors import UnreadablePhoto
 from lorakit.images import load_crop, load_mask_crop
-from lorakit.manifest import Record
-from lorakit.project import Project
+from lorakit.project import Project, manifest, stamps
+from lorakit.record import Record
 
 
 def dataset(project: Project) -> None:
@@ -40,11 +40,7 @@ def dataset(project: Project) -> None:
 
 def _is_written(project: Project, record: Record, name: str) -> bool:
     found = record.get("dataset")
-    if (
-        not found
-        or record["done"].get("dataset") != stamps.dataset(project, record)
-        or Path(found["file"]).stem != name
-    ):
+    if not found or record["done"].get("dataset") != stamps.dataset(project, record) or Path(found["file"]).stem != name:
         return False
     picture = project.dataset_folder / found["file"]
     if found.get("mask") and not (project.masks_folder / found["mask"]).is_file():
@@ -114,9 +110,7 @@ def _remove(project: Project, name: str) -> None:
 
 def _write_metadata(project: Project) -> None:
     lines = [
-        json.dumps(
-            {"file_name": r["dataset"]["file"], "text": r["dataset"]["text"], "source": r["file"]}, ensure_ascii=True
-        )
+        json.dumps({"file_name": r["dataset"]["file"], "text": r["dataset"]["text"], "source": r["file"]}, ensure_ascii=True)
         for r in project.manifest
         if r.get("dataset")
     ]

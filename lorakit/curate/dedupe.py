@@ -8,14 +8,14 @@ from typing import Any
 
 import cv2
 
-from lorakit import manifest, stamps, verdicts
 from lorakit.ahead import ahead
 from lorakit.console import progress
 from lorakit.curate.compare import Likeness, compare, forget_prepared, is_same_picture
 from lorakit.curate.look import hash_bytes
 from lorakit.curate.search import BITS, close_pairs
-from lorakit.manifest import Record
-from lorakit.project import Project
+from lorakit.project import Project, manifest, stamps
+from lorakit.quality import verdicts
+from lorakit.record import Record
 
 FEW, MANY = 150, 3000  # photos above which chance brings so many near hashes that comparing all would take long ...
 DISTANCE_OF_SOME, DISTANCE_OF_MANY = 104, 80  # ... so that only nearer ones are

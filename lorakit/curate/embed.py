@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lorakit import device, files, manifest, stamps, verdicts
+from lorakit import device, files
 from lorakit.clip import Clip, read_vectors, see_once
 from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.images import thumbnail
-from lorakit.manifest import Record
 from lorakit.photo import load_reduced
-from lorakit.project import Project
+from lorakit.project import Project, manifest, stamps
+from lorakit.quality import verdicts
+from lorakit.record import Record
 
 SIDE = 512  # px of the longer side that open_clip's own preparation gets
 COMPANY = 3  # the nearest photos that tell how well a photo fits into the set
@@ -52,7 +53,7 @@ def _see(project: Project, records: list[Record]) -> dict[str, dict[str, Any]]:
         return {}
     points = np.stack([known[r["id"]] for r in ranked])
     ids = [r["id"] for r in ranked]
-    found = {id: about for id, about in zip(ids, describe(points, ids), strict=True)}
+    found = dict(zip(ids, describe(points, ids), strict=True))
     if head is not None:
         for id, score in zip(ids, apply_head(head, points), strict=True):
             found[id]["aesthetic"] = round(float(score), 2)
@@ -116,7 +117,11 @@ def read_head(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"embed.aesthetic={path}: cannot be read ({str(error).splitlines()[0]})") from None
     names = sorted(name.removesuffix("weight") for name in tensors if name.endswith("weight"))
-    layers = [(tensors[f"{name}weight"].astype(np.float32), tensors[f"{name}bias"].astype(np.float32)) for name in names if f"{name}bias" in tensors]
+    layers = [
+        (tensors[f"{name}weight"].astype(np.float32), tensors[f"{name}bias"].astype(np.float32))
+        for name in names
+        if f"{name}bias" in tensors
+    ]
     fits = all(a[0].shape[0] == b[0].shape[1] for a, b in zip(layers, layers[1:], strict=False))
     if not layers or not fits or layers[-1][0].shape[0] != 1:
         raise LorakitError(f"embed.aesthetic={path}: not a row of linear layers that ends in one score")
@@ -126,7 +131,9 @@ def read_head(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 def apply_head(layers: list[tuple[np.ndarray, np.ndarray]], points: np.ndarray) -> np.ndarray:
     """Scores [n] of points [n, d]."""
     if layers[0][0].shape[1] != points.shape[1]:
-        raise LorakitError(f"embed.aesthetic reads {layers[0][0].shape[1]} numbers a photo, embed.clip makes {points.shape[1]}; give the two that belong together")
+        raise LorakitError(
+            f"embed.aesthetic reads {layers[0][0].shape[1]} numbers a photo, embed.clip makes {points.shape[1]}; give the two that belong together"
+        )
     for weight, bias in layers:
         points = points @ weight.T + bias
     return points[:, 0]
@@ -136,7 +143,12 @@ def _look(project: Project, records: list[Record]) -> dict[str, np.ndarray]:
     """{id: vector} of the photos that can be read; only what is not in the cache is seen."""
     given = project.settings.embed.clip
     return see_once(
-        lambda: Clip(given, "embed.clip", device.choose(project.device)), _store(project), records, lambda record: record["hash"], _small, "embed"
+        lambda: Clip(given, "embed.clip", device.choose(project.device)),
+        _store(project),
+        records,
+        lambda record: record["hash"],
+        _small,
+        "embed",
     )
 
 

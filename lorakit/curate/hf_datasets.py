@@ -14,7 +14,7 @@ from lorakit.console import say, track
 from lorakit.curate.sources import MOST_BYTES
 from lorakit.errors import LorakitError
 from lorakit.photo import NAME_ENDINGS, sniff_bytes
-from lorakit.sidecars import TEXT_KEYS
+from lorakit.text.sidecars import TEXT_KEYS
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from lorakit import files, photo, sidecars
+from lorakit import files, photo
 from lorakit.console import say, track, warn
 from lorakit.curate import hf_datasets, sources
 from lorakit.errors import LorakitError
-from lorakit.manifest import Record
-from lorakit.project import Project, is_on_hub
+from lorakit.project import Project
+from lorakit.project.project import is_on_hub
+from lorakit.record import Record
+from lorakit.text import sidecars
 
 PASSED_OVER = frozenset(("@eadir", "__macosx", "$recycle.bin", "#recycle"))  # thumbnails and bins that systems leave
 UNREADABLE = "unreadable-"  # begins what stands for the hash of a file that cannot be read; it is tried again each time
@@ -36,9 +38,7 @@ def scan(project: Project) -> None:
     found = [(root, path) for path, root in {path: root for root, path in reversed(listed)}.items()][::-1]  # each once
     if not found:
         places = ", ".join(map(str, project.photos)) or "no folder was given"
-        raise LorakitError(
-            f"no photos in {places} (looked at the content of every file); name the folder that holds them"
-        )
+        raise LorakitError(f"no photos in {places} (looked at the content of every file); name the folder that holds them")
     interrupted = project.cache_folder / INTERRUPTED
     before = (*_read_interrupted(interrupted), *project.manifest.everything())
     known = {_state(r): r["hash"] for r in before if not r["hash"].startswith(UNREADABLE)}
@@ -96,9 +96,7 @@ def _in_folder(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
         for name in subfolders if inside else ():
             if os.path.islink(link := Path(folder, name)) and not link.resolve().is_relative_to(root):
                 warn(f"{link}: a link to another folder is not followed; name that folder too if its photos are wanted")
-        subfolders[:] = sorted(
-            s for s in subfolders if inside and _is_looked_into(s) and Path(folder, s) != project.folder
-        )
+        subfolders[:] = sorted(s for s in subfolders if inside and _is_looked_into(s) and Path(folder, s) != project.folder)
         photos = {Path(name).stem for name in names if Path(name).suffix.lower() in photo.NAME_ENDINGS}
         for name in sorted(names):
             path = Path(folder, name)

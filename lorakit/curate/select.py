@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from lorakit import gaps, manifest, stamps, verdicts
 from lorakit.console import warn
 from lorakit.curate.embed import vectors
 from lorakit.curate.look import bits, hash_bytes
 from lorakit.errors import LorakitError
-from lorakit.manifest import Record
-from lorakit.project import Project
+from lorakit.project import Project, manifest, stamps
+from lorakit.quality import coverage, verdicts
+from lorakit.record import Record
 
 
 def select(project: Project) -> None:
@@ -34,7 +34,7 @@ def select(project: Project) -> None:
         raise LorakitError(
             f"none of {len(project.manifest)} photos is good enough; `lorakit status {project.folder.name}` says why each was rejected"
         )
-    for line in gaps.find(project.manifest.selected, project.kind, project.settings):
+    for line in coverage.find(project.manifest.selected, project.kind, project.settings):
         warn(line)
 
 

@@ -28,9 +28,7 @@ def unpack(archive: Path, cache: Path) -> Path:
         try:
             files.write_folder(folder, lambda part: _fill(part, archive))
         except (zipfile.BadZipFile, tarfile.TarError, RuntimeError, EOFError, OSError) as error:
-            raise LorakitError(
-                f"{archive}: cannot be unpacked ({error}); unpack it yourself and give the folder"
-            ) from None
+            raise LorakitError(f"{archive}: cannot be unpacked ({error}); unpack it yourself and give the folder") from None
     return folder
 
 
@@ -39,9 +37,7 @@ def _fill(folder: Path, archive: Path) -> None:
     for name, size, content in _members(archive):
         left -= size
         if left < 0:
-            raise LorakitError(
-                f"{archive}: it would unpack to more than {MOST_BYTES >> 30} GB; unpack it yourself and give the folder"
-            )
+            raise LorakitError(f"{archive}: it would unpack to more than {MOST_BYTES >> 30} GB; unpack it yourself and give the folder")
         inside = PurePosixPath(name.replace("\\", "/"))
         if inside.is_absolute() or ".." in inside.parts or ":" in name:
             continue  # a name that points out of the folder

@@ -13,8 +13,8 @@ from PIL import Image
 
 from lorakit import files, lookup
 from lorakit.errors import LorakitError
-from lorakit.manifest import Record
 from lorakit.project import Project
+from lorakit.record import Record
 from lorakit.report.trainers.base import Handover, Subset
 
 

@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lorakit import files, runs, stamps
+from lorakit import files
 from lorakit.console import say
 from lorakit.errors import LorakitError
-from lorakit.project import Project
-from lorakit.runs import Run
+from lorakit.project import Project, runs, stamps
+from lorakit.project.runs import Run
 
 LICENCES = {  # as the hub writes them, by the words of the cards
     "Apache-2.0": "apache-2.0", "CreativeML Open RAIL-M": "creativeml-openrail-m", "CreativeML Open RAIL++-M": "openrail++",
@@ -34,7 +34,9 @@ def check_access(repo: str) -> None:
     try:
         HfApi().whoami()
     except Exception as error:  # offline, no token, a wrong one: each with the hub's own words
-        raise LorakitError(f"--push-to-hub {repo}: the hub cannot be used ({_first_line(error)}); connect and `hf auth login`, or leave it out") from None
+        raise LorakitError(
+            f"--push-to-hub {repo}: the hub cannot be used ({_first_line(error)}); connect and `hf auth login`, or leave it out"
+        ) from None
 
 
 def push(project: Project, repo: str) -> str:

@@ -9,14 +9,15 @@ from typing import Any
 
 from PIL import Image
 
-from lorakit import __version__, faults, files, gaps, runs, stamps, verdicts
+from lorakit import __version__, files
 from lorakit.errors import UnreadablePhoto
 from lorakit.images import data_uri, thumbnail
-from lorakit.manifest import Record
 from lorakit.photo import read_photo
-from lorakit.project import Project
+from lorakit.project import Project, runs, stamps
+from lorakit.project.runs import Run
+from lorakit.quality import coverage, faults, verdicts
+from lorakit.record import Record
 from lorakit.report.charts import loss_curve, read_curve
-from lorakit.runs import Run
 
 SHOWN_OF_A_REASON = 60  # thumbnails of one reason; a folder of thousands must not make a page of gigabytes
 SHOWN_CHOSEN = 200
@@ -78,7 +79,7 @@ def photo_part(project: Project) -> dict[str, Any]:
         ],
         "copies_count": sum(map(len, copies.values())),
         "token_budget": project.settings.caption.token_budget,
-        "lacks": gaps.find(chosen, project.kind, project.settings),
+        "lacks": coverage.find(chosen, project.kind, project.settings),
     }
 
 
@@ -126,7 +127,11 @@ def crop_frame(record: Record) -> tuple[float, ...] | None:
 def why_kept(kept: Record, copy: Record) -> str:
     """In what the kept photo is better than its copy."""
     better = []
-    for word, check, measure in (("wide", "size", "width"), ("of JPEG quality", "compression", "jpeg_quality"), ("sharp", "sharpness", "sharpness")):
+    for word, check, measure in (
+        ("wide", "size", "width"),
+        ("of JPEG quality", "compression", "jpeg_quality"),
+        ("sharp", "sharpness", "sharpness"),
+    ):
         ours, theirs = (r.get("measures", {}).get(check, {}).get(measure) for r in (kept, copy))
         if ours is not None and theirs is not None and ours > theirs:
             better.append(f"{word} {ours} over {theirs}")

@@ -9,7 +9,7 @@ import math
 import random
 from collections import defaultdict
 
-from lorakit.manifest import Record
+from lorakit.record import Record
 
 Batch = list[Record]
 

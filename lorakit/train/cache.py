@@ -11,19 +11,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from lorakit import files, manifest, stamps, weights
+from lorakit import files, weights
+from lorakit.bases.families.base import Family, Text
+from lorakit.bases.load import load_family
 from lorakit.console import progress
 from lorakit.files import short_hash
 from lorakit.images import load_crop
-from lorakit.manifest import Record
-from lorakit.project import Project
-from lorakit.train.captions import variants
-from lorakit.train.families.base import Family, Text
-from lorakit.train.load import load_family
+from lorakit.project import Project, manifest, stamps
+from lorakit.record import Record
+from lorakit.text.placing import without_word
+from lorakit.train.caption_variants import variants
 from lorakit.train.preflight import preflight
 from lorakit.train.regularisation import regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
-from lorakit.wording import without_word
 
 
 def cache(project: Project) -> list[Record]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lorakit import files
-from lorakit.runs import Run
+from lorakit.project.runs import Run
 
 ADAPTER, STATE = "adapter.safetensors", "optimizer.pt"
 

@@ -18,19 +18,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import lorakit
-from lorakit import files, stamps
+from lorakit import files
+from lorakit.bases import layer_names
+from lorakit.bases.families.base import Family
+from lorakit.bases.load import load_family
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
-from lorakit.project import Project
-from lorakit.runs import Run
+from lorakit.lora_file import formats, verify
+from lorakit.lora_file.formats import Change, Network
+from lorakit.project import Project, stamps
+from lorakit.project.runs import Run
 from lorakit.settings import Train
-from lorakit.train import checkpoint, formats, lora, names, verify
+from lorakit.train import checkpoint, lora
 from lorakit.train.cache import cache, load_latents, load_text, readings
-from lorakit.train.families.base import Family
-from lorakit.train.formats import Change, Network
-from lorakit.train.load import load_family
+from lorakit.train.loss import picture_sizes
 from lorakit.train.sample import trained_run
-from lorakit.train.visit import picture_sizes
 
 # How far a layer's change may be from the trained one, of its size. bf16 keeps 8 bits of each factor, which costs 2e-3.
 ROUNDING = {torch.float32: 1e-3, torch.float16: 1e-3, torch.bfloat16: 4e-3}
@@ -102,8 +104,10 @@ class Glance:
         self.text = load_text(project, readings(project, self.record)[0])
         latents = load_latents(project, self.record)["mean"][None, :, :GLANCE, :GLANCE]
         chance = torch.Generator().manual_seed(0)
-        self.timesteps = family.noise.draw_timesteps(latents.shape, chance)
-        self.noisy = family.noise.add(*(t.to(family.device) for t in (latents, torch.randn(latents.shape, generator=chance), self.timesteps)))
+        self.timesteps = family.process.draw_timesteps(latents.shape, chance)
+        self.noisy = family.process.add(
+            *(t.to(family.device) for t in (latents, torch.randn(latents.shape, generator=chance), self.timesteps))
+        )
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
@@ -178,7 +182,7 @@ def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:
     or is one that this tool has no way to read."""
     _, judgements = verify.judge_file(path, family=family)
     for judgement in judgements:
-        knows_base = family in verify.SUPPORTED.get(judgement.tool, names.FAMILIES)
+        knows_base = family in verify.SUPPORTED.get(judgement.tool, layer_names.FAMILIES)
         if knows_base and not judgement.is_whole:
             text = " ".join(line.strip() for line in verify.in_words(judgement))
             its_lack = any(adapter in why for why in judgement.skipped.values() for adapter in ("DoRA", "LoKr", "T5"))
@@ -247,7 +251,9 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "modelspec.resolution": f"{train.resolution}x{train.resolution}",
         "modelspec.hash_sha256": f"0x{hash}",
         "modelspec.trigger_phrase": trigger_phrase(project),
-        "modelspec.usage_hint": f"write {trigger_phrase(project)!r} into the prompt; begin at strength 0.7" if project.trigger else "no trigger word; begin at strength 0.7",
+        "modelspec.usage_hint": f"write {trigger_phrase(project)!r} into the prompt; begin at strength 0.7"
+        if project.trigger
+        else "no trigger word; begin at strength 0.7",
         "modelspec.thumbnail": thumbnail(run),
         "modelspec.tags": f"{project.kind.name},lora",
         "lorakit_version": lorakit.__version__,

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lorakit.bases.load import load_family
 from lorakit.console import progress
 from lorakit.project import Project
+from lorakit.text.placing import without_word
+from lorakit.text.words import count_word
 from lorakit.train import checkpoint, lora
-from lorakit.train.load import load_family
 from lorakit.train.sample import draw, sample_prompts, save_picture, trained_run
-from lorakit.wording import count_word, without_word
 
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)  # 0 is the base itself
 CELL, MARGIN, LABEL = 192, 6, 190  # pixels: of a picture, between two, and for the prompt at the left

@@ -15,10 +15,10 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from lorakit.bases.families.base import Family
 from lorakit.errors import LorakitError
+from lorakit.lora_file.formats import FACTORS
 from lorakit.settings import Train
-from lorakit.train.families.base import Family
-from lorakit.train.formats import FACTORS
 
 NAME, START = "lorakit", "lorakit_start"  # what learns, and what is taken off again where it does not start at zero
 TENSORS = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector", *FACTORS)
@@ -129,7 +129,9 @@ def block_ranks(settings: Train) -> dict[str, tuple[int, float | None]]:
             if not expression or table[expression][0] < 1 or (slash and float(alpha) <= 0):
                 raise ValueError
         except (ValueError, re.error):
-            raise LorakitError(f"train.block_ranks: {line!r} is not an expression with a rank; write it as mid_block: 16 or mid_block: 16/8") from None
+            raise LorakitError(
+                f"train.block_ranks: {line!r} is not an expression with a rank; write it as mid_block: 16 or mid_block: 16/8"
+            ) from None
     return table
 
 
@@ -152,7 +154,10 @@ def fights(train: Train, format: str) -> Iterator[tuple[bool, str]]:
     yield lycoris and format == "diffusers", f"{kind} cannot be loaded by diffusers; use export.format=auto"
     yield train.adapter != "lora" and train.init != "kaiming", f"train.init={train.init} is for train.adapter=lora; take one of them out"
     yield train.t5 and not train.text_encoder, "train.t5 has no effect without train.text_encoder=true"
-    yield train.text_encoder_rate is not None and not train.text_encoder, "train.text_encoder_rate has no effect without train.text_encoder=true"
+    yield (
+        train.text_encoder_rate is not None and not train.text_encoder,
+        "train.text_encoder_rate has no effect without train.text_encoder=true",
+    )
     prodigy = "prodigy" in train.optimizer.lower() and train.text_encoder_rate is not None
     yield prodigy, "train.text_encoder_rate: prodigy finds one rate for all; take it out"
 

@@ -33,7 +33,9 @@ def make_optimizer(model: nn.Module, settings: Train, encoders: Sequence[nn.Modu
     """An optimizer of all that needs gradients in `model`, and in text `encoders` at their own rate; LoRA's B matrices learn
     `lora_plus_ratio` times as fast. Raises `LorakitError` when it is not installed, or cannot take these settings."""
     own = settings.text_encoder_rate / settings.learning_rate if settings.text_encoder_rate is not None and settings.learning_rate else 1.0
-    groups = [group for part, ratio in ((model, 1.0), *((encoder, own) for encoder in encoders)) for group in _groups(part, ratio, settings)]
+    groups = [
+        group for part, ratio in ((model, 1.0), *((encoder, own) for encoder in encoders)) for group in _groups(part, ratio, settings)
+    ]
     named = groups[0]["params"]
     cls = find_class(settings.optimizer)
     options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
@@ -72,7 +74,10 @@ def fights(settings: Train) -> Iterator[tuple[bool, str]]:
     """(whether it is so, the line that says so) of optimizer settings that do not go together."""
     name, rate = settings.optimizer, settings.learning_rate
     prodigy, free = is_prodigy(settings), is_schedule_free(settings)
-    yield prodigy and rate < LEAST_FACTOR, f"train.learning_rate = {rate}: {name} finds the rate and takes this times it; set train.learning_rate=1"
+    yield (
+        prodigy and rate < LEAST_FACTOR,
+        f"train.learning_rate = {rate}: {name} finds the rate and takes this times it; set train.learning_rate=1",
+    )
     yield prodigy and settings.lora_plus_ratio != 1, f"train.lora_plus_ratio: {name} has one rate for all; take it out"
     scheduled = free and settings.lr_schedule not in ("cosine", "constant")
     yield scheduled, f"train.lr_schedule = {settings.lr_schedule}: {name} needs no schedule; take it out"
@@ -97,7 +102,9 @@ def find_class(name: str) -> type[torch.optim.Optimizer]:
     except (ImportError, AttributeError):
         package = module.split(".")[0]
         extra = f", or lorakit with its extra [{EXTRAS[package]}]" if package in EXTRAS else ""
-        raise LorakitError(f"train.optimizer = {name}: {module}.{cls} is not installed; pip install {PACKAGES.get(package, package)}{extra}") from None
+        raise LorakitError(
+            f"train.optimizer = {name}: {module}.{cls} is not installed; pip install {PACKAGES.get(package, package)}{extra}"
+        ) from None
 
 
 def rate_at(step: int, steps: int, settings: Train) -> float:

@@ -10,17 +10,18 @@ from pathlib import Path
 from PIL import Image
 
 from lorakit import lookup
-from lorakit.catalog import check_family
+from lorakit.bases import single_file
+from lorakit.bases.schedules import Diffusion
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
-from lorakit.manifest import Record
 from lorakit.project import Project
+from lorakit.project.catalog import check_family
+from lorakit.record import Record
 from lorakit.settings import Train
-from lorakit.train import batches, lora, optimizer, single_file
-from lorakit.train.noise import Diffusion
+from lorakit.text.words import count_word
+from lorakit.train import batches, lora, optimizer
 from lorakit.train.regularisation import regularisation_photos
 from lorakit.weights import check_reachable
-from lorakit.wording import count_word
 
 DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
 FLOW_ONLY = ("timestep_sampling", "flow_shift", "logit_mean", "logit_std")
@@ -67,7 +68,9 @@ def check_masks(project: Project, photos: list[Record]) -> None:
             raise LorakitError(f"{path}: gone from the masks; `lorakit run` writes it again")
         with Image.open(path) as mask:
             if not mask.getextrema()[1] and not project.settings.train.mask_outside:
-                raise LorakitError(f"{record['file']}: its mask is black all over the crop; paint white what is to be learned, or remove it")
+                raise LorakitError(
+                    f"{record['file']}: its mask is black all over the crop; paint white what is to be learned, or remove it"
+                )
     say(f"cache     masks of {len(masked)} photos of {len(photos)}; the others are learned whole")
 
 
@@ -84,7 +87,9 @@ def check_single_file(project: Project) -> list[str]:
         raise LorakitError(f"{source.location}: is {card}, by its layers; choose --base {card}, or weights of {project.card.title}")
     lacks = [name for name in ("vae", *family.ENCODERS, *family.TOKENIZERS) if not file.has(name)]
     if lacks and source.rest is None:
-        raise LorakitError(f"{source.location}: has no {', '.join(lacks)} in it; --set train.parts=FOLDER names a diffusers folder that has")
+        raise LorakitError(
+            f"{source.location}: has no {', '.join(lacks)} in it; --set train.parts=FOLDER names a diffusers folder that has"
+        )
     if lacks:
         check_reachable(source.rest)
     return lacks
@@ -109,18 +114,30 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     for key in others:
         yield getattr(train, key) != defaults[key], f"train.{key} = {getattr(train, key)}: of no use for {name}, which {what}; take it out"
     velocity = train.prediction != "epsilon"
-    yield train.zero_terminal_snr and not velocity, "train.zero_terminal_snr wants train.prediction=v_prediction: pure noise teaches no noise"
+    yield (
+        train.zero_terminal_snr and not velocity,
+        "train.zero_terminal_snr wants train.prediction=v_prediction: pure noise teaches no noise",
+    )
     unshifted = train.timestep_sampling == "sigmoid"
     yield unshifted and train.flow_shift is not None, "train.flow_shift has no effect with timestep_sampling=sigmoid; take one of them out"
     larger = [size for size in train.other_resolutions if size >= train.resolution]
-    yield bool(larger), f"train.other_resolutions = {larger}: these are the smaller ones; train.resolution = {train.resolution} is the largest"
+    yield (
+        bool(larger),
+        f"train.other_resolutions = {larger}: these are the smaller ones; train.resolution = {train.resolution} is the largest",
+    )
     tiny = [size for size in train.other_resolutions if size < train.bucket_step]
     yield bool(tiny), f"train.other_resolutions = {tiny}: smaller than train.bucket_step = {train.bucket_step}"
     steps = train.steps or train.min_steps
     yield train.warmup_steps >= steps, f"train.warmup_steps = {train.warmup_steps}: as long as the training ({steps} steps); lower it"
     sentences = project.settings.caption.style == "sentences"
-    yield train.shuffle_tags and sentences, "train.shuffle_tags: the captions are sentences, which shuffling mixes up; use caption.style=tags"
-    yield train.preservation > 0 and not project.trigger, "train.preservation keeps the base where the trigger is not said; give a --trigger"
+    yield (
+        train.shuffle_tags and sentences,
+        "train.shuffle_tags: the captions are sentences, which shuffling mixes up; use caption.style=tags",
+    )
+    yield (
+        train.preservation > 0 and not project.trigger,
+        "train.preservation keeps the base where the trigger is not said; give a --trigger",
+    )
     yield from lora.fights(train, export.format)
     yield from optimizer.fights(train)
     whole = not (train.weights or "").endswith(".safetensors")

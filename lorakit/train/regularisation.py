@@ -7,13 +7,14 @@ import math
 from functools import lru_cache
 from pathlib import Path
 
-from lorakit import buckets, files, sidecars, weights
+from lorakit import buckets, files, weights
 from lorakit.errors import LorakitError, UnreadablePhoto
-from lorakit.manifest import Record
 from lorakit.photo import NAME_ENDINGS, load_image
 from lorakit.project import Project
+from lorakit.record import Record
+from lorakit.text import sidecars
+from lorakit.text.words import count_word
 from lorakit.train.batches import Batch, Order
-from lorakit.wording import count_word
 
 
 def regularisation_photos(project: Project) -> list[Record]:

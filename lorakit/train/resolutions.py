@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lorakit import buckets
-from lorakit.manifest import Record
 from lorakit.project import Project
+from lorakit.record import Record
 
 
 def at_every_resolution(project: Project, photos: list[Record]) -> list[Record]:

@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from lorakit import files, runs, stamps
+from lorakit import files
+from lorakit.bases.families.base import Family
+from lorakit.bases.load import load_family
 from lorakit.console import progress
 from lorakit.errors import LorakitError
-from lorakit.project import Project
-from lorakit.runs import Run
+from lorakit.project import Project, runs, stamps
+from lorakit.project.runs import Run
+from lorakit.text.placing import place_trigger, without_word
 from lorakit.train import checkpoint, lora
-from lorakit.train.families.base import Family
-from lorakit.train.load import load_family
-from lorakit.wording import place_trigger, without_word
 
 
 def sample(project: Project) -> Run:

@@ -7,22 +7,24 @@ import math
 import time
 
 import torch
-from lorakit import files, runs, stamps
+
+from lorakit import files
+from lorakit.bases.families.base import Family
+from lorakit.bases.load import load_family
 from lorakit.console import progress, say
 from lorakit.errors import LorakitError
-from lorakit.project import Project
-from lorakit.runs import Run
-from lorakit.train import batches, checkpoint, lora, optimizer as optim
+from lorakit.project import Project, runs, stamps
+from lorakit.project.runs import Run
+from lorakit.train import batches, checkpoint, lora
+from lorakit.train import optimizer as optim
+from lorakit.train.adapter_size import say_size
 from lorakit.train.average import Average
 from lorakit.train.cache import cache
-from lorakit.train.families.base import Family
-from lorakit.train.load import load_family
+from lorakit.train.loss import BatchLoss
 from lorakit.train.preflight import say_plan
 from lorakit.train.regularisation import Interleaved, regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
 from lorakit.train.sample import sample_in_training
-from lorakit.train.size import say_size
-from lorakit.train.visit import Visit
 
 
 def train(project: Project) -> Run:
@@ -54,7 +56,7 @@ def train(project: Project) -> Run:
     order = batches.Order(photos, settings.batch_size, settings.seed)
     if others:
         order = Interleaved(order, batches.Order(others, settings.batch_size, settings.seed), settings.regularisation_share)
-    visit = Visit(project, family)
+    visit = BatchLoss(project, family)
     average = Average(parameters, optimizer, settings.ema)
     first = resume(run, family, optimizer, scaler, average)
 

@@ -1,6 +1,6 @@
 """Trains the text encoder and the U-Net of `mini` on cached latents, and saves all as an ordinary diffusers folder.
 
-    python -m models.mini.base --work /tmp/mini --minutes 70
+python -m models.mini.base --work /tmp/mini --minutes 70
 """
 
 import argparse
@@ -88,9 +88,7 @@ def build_unet():
 
 
 def build_scheduler():
-    return DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
-    )
+    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
 
 
 def with_strange_words(captions, rng):
@@ -201,9 +199,7 @@ def sample(pipeline, prompts, seed=0, batch=32, guidance=GUIDANCE, steps=SAMPLER
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
         noise = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
-        shown = pipeline(
-            part, generator=noise, guidance_scale=guidance, num_inference_steps=steps, output_type="np", **options
-        )
+        shown = pipeline(part, generator=noise, guidance_scale=guidance, num_inference_steps=steps, output_type="np", **options)
         pictures.append(np.uint8(shown.images * 255 + 0.5))
     return np.concatenate(pictures)
 

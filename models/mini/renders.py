@@ -1,6 +1,6 @@
 """Renders the training pictures: shards of 64 px pictures with captions and labels, each scene under several looks.
 
-    python -m models.mini.renders --work /tmp/mini --split train
+python -m models.mini.renders --work /tmp/mini --split train
 """
 
 import argparse
@@ -90,9 +90,7 @@ def render_split(work, split, scenes=None, workers=2):
     folder = work / "renders" / split
     folder.mkdir(parents=True, exist_ok=True)
     shards = range(0, scenes or count, SCENES_PER_SHARD)
-    jobs = [
-        (folder / f"{i:03d}.npz", split, SCENES_PER_SHARD, looks, (seed, i)) for i, _ in enumerate(shards)
-    ]
+    jobs = [(folder / f"{i:03d}.npz", split, SCENES_PER_SHARD, looks, (seed, i)) for i, _ in enumerate(shards)]
     start = time.time()
     with Pool(workers) as pool:
         for i, path in enumerate(pool.imap(render_shard, jobs)):

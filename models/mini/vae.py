@@ -1,6 +1,6 @@
 """Trains the autoencoder of `mini`: 64 px pictures to 16 x 16 x 4 latents and back.
 
-    python -m models.mini.vae --work /tmp/mini --minutes 8
+python -m models.mini.vae --work /tmp/mini --minutes 8
 """
 
 import argparse

@@ -53,9 +53,7 @@ def write_byte_words(folder: Path, kind: str, added: list[str], **config) -> int
     from transformers import AutoTokenizer
 
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    tokens = list(
-        dict.fromkeys([*special, *(f"\u0120{word}" for word in WORDS), *"\u0120abcdefghijklmnopqrstuvwxyzDLW,.?"])
-    )
+    tokens = list(dict.fromkeys([*special, *(f"\u0120{word}" for word in WORDS), *"\u0120abcdefghijklmnopqrstuvwxyzDLW,.?"]))
     write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
@@ -121,9 +119,7 @@ def tiny_florence2(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("florence2")
     places = [f"<loc_{number}>" for number in range(0, 1000, 50)]
-    size = write_byte_words(
-        folder, "BartTokenizer", ["<image>", *places], extra_special_tokens={"image_token": "<image>"}
-    )
+    size = write_byte_words(folder, "BartTokenizer", ["<image>", *places], extra_special_tokens={"image_token": "<image>"})
     image = image_settings("CLIPImageProcessor", 64) | {
         "do_center_crop": False,
         "image_seq_length": 5,
@@ -133,9 +129,7 @@ def tiny_florence2(tmp_path_factory) -> Path:
     parsing = {"NUM_BBOX_HEIGHT_BINS": 1000, "NUM_BBOX_WIDTH_BINS": 1000, "PARSE_TASKS": [
         {"TASK_NAME": "pure_text"}, {"TASK_NAME": "description_with_bboxes", "PATTERN": None},
     ]}  # fmt: skip
-    write_json(
-        folder / "processor_config.json", {"processor_class": "Florence2Processor", "post_processor_config": parsing}
-    )
+    write_json(folder / "processor_config.json", {"processor_class": "Florence2Processor", "post_processor_config": parsing})
     config = Florence2Config(
         vision_config={
             "depths": [1, 1], "patch_size": [7, 3], "patch_stride": [8, 4], "patch_padding": [3, 1], "patch_prenorm": [False, True],

@@ -9,8 +9,8 @@ from lorakit.caption.caption import caption, fitting_batch, is_out_of_memory, re
 from lorakit.caption.captioners import florence2, imagenet
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.errors import LorakitError
-from lorakit.manifest import Manifest
-from lorakit.wording import Reading
+from lorakit.project.manifest import Manifest
+from lorakit.text.composing import Reading
 from tests.conftest import draw_photo
 
 
@@ -27,11 +27,7 @@ def curated(make_project):
 
 
 def captions(project) -> dict[str, str]:
-    return {
-        r["file"]: (r["caption"]["sentence"], *r["caption"]["tags"])
-        for r in project.manifest.selected
-        if r.get("caption")
-    }
+    return {r["file"]: (r["caption"]["sentence"], *r["caption"]["tags"]) for r in project.manifest.selected if r.get("caption")}
 
 
 def test_tiny_blip_captions_a_project(curated, tiny_blip):
@@ -73,7 +69,11 @@ def test_captioner_sees_a_turned_photo_as_its_upright_twin(curated, make_photo, 
     make_photo("twin_turned.png", image=upright.rotate(90, expand=True), exif=exif)
     make_photo("twin_upright.png", image=upright)
     seen = {}
-    monkeypatch.setattr(imagenet, "prepare", lambda picture, prepare=imagenet.prepare: (seen.setdefault(picture.tobytes(), picture.size), prepare(picture))[1])
+    monkeypatch.setattr(
+        imagenet,
+        "prepare",
+        lambda picture, prepare=imagenet.prepare: (seen.setdefault(picture.tobytes(), picture.size), prepare(picture))[1],
+    )
     project = curated(**{"select.everything": True})
     caption(project)
     turned, twin = (next(r for r in project.manifest.selected if r["file"] == f"twin_{name}.png") for name in ("turned", "upright"))
@@ -224,7 +224,11 @@ def test_model_that_runs_out_of_memory_completes_with_the_same_captions(curated,
 def with_room_for(most: int, name: str, sizes: list[int], monkeypatch) -> None:
     import transformers
 
-    model = {"blip": "BlipForConditionalGeneration", "blip2": "Blip2ForConditionalGeneration", "florence2": "Florence2ForConditionalGeneration"}[name]
+    model = {
+        "blip": "BlipForConditionalGeneration",
+        "blip2": "Blip2ForConditionalGeneration",
+        "florence2": "Florence2ForConditionalGeneration",
+    }[name]
     generate = getattr(transformers, model).generate
 
     def limited(self, *args, **kwargs):

@@ -12,8 +12,8 @@ from lorakit import lookup
 from lorakit.caption.captioners import florence2, vlm
 from lorakit.caption.captioners.base import are_cut, is_hub_id, load_model, pixels_of, source_of, without_prompt
 from lorakit.errors import LorakitError, UnknownName, WeightsMissing
-from lorakit.phrases import without_loose_end
 from lorakit.settings import Caption
+from lorakit.text.phrases import without_loose_end
 from lorakit.weights import Source
 
 MODELS = ("blip", "blip2", "florence2", "vlm")
@@ -49,7 +49,11 @@ def test_what_the_limit_of_tokens_has_stopped_is_known(name, request):
     """With room for more, a row that was stopped goes on and one that had ended does not."""
     model, processor = load_model(Source(str(request.getfixturevalue(f"tiny_{name}")), True), "cpu")
     pixels = torch.stack([pixels_of(processor)(photo) for photo in GRAINY])
-    start = {} if name == "blip" else {"input_ids": processor(text=["a"], images=[PHOTOS[0]], return_tensors="pt").input_ids.repeat(len(pixels), 1)}
+    start = (
+        {}
+        if name == "blip"
+        else {"input_ids": processor(text=["a"], images=[PHOTOS[0]], return_tensors="pt").input_ids.repeat(len(pixels), 1)}
+    )
 
     def write(most: int) -> tuple[list[str], list[bool]]:
         no_pad = {"suppress_tokens": [processor.tokenizer.pad_token_id]}  # random weights would write it as a word
@@ -130,9 +134,7 @@ def test_florence_tasks_change_what_is_asked(tiny_florence2):
 
 def test_florence_task_names():
     assert florence2.task_of(None) == "<DETAILED_CAPTION>"
-    assert (
-        florence2.task_of("<MORE_DETAILED_CAPTION>") == florence2.task_of("more detailed") == "<MORE_DETAILED_CAPTION>"
-    )
+    assert florence2.task_of("<MORE_DETAILED_CAPTION>") == florence2.task_of("more detailed") == "<MORE_DETAILED_CAPTION>"
     assert florence2.task_of("<CAPTION>") == "<CAPTION>"
     with pytest.raises(UnknownName, match="did you mean 'detailed'"):
         florence2.task_of("detailled")

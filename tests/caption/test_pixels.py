@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from lorakit.caption import pixels
-from lorakit.facets import HUES, NONE_OF_IT
+from lorakit.text.facets import HUES, NONE_OF_IT
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 import pytest
 
 import lorakit
-from lorakit import stamps
 from lorakit.caption.review import adopt_edits, review
 from lorakit.errors import LorakitError
-from lorakit.manifest import Manifest
+from lorakit.project import stamps
+from lorakit.project.manifest import Manifest
 
 
 @pytest.fixture

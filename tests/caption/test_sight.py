@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 import lorakit
-from lorakit import facets, pipeline
+from lorakit import pipeline
 from lorakit.caption import sight
 from lorakit.clip import Clip
+from lorakit.text import facets
 from tests.conftest import TINY_CLIP, draw_photo
 
 LIGHTS = {"": (128, 128, 128), "night": (10, 10, 25), "golden light": (235, 170, 60), "neon light": (230, 20, 200)}
@@ -96,7 +97,9 @@ def test_text_that_fits_scores_higher_than_one_that_does_not(tmp_path, lights, t
             if tag:
                 project.manifest.keep({**record, "human": {"text": f"{text_of[tag]}, zwx"}})
         lorakit.trigger(project)
-        return {r["file"]: r["trigger"]["agreement"] for r in project.manifest.selected if any(t.replace(" ", "_") in r["file"] for t in said)}
+        return {
+            r["file"]: r["trigger"]["agreement"] for r in project.manifest.selected if any(t.replace(" ", "_") in r["file"] for t in said)
+        }
 
     right = score(said)
     wrong = score({"night": said["neon light"], "neon light": said["night"]})

@@ -8,9 +8,9 @@ import lorakit
 from lorakit import pipeline
 from lorakit.caption import tokens, trigger_words
 from lorakit.caption.trigger import check_word
-from lorakit.catalog import card
 from lorakit.errors import LorakitError
-from lorakit.wording import count_word
+from lorakit.project.catalog import card
+from lorakit.text.words import count_word
 
 
 @pytest.fixture
@@ -109,9 +109,7 @@ def test_unknown_rule_or_family_is_refused_before_any_wording(captioned):
         captioned(SIX, **{"caption.omit": ["hairs"]})
 
 
-LONG = "a mug on a table, " + ", ".join(
-    f"with a very small and rather unremarkable teaspoon number {n}" for n in range(30)
-)
+LONG = "a mug on a table, " + ", ".join(f"with a very small and rather unremarkable teaspoon number {n}" for n in range(30))
 
 
 @pytest.mark.parametrize("style", ["tags", "mixed", "sentences"])
@@ -184,7 +182,7 @@ def flux_tokenizers(tmp_path_factory):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import T5TokenizerFast
 
-    from lorakit.train.tiny_random import clip_tokenizer
+    from lorakit.bases.tiny_random import clip_tokenizer
 
     folder = tmp_path_factory.mktemp("flux")
     (folder / "model_index.json").write_text("{}")

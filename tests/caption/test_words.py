@@ -7,8 +7,8 @@ import lorakit
 from lorakit.caption import words
 from lorakit.cli import group
 from lorakit.errors import LorakitError
-from lorakit.manifest import Manifest
 from lorakit.project import open_project
+from lorakit.project.manifest import Manifest
 
 
 @pytest.fixture

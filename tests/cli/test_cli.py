@@ -44,10 +44,14 @@ def test_curate_then_status_json(tmp_path, photo_folder, make_photo):
         (["run", "photos", "-o", "p", "--set", "train.rnak=4"], "did you mean 'train.rank'"),
         (["run", "photos", "-o", "p", "--base", "tiny-random", "--trigger", "a, b"], "a trigger is one word or a few"),
         (["run", "photos", "-o", "p", "--base", "flux1-dev"], "(black-forest-labs/FLUX.1-dev, 33.9 GB) are not on this machine"),
-        pytest.param(["run", "photos", "-o", "p", "--base", "tiny-random", "--device", "cuda:9"], "--device cuda:9", marks=pytest.mark.slow),
+        pytest.param(
+            ["run", "photos", "-o", "p", "--base", "tiny-random", "--device", "cuda:9"], "--device cuda:9", marks=pytest.mark.slow
+        ),
         (["run", "photos", "-o", "p", "--base", "tiny-random", "--weights", "photos"], "no model_index.json in it"),
         (["run", "photos", "-o", "p", "--base", "sd15"], "Three ways"),
-        pytest.param(["run", "photos", "-o", "p", "--base", "tiny-random"], "imagenet", marks=pytest.mark.slow),  # BLIP's weights are not there either
+        pytest.param(
+            ["run", "photos", "-o", "p", "--base", "tiny-random"], "imagenet", marks=pytest.mark.slow
+        ),  # BLIP's weights are not there either
         (["run", "photos", "-o", "photos"], "not empty and no lorakit project"),
         (["status", "photos"], "no lorakit project"),
         (["run", "photos", "-o", "p", "--base", "tiny-random", "--until", "crops"], "did you mean 'crop'"),

@@ -5,8 +5,8 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from lorakit import runs, stamps
 from lorakit.cli import group
+from lorakit.project import runs, stamps
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 import lorakit
-from lorakit import open_project, pipeline, verdicts
+from lorakit import open_project, pipeline
 from lorakit.curate import check as check_stage
 from lorakit.curate.check import measure
+from lorakit.quality import verdicts
 from lorakit.settings import resolve
 from tests.conftest import draw_photo
 
@@ -167,7 +168,12 @@ def test_the_one_photo_of_another_aspect_warns():
 
 @pytest.mark.parametrize(
     ("told", "taken"),
-    [("2026:05:31 18:30:00", "2026-05-31T18:30:00"), ("2026:05:31 18:30:00\0", "2026-05-31T18:30:00"), ("0000:00:00 00:00:00", None), ("soon", None)],
+    [
+        ("2026:05:31 18:30:00", "2026-05-31T18:30:00"),
+        ("2026:05:31 18:30:00\0", "2026-05-31T18:30:00"),
+        ("0000:00:00 00:00:00", None),
+        ("soon", None),
+    ],
 )
 def test_time_of_a_photo_is_its_cameras(make_photo, told, taken):
     exif = Image.Exif()

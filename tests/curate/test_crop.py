@@ -25,9 +25,7 @@ def test_box_has_the_shape_of_its_bucket_and_fills_one_side(size):
     assert abs(width / height - bucket[0] / bucket[1]) < 0.01
 
 
-@pytest.mark.parametrize(
-    "weights, expected", [([0] * 8, 300), ([1] * 8, 300), ([9, 0, 0, 0, 0, 0, 0, 0], 0), ([0] * 7 + [9], 600)]
-)
+@pytest.mark.parametrize("weights, expected", [([0] * 8, 300), ([1] * 8, 300), ([9, 0, 0, 0, 0, 0, 0, 0], 0), ([0] * 7 + [9], 600)])
 def test_box_is_laid_where_the_weight_is(weights, expected):
     assert abs(buckets.best_offset(weights, 1000, 400) - expected) <= 10
 
@@ -74,7 +72,4 @@ def test_rotated_photo_is_cut_as_it_is_seen(curated, make_photo):
     project = curated("crop")
     record = next(r for r in project.manifest.selected if r["file"] == "turned.jpg")
     assert (record["measures"]["size"]["width"], record["measures"]["size"]["height"]) == (600, 900)
-    assert (
-        load_crop(record).size == tuple(record["crop"]["bucket"])
-        and record["crop"]["bucket"][1] > record["crop"]["bucket"][0]
-    )
+    assert load_crop(record).size == tuple(record["crop"]["bucket"]) and record["crop"]["bucket"][1] > record["crop"]["bucket"][0]

@@ -6,7 +6,7 @@ import pytest
 
 import lorakit
 from lorakit.curate.dataset import give_names
-from lorakit.manifest import finish
+from lorakit.project.manifest import finish
 
 
 @pytest.fixture
@@ -15,9 +15,7 @@ def written(curated):
 
     def write(**settings):
         project = curated("crop", **{"train.resolution": 64, "train.bucket_step": 16, **settings})
-        project.manifest.keep(
-            *(finish(r, "trigger", "by the test", text=f"zwx of {r['file']}") for r in project.manifest.selected)
-        )
+        project.manifest.keep(*(finish(r, "trigger", "by the test", text=f"zwx of {r['file']}") for r in project.manifest.selected))
         lorakit.dataset(project)
         return project
 
@@ -61,9 +59,7 @@ def test_pictures_texts_and_metadata_belong_together(written, make_photo):
 def test_datasets_loads_the_folder(written, format, tmp_path):
     datasets = pytest.importorskip("datasets")
     project = written(**{"dataset.format": format})
-    loaded = datasets.load_dataset(
-        "imagefolder", data_dir=str(project.dataset_folder), cache_dir=str(tmp_path / "hf"), split="train"
-    )
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(project.dataset_folder), cache_dir=str(tmp_path / "hf"), split="train")
     assert len(loaded) == 6
     assert {row["text"] for row in loaded} == {f"zwx of photo_{n}.jpg" for n in range(6)}
     assert all(row["image"].width * row["image"].height <= 64 * 64 for row in loaded)

@@ -19,10 +19,7 @@ PHOTO = draw_photo(1)  # photo_1.jpg of the folder
 
 def verdicts_of(project) -> dict[str, tuple]:
     """{file: (verdict, reasons, duplicate_of)}"""
-    return {
-        p["file"]: (p["verdict"], [r["reason"] for r in p["reasons"]], p["duplicate_of"])
-        for p in pipeline.status(project)["photos"]
-    }
+    return {p["file"]: (p["verdict"], [r["reason"] for r in p["reasons"]], p["duplicate_of"]) for p in pipeline.status(project)["photos"]}
 
 
 EDITS = {
@@ -42,9 +39,7 @@ def test_edited_copy_points_to_the_photo_it_is_a_copy_of(curated, make_photo, ed
     assert [f for f, v in found.items() if v[2]] == ["z.jpg"]
 
 
-@pytest.mark.parametrize(
-    "turn", [ImageOps.mirror, ImageOps.flip, *(lambda p, d=d: p.rotate(d, expand=True) for d in (90, 180, 270))]
-)
+@pytest.mark.parametrize("turn", [ImageOps.mirror, ImageOps.flip, *(lambda p, d=d: p.rotate(d, expand=True) for d in (90, 180, 270))])
 def test_mirrored_and_turned_copies_are_found_unless_they_are_wanted(curated, make_photo, turn):
     make_photo("z.jpg", image=turn(PHOTO.resize((560, 448))), quality=80)
     project = curated("dedupe", **{"check.size.good_side": 400, "check.size.min_side": 400})
@@ -54,12 +49,16 @@ def test_mirrored_and_turned_copies_are_found_unless_they_are_wanted(curated, ma
     assert verdicts_of(again)["z.jpg"][1:] == ([], None)
 
 
-@pytest.mark.parametrize(("few", "many", "lowered", "found"), [(150, 3000, "SOME", "photo_1.jpg"), (0, 3000, "SOME", None), (0, 0, "MANY", None)])
+@pytest.mark.parametrize(
+    ("few", "many", "lowered", "found"), [(150, 3000, "SOME", "photo_1.jpg"), (0, 3000, "SOME", None), (0, 0, "MANY", None)]
+)
 def test_in_large_sets_only_nearer_photos_are_laid_over_each_other(curated, make_photo, monkeypatch, few, many, lowered, found):
     monkeypatch.setattr(dedupe, "FEW", few)
     monkeypatch.setattr(dedupe, "MANY", many)
     monkeypatch.setattr(dedupe, f"DISTANCE_OF_{lowered}", 30)
-    make_photo("z.jpg", image=PHOTO.rotate(2, Image.Resampling.BICUBIC).crop((14, 14, PHOTO.width - 14, PHOTO.height - 14)), quality=90)  # 43 bits away
+    make_photo(
+        "z.jpg", image=PHOTO.rotate(2, Image.Resampling.BICUBIC).crop((14, 14, PHOTO.width - 14, PHOTO.height - 14)), quality=90
+    )  # 43 bits away
     assert verdicts_of(curated("dedupe", **{"dedupe.sure": 20}))["z.jpg"][2] == found
 
 
@@ -123,9 +122,7 @@ def burst(make_photo):
     """Four photos of one moment: a ball flies through the scene of photo_1.jpg."""
     for number in range(4):
         scene = PHOTO.copy()
-        ImageDraw.Draw(scene).ellipse(
-            (40 + 130 * number, 150, 230 + 130 * number, 340), fill=(250, 250, 20), outline="black", width=6
-        )
+        ImageDraw.Draw(scene).ellipse((40 + 130 * number, 150, 230 + 130 * number, 340), fill=(250, 250, 20), outline="black", width=6)
         make_photo(f"ball_{number}.jpg", image=scene, quality=92)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lorakit import verdicts
 from lorakit.curate.check import measure
+from lorakit.quality import verdicts
 from lorakit.settings import resolve
 
 

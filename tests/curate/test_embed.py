@@ -124,7 +124,10 @@ def test_an_aesthetic_head_moves_the_choice(of_one_subject, tmp_path):
 def test_a_head_of_several_layers_is_a_row_of_linear_ones(tmp_path):
     rng = np.random.default_rng(0)
     down, bias, out = rng.normal(size=(4, 16)).astype("f4"), rng.normal(size=4).astype("f4"), rng.normal(size=(1, 4)).astype("f4")
-    save_file({"layers.0.weight": down, "layers.0.bias": bias, "layers.2.weight": out, "layers.2.bias": np.full(1, 5, "f4")}, tmp_path / "h.safetensors")
+    save_file(
+        {"layers.0.weight": down, "layers.0.bias": bias, "layers.2.weight": out, "layers.2.bias": np.full(1, 5, "f4")},
+        tmp_path / "h.safetensors",
+    )
     points = rng.normal(size=(3, 16)).astype("f4")
     found = embed.apply_head(embed.read_head(tmp_path / "h.safetensors"), points)
     assert np.allclose(found, [float((out @ (down @ point + bias))[0] + 5) for point in points], atol=1e-4)
@@ -135,7 +138,11 @@ def test_a_head_of_several_layers_is_a_row_of_linear_ones(tmp_path):
     [
         ("head.pth", {}, "pickled weights can run code"),
         ("head.safetensors", {"a.weight": np.zeros((2, 16), "f4"), "a.bias": np.zeros(2, "f4")}, "ends in one score"),
-        ("head.safetensors", {"a.weight": np.zeros((1, 9), "f4"), "a.bias": np.zeros(1, "f4")}, "reads 9 numbers a photo, embed.clip makes 16"),
+        (
+            "head.safetensors",
+            {"a.weight": np.zeros((1, 9), "f4"), "a.bias": np.zeros(1, "f4")},
+            "reads 9 numbers a photo, embed.clip makes 16",
+        ),
     ],
 )
 def test_a_head_that_does_not_fit_is_one_line(of_one_subject, tmp_path, name, tensors, line):

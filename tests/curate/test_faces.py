@@ -3,10 +3,12 @@
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from lorakit import catalog, gaps, lookup, pipeline, verdicts
+from lorakit import lookup, pipeline
 from lorakit.curate.check import measure
 from lorakit.curate.checks import faces
 from lorakit.curate.crop import place
+from lorakit.project import catalog
+from lorakit.quality import coverage, verdicts
 from lorakit.settings import resolve
 from tests.conftest import draw_photo
 
@@ -111,13 +113,17 @@ def taken_from(*heights: float) -> list[dict]:
 
 def lacks(chosen: list[dict], kind: str = "likeness") -> list[str]:
     found = catalog.kind(kind)
-    return gaps.find(chosen, found, resolve([("kind", found.settings), ("test", {"select.wanted": 5, "select.least": 5})]))
+    return coverage.find(chosen, found, resolve([("kind", found.settings), ("test", {"select.wanted": 5, "select.least": 5})]))
 
 
 def test_a_likeness_is_told_which_distances_it_lacks():
     assert lacks(taken_from(0.1, 0.2, 0.2, 0.4, 0.5)) == []
-    assert lacks(taken_from(0.2, 0.25, 0.3, 0.4, 0.5)) == ["no photo shows the whole figure (the smallest face fills 20% of its photo's height)"]
-    assert lacks(taken_from(0.1, 0.12, 0.2, 0.2, 0.2)) == ["no photo shows the face from near (the largest fills 20% of its photo's height)"]
+    assert lacks(taken_from(0.2, 0.25, 0.3, 0.4, 0.5)) == [
+        "no photo shows the whole figure (the smallest face fills 20% of its photo's height)"
+    ]
+    assert lacks(taken_from(0.1, 0.12, 0.2, 0.2, 0.2)) == [
+        "no photo shows the face from near (the largest fills 20% of its photo's height)"
+    ]
     assert lacks(taken_from(0, 0, 0, 0, 0)) == ["no face was found in any of 5 photos"]
 
 
@@ -141,7 +147,9 @@ def with_face(size: tuple[int, int], left: int, top: int, height: int) -> Image.
     draw = ImageDraw.Draw(photo)
 
     def oval(x: float, y: float, across: float, down: float, colour: tuple) -> None:
-        draw.ellipse((left + (x - across) * width, top + (y - down) * height, left + (x + across) * width, top + (y + down) * height), fill=colour)
+        draw.ellipse(
+            (left + (x - across) * width, top + (y - down) * height, left + (x + across) * width, top + (y + down) * height), fill=colour
+        )
 
     oval(0.5, 0.42, 0.62, 0.6, (60, 40, 30))
     oval(0.5, 0.5, 0.5, 0.5, (214, 170, 140))
@@ -156,7 +164,9 @@ def with_face(size: tuple[int, int], left: int, top: int, height: int) -> Image.
     return photo.filter(ImageFilter.GaussianBlur(height / 100))
 
 
-@pytest.mark.parametrize(("size", "left", "top", "height"), [((768, 512), 300, 120, 160), ((768, 512), 60, 60, 250), ((1536, 2048), 900, 300, 600)])
+@pytest.mark.parametrize(
+    ("size", "left", "top", "height"), [((768, 512), 300, 120, 160), ((768, 512), 60, 60, 250), ((1536, 2048), 900, 300, 600)]
+)
 def test_a_face_is_found_where_it_is(detector, make_photo, size, left, top, height):
     measures = measure(make_photo("a.jpg", image=with_face(size, left, top, height), quality=92))["measures"]["faces"]
     assert measures["count"] == 1

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lorakit import verdicts
 from lorakit.curate.check import measure
+from lorakit.quality import verdicts
 from lorakit.settings import resolve
 from tests.conftest import draw_photo
 
@@ -71,8 +71,6 @@ def test_torn_files_are_measured_or_refused(tmp_path, data):
 
 @pytest.mark.slow
 @given(torn_files())
-@settings(
-    max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_many_torn_files_are_measured_or_refused(tmp_path, data):
     check_file(data, tmp_path)

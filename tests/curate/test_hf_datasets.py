@@ -125,7 +125,9 @@ def test_names_of_the_hub(name, parts):
     assert hf_datasets.HUB_NAME.fullmatch(name).groups() == parts
 
 
-@pytest.mark.parametrize(("name", "message"), [("hf://owner/name", "cannot be had from the hub"), ("hf://a/b:train[5]", "no name of a dataset")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("hf://owner/name", "cannot be had from the hub"), ("hf://a/b:train[5]", "no name of a dataset")]
+)
 def test_hub_name_that_is_of_no_use_is_one_line(tmp_path, name, message):
     """The tests run offline, as conftest.py says to the hub's library."""
     project = new_project(tmp_path / "project", name)
@@ -143,7 +145,11 @@ def test_name_is_kept_for_the_next_run_and_names_the_project(tmp_path, monkeypat
 
 def test_imagefolder_with_its_metadata_above(tmp_path, make_photo):
     make_photo("train/a.jpg", 1), make_photo("test/a.jpg", 2), make_photo("b.jpg", 3)
-    lines = [{"file_name": "train/a.jpg", "text": "first"}, {"file_name": "test/a.jpg", "text": "second"}, {"file_name": "b.jpg", "text": "third"}]
+    lines = [
+        {"file_name": "train/a.jpg", "text": "first"},
+        {"file_name": "test/a.jpg", "text": "second"},
+        {"file_name": "b.jpg", "text": "third"},
+    ]
     datasets.Dataset.from_list(lines).to_parquet(str(tmp_path / "photos" / "metadata.parquet"))
     told = {r["file"]: r["sidecar"]["text"] for r in scanned(tmp_path, tmp_path / "photos")}
     assert told == {"train/a.jpg": "first", "test/a.jpg": "second", "b.jpg": "third"}

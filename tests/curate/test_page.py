@@ -14,9 +14,6 @@ def test_page_tells_of_copies_rejects_and_crops(curated, make_photo):
     assert (group["kept"]["file"], card["file"]) == ("photo_1.jpg", "copy.jpg") and "wide 640 over 560" in why
     assert part["rejected"]["too_small"]["count"] == 1
     assert all(card["picture"].startswith("data:image/jpeg") and card["frame"] for card in part["chosen"])
-    assert all(
-        left + width <= 100.01 and top + height <= 100.01
-        for left, top, width, height in (c["frame"] for c in part["chosen"])
-    )
+    assert all(left + width <= 100.01 and top + height <= 100.01 for left, top, width, height in (c["frame"] for c in part["chosen"]))
     page = render(project, None)
     assert "tiny &lt;b&gt;.jpg" in page and "tiny <b>" not in page

@@ -78,9 +78,7 @@ def test_pipes_loops_and_dangling_links_neither_hang_nor_count_twice(scanned, tm
 
 
 @POSIX
-@pytest.mark.parametrize(
-    "name", ["new\nline.jpg", "x" * 250 + ".jpg", " space .jpg", "[red] %s {0}.jpg", "\udcff\udcfe.jpg"]
-)
+@pytest.mark.parametrize("name", ["new\nline.jpg", "x" * 250 + ".jpg", " space .jpg", "[red] %s {0}.jpg", "\udcff\udcfe.jpg"])
 def test_odd_names_are_kept(scanned, tmp_path, make_photo, name):
     if sys.platform == "darwin" and "\udcff" in name:
         pytest.skip("macOS refuses names that are not UTF-8")

@@ -15,9 +15,7 @@ def scored(image: Image.Image, tmp_path, **settings) -> tuple[float, dict[str, s
     """(sharpness, {reason: verdict}) of a picture saved as a JPEG."""
     image.save(tmp_path / "a.jpg", quality=92)
     measures = sharpness.measure(read_photo(tmp_path / "a.jpg"))
-    return measures["sharpness"], {
-        r.reason: r.verdict for r in sharpness.judge(measures, sharpness.Settings(**settings))
-    }
+    return measures["sharpness"], {r.reason: r.verdict for r in sharpness.judge(measures, sharpness.Settings(**settings))}
 
 
 def shaken(image: Image.Image, length: int) -> Image.Image:
@@ -59,10 +57,7 @@ def test_sharp_photo_is_not(tmp_path, change):
 def test_score_means_the_same_at_any_resolution(tmp_path, blurred):
     photo = draw_photo(4, (2600, 2048))
     photo = photo.filter(ImageFilter.GaussianBlur(8)) if blurred else photo
-    scores = [
-        scored(photo.resize((round(side * 1.27), side), Image.Resampling.LANCZOS), tmp_path)[0]
-        for side in (512, 1024, 2048)
-    ]
+    scores = [scored(photo.resize((round(side * 1.27), side), Image.Resampling.LANCZOS), tmp_path)[0] for side in (512, 1024, 2048)]
     assert max(scores) - min(scores) < 0.2 and all((score < 0.3) == blurred for score in scores)
 
 

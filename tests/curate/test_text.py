@@ -4,9 +4,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 import lorakit
-from lorakit import lookup, pipeline, stamps, verdicts
+from lorakit import lookup, pipeline
 from lorakit.curate.check import measure
 from lorakit.curate.checks import text
+from lorakit.project import stamps
+from lorakit.quality import verdicts
 from lorakit.settings import resolve
 from tests.conftest import draw_photo
 
@@ -56,7 +58,9 @@ def reader():
 def written(words: str, at: tuple[int, int], size: int, opacity: int = 255) -> Image.Image:
     photo = draw_photo(3, (960, 720))
     layer = Image.new("RGBA", photo.size)
-    ImageDraw.Draw(layer).text(at, words, font=ImageFont.load_default(size), fill=(255, 255, 255, opacity), stroke_fill=(0, 0, 0, opacity), stroke_width=1)
+    ImageDraw.Draw(layer).text(
+        at, words, font=ImageFont.load_default(size), fill=(255, 255, 255, opacity), stroke_fill=(0, 0, 0, opacity), stroke_width=1
+    )
     photo.paste(layer, mask=layer)
     return photo
 

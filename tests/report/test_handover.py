@@ -86,12 +86,19 @@ def test_masks_and_regularisation_photos_go_along(make_curated, make_photo, tmp_
 
 
 def test_ai_toolkit_gets_one_job(make_curated):
-    project = make_curated(**{"train.ema": 0.99, "train.adapter": "lokr", "train.lokr_factor": 8, "train.text_encoder": True, "train.text_encoder_rate": 5e-5})
+    project = make_curated(
+        **{"train.ema": 0.99, "train.adapter": "lokr", "train.lokr_factor": 8, "train.text_encoder": True, "train.text_encoder_rate": 5e-5}
+    )
     folder = hand_over(project, "ai-toolkit")
     job = yaml.safe_load((folder / "train.yaml").read_text())["config"]["process"][0]
     found = {text["num_repeats"]: texts_below(folder / text["folder_path"]) for text in job["datasets"]}
     assert {**found[1], **found[3]} == texts_of(project)
-    assert job["trigger_word"] == "zwx" and job["network"]["type"] == "lokr" and job["network"]["lokr_factor"] == 8 and job["train"]["ema_config"]["ema_decay"] == 0.99
+    assert (
+        job["trigger_word"] == "zwx"
+        and job["network"]["type"] == "lokr"
+        and job["network"]["lokr_factor"] == 8
+        and job["train"]["ema_config"]["ema_decay"] == 0.99
+    )
     assert job["train"]["text_encoder_lr"] == 5e-5 and job["train"]["steps"] == project.settings.train.planned_steps(6)
     assert "left out" not in (folder / "README.md").read_text()
 
@@ -112,7 +119,10 @@ def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated):
     flux = hand_over(make_curated("flux", base="flux1-dev", **{"train.weights": None, "check.size.min_side": 64}), "sd-scripts")
     train = tomllib.loads((flux / "train.toml").read_text())
     assert (train["network_module"], train["timestep_sampling"], train["guidance_scale"]) == ("networks.lora_flux", "flux_shift", 1.0)
-    assert train["pretrained_model_name_or_path"] == "flux1-dev.safetensors" and "set the paths of clip_l, t5xxl, ae" in (flux / "README.md").read_text()
+    assert (
+        train["pretrained_model_name_or_path"] == "flux1-dev.safetensors"
+        and "set the paths of clip_l, t5xxl, ae" in (flux / "README.md").read_text()
+    )
     velocity = make_curated("sd2", base="sd21", **{"train.weights": None, "check.size.min_side": 64})
     train = tomllib.loads((hand_over(velocity, "sd-scripts") / "train.toml").read_text())
     assert train["v2"] and train["v_parameterization"]

@@ -18,7 +18,14 @@ def test_the_repository_has_the_lora_its_samples_and_a_card(copy_of_trained):
     assert card.data.instance_prompt == "zwx" and card.data.license == "apache-2.0" and "lora" in card.data.tags
     assert all((folder / entry["output"]["url"]).is_file() and "zwx" in card.data.widget[0]["text"] for entry in card.data.widget)
     assert len(card.data.widget) == len(list((folder / "images").iterdir())) == 2
-    for words in ("Write `zwx` into the prompt", "Begin at 0.7", lora.name, copy_of_trained.card.title, 'load_lora_weights("me/mug"', "- photos: "):
+    for words in (
+        "Write `zwx` into the prompt",
+        "Begin at 0.7",
+        lora.name,
+        copy_of_trained.card.title,
+        'load_lora_weights("me/mug"',
+        "- photos: ",
+    ):
         assert words in card.text
     assert str(copy_of_trained.folder) not in card.content  # nothing of this machine
     assert {path.name for path in folder.iterdir()} == {"README.md", "images", lora.name}

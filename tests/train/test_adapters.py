@@ -7,12 +7,14 @@ from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoi
 from safetensors.torch import load_file, save_file
 
 from lorakit import lookup
+from lorakit.bases import layer_names
 from lorakit.errors import LorakitError
+from lorakit.lora_file import formats, verify
 from lorakit.settings import Train, resolve
-from lorakit.train import formats, lora, names, verify
+from lorakit.train import lora
+from lorakit.train.adapter_size import Skeleton, predict_size, size_of
 from lorakit.train.export import add_to_weights, check_file, check_loaded
 from lorakit.train.preflight import check_settings
-from lorakit.train.size import Skeleton, predict_size, size_of
 
 
 def slow(*values):
@@ -79,7 +81,7 @@ def test_a_lycoris_file_says_what_was_trained(load_tiny, name, adapter):
     assert denoiser and all(stem.startswith(prefix) for stem in denoiser)
 
     judged = {judgement.tool: judgement.is_whole for judgement in verify.judge({key: tuple(t.shape) for key, t in tensors.items()})[1]}
-    knows = {tool: name in verify.SUPPORTED.get(tool, names.FAMILIES) for tool in verify.TOOLS}
+    knows = {tool: name in verify.SUPPORTED.get(tool, layer_names.FAMILIES) for tool in verify.TOOLS}
     assert judged == {**knows, "diffusers": False}
 
 
@@ -156,7 +158,7 @@ def test_half_the_strength_is_half_the_change_from_pissa_too(load_tiny):
 def original_sd3(transformer, chance):
     """A random checkpoint in the original code's layout, of a tiny transformer's shapes."""
     made = {}
-    for path, original in names.originals("sd3").items():
+    for path, original in layer_names.originals("sd3").items():
         module = dict(transformer.named_modules()).get(path)
         if module is not None:
             rows = module.weight.shape[0] * original.slots
@@ -229,7 +231,8 @@ def test_block_ranks_that_no_layer_has_are_refused(load_tiny):
         ({"adapter": "loha", "lora_plus_ratio": 4.0}, "lora_plus_ratio is about LoRA's B"),
         ({"lokr_factor": 8}, "lokr_factor is for train.adapter=lokr"),
         ({"adapter": "dora", "init": "pissa"}, "train.init=pissa is for train.adapter=lora"),
-        ({"text_encoder_rate": 1e-5}, "text_encoder_rate has no effect without"), ({"t5": True}, "t5 has no effect without train.text_encoder"),
+        ({"text_encoder_rate": 1e-5}, "text_encoder_rate has no effect without"),
+        ({"t5": True}, "t5 has no effect without train.text_encoder"),
         ({"block_ranks": {"mid": "x"}}, "is not an expression with a rank"),
     ],
 )

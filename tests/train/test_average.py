@@ -10,7 +10,7 @@ from lorakit.train import checkpoint, sample
 from lorakit.train.average import Average
 from lorakit.train.optimizer import make_optimizer
 from lorakit.train.train import train
-from test_train import adapter, stop_after
+from tests.conftest import adapter, stop_after
 
 
 def trained_layer(steps=5, **settings):
@@ -61,7 +61,9 @@ def test_live_weights_are_given_out_as_they_are():
 
 AVERAGED = [
     pytest.param({"train.ema": 0.9}, "", id="ema"),
-    pytest.param({"train.optimizer": "schedulefree", "train.learning_rate": 1e-2}, "schedulefree", id="schedulefree", marks=pytest.mark.slow),
+    pytest.param(
+        {"train.optimizer": "schedulefree", "train.learning_rate": 1e-2}, "schedulefree", id="schedulefree", marks=pytest.mark.slow
+    ),
     pytest.param({"train.optimizer": "prodigy", "train.learning_rate": 1.0}, "prodigyopt", id="prodigy"),
     pytest.param({"train.optimizer": "lion"}, "lion_pytorch", id="lion", marks=pytest.mark.slow),
     pytest.param({"train.optimizer": "adamw8bit"}, "bitsandbytes", id="adamw8bit"),

@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 
 from lorakit import open_project
+from lorakit.bases.load import load_family
 from lorakit.train import cache as caching
 from lorakit.train.cache import cache, latents_path, load_latents, load_text, text_path
-from lorakit.train.load import load_family
 
 
 def files(project):

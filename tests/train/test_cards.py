@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
 
-from lorakit import catalog
+from lorakit.project import catalog
 from lorakit.settings import resolve
 
 CLIP_L, CLIP_G, CLIP_H, T5, VAE = 0.1237, 0.6947, 0.3404, 4.7623, 0.0838  # billions of weights, as published

@@ -15,10 +15,10 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.training_utils import compute_density_for_timestep_sampling, compute_snr
 from torch.nn.functional import mse_loss
 
+from lorakit.bases.families.base import stack_texts
 from lorakit.settings import Train
 from lorakit.train import lora
-from lorakit.train.families.base import stack_texts
-from lorakit.train.visit import step_loss
+from lorakit.train.loss import step_loss
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
@@ -50,11 +50,11 @@ class Beside:
         self.latents = (raw - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
         ours = torch.stack([self.family.encode_picture(p[None])["mean"] for p in pixels])
         assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
-        self.noise = torch.randn(self.latents.shape, generator=chance)
+        self.process = torch.randn(self.latents.shape, generator=chance)
 
     def ours(self, timesteps):
         text = stack_texts([self.family.encode_text(text) for text in TEXTS])
-        loss = step_loss(self.family, self.latents, self.noise, timesteps, text, SIZES)
+        loss = step_loss(self.family, self.latents, self.process, timesteps, text, SIZES)
         loss.backward()
         return loss
 
@@ -119,7 +119,9 @@ def test_sd15(beside, settings, reference):
 def test_sdxl_with_its_size_conditions(beside):
     side, timesteps = beside("sdxl"), torch.tensor([40, 900])
     states, _, pooled, _ = side.pipeline.encode_prompt(TEXTS, device="cpu", do_classifier_free_guidance=False)
-    ids = torch.cat([side.pipeline._get_add_time_ids((h, w), (t, left), (th, tw), states.dtype, 24) for h, w, t, left, th, tw in SIZES.tolist()])
+    ids = torch.cat(
+        [side.pipeline._get_add_time_ids((h, w), (t, left), (th, tw), states.dtype, 24) for h, w, t, left, th, tw in SIZES.tolist()]
+    )
 
     def predict(noisy, t):
         return side.model(noisy, t, encoder_hidden_states=states, added_cond_kwargs={"text_embeds": pooled, "time_ids": ids}).sample
@@ -166,7 +168,7 @@ def test_flux1_with_guidance_and_packed_latents(beside, guidance):
 @pytest.mark.parametrize("kind", ["logit_normal", "mode", "uniform"])
 def test_flow_timesteps_follow_the_published_densities(load_tiny, kind):
     settings = Train(timestep_sampling=kind, logit_mean=0.3, logit_std=0.8, flow_shift=1.0)
-    found = load_tiny("sd3", settings).noise.draw_timesteps(torch.Size((500, 16, 8, 8)), torch.Generator().manual_seed(1))
+    found = load_tiny("sd3", settings).process.draw_timesteps(torch.Size((500, 16, 8, 8)), torch.Generator().manual_seed(1))
     chance = torch.Generator().manual_seed(1)
     scheme = {"uniform": "none"}.get(kind, kind)
     wanted = compute_density_for_timestep_sampling(scheme, 500, logit_mean=0.3, logit_std=0.8, mode_scale=1.29, generator=chance)
@@ -175,7 +177,7 @@ def test_flow_timesteps_follow_the_published_densities(load_tiny, kind):
 
 @pytest.mark.parametrize("tokens", [256, 1024, 4096])
 def test_flux_shift_grows_with_the_picture_as_in_its_sampler(load_tiny, tokens):
-    noise = load_tiny("flux1").noise
+    noise = load_tiny("flux1").process
     side = 2 * int(tokens**0.5)
     sigma = torch.tensor([0.2, 0.7])
     shift = noise.shift(torch.Size((1, 16, side, side)))
@@ -185,5 +187,5 @@ def test_flux_shift_grows_with_the_picture_as_in_its_sampler(load_tiny, tokens):
 
 def test_sd3_shift_is_its_scheduler_s_and_a_setting_replaces_it(load_tiny):
     shape = torch.Size((1, 16, 8, 8))
-    assert load_tiny("sd3").noise.shift(shape) == 3.0
-    assert load_tiny("sd3", Train(flow_shift=1.5)).noise.shift(shape) == 1.5
+    assert load_tiny("sd3").process.shift(shape) == 3.0
+    assert load_tiny("sd3", Train(flow_shift=1.5)).process.shift(shape) == 1.5

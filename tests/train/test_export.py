@@ -15,10 +15,12 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lorakit import open_project, pipeline, runs, stamps
+from lorakit import open_project, pipeline
 from lorakit.cli.train import command as train_command
 from lorakit.errors import LorakitError
-from lorakit.train import checkpoint, formats
+from lorakit.lora_file import formats
+from lorakit.project import runs, stamps
+from lorakit.train import checkpoint
 from lorakit.train.export import check_file, export, make_metadata
 
 

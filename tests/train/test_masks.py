@@ -5,13 +5,12 @@ import torch
 from PIL import Image
 
 from lorakit import open_project, pipeline
+from lorakit.bases.load import load_family
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
 from lorakit.train import lora
 from lorakit.train.cache import cache, load_mask
-from lorakit.train.load import load_family
-from lorakit.train.noise import weighted_loss
-from lorakit.train.visit import Visit
+from lorakit.train.loss import BatchLoss, weighted_loss
 
 MASKED = {"train.masked_loss": True}
 
@@ -88,7 +87,7 @@ def test_masks_go_through_the_crop_to_the_latents_and_into_the_loss(masked_folde
         family = load_family(opened)
         lora.add_lora(family, Train(rank=2))
         with torch.no_grad():
-            losses[name] = Visit(opened, family).loss(batch, 3).item()
+            losses[name] = BatchLoss(opened, family).loss(batch, 3).item()
         open_project(project.folder, settings={"train.mask_outside": 0.0, "train.masked_loss": True}, device="cpu")
     assert losses["outside"] == pytest.approx(losses["plain"], rel=1e-5)
     assert abs(losses["masked"] - losses["plain"]) > 1e-3 * losses["plain"]

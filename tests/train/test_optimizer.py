@@ -43,7 +43,9 @@ def test_lora_plus_lets_b_learn_faster_at_every_step():
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 8.0]
 
 
-@pytest.mark.parametrize(("name", "cls"), [("adamw", torch.optim.AdamW), ("adafactor", torch.optim.Adafactor), ("torch.optim.RAdam", torch.optim.RAdam)])
+@pytest.mark.parametrize(
+    ("name", "cls"), [("adamw", torch.optim.AdamW), ("adafactor", torch.optim.Adafactor), ("torch.optim.RAdam", torch.optim.RAdam)]
+)
 def test_optimizers_are_found_and_lower_a_loss(name, cls):
     layer = a_layer()
     optimizer = make_optimizer(layer, Train(optimizer=name, learning_rate=0.05))
@@ -65,9 +67,7 @@ def test_an_optimizer_that_is_not_there_says_what_to_install():
         find_class("adam")
 
 
-@pytest.mark.parametrize(
-    ("name", "rate"), [("lion", 0.01), ("prodigy", 1.0), ("schedulefree", 0.05), ("adamw8bit", 0.05)]
-)
+@pytest.mark.parametrize(("name", "rate"), [("lion", 0.01), ("prodigy", 1.0), ("schedulefree", 0.05), ("adamw8bit", 0.05)])
 def test_optimizers_of_other_packages_lower_a_loss(name, rate):
     pytest.importorskip(PATHS[name].split(".")[0])
     torch.manual_seed(0)
@@ -95,7 +95,10 @@ def test_a_missing_package_is_one_line_that_names_the_extra(monkeypatch, name):
     monkeypatch.setitem(sys.modules, package, None)  # what Python itself does with a module that must not be found
     for module in [m for m in sys.modules if m.startswith(f"{package}.")]:
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(LorakitError, match=rf"is not installed; pip install {PACKAGES.get(package, package)}, or lorakit with its extra \[{EXTRAS[package]}\]$"):
+    with pytest.raises(
+        LorakitError,
+        match=rf"is not installed; pip install {PACKAGES.get(package, package)}, or lorakit with its extra \[{EXTRAS[package]}\]$",
+    ):
         find_class(name)
 
 

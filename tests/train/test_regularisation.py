@@ -3,17 +3,18 @@
 import pytest
 import torch
 
-from lorakit import open_project, runs, stamps
+from lorakit import open_project
+from lorakit.bases.load import load_family
 from lorakit.errors import LorakitError
+from lorakit.project import runs, stamps
 from lorakit.settings import Train
 from lorakit.train import batches, lora
 from lorakit.train.cache import cache
-from lorakit.train.load import load_family
+from lorakit.train.loss import BatchLoss
 from lorakit.train.preflight import plan_in_words
 from lorakit.train.regularisation import Interleaved, regularisation_photos
 from lorakit.train.train import planned_steps, train
-from lorakit.train.visit import Visit
-from test_train import adapter, stop_after
+from tests.conftest import adapter, stop_after
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_their_loss_has_its_own_weight(make_dataset, others):
         family = load_family(project)
         lora.add_lora(family, Train(rank=2))
         with torch.no_grad():
-            visit = Visit(project, family)
+            visit = BatchLoss(project, family)
             losses.append([visit.loss(batch, 3).item() for batch in (regularisation_photos(project)[:1], photos[:1])])
     (theirs, own), (lighter, same) = losses
     assert lighter == pytest.approx(0.25 * theirs, rel=1e-6) and own == same

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+from lorakit.bases.load import load_family
 from lorakit.errors import LorakitError
 from lorakit.train import cache as caching
 from lorakit.train.cache import cache, latents_path, load_latents
-from lorakit.train.load import load_family
 from lorakit.train.preflight import check_settings, plan_in_words
 from lorakit.train.resolutions import at_every_resolution
 from lorakit.train.train import train
@@ -58,7 +58,9 @@ def test_masks_are_shrunk_with_their_picture(make_dataset, photo_folder):
     assert found.shape[-2:] == latents.shape[-2:] and found[..., 0].min() == 1 and found[..., -1].max() == 0
 
 
-@pytest.mark.parametrize(("sizes", "line"), [([64], "these are the smaller ones"), ([4], "smaller than train.bucket_step = 16"), (["x"], "is not a list")])
+@pytest.mark.parametrize(
+    ("sizes", "line"), [([64], "these are the smaller ones"), ([4], "smaller than train.bucket_step = 16"), (["x"], "is not a list")]
+)
 def test_sizes_that_are_none_are_one_line(make_project, sizes, line):
     with pytest.raises(LorakitError, match=line):
         check_settings(make_project("p", **{"train.other_resolutions": sizes}))

@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from lorakit import open_project, runs, stamps
+from lorakit import open_project
+from lorakit.project import runs, stamps
 from lorakit.train.sample import sample, sample_prompts
 
 

@@ -20,12 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import mse_loss
 
 import lorakit
-from lorakit import open_project, pipeline, runs, stamps
+from lorakit import open_project, pipeline
+from lorakit.bases import layer_names
+from lorakit.bases.families.base import stack_texts
+from lorakit.lora_file import formats, verify
+from lorakit.project import runs, stamps
 from lorakit.settings import Train
-from lorakit.train import checkpoint, export, formats, lora, names, verify
-from lorakit.train.families.base import stack_texts
+from lorakit.train import checkpoint, export, lora
+from lorakit.train.loss import preservation_loss, step_loss
 from lorakit.train.optimizer import make_optimizer
-from lorakit.train.visit import preservation_loss, step_loss
 
 TEXTS = ["zwx mug on a table", "a mug"]
 SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])
@@ -61,7 +64,9 @@ def sdxl_loss(side, *batch):
 def sd3_loss(side, *batch):
     states, _, pooled, _ = side.encode_prompt(TEXTS, TEXTS, TEXTS, device="cpu", do_classifier_free_guidance=False)
     return flow(
-        side, lambda noisy: side.transformer(noisy, encoder_hidden_states=states, pooled_projections=pooled, timestep=batch[2]).sample, *batch
+        side,
+        lambda noisy: side.transformer(noisy, encoder_hidden_states=states, pooled_projections=pooled, timestep=batch[2]).sample,
+        *batch,
     )
 
 
@@ -97,7 +102,10 @@ def test_a_step_is_the_library_s_own(load_tiny, tiny_base, name, loss, t5):
     parts = [denoiser]
     for encoder in family.learning_encoders:
         parts.append(getattr(side, encoder).requires_grad_(False))
-        parts[-1].add_adapter(LoraConfig(r=4, lora_alpha=2, target_modules=T5 if encoder == names.T5_ENCODER.get(name) else CLIP), adapter_name="reference")
+        parts[-1].add_adapter(
+            LoraConfig(r=4, lora_alpha=2, target_modules=T5 if encoder == layer_names.T5_ENCODER.get(name) else CLIP),
+            adapter_name="reference",
+        )
     theirs = [p for part in parts for p in part.parameters() if p.requires_grad]
     chance = torch.Generator().manual_seed(5)
     for own, other in zip(parameters, theirs, strict=True):
@@ -112,7 +120,9 @@ def test_a_step_is_the_library_s_own(load_tiny, tiny_base, name, loss, t5):
     reference = loss(side, latents, noise, timesteps)
     reference.backward()
     assert ours.item() == pytest.approx(reference.item(), rel=1e-5)
-    pairs = [(own.grad, other.grad) for own, other in zip(parameters, theirs, strict=True) if own.grad is not None or other.grad is not None]
+    pairs = [
+        (own.grad, other.grad) for own, other in zip(parameters, theirs, strict=True) if own.grad is not None or other.grad is not None
+    ]
     usual = torch.stack([other.norm() for _, other in pairs]).median()
     assert all((own - other).norm() <= 1e-5 * max(other.norm(), usual) for own, other in pairs)
     in_text = [p for encoder in family.learning_encoders for p in family.encoder(encoder).parameters() if p.requires_grad]
@@ -141,7 +151,7 @@ def test_what_t5_learned_is_in_the_file_and_who_loads_it_is_said(load_tiny, tmp_
     path = tmp_path / "lora.safetensors"
     save_file(formats.write(network, name, form, torch.float32), path)
     written = export.check_file(path, network, name)
-    in_t5 = {layer for layer in written if layer.startswith(names.T5_ENCODER[name] + ".encoder.block")}
+    in_t5 = {layer for layer in written if layer.startswith(layer_names.T5_ENCODER[name] + ".encoder.block")}
     assert len(in_t5) == 2 * 7 and formats.read(load_file(path), name).keys() == network.keys()
 
     _, (comfyui, diffusers) = verify.judge_file(path, ("comfyui", "diffusers"))
@@ -259,9 +269,8 @@ def test_diffusers_draws_the_same_picture_with_the_file(taught, tiny_weights):
 
 @pytest.mark.slow
 def test_resumed_training_of_text_encoders_and_pissa_equals_the_uninterrupted_one(make_dataset):
-    from test_train import stop_after
-
     from lorakit.train.train import train
+    from tests.conftest import stop_after
 
     project = make_dataset(**{"train.text_encoder": True, "train.init": "pissa", "train.steps": 3, "train.checkpoint_every": 1})
     whole = train(project)

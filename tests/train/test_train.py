@@ -1,33 +1,17 @@
 """The training loop: resumed equals uninterrupted, every photo is visited, and faults are named."""
 
-import json
 import re
-import shutil
 
 import pytest
 import torch
 
 import lorakit
-from lorakit import open_project, runs
+from lorakit import open_project
 from lorakit.errors import LorakitError
+from lorakit.project import runs
 from lorakit.train import checkpoint
 from lorakit.train.train import planned_steps, train
-
-
-def adapter(run):
-    return checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1])
-
-
-def stop_after(run, step):
-    """Leave the run folder as a kill leaves it: later checkpoints missing, the last line of the metrics torn."""
-    for later in checkpoint.all_steps(run):
-        if later > step:
-            shutil.rmtree(run.checkpoints / f"step_{later:06d}")
-    lines = run.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-    run.metrics.write_text("".join(lines[: step + 1]) + lines[step + 1][:20], encoding="utf-8")
-    facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
-    (run.folder / "run.json").write_text(json.dumps({**facts, "done": {}, "result": {}}), encoding="utf-8")
-
+from tests.conftest import adapter, stop_after
 
 SEVERAL_A_STEP = {"train.batch_size": 2, "train.gradient_accumulation": 2, "train.warmup_steps": 3, "train.optimizer": "adafactor"}
 

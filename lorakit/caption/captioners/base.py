@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
-from lorakit.phrases import without_loose_end
 from lorakit.settings import Caption
+from lorakit.text.composing import Reading
+from lorakit.text.phrases import without_loose_end
 from lorakit.weights import Source, hub_errors_in_words, local_folder
-from lorakit.wording import Reading
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,13 @@ def source_of(card: CaptionerCard, given: str | None) -> Source:
         return Source(given, False, given, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker)
     if given:
         return Source(str(local_folder(given, card.marker, "--set caption.weights=")), True, card.title)
-    return Source(
-        card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker
-    )
+    return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker)
 
 
 def is_hub_id(given: str) -> bool:
     """Whether `given` reads as owner/name and is no folder here."""
     owner, slash, name = given.partition("/")
-    return (
-        bool(owner.strip(".~") and slash and name)
-        and "/" not in name
-        and "\\" not in given
-        and not Path(given).exists()
-    )
+    return bool(owner.strip(".~") and slash and name) and "/" not in name and "\\" not in given and not Path(given).exists()
 
 
 def load_model(source: Source, device: str) -> tuple[Any, Any]:

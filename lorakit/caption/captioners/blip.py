@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, without_prompt, written_texts
 from lorakit.settings import Caption
+from lorakit.text.composing import Reading
 from lorakit.weights import Source
-from lorakit.wording import Reading
 
 CARD = CaptionerCard(
     title="BLIP large",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, without_prompt, written_texts
 from lorakit.settings import Caption
+from lorakit.text.composing import Reading
 from lorakit.weights import Source
-from lorakit.wording import Reading
 
 CARD = CaptionerCard(
     title="BLIP-2 OPT 2.7b",
@@ -23,9 +23,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
 
     model, processor = load_model(source, device)
     prompt = settings.question or ""
-    processor.num_query_tokens = (
-        processor.num_query_tokens or model.config.num_query_tokens
-    )  # older checkpoints lack it
+    processor.num_query_tokens = processor.num_query_tokens or model.config.num_query_tokens  # older checkpoints lack it
     start = processor(text=[prompt], images=_any_picture(), return_tensors="pt").input_ids
 
     @torch.inference_mode()

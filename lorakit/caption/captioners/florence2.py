@@ -7,8 +7,9 @@ import re
 from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, written_texts
 from lorakit.errors import UnknownName
 from lorakit.settings import Caption
+from lorakit.text.composing import Reading
+from lorakit.text.words import without_repeats
 from lorakit.weights import Source
-from lorakit.wording import Reading, without_repeats
 
 CARD = CaptionerCard(
     title="Florence-2 base",

@@ -11,8 +11,8 @@ from PIL import Image
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.caption.pixels import colour_words, framing_words, light_words
 from lorakit.settings import Caption
+from lorakit.text.composing import Reading
 from lorakit.weights import Source
-from lorakit.wording import Reading
 
 CARD = CaptionerCard(
     title="EfficientNet-Lite0, ImageNet names",
@@ -112,7 +112,4 @@ def surest_names(chances: np.ndarray, names: list[str]) -> list[str]:
 
 
 def _same_family(left: int, right: int) -> bool:
-    return any(
-        any(a <= left <= b for a, b in ranges) and any(a <= right <= b for a, b in ranges)
-        for ranges in FAMILIES.values()
-    )
+    return any(any(a <= left <= b for a, b in ranges) and any(a <= right <= b for a, b in ranges) for ranges in FAMILIES.values())

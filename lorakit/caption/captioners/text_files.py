@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.settings import Caption
+from lorakit.text.composing import Reading
 from lorakit.weights import Source
-from lorakit.wording import Reading
 
 CARD = CaptionerCard(
     title="Text files beside the photos",

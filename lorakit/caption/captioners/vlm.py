@@ -8,10 +8,11 @@ from PIL import Image
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader, are_cut, load_model, without_prompt
 from lorakit.errors import LorakitError
-from lorakit.phrases import without_loose_end
 from lorakit.settings import Caption
+from lorakit.text.composing import Reading
+from lorakit.text.phrases import without_loose_end
+from lorakit.text.words import without_repeats
 from lorakit.weights import Source
-from lorakit.wording import Reading, without_repeats
 
 CARD = CaptionerCard(
     title="SmolVLM2 2.2B",
@@ -45,9 +46,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
 
     @torch.inference_mode()
     def read(pictures: list[Image.Image]) -> list[Reading]:
-        inputs = processor(
-            text=[question] * len(pictures), images=[[p] for p in pictures], padding=True, return_tensors="pt"
-        )
+        inputs = processor(text=[question] * len(pictures), images=[[p] for p in pictures], padding=True, return_tensors="pt")
         inputs = inputs.to(device, model.dtype)
         longest = max(settings.max_tokens, LEAST_TOKENS)
         written = model.generate(**inputs, max_new_tokens=longest, do_sample=False)[:, inputs["input_ids"].shape[1] :]

@@ -11,8 +11,8 @@ from PIL import Image
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.errors import LorakitError
 from lorakit.settings import Caption
+from lorakit.text.composing import Reading
 from lorakit.weights import Source, hub_errors_in_words
-from lorakit.wording import Reading
 
 MARKER = "selected_tags.csv"
 CARD = CaptionerCard(
@@ -108,9 +108,5 @@ def prepare(picture: Image.Image, side: int) -> np.ndarray:
 def choose(chances: np.ndarray, names: list[tuple[str, str]]) -> tuple[str, ...]:
     """The tags above their category's threshold, the surest first."""
     least = {GENERAL: THRESHOLD, CHARACTER: CHARACTER_THRESHOLD}
-    sure = [
-        (float(chance), name)
-        for chance, (name, kind) in zip(chances, names, strict=True)
-        if chance >= least.get(kind, 2.0)
-    ]
+    sure = [(float(chance), name) for chance, (name, kind) in zip(chances, names, strict=True) if chance >= least.get(kind, 2.0)]
     return tuple(name for _, name in sorted(sure, reverse=True))

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from lorakit.photo import Photo
-from lorakit.verdicts import Reason
+from lorakit.quality.verdicts import Reason
 
 
 class Check(Protocol):

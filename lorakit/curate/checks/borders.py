@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from lorakit.photo import Photo
+from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
-from lorakit.verdicts import Reason
 
 VERSION = 1
 EVEN = 4.0  # standard deviation of luma along a row up to which it is of one colour

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorakit.photo import Photo
+from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
-from lorakit.verdicts import Reason
 
 VERSION = 2
 
 
 @dataclass(frozen=True)
 class Settings:
-    good_quality: int = setting(
-        40, "JPEG quality (1-100, as libjpeg counts it) below which a photo gets a warning", least=0, most=100
-    )
+    good_quality: int = setting(40, "JPEG quality (1-100, as libjpeg counts it) below which a photo gets a warning", least=0, most=100)
     min_quality: int = setting(10, "JPEG quality below which a photo is rejected", least=0, most=100)
 
 

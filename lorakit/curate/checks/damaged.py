@@ -11,8 +11,8 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from lorakit.photo import Photo
+from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
-from lorakit.verdicts import Reason
 
 VERSION = 2
 STRIPS = 8  # a row of pixels is compared with the next in so many strips, so that a moving edge in one does not count
@@ -52,9 +52,7 @@ def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
         yield Reason("reject", measures["unreadable"], measures["detail"], None)
         return
     if measures["warning"] and measures["seam"] > settings.max_seam:
-        yield Reason(
-            "reject", "damaged", f"{measures['warning']}; rows torn apart {measures['seam']} times", settings.max_seam
-        )
+        yield Reason("reject", "damaged", f"{measures['warning']}; rows torn apart {measures['seam']} times", settings.max_seam)
     elif measures["warning"]:
         yield Reason("reject" if settings.reject_warned else "warn", "decoder_warning", measures["warning"], None)
     if measures["frames"] > 1:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from lorakit.photo import WORKING_SIDE, Photo
+from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
-from lorakit.verdicts import Reason
 
 VERSION = 1
 EVERY = 16  # rows and columns that are looked at

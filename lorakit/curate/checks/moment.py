@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorakit.photo import Photo
+from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
-from lorakit.verdicts import Reason
 
 VERSION = 1
 

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from lorakit.photo import Photo
+from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
-from lorakit.verdicts import Reason
 
 VERSION = 3
 SIDES = (512, 256, 128)  # short sides, in pixels, at which a photo is measured
@@ -92,9 +92,7 @@ def _resized(gray: np.ndarray, side: int) -> np.ndarray:
 def _features_at(gray: np.ndarray) -> tuple[dict[str, float], np.ndarray, float]:
     """(features, mean first difference per direction [4], share of tiles with texture) at one size."""
     first, second = tile_energies(gray)
-    noise = (
-        _quantile(second.mean(axis=0), 0.1) / 1.5
-    )  # variance; white noise alone gives second 1.5, first 0.5 times it
+    noise = _quantile(second.mean(axis=0), 0.1) / 1.5  # variance; white noise alone gives second 1.5, first 0.5 times it
     strength = first.max(axis=0)
     chosen = strength >= _quantile(strength, 0.7)
     clean_first = np.maximum(first - 0.5 * noise, 0.0)[:, chosen]

@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any
 
 from lorakit.photo import Photo
+from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
-from lorakit.verdicts import Reason
 
 VERSION = 1
 FEW = 0.1  # of a set; what more photos than these have is no exception
@@ -20,9 +20,7 @@ FEW = 0.1  # of a set; what more photos than these have is no exception
 class Settings:
     min_side: int = setting(512, "shorter photos, in pixels of the shorter side, are rejected", least=1)
     good_side: int = setting(512, "shorter ones get a warning: they are enlarged or lack detail", least=1)
-    max_aspect: float = setting(
-        3.0, "longer side over shorter; above it most of the photo would be cropped away", least=1.0
-    )
+    max_aspect: float = setting(3.0, "longer side over shorter; above it most of the photo would be cropped away", least=1.0)
     odd_aspect: float = setting(
         2.0, "an aspect (width over height) so many times the set's median, or so many times less, gets a warning, where at most "
         "a tenth of the photos has one", least=1.0,

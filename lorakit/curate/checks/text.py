@@ -14,8 +14,8 @@ import numpy as np
 
 from lorakit.errors import LorakitError
 from lorakit.photo import Photo
+from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
-from lorakit.verdicts import Reason
 
 VERSION = 1
 NEEDS, EXTRA = ("rapidocr", "onnxruntime"), "ocr"
@@ -60,9 +60,13 @@ def _engine():
 
         one_core = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
         try:  # lines upside down are not looked for, and small pictures not enlarged: half the time
-            _of_thread.engine = RapidOCR(params={**one_core, "Global.log_level": "error", "Global.use_cls": False, "Det.limit_side_len": 512})
+            _of_thread.engine = RapidOCR(
+                params={**one_core, "Global.log_level": "error", "Global.use_cls": False, "Det.limit_side_len": 512}
+            )
         except Exception as error:
-            raise LorakitError(f"check.text: rapidocr cannot start ({' '.join(str(error).split())}); pip install lorakit[ocr], or remove it") from None
+            raise LorakitError(
+                f"check.text: rapidocr cannot start ({' '.join(str(error).split())}); pip install lorakit[ocr], or remove it"
+            ) from None
     return _of_thread.engine
 
 

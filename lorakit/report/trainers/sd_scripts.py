@@ -126,7 +126,9 @@ def _network(handover: Handover) -> dict[str, Any]:
         plus = [f"loraplus_lr_ratio={train.lora_plus_ratio:g}"] if train.lora_plus_ratio != 1 else []
         t5 = ["train_t5xxl=True"] if train.t5 and handover.family in BESIDE else []
         return {"network_module": NETWORKS.get(handover.family, "networks.lora"), "network_args": conv + plus + t5}
-    kind = {"dora": ["algo=lora", "dora_wd=True"], "lokr": ["algo=lokr", f"factor={train.lokr_factor}"], "loha": ["algo=loha"]}[train.adapter]
+    kind = {"dora": ["algo=lora", "dora_wd=True"], "lokr": ["algo=lokr", f"factor={train.lokr_factor}"], "loha": ["algo=loha"]}[
+        train.adapter
+    ]
     return {"network_module": "lycoris.kohya", "network_args": [*kind, f"preset={'full' if train.targets == 'conv' else 'attn-mlp'}"]}
 
 
@@ -139,5 +141,10 @@ def _flow(handover: Handover) -> dict[str, Any]:
     if handover.family == "flux1":
         usual = "flux_shift" if train.flow_shift is None else "shift"
         sampling = {"uniform": "uniform", "sigmoid": "sigmoid"}.get(train.timestep_sampling, usual)
-        return {"timestep_sampling": sampling, "discrete_flow_shift": train.flow_shift, "guidance_scale": train.guidance, "model_prediction_type": "raw"}
+        return {
+            "timestep_sampling": sampling,
+            "discrete_flow_shift": train.flow_shift,
+            "guidance_scale": train.guidance,
+            "model_prediction_type": "raw",
+        }
     return {}

@@ -1,0 +1,1 @@
+"""Base models: families, names of their layers, weights, schedules."""

@@ -1,0 +1,209 @@
+"""The contract of a family: one architecture a file of this folder, with all its oddities inside, so that the training
+loop needs to know none of them. A family file names its class as CLASS."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from transformers import T5EncoderModel
+
+from lorakit.bases import single_file
+from lorakit.bases.schedules import Diffusion, Flow
+from lorakit.errors import LorakitError
+from lorakit.settings import Train
+from lorakit.weights import Source, hub_errors_in_words
+
+Text = dict[str, Tensor]  # embeddings of one text or a batch of texts, by name; the first axis counts texts
+
+
+class Family(ABC):
+    """A loaded base model: `CLASS(source, device, dtype, settings)`. Parts are loaded when they are first asked for; a child says what differs."""
+
+    DENOISER: type  # the class of the U-Net or transformer ...
+    FOLDER: str  # ... and its sub-folder
+    CONFIG: Mapping[str, Any]  # of the full-size denoiser
+    ENCODERS: Mapping[str, type]  # text encoders by sub-folder
+    TOKENIZERS: Mapping[str, type]
+    VAE_CONFIG: Mapping[str, Any] = {}  # beside the usual; with the next one only where single files can be read
+    ENCODER_CONFIGS: Mapping[str, Mapping[str, Any]] = {}
+    SCHEDULER_CONFIG: Mapping[str, Any] = {}
+    TARGETS: Mapping[str, tuple[str, ...]]  # names at whose end a module gets a LoRA; each level has the ones before it
+    PIPELINE: type  # of diffusers, for sampling
+    OPTIONAL: tuple[str, ...] = ()  # its parts that lorakit has no use for
+    NAME: str  # of the family
+    FORMAT: str  # of the LoRA file that most tools load: kohya or diffusers
+
+    text_length: int | None = None  # T5 tokens
+
+    PROCESS: type[Diffusion] | type[Flow]  # what it learns
+    PIXEL_STEP: int  # picture sides are multiples of this
+
+    def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
+        self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
+        self._parts: dict[str, Any] = {}
+        self.file = single_file.open_file(Path(source.location), self.NAME) if source.configs else None
+        self.process = self.PROCESS(self.part("scheduler", self.PROCESS.SCHEDULER), settings)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The U-Net or transformer that the LoRA is trained on."""
+        return self.model(self.FOLDER, self.DENOISER, self.dtype)
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        # In fp32: half precision loses detail in every latent, and encoding is done once.
+        return self.model("vae", AutoencoderKL, torch.float32)
+
+    def encoder(self, name: str) -> nn.Module:
+        cls = self.ENCODERS[name]
+        return self.model(name, cls, self.dtype if cls is T5EncoderModel else torch.float32)  # T5 in fp32 is 19 GB
+
+    def tokenizer(self, name: str) -> Any:
+        return self.part(name, self.TOKENIZERS[name])
+
+    def model(self, name: str, cls: type, dtype: torch.dtype) -> nn.Module:
+        """A frozen part with weights, on the device."""
+        if name not in self._parts:
+            loaded = self.part(name, cls, torch_dtype=dtype, use_safetensors=True)
+            self._parts[name] = loaded.requires_grad_(False).eval()
+        found = self._parts[name]
+        if next(found.parameters()).device.type != self.device.split(":")[0]:
+            found.to(self.device)
+        return found
+
+    def part(self, name: str, cls: type, **options: Any) -> Any:
+        if name not in self._parts:
+            with hub_errors_in_words(self.source):
+                self._parts[name] = self._load(name, cls, **options)
+        return self._parts[name]
+
+    def _load(self, name: str, cls: type, **options: Any) -> Any:
+        if self.file and self.file.has(name):
+            return single_file.load(type(self), self.source, self.file, name, options.get("torch_dtype"))
+        with hub_errors_in_words(self.source_of(name)):
+            return cls.from_pretrained(self.source_of(name).location, subfolder=name, **options)
+
+    def source_of(self, name: str) -> Source:
+        """Where a part comes from: what a single file lacks lies elsewhere."""
+        if not self.file or self.file.has(name):
+            return self.source
+        if self.source.rest is None:
+            raise LorakitError(f"{self.source.location}: has no {name} in it; --set train.parts=FOLDER names a diffusers folder that has")
+        return self.source.rest
+
+    def denoiser_config(self) -> Mapping[str, Any]:
+        if self.file:
+            return single_file.denoiser_config(type(self), self.file)
+        with hub_errors_in_words(self.source):
+            return self.DENOISER.load_config(self.source.location, subfolder=self.FOLDER)
+
+    @classmethod
+    def scheduler_config(cls, denoiser: Mapping[str, Any]) -> dict[str, Any]:
+        """Of a base in a single file, whose denoiser has this configuration."""
+        return dict(cls.SCHEDULER_CONFIG)
+
+    def release_encoders(self) -> None:
+        """Free the VAE and the text encoders; they are loaded again when they are needed."""
+        for name in ("vae", *(name for name in self.ENCODERS if name not in self.learning_encoders)):
+            self._parts.pop(name, None)
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def encode_picture(self, pixels: Tensor) -> dict[str, Tensor]:
+        """[1, 3, H, W] in -1..1 -> {"mean", "std"}, each [C, h, w]: the distribution of the scaled latents."""
+        found = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
+        scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
+        return {"mean": ((found.mean - shift) * scale)[0].cpu(), "std": (found.std * scale)[0].cpu()}
+
+    @property
+    def learning_encoders(self) -> tuple[str, ...]:
+        """The text encoders that get an adapter: CLIP's, where `train.text_encoder` is set, and T5, where `train.t5` is too."""
+        return self.encoders_that_learn(self.settings)
+
+    @classmethod
+    def encoders_that_learn(cls, settings: Train) -> tuple[str, ...]:
+        return tuple(name for name, kind in cls.ENCODERS.items() if settings.text_encoder and (settings.t5 or kind is not T5EncoderModel))
+
+    @torch.no_grad()
+    def encode_text(self, text: str) -> Text:
+        """Embeddings of one text, each [...] without the batch axis."""
+        prepared = {name: tensor[None] for name, tensor in self.prepare_text(text).items()}
+        return {name: tensor[0].cpu() for name, tensor in self.embed(prepared).items()}
+
+    @torch.no_grad()
+    def prepare_text(self, text: str) -> Text:
+        """What of one text does not change in training, by encoder: CLIP's token ids [77]; T5's states [length, width], or its
+        token ids [length] where it learns."""
+        found = {}
+        for (name, cls), tokenizer in zip(self.ENCODERS.items(), self.TOKENIZERS, strict=True):
+            if cls is T5EncoderModel:
+                ids = self.tokens(tokenizer, text, self.text_length)
+                found[name] = ids[0] if name in self.learning_encoders else self.encoder(name)(ids)[0][0]
+            else:
+                found[name] = self.tokens(tokenizer, text)[0]
+        return {name: tensor.cpu() for name, tensor in found.items()}
+
+    def t5_states(self, name: str, prepared: Text) -> Tensor:
+        """[B, length, width] of a batch of prepared texts."""
+        found = prepared[name].to(self.device)
+        return self.encoder(name)(found)[0] if name in self.learning_encoders else found
+
+    @abstractmethod
+    def embed(self, prepared: Text) -> Text:
+        """Embeddings, as the denoiser takes them, of a batch of prepared texts; with gradients where text encoders learn."""
+
+    def embedded(self, text: Text) -> Text:
+        """A batch of cached texts as the denoiser takes it: cached whole, or prepared, where text encoders learn."""
+        return self.embed(text) if self.learning_encoders else text
+
+    @abstractmethod
+    def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
+        """The denoiser's prediction for latents [B, C, h, w]; `sizes` is [B, 6]: height and width of the photo, top and
+        left of the crop, height and width of the picture."""
+
+    @abstractmethod
+    def pipeline(self) -> Any:
+        """A diffusers pipeline around the loaded parts, for sampling."""
+
+    def bare_pipeline(self) -> Any:
+        """A pipeline with the parts that learn and nothing else: enough to load a LoRA file into."""
+        parts = dict.fromkeys(("vae", *self.ENCODERS, *self.TOKENIZERS, *self.OPTIONAL))
+        parts |= {name: self.encoder(name) for name in self.learning_encoders} | {self.FOLDER: self.denoiser}
+        return self.PIPELINE(**parts, scheduler=self.process.schedule)
+
+    def sampling_options(self) -> dict[str, Any]:
+        """What a call of the pipeline needs beside prompt, size, steps, guidance and seed."""
+        return {}
+
+    def sampling_parts(self) -> dict[str, Any]:
+        """The parts that every pipeline takes, by the names that it gives them."""
+        dtype = self.denoiser.dtype
+        encoders = {name: self._to_draw_with(name, dtype) for name in self.ENCODERS}
+        return {"vae": self.vae.to(dtype), self.FOLDER: self.denoiser, **encoders, **{n: self.tokenizer(n) for n in self.TOKENIZERS}}
+
+    def _to_draw_with(self, name: str, dtype: torch.dtype) -> nn.Module:
+        """A text encoder as a pipeline takes it. One that learns keeps its precision: of CLIP's fp32 a copy is drawn with; T5 has the
+        denoiser's already, all but its adapter, whose layers see to that themselves."""
+        encoder = self.encoder(name)
+        if name not in self.learning_encoders:
+            return encoder.to(dtype)
+        return encoder if self.ENCODERS[name] is T5EncoderModel else copy.deepcopy(encoder).to(dtype)
+
+    def tokens(self, name: str, text: str, length: int | None = None) -> Tensor:
+        """[1, length] token ids on the device, padded and cut to the tokenizer's own length where none is given."""
+        tokenizer = self.tokenizer(name)
+        found = tokenizer(text, padding="max_length", max_length=length or tokenizer.model_max_length, truncation=True, return_tensors="pt")
+        return found.input_ids.to(self.device)
+
+
+def stack_texts(texts: list[Text]) -> Text:
+    """Several single texts as one batch."""
+    return {name: torch.stack([text[name] for text in texts]) for name in texts[0]}

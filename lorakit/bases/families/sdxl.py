@@ -1,0 +1,51 @@
+"""Stable Diffusion XL: two CLIP text encoders, and a U-Net that is told the photo's size and where it was cropped."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from lorakit.bases.families.base import Family, Text
+from lorakit.bases.families.sd15 import UNET_TARGETS
+from lorakit.bases.schedules import Diffusion
+from lorakit.bases.single_file_configs import CLIP, CLIP_G, DDPM
+
+
+class SDXL(Family):
+    DENOISER, FOLDER = UNet2DConditionModel, "unet"
+    CONFIG = {
+        "sample_size": 128, "cross_attention_dim": 2048, "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 10), "attention_head_dim": (5, 10, 20), "use_linear_projection": True,
+        "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+    }  # fmt: skip
+    ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+    TOKENIZERS = {"tokenizer": CLIPTokenizer, "tokenizer_2": CLIPTokenizer}
+    VAE_CONFIG = {"scaling_factor": 0.13025, "sample_size": 1024}
+    ENCODER_CONFIGS = {"text_encoder": CLIP, "text_encoder_2": CLIP_G}
+    SCHEDULER_CONFIG = DDPM
+    TARGETS = UNET_TARGETS
+    PIPELINE = StableDiffusionXLPipeline
+    PROCESS, PIXEL_STEP = Diffusion, 8
+    NAME, FORMAT = "sdxl", "kohya"
+
+    def embed(self, prepared: Text) -> Text:
+        """The last but one layer of both encoders side by side, and the second one's pooled projection."""
+        found = [self.encoder(name)(prepared[name].to(self.device), output_hidden_states=True) for name in self.ENCODERS]
+        return {"states": torch.cat([output.hidden_states[-2] for output in found], dim=-1), "pooled": found[1].text_embeds}
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
+        dtype = self.denoiser.dtype
+        added = {"text_embeds": text["pooled"].to(dtype), "time_ids": sizes.to(noisy.device, dtype)}
+        states = text["states"].to(dtype)
+        return self.denoiser(noisy.to(dtype), timesteps, encoder_hidden_states=states, added_cond_kwargs=added, return_dict=False)[0]
+
+    def pipeline(self) -> StableDiffusionXLPipeline:
+        scheduler = DPMSolverMultistepScheduler.from_config(self.process.schedule.config)
+        return StableDiffusionXLPipeline(**self.sampling_parts(), scheduler=scheduler, add_watermarker=False)
+
+
+CLASS = SDXL

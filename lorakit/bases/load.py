@@ -1,0 +1,44 @@
+"""Loading a project's base: its family, its weights, the device and the precision."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import torch
+
+from lorakit import device, lookup
+from lorakit.bases.families.base import Family
+from lorakit.errors import LorakitError
+from lorakit.project import Project
+from lorakit.project.catalog import check_family
+from lorakit.weights import Source
+
+
+def load_family(project: Project) -> Family:
+    """The project's base, ready to encode, train and sample; weights that are built on this machine are built first."""
+    source = base_source(project)
+    where = device.choose(project.device)
+    family = lookup.load(lookup.FAMILIES, project.card.family)
+    settings = project.settings.train
+    return family.CLASS(source, where, compute_dtype(settings.precision, where), settings)
+
+
+def base_source(project: Project) -> Source:
+    """Where the base's weights are, built if it is one that is built here."""
+    check_family(project.card)
+    source = project.base_source
+    if project.card.builder and not project.settings.train.weights and not (Path(source.location) / "model_index.json").is_file():
+        importlib.import_module(f"lorakit.bases.{project.card.builder}").build(Path(source.location))
+    return source
+
+
+def compute_dtype(precision: str, where: str) -> torch.dtype:
+    """'auto': bf16 where the GPU has it, else fp16; fp32 on a CPU and on Apple's GPUs."""
+    if precision == "auto":
+        if not where.startswith("cuda"):
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if precision == "fp16" and where == "cpu":
+        raise LorakitError("train.precision = fp16 needs a GPU; on a CPU use fp32 or bf16")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

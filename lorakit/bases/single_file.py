@@ -1,0 +1,244 @@
+"""A base in one `.safetensors`, as model sites give it: read offline and part by part, with configurations written here from
+what the family and the file's shapes say, and CLIP's vocabulary from open_clip. What it lacks comes from a diffusers folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL
+from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, T5Config, T5EncoderModel
+
+from lorakit import files
+from lorakit.bases import original_layout
+from lorakit.bases.single_file_configs import AUTOENCODER, CLIP_H, SD2_UNET
+from lorakit.bases.tiny_random import clip_tokenizer
+from lorakit.errors import LorakitError
+from lorakit.weights import Source
+
+DENOISER = "model.diffusion_model."
+VAE = ("first_stage_model.", "vae.")
+ENCODERS = {  # sub-folder of diffusers -> how its keys begin, by architecture
+    "sd15": {"text_encoder": ("cond_stage_model.transformer.",)}, "sd2": {"text_encoder": ("cond_stage_model.model.",)},
+    "sdxl": {"text_encoder": ("conditioner.embedders.0.transformer.",), "text_encoder_2": ("conditioner.embedders.1.model.",)},
+    "sd3": {"text_encoder": ("text_encoders.clip_l.transformer.",), "text_encoder_2": ("text_encoders.clip_g.transformer.",),
+            "text_encoder_3": ("text_encoders.t5xxl.transformer.",)},
+    "flux1": {"text_encoder": ("text_encoders.clip_l.transformer.",), "text_encoder_2": ("text_encoders.t5xxl.transformer.",)},
+}  # fmt: skip
+OPEN_CLIP = ("cond_stage_model.model.", "conditioner.embedders.1.model.")  # laid out as open_clip does
+QUANTISED = (".scale_weight", "scaled_fp8", ".absmax", ".quant_map", "bitsandbytes", ".weight_scale")
+TITLES = {"sd15": "Stable Diffusion 1", "sd2": "Stable Diffusion 2", "sdxl": "SDXL", "sd3": "Stable Diffusion 3", "flux1": "FLUX.1"}
+CARDS = {"sd15": "sd15", "sd2": "sd21", "sdxl": "sdxl", "sd3": "sd35-medium", "flux1": "flux1-dev"}
+ALL_CARDS = ("sd15", "sd21", "sdxl", "sd3-medium", "sd35-medium", "sd35-large", "flux1-dev", "flux1-schnell")
+WIDTHS = {768: "sd15", 1024: "sd2", 2048: "sdxl"}  # of the text that a U-Net reads
+
+
+@dataclass(frozen=True)
+class SingleFile:
+    """What lies in a file: the architecture, and under which prefix each part (by diffusers' sub-folder) is."""
+
+    path: Path
+    architecture: str
+    prefixes: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def has(self, part: str) -> bool:
+        """Tokenizers and schedulers are not in the file but known, all but T5's vocabulary."""
+        if part.startswith("tokenizer"):
+            encoder = part.replace("tokenizer", "text_encoder")
+            return "t5xxl" not in ENCODERS[self.architecture][encoder][0]
+        return part == "scheduler" or part in self.prefixes
+
+    def read(self, part: str, keep_prefix: bool = False) -> dict[str, Tensor]:
+        prefix = self.prefixes[part]
+        with safe_open(self.path, "pt") as file:
+            found = {key: file.get_tensor(key) for key in self.shapes if key.startswith(prefix)}
+        return found if keep_prefix else {key.removeprefix(prefix): tensor for key, tensor in found.items()}
+
+
+def open_file(path: Path, family: str) -> SingleFile:
+    """Raises `LorakitError` naming why a file cannot be trained on as `family`: damaged, quantised, of another base, or
+    without its U-Net or transformer."""
+    try:
+        with safe_open(path, "pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
+    if quantised := next((key for key in shapes if any(word in key for word in QUANTISED)), None):
+        raise LorakitError(f"{path}: is quantised ({quantised}); a LoRA is trained on the fp16 or bf16 version")
+    architecture = find_architecture(shapes)
+    if architecture is None:
+        hint = "is a LoRA, no base" if any("lora" in key for key in shapes) else "has no U-Net or transformer of a base that lorakit knows"
+        raise LorakitError(f"{path}: {hint}; give a full checkpoint, or a diffusers folder")
+    if {"sd2": "sd15"}.get(architecture, architecture) != family:
+        raise LorakitError(
+            f"{path}: is {TITLES[architecture]}, which this base is not; choose --base {CARDS[architecture]}, or weights of this one"
+        )
+    begins = {denoiser_folder(architecture): (DENOISER, ""), "vae": VAE, **ENCODERS[architecture]}
+    prefixes = {part: prefix for part, some in begins.items() if (prefix := _first(some, shapes)) is not None}
+    if denoiser_folder(architecture) not in prefixes:
+        raise LorakitError(f"{path}: has no {denoiser_folder(architecture)} in it; give a full checkpoint, or a diffusers folder")
+    return SingleFile(path, architecture, prefixes, shapes)
+
+
+def denoiser_folder(architecture: str) -> str:
+    return "transformer" if architecture in ("sd3", "flux1") else "unet"
+
+
+def _first(prefixes: Iterable[str], keys: Iterable[str]) -> str | None:
+    """The first prefix that a key has; the empty one only for a bare transformer."""
+    for prefix in prefixes:
+        if any(key.startswith(prefix) if prefix else key.startswith(("double_blocks.", "joint_blocks.")) for key in keys):
+            return prefix
+    return None
+
+
+def find_architecture(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """sd15, sd2, sdxl, sd3 or flux1, by keys that only one of them has; a U-Net alone by the width of the text it reads."""
+    for begin, found in (("double_blocks.", "flux1"), ("joint_blocks.", "sd3")):
+        if any(key.removeprefix(DENOISER).startswith(begin) for key in shapes):
+            return found
+    for begin, found in (
+        ("conditioner.embedders.1.", "sdxl"),
+        ("cond_stage_model.model.", "sd2"),
+        ("cond_stage_model.transformer.", "sd15"),
+    ):
+        if any(key.startswith(begin) for key in shapes):
+            return found
+    reads = next((shape for key, shape in shapes.items() if key.startswith(DENOISER) and key.endswith("attn2.to_k.weight")), None)
+    return WIDTHS.get(reads[1]) if reads else None
+
+
+def card_of(file: SingleFile) -> str:
+    """The card of the base that a file is, as far as its layers tell."""
+    keys = [key.removeprefix(DENOISER) for key in file.shapes]
+    if file.architecture == "flux1":
+        return "flux1-dev" if any(key.startswith("guidance_in.") for key in keys) else "flux1-schnell"
+    if file.architecture == "sd3":
+        if any(".attn2." in key for key in keys):
+            return "sd35-medium"
+        return "sd35-large" if any(".ln_q." in key for key in keys) else "sd3-medium"
+    return CARDS[file.architecture]
+
+
+def denoiser_config(family: type, file: SingleFile) -> dict[str, Any]:
+    if file.architecture in ("sd3", "flux1"):
+        prefix = file.prefixes["transformer"]
+        shapes = {key.removeprefix(prefix): shape for key, shape in file.shapes.items() if key.startswith(prefix)}
+        try:
+            return dict(family.CONFIG) | original_layout.find_config(file.architecture, shapes, family.CONFIG)
+        except KeyError as error:
+            raise LorakitError(f"{file.path}: its transformer lacks {error.args[0]}; give another copy of the file") from None
+    return dict(family.CONFIG) | (SD2_UNET if file.architecture == "sd2" else {})
+
+
+def encoder_config(family: type, file: SingleFile, name: str) -> CLIPTextConfig | T5Config:
+    config = CLIP_H if file.architecture == "sd2" else family.ENCODER_CONFIGS[name]
+    return (T5Config if family.ENCODERS[name] is T5EncoderModel else CLIPTextConfig)(**config)
+
+
+def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch.dtype | None = None) -> Any:
+    """A part of the file as diffusers or transformers hold it, in `dtype`."""
+    configs = configs_of(family, source, file)
+    if part.startswith("tokenizer"):
+        return family.TOKENIZERS[part].from_pretrained(configs / part)
+    if part == "scheduler":
+        return family.PROCESS.SCHEDULER.from_pretrained(configs, subfolder=part)
+    if part in ("vae", "unet"):
+        cls = AutoencoderKL if part == "vae" else family.DENOISER
+        options = {"config": str(configs), "subfolder": part, "local_files_only": True, "torch_dtype": dtype}
+        try:
+            return cls.from_single_file(file.read(part, keep_prefix=True), **options)
+        except KeyError as error:
+            raise LorakitError(f"{file.path}: its {part} lacks {error.args[0]}; give another copy of the file") from None
+    with init_empty_weights(include_buffers=False):
+        if part == "transformer":
+            model = family.DENOISER.from_config(denoiser_config(family, file))
+        else:
+            model = family.ENCODERS[part](encoder_config(family, file, part))
+    if part == "transformer":
+        tensors = original_layout.converted(
+            file.architecture, file.read(part), {key: tuple(t.shape) for key, t in model.state_dict().items()}
+        )
+    else:
+        tensors = _encoder_tensors(model, file, part)
+    return _filled(model, tensors, dtype, file.path, part)
+
+
+def _encoder_tensors(model: nn.Module, file: SingleFile, part: str) -> dict[str, Tensor]:
+    if file.prefixes[part] in OPEN_CLIP:
+        found = convert_open_clip_checkpoint(model, file.read(part, keep_prefix=True), prefix=file.prefixes[part])
+    else:
+        found = file.read(part)
+    if isinstance(model, T5EncoderModel):
+        return found | {"encoder.embed_tokens.weight": found["shared.weight"]}
+    # transformers 5 has dropped the level `text_model` where there is no projection; some merged files lack it too
+    level = "text_model." if hasattr(model, "text_model") else ""
+    found = {key if key.startswith("text_projection") else level + key.removeprefix("text_model."): tensor for key, tensor in found.items()}
+    if "clip_l" in file.prefixes[part]:  # as the original code and diffusers: CLIP L is not projected in SD3
+        width = model.config.hidden_size
+        found["text_projection.weight"] = torch.eye(width)
+    return found
+
+
+def _filled(model: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype | None, path: Path, part: str) -> nn.Module:
+    """The model with these tensors as its weights, cast one by one. T5 keeps some in fp32 where all else is fp16."""
+    exact = (getattr(type(model), "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else ()
+    known, given = model.state_dict(), {}
+    for key, wanted in known.items():
+        if key not in tensors:
+            continue
+        tensor = tensors[key]
+        if tensor.shape != wanted.shape:
+            raise LorakitError(
+                f"{path}: its {part} is of another shape than this base ({key}: {tuple(tensor.shape)}, not {tuple(wanted.shape)})"
+            )
+        given[key] = tensor.to(torch.float32 if any(word in key.split(".") for word in exact) else dtype or tensor.dtype)
+    model.load_state_dict(given, strict=False, assign=True)
+    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if missing:
+        raise LorakitError(f"{path}: its {part} lacks {len(missing)} weights, the first {missing[0]}; give another copy of the file")
+    return model
+
+
+def configs_of(family: type, source: Source, file: SingleFile) -> Path:
+    """The folder of this file's configurations, written where it is not there yet."""
+    key = files.short_hash(denoiser_config(family, file), file.architecture, card_of(file), 2)
+    folder = Path(source.configs) / key
+    if not folder.is_dir():
+        files.write_folder(folder, lambda part: write_configs(family, part, file))
+    return folder
+
+
+def write_configs(family: type, folder: Path, file: SingleFile | None = None) -> None:
+    """A diffusers folder with everything but weights; of the family's usual base where no file is given."""
+    config = denoiser_config(family, file) if file else dict(family.CONFIG)
+    index = {
+        "_class_name": family.PIPELINE.__name__,
+        "scheduler": ["diffusers", family.PROCESS.SCHEDULER.__name__],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    index[family.FOLDER] = ["diffusers", family.DENOISER.__name__]
+    index |= {name: ["transformers", cls.__name__] for name, cls in (family.ENCODERS | family.TOKENIZERS).items()}
+    index |= {name: [None, None] for name in family.OPTIONAL}
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    family.PROCESS.SCHEDULER(**family.scheduler_config(config)).save_config(folder / "scheduler")
+    with torch.device("meta"):  # models without memory: only their configurations are wanted, with every default filled in
+        AutoencoderKL(**AUTOENCODER | dict(family.VAE_CONFIG)).save_config(folder / "vae")
+        family.DENOISER(**config).save_config(folder / family.FOLDER)
+    clips = [name for name, cls in family.ENCODERS.items() if cls is not T5EncoderModel]
+    for name in clips:
+        config = CLIP_H if file and file.architecture == "sd2" else family.ENCODER_CONFIGS[name]
+        CLIPTextConfig(**config).save_pretrained(folder / name)
+        tokenizer = clip_tokenizer(folder)
+        if config["pad_token_id"] == 0:  # open_clip's models were trained with texts that end in zeros, which is "!"
+            tokenizer.pad_token = "!"
+        tokenizer.save_pretrained(folder / name.replace("text_encoder", "tokenizer"))

@@ -1,0 +1,1 @@
+"""A LoRA file by itself: read, judged, converted; no project."""

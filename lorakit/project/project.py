@@ -1,0 +1,207 @@
+"""A user's project folder, opened: its words (project.yaml), the base's card, the kind, the resolved settings and the
+manifest of photos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lorakit import files
+from lorakit import settings as settings_module
+from lorakit.errors import LorakitError, UnknownName
+from lorakit.project import catalog
+from lorakit.project.catalog import Card, Kind
+from lorakit.project.manifest import Manifest
+from lorakit.settings import Settings
+from lorakit.weights import Source, local_base, local_folder
+
+FILE = "project.yaml"
+HUB = "hf://"
+HEAD = "# A lorakit project. Edit it freely; the next `lorakit run` redoes only what a change touches.\n"
+WORDS = ("photos", "base", "kind", "settings")
+
+
+@dataclass
+class Project:
+    """An opened project. The stages take it and keep what they find in its manifest and its run folders."""
+
+    folder: Path
+    photos: tuple[Path | str, ...]  # folders, archives, lists; a string is a dataset of the hub
+    card: Card
+    kind: Kind
+    settings: Settings
+    manifest: Manifest
+    device: str | None = None  # cuda, mps or cpu; None = chosen when it is needed
+
+    @property
+    def trigger(self) -> str | None:
+        return self.settings.trigger.word
+
+    @property
+    def dataset_folder(self) -> Path:
+        return self.folder / "dataset"
+
+    @property
+    def masks_folder(self) -> Path:
+        """Masks of the dataset's pictures, under the same names: as sd-scripts and ai-toolkit take them."""
+        return self.folder / "masks"
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.folder / "cache"
+
+    @property
+    def base_source(self) -> Source:
+        """Where the base's weights come from: --weights, the card's folder, built here, or the hub."""
+        given, card = self.settings.train.weights, self.card
+        if given and is_on_hub(given):
+            return Source(given.removeprefix(HUB), False, card.title, card.size_gb)
+        if given or card.folder:
+            configs = self.cache_folder / "configs" / card.family
+            return local_base(given or card.path.parent / card.folder, configs, card.title, card.size_gb, self._rest)
+        if card.builder:
+            return Source(str(self.cache_folder / "weights" / card.name), True, card.title, card.size_gb, built=card.name)
+        return Source(card.hub or "", False, card.title, card.size_gb)
+
+    @property
+    def _rest(self) -> Source | None:
+        """Where the parts are that a base in a single file lacks: `train.parts`, or the card's hub id."""
+        given, card = self.settings.train.parts, self.card
+        facts = (card.title, card.size_gb, "--set train.parts=")
+        if given and not is_on_hub(given):
+            return Source(str(local_folder(given, "model_index.json", "train.parts")), True, *facts)
+        hub = given.removeprefix(HUB) if given else card.hub
+        return Source(hub, False, *facts) if hub else None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one lorakit at a time writes to a project."""
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise LorakitError(f"{self.folder}: another lorakit is at work in this project; wait for it or stop it") from None
+
+
+def new_project(
+    folder: str | Path,
+    photos: str | Path | Iterable[str | Path],
+    *,
+    base: str = "sd15",
+    kind: str = "object",
+    trigger: str | None = None,
+    class_word: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
+) -> Project:
+    """Begin a project in an empty or new folder.
+
+    >>> project = new_project("mug", "photos/mug", base="sd15", kind="object", trigger="zwx")  # doctest: +SKIP
+
+    Raises `LorakitError` when the folder holds something else, a photo folder is missing, or a name or setting is unknown.
+    """
+    folder = Path(folder)
+    if (folder / FILE).exists():
+        raise LorakitError(f"{folder}: there is a project already; open it with open_project, or choose another folder")
+    words = {"trigger.word": trigger, "trigger.class_word": class_word}
+    changes = {**{key: value for key, value in words.items() if value is not None}, **(settings or {})}
+    return open_project(folder, photos=photos, base=base, kind=kind, settings=changes, device=device, create=True)
+
+
+def open_project(
+    folder: str | Path,
+    *,
+    photos: str | Path | Iterable[str | Path] | None = None,
+    base: str | None = None,
+    kind: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    create: bool = False,
+) -> Project:
+    """Open a project; whatever is given replaces the word in its project.yaml and is kept there.
+
+    >>> project = open_project("mug", settings={"train.rank": 16})  # doctest: +SKIP
+    """
+    folder = Path(folder).expanduser().resolve()
+    words = read_words(folder, create)
+    changed = settings_module.flatten(settings or {})
+    for key, value in (("photos", _photo_words(photos)), ("base", base), ("kind", kind)):
+        if value is not None:
+            words[key] = value
+    stored = settings_module.flatten(words.get("settings") or {})
+    words["settings"] = {**stored, **changed}
+    card, kind_ = catalog.card(words["base"], folder), catalog.kind(words["kind"], folder)
+    layers = [(f"base {card.name}", card.settings), (f"kind {kind_.name}", kind_.settings)]
+    earlier = {key: value for key, value in stored.items() if key not in changed}
+    resolved = settings_module.resolve([*layers, (FILE, earlier), ("command line", changed)])
+    if photos is not None:
+        _check_photo_folders(folder, words["photos"])
+    _write_words(folder, words)
+    return Project(folder, tuple(p if is_on_hub(p) else Path(p) for p in words["photos"]), card, kind_, resolved, Manifest(folder), device)
+
+
+def is_on_hub(place: str | Path) -> bool:
+    """Whether photos, or weights, are to come from the Hugging Face hub, named as `hf://owner/name`."""
+    return isinstance(place, str) and place.startswith(HUB)
+
+
+def is_project(folder: str | Path) -> bool:
+    return (Path(folder) / FILE).is_file()
+
+
+def read_words(folder: Path, create: bool = False) -> dict[str, Any]:
+    """The content of project.yaml with its defaults filled in."""
+    words: dict[str, Any] = {"photos": [], "base": "sd15", "kind": "object", "settings": {}}
+    path = folder / FILE
+    if not path.is_file():
+        if not create:
+            raise LorakitError(f"{folder}: no lorakit project ({FILE} is missing); begin one with `lorakit run PHOTOS -o {folder.name}`")
+        if folder.is_file():
+            raise LorakitError(f"{folder}: a file, not a folder; choose another -o")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise LorakitError(f"{folder}: not empty and no lorakit project; choose a new or an empty folder for -o")
+        return words
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise LorakitError(f"{path}: not valid YAML ({' '.join(str(error).split())}); mend it") from None
+    for key in found:
+        if key not in WORDS:
+            raise UnknownName("word", key, list(WORDS), str(path))
+    return {**words, **found}
+
+
+def _photo_words(photos: str | Path | Iterable[str | Path] | None) -> list[str] | None:
+    if photos is None:
+        return None
+    several = [photos] if isinstance(photos, (str, Path)) else list(photos)
+    return [p if is_on_hub(p) else str(Path(p).expanduser().resolve()) for p in several]
+
+
+def _check_photo_folders(folder: Path, photos: list[str]) -> None:
+    for place in (Path(p) for p in photos if not is_on_hub(p)):
+        if not place.exists():
+            raise LorakitError(f"{place}: no such folder of photos (a dataset of the hub is named as hf://owner/name)")
+        if place == folder:
+            raise LorakitError(f"{place}: the project cannot be the photo folder itself; choose another -o")
+
+
+def _write_words(folder: Path, words: dict[str, Any]) -> None:
+    text = HEAD + yaml.safe_dump({key: _plain(words[key]) for key in WORDS}, sort_keys=False, allow_unicode=True)
+    path = folder / FILE
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        files.write_text(path, text)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that YAML stays free of tags."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

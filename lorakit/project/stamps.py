@@ -1,0 +1,162 @@
+"""What each stage depends on, on one page. A stamp is the fingerprint of a stage's version and of the settings and
+fields that it reads; where the stamp under `done` is the same, there is nothing to do.
+
+Stages of single photos take (project, record); stages that look at the whole set, or make a run, take (project)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorakit import lookup, weights
+from lorakit.files import short_hash
+from lorakit.quality import verdicts
+from lorakit.record import Record
+
+if TYPE_CHECKING:
+    from lorakit.project.project import Project
+
+# Raise a number when the stage's code changes what it makes.
+VERSIONS = dict.fromkeys(
+    ("check", "dedupe", "embed", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
+) | {"trigger": 2}
+SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
+# Settings of `train` that change how the work is done, not what comes out.
+NOT_IN_RESULT = ("weights", "parts", "regularisation", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing")
+
+
+def check(project: Project, record: Record) -> str:
+    checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
+    measured = record.get("measures", {})  # one whose extra is not installed here may have been at work elsewhere
+    versions = {name: module.VERSION for name, module in checks.items() if name in measured or lookup.is_installed(module)}
+    return _stamp("check", record["hash"], versions)
+
+
+def dedupe(project: Project) -> str:
+    facts = [(r["id"], r["hash"], r.get("look"), verdicts.quality(r, project.settings)) for r in project.manifest]
+    return _stamp("dedupe", asdict(project.settings.dedupe), facts)
+
+
+def embed(project: Project) -> str:
+    settings = project.settings.embed
+    if not settings.clip:
+        return _stamp("embed", None)
+    facts = [
+        (r["id"], r["hash"], verdicts.judge(r, project.settings, with_embed=False).verdict, verdicts.quality(r, project.settings))
+        for r in project.manifest
+    ]
+    return _stamp("embed", clip_identity(settings.clip), settings.aesthetic, facts)
+
+
+def clip_identity(given: str) -> str:
+    """A fingerprint of open_clip weights; a hub id stands for itself."""
+    folder = Path(given).expanduser()
+    return weights.identity(weights.Source(str(folder), True)) if folder.is_dir() else given
+
+
+def select(project: Project) -> str:
+    odd = verdicts.odd_ones(list(project.manifest), project.settings)
+    facts = [
+        (
+            r["id"],
+            verdicts.judge(r, project.settings).verdict,
+            verdicts.quality(r, project.settings, odd.get(r["id"], ())),
+            r.get("look"),
+            r.get("embed"),
+        )  # fmt: skip
+        for r in project.manifest
+    ]
+    return _stamp("select", asdict(project.settings.select), facts)
+
+
+def crop(project: Project, record: Record) -> str:
+    train = project.settings.train
+    measures, look = record["measures"], record.get("look") or {}
+    faces = measures.get("faces", {}).get("boxes")
+    photo = (measures["size"], measures.get("borders"), look.get("columns"), look.get("rows"), *([faces] if faces else []))
+    limits = (asdict(project.settings.crop), project.settings.check.borders.max_share)
+    return _stamp("crop", limits, train.resolution, train.bucket_step, photo)
+
+
+def caption(project: Project, record: Record) -> str:
+    settings = project.settings.caption
+    sidecar = record.get("sidecar", {}).get("text") if settings.existing != "replace" else None
+    if sidecar and settings.existing == "keep":
+        return _stamp("caption", sidecar)
+    box = read_box(record)  # the bucket's size does not matter to a captioner
+    beside = (sidecar, settings.existing) if sidecar else ()
+    return _stamp("caption", record["hash"], box, settings.captioner, settings.weights, settings.question, settings.max_tokens, *beside)
+
+
+def read_box(record: Record) -> list | None:
+    """The crop that is to be captioned; where it is nearly the one that was, that one: another base cuts a little
+    differently, and its words stay true."""
+    now = record["crop"]["box"] if record.get("crop") else None
+    read = (record.get("caption") or {}).get("box")
+    return read if now and read and overlap(now, read) >= SAME_VIEW else now
+
+
+def overlap(a: list, b: list) -> float:
+    """Intersection over union of two boxes (left, top, right, bottom)."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(0, width) * max(0, height)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def trigger(project: Project, record: Record) -> str:
+    human, wanted = record.get("human", {}).get("text"), project.settings.caption
+    clip = wanted.clip or project.settings.embed.clip
+    words = (wanted.style, wanted.token_budget, wanted.omit, wanted.omit_of_thing, wanted.rules, wanted.strict, clip, wanted.min_facet)
+    return _stamp("trigger", asdict(project.settings.trigger), words, record.get("caption"), human)
+
+
+def dataset(project: Project, record: Record) -> str:
+    return _stamp(
+        "dataset", record["hash"], record.get("crop"), record.get("text"), asdict(project.settings.dataset), *mask(project, record)
+    )
+
+
+def cache(project: Project, record: Record) -> str:
+    train = project.settings.train
+    readings = (train.shuffle_tags, train.keep_tags, train.tag_dropout, train.caption_variants, train.seed)
+    read = readings if train.shuffle_tags or train.tag_dropout else None
+    facts = (picture(record), record.get("text"), read, train.preservation > 0, weights.identity(project.base_source))
+    return _stamp("cache", *facts, *mask(project, record))
+
+
+def picture(record: Record) -> str:
+    """The fingerprint of a photo's crop: what its latents are made from."""
+    return short_hash(record["hash"], record.get("crop"))
+
+
+def mask(project: Project, record: Record) -> tuple:
+    """What the mask of a photo is made from; nothing where none is asked for."""
+    return (("mask", (record.get("mask") or {}).get("hash")),) if project.settings.train.masked_loss else ()
+
+
+def train(project: Project) -> str:
+    settings = {key: value for key, value in asdict(project.settings.train).items() if key not in NOT_IN_RESULT}
+    chosen = [r for r in project.manifest.selected if r.get("dataset")]
+    photos = [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r)) for r in chosen]
+    folder = project.settings.train.regularisation  # by its content: it may be moved
+    others = (weights.identity(weights.Source(str(Path(folder).expanduser()), True)),) if folder else ()
+    return _stamp("train", settings, photos, weights.identity(project.base_source), *others)
+
+
+def sample(project: Project) -> str:
+    return _stamp("sample", train(project), asdict(project.settings.sample), asdict(project.settings.trigger))
+
+
+def export(project: Project) -> str:
+    return _stamp("export", train(project), asdict(project.settings.export), asdict(project.settings.trigger))
+
+
+def report(project: Project) -> str:
+    shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "trigger", "dedupe", "human")} for r in project.manifest]
+    judged = [verdict.verdict for verdict in verdicts.judge_all(list(project.manifest), project.settings).values()]
+    return _stamp("report", shown, judged, project.settings.flat(), sample(project), export(project))
+
+
+def _stamp(stage: str, *facts: Any) -> str:
+    return short_hash(stage, VERSIONS[stage], *facts)

@@ -1,0 +1,113 @@
+"""Verdicts, derived from stored measures and present settings whenever they are read: a changed threshold opens no photo."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from lorakit import lookup
+from lorakit.record import Record
+from lorakit.settings import Settings
+
+ORDER = {"keep": 0, "warn": 1, "reject": 2}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a photo is not simply kept: one word, the number that was measured and the number that it was held against."""
+
+    verdict: Literal["warn", "reject"]
+    reason: str
+    value: Any
+    threshold: Any
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """keep, warn or reject, with every reason for it; `by_hand` when a person has decided."""
+
+    verdict: str
+    reasons: tuple[Reason, ...]
+    by_hand: bool = False
+
+
+def judge(record: Record, settings: Settings, with_duplicates: bool = True, with_embed: bool = True) -> Verdict:
+    """The verdict on a photo. `with_duplicates=False` judges it alone, as `dedupe` needs it; `with_embed=False` by what
+    was known before `embed`."""
+    reasons = list(_check_reasons(record, settings))
+    if with_duplicates and (found := record.get("dedupe", {})).get("of"):
+        reasons.append(Reason("reject", found["reason"], found["distance"], settings.dedupe.distance))
+    if with_duplicates and with_embed:
+        reasons += _embed_reasons(record, settings)
+    by_hand = record.get("human", {}).get("verdict")
+    worst = max((reason.verdict for reason in reasons), key=ORDER.__getitem__, default="keep")
+    return Verdict(by_hand or worst, tuple(reasons), by_hand is not None)
+
+
+def _check_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
+    for name, measures in record.get("measures", {}).items():
+        if name in lookup.names(lookup.CHECKS):
+            yield from lookup.load(lookup.CHECKS, name).judge(measures, getattr(settings.check, name))
+
+
+def _embed_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
+    found, limits = record.get("embed") or {}, settings.embed
+    if limits.apart and (found.get("apart") or 0.0) >= limits.apart:
+        yield Reason("reject", "other_subject", found["apart"], limits.apart)
+    if found.get("of") and found["cosine"] >= limits.same:
+        yield Reason("warn", "same_meaning", found["cosine"], limits.same)
+
+
+def judge_all(records: list[Record], settings: Settings) -> dict[str, Verdict]:
+    """{record id: verdict} of a whole set, with what is odd about a photo among the others."""
+    odd = odd_ones(records, settings)
+    return {r["id"]: add_warnings(judge(r, settings), odd.get(r["id"], ())) for r in records}
+
+
+def odd_ones(records: list[Record], settings: Settings) -> dict[str, list[Reason]]:
+    """{record id: in what a photo is unlike the rest of its set}, by the checks that compare. Rejected photos count for
+    nothing and get nothing."""
+    good = [r for r in records if is_readable(r) and judge(r, settings).verdict != "reject"]
+    found: dict[str, list[Reason]] = defaultdict(list)
+    for name in lookup.names(lookup.CHECKS):
+        if compare := getattr(lookup.load(lookup.CHECKS, name), "odd_ones", None):
+            measures = {r["id"]: r["measures"][name] for r in good if name in r["measures"]}
+            for id, reason in compare(measures, getattr(settings.check, name)).items():
+                found[id].append(reason)
+    return dict(found)
+
+
+def add_warnings(verdict: Verdict, reasons: Sequence[Reason]) -> Verdict:
+    """The verdict with further reasons to warn; they never outdo a person's word."""
+    if not reasons:
+        return verdict
+    worst = "warn" if verdict.verdict == "keep" and not verdict.by_hand else verdict.verdict
+    return replace(verdict, verdict=worst, reasons=(*verdict.reasons, *reasons))
+
+
+def is_readable(record: Record) -> bool:
+    return "size" in record.get("measures", {})
+
+
+def quality(record: Record, settings: Settings, odd: Sequence[Reason] = ()) -> float:
+    """0..1: pixels (up to twice the wanted side), sharpness, and a fifth off for every warning, also those of `odd_ones`."""
+    measures = record.get("measures", {})
+    if not is_readable(record):
+        return 0.0
+    side = min(measures["size"]["width"], measures["size"]["height"])
+    pixels = min(1.0, side / (2 * settings.train.resolution))
+    sharp = measures["sharpness"]["sharpness"]
+    warnings = len(judge(record, settings, with_duplicates=False).reasons) + len(odd)
+    return round(pixels**0.5 * (0.5 if sharp is None else 0.2 + 0.8 * sharp) * 0.8**warnings, 4)
+
+
+def worth_among_copies(record: Record) -> float:
+    """Which of several copies of one picture is the best to keep: pixels, less those that compression has cost."""
+    measures = record.get("measures", {})
+    if not is_readable(record):
+        return 0.0
+    pixels = measures["size"]["width"] * measures["size"]["height"]
+    quality = measures.get("compression", {}).get("jpeg_quality") or 100
+    return pixels * (0.5 + quality / 200) * (0.5 + 0.5 * (measures["sharpness"]["sharpness"] or 0.0))

@@ -1,0 +1,1 @@
+"""Texts, without photos and without models."""

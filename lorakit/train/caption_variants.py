@@ -1,0 +1,26 @@
+"""Other readings of a text: its tags in another order, some left out. They are drawn beforehand, so that their embeddings
+can be cached like the text's own."""
+
+from __future__ import annotations
+
+import random
+
+from lorakit.settings import Train
+from lorakit.text.words import count_word
+
+
+def variants(text: str, trigger: str | None, settings: Train) -> tuple[str, ...]:
+    """`caption_variants` readings of a text, or the text alone where nothing is shuffled or dropped. The first `keep_tags`
+    tags stay where they are, and a tag that holds the trigger is never dropped."""
+    if not (settings.shuffle_tags or settings.tag_dropout):
+        return (text,)
+    chance = random.Random(f"{settings.seed}:{text}")
+    return tuple(_vary(text.split(", "), trigger, settings, chance) for _ in range(settings.caption_variants))
+
+
+def _vary(tags: list[str], trigger: str | None, settings: Train, chance: random.Random) -> str:
+    first, rest = tags[: settings.keep_tags], tags[settings.keep_tags :]
+    rest = [tag for tag in rest if (trigger and count_word(tag, trigger)) or chance.random() >= settings.tag_dropout]
+    if settings.shuffle_tags:
+        chance.shuffle(rest)
+    return ", ".join(first + rest)

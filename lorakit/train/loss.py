@@ -1,0 +1,128 @@
+"""One visit of a batch: what is drawn by chance, and the loss that comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch import Tensor
+
+from lorakit.bases.families.base import Family, Text, stack_texts
+from lorakit.project import Project
+from lorakit.record import Record
+from lorakit.train import batches, lora
+from lorakit.train.cache import has_mask, load_latents, load_mask, load_text, readings, without_trigger
+from lorakit.train.noise import draw_noise
+
+HUBER_WIDTH = 0.1  # errors below this are squared, above it they count by their size (sd-scripts' default)
+
+
+class BatchLoss:
+    """One visit of a batch: latents, noise, timesteps and texts in; the loss out. All chance comes from the seed and the
+    batch's number, drawn on the CPU, so that it is the same on every device and after every resume."""
+
+    def __init__(self, project: Project, family: Family):
+        self.project, self.family = project, family
+        self.settings = project.settings.train
+        self.empty = load_text(project, "")
+
+    def loss(self, batch: batches.Batch, number: int) -> Tensor:
+        """The error of the denoiser's prediction, a scalar in fp32."""
+        family, settings = self.family, self.settings
+        chance = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
+        latents = self._draw_latents(batch, chance)
+        noise = draw_noise(latents.shape, settings, chance)
+        timesteps = family.process.draw_timesteps(latents.shape, chance)
+        text = self._draw_texts(batch, chance)
+        extra = settings.input_perturbation * torch.randn(latents.shape, generator=chance) if settings.input_perturbation else 0 * noise
+        latents, noise, timesteps, extra = (tensor.to(family.device) for tensor in (latents, noise, timesteps, extra))
+        share = self._masks(batch)
+        sizes = torch.tensor([picture_sizes(record) for record in batch], device=family.device)
+        with self._autocast():
+            text = family.embedded(text)
+            if batch[0].get("regularisation"):
+                return settings.regularisation_weight * step_loss(family, latents, noise, timesteps, text, sizes, extra)
+            kept = self._preservation(batch, family.process.add(latents, noise, timesteps), timesteps, sizes)
+            return step_loss(family, latents, noise, timesteps, text, sizes, extra, share) + kept
+
+    def _draw_latents(self, batch: batches.Batch, chance: torch.Generator) -> Tensor:
+        moments = [load_latents(self.project, record) for record in batch]
+        mean, std = (torch.stack([m[name] for m in moments]) for name in ("mean", "std"))
+        return mean + std * torch.randn(mean.shape, generator=chance)
+
+    def _masks(self, batch: batches.Batch) -> Tensor | None:
+        """[B, 1, h, w]: 1 inside the masks, `mask_outside` outside."""
+        if not has_mask(self.project, batch[0]):
+            return None
+        masks = torch.stack([load_mask(self.project, record) for record in batch]).to(self.family.device)
+        return masks + self.settings.mask_outside * (1 - masks)
+
+    def _draw_texts(self, batch: batches.Batch, chance: torch.Generator) -> Text:
+        dropped = torch.rand(len(batch), generator=chance) < self.settings.caption_dropout
+        texts = [self.empty if drop else self._draw_text(record, chance) for record, drop in zip(batch, dropped.tolist(), strict=True)]
+        return {name: tensor.to(self.family.device) for name, tensor in stack_texts(texts).items()}
+
+    def _draw_text(self, record: Record, chance: torch.Generator) -> Text:
+        choices = readings(self.project, record)
+        number = int(torch.randint(len(choices), (), generator=chance)) if len(choices) > 1 else 0
+        return load_text(self.project, choices[number])
+
+    def _preservation(self, batch: batches.Batch, noisy: Tensor, timesteps: Tensor, sizes: Tensor) -> Tensor | float:
+        if not self.settings.preservation:
+            return 0.0
+        texts = stack_texts([load_text(self.project, without_trigger(self.project, record)) for record in batch])
+        text = {name: tensor.to(self.family.device) for name, tensor in texts.items()}
+        return self.settings.preservation * preservation_loss(self.family, noisy, timesteps, text, sizes)
+
+    def _autocast(self):
+        if self.family.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.family.device.split(":")[0], dtype=self.family.dtype)
+
+
+def step_loss(
+    family: Family,
+    latents: Tensor,
+    noise: Tensor,
+    timesteps: Tensor,
+    text: Text,
+    sizes: Tensor,
+    extra: Tensor | float = 0.0,
+    share: Tensor | None = None,
+) -> Tensor:
+    """The error of the denoiser's prediction, a scalar in fp32; `extra` noise is in the input only, not in the target, and
+    `share` [B, 1, h, w] is what each latent pixel counts."""
+    prediction = family.predict(family.process.add(latents, noise + extra, timesteps), timesteps, text, sizes)
+    target = family.process.target(latents, noise, timesteps)
+    return weighted_loss(prediction, target, family.process.weight(timesteps), family.settings.loss, share)
+
+
+def preservation_loss(family: Family, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
+    """How far the LoRA moves the base's prediction for a text without the trigger, where it should not: the base itself is
+    the teacher, so no regularisation photos are needed."""
+    with torch.no_grad(), lora.switched_off(family):
+        wanted = family.predict(noisy, timesteps, family.embedded(text), sizes)
+    found = family.predict(noisy, timesteps, family.embedded(text), sizes)
+    return torch.nn.functional.mse_loss(found.float(), wanted.float())
+
+
+def picture_sizes(record: Record) -> tuple[int, ...]:
+    """What SDXL is told of a picture: (height, width) of the photo, (top, left) of the crop in pixels of the picture that
+    is trained on, (height, width) of that picture."""
+    size, (left, top, right, _), (width, height) = record["measures"]["size"], record["crop"]["box"], record["crop"]["bucket"]
+    scale = width / (right - left)
+    return size["height"], size["width"], round(top * scale), round(left * scale), height, width
+
+
+def weighted_loss(prediction: Tensor, target: Tensor, weight: Tensor, kind: str, share: Tensor | None = None) -> Tensor:
+    """The mean over pictures of `weight` [B] times a picture's mean error, a scalar in fp32. With `share` [B, 1, h, w] that
+    is the mean weighted by it, sum(share x error) / sum(share): what is masked small counts as much as what is large."""
+    difference = prediction.float() - target.float()
+    if kind == "huber":  # pseudo-Huber, scaled to be the squared error where it is small
+        errors = 2 * HUBER_WIDTH * (torch.sqrt(difference**2 + HUBER_WIDTH**2) - HUBER_WIDTH)
+    else:
+        errors = difference**2
+    if share is None:
+        return (errors.flatten(1).mean(1) * weight).mean()
+    share = share.float().expand_as(errors)
+    return ((errors * share).flatten(1).sum(1) / share.flatten(1).sum(1) * weight).mean()

@@ -1,0 +1,48 @@
+"""Every family the whole way on its tiny base: cache, train, resume, export, and the same picture in diffusers."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline
+from PIL import Image
+
+from lorakit import pipeline
+from lorakit.project import runs, stamps
+
+BASES = {
+    "sdxl": ("sdxl", StableDiffusionXLPipeline),
+    "sd3": ("sd35-medium", StableDiffusion3Pipeline),
+    "flux1": ("flux1-dev", FluxPipeline),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", BASES)
+def test_diffusers_draws_lorakit_s_own_sample_with_the_exported_file(make_dataset, tiny_base, family):
+    card, cls = BASES[family]
+    settings = {"train.steps": 2, "train.learning_rate": 1e-2, "train.weights": str(tiny_base(family)), "sample.guidance": 3.0,
+                "check.size.min_side": 64, "sample.count": 1, "export.precision": "fp32", "train.alpha": 2, "train.bucket_step": 16}  # fmt: skip
+    project = make_dataset(base=card, **settings)
+    pipeline.walk(project, last="export")
+    run = runs.find(project.folder, stamps.train(project))
+    assert run.facts["result"]["loaded"]["comfyui"] == run.facts["result"]["loaded"]["diffusers"] > 0
+
+    drawer = cls.from_pretrained(tiny_base(family))
+    drawer.scheduler = project_scheduler(project)
+    options = {"max_sequence_length": 512} if family == "flux1" else {}
+    for name in ("base", "lora"):
+        if name == "lora":
+            drawer.load_lora_weights(run.lora.parent, weight_name=run.lora.name)
+        chance = torch.Generator().manual_seed(1234)
+        prompt = run.facts["result"]["prompts"][0]
+        found = drawer(
+            prompt, width=64, height=64, num_inference_steps=2, guidance_scale=3.0, generator=chance, output_type="np", **options
+        )
+        ours = np.asarray(Image.open(run.samples / "final" / f"0_{name}.png"), dtype=np.float32) / 255
+        assert np.abs(found.images[0] - ours).max() <= 0.5 / 255 + 1e-3
+
+
+def project_scheduler(project):
+    from lorakit.bases.load import load_family
+
+    return load_family(project).pipeline().scheduler

@@ -1,0 +1,154 @@
+"""LoRA files in every format: nothing is lost on the way there and back, and diffusers loads what was trained."""
+
+import pytest
+import torch
+
+from lorakit import lookup
+from lorakit.errors import LorakitError
+from lorakit.lora_file import formats
+from lorakit.lora_file.formats import Delta
+from lorakit.settings import Train
+from lorakit.train import lora
+
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
+
+
+def trained_network(family, settings):
+    """A network as after training: every layer of the targets with random factors."""
+    parameters = lora.add_lora(family, settings)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.normal_(std=0.1)
+    return formats.from_adapter(lora.read_lora(family))
+
+
+def assert_same_change(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, delta in wanted.items():
+        assert torch.allclose(found[name].change(), delta.change(), rtol=1e-5, atol=1e-6), name
+
+
+@pytest.mark.parametrize("targets", ["attention", "mlp", "conv"])
+@pytest.mark.parametrize("format", formats.FORMATS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
+    network = trained_network(load_tiny(name), Train(rank=4, alpha=3, targets=targets, exclude="norm1_context"))
+    tensors = formats.write(network, name, format, torch.float32)
+    assert_same_change(formats.read(tensors, name), network)
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "adapter"),
+    [("sd15", "kohya", "lora"), ("sd15", "diffusers", "dora"),
+     pytest.param("sdxl", "kohya", "lora", marks=pytest.mark.slow), pytest.param("sdxl", "diffusers", "lora", marks=pytest.mark.slow),
+     ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora")],
+)  # fmt: skip
+def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
+    from safetensors.torch import save_file
+
+    from lorakit.train.export import load_in_diffusers
+
+    network = trained_network(load_tiny(name), Train(rank=4, alpha=2, targets="conv", adapter=adapter))
+    path = tmp_path / "lora.safetensors"
+    tensors = formats.write(network, name, format, torch.float32)
+    save_file(tensors, path)
+    load_in_diffusers(path, network, load_tiny(name))
+    key = next(key for key in tensors if key.endswith(("lora_up.weight", "lora_B.weight")))
+    save_file({**tensors, key: 2 * tensors[key]}, path)
+    with pytest.raises(LorakitError, match="differs from the trained one"):
+        load_in_diffusers(path, network, load_tiny(name))
+
+
+def test_sdxl_is_written_under_its_original_names(load_tiny):
+    tensors = formats.write(trained_network(load_tiny("sdxl"), Train(rank=2, targets="conv")), "sdxl", "kohya", torch.float16)
+    stems = {key.split(".")[0] for key in tensors}
+    for wanted in ("input_blocks_4_1_transformer_blocks_0_attn1_to_q", "middle_block_1_proj_in", "output_blocks_2_1_proj_out",
+                   "output_blocks_2_2_conv", "input_blocks_3_0_op", "input_blocks_4_0_in_layers_2", "output_blocks_8_0_skip_connection"):  # fmt: skip
+        assert f"lora_unet_{wanted}" in stems
+    assert not any("down_blocks" in stem or "up_blocks" in stem for stem in stems)
+
+
+def test_flux_in_kohya_form_is_fused_and_its_rank_is_the_sum(load_tiny):
+    network = trained_network(load_tiny("flux1"), Train(rank=4, alpha=2, targets="mlp"))
+    tensors = formats.write(network, "flux1", "kohya", torch.float32)
+    stem = "lora_unet_single_blocks_0_linear1"
+    assert tensors[f"{stem}.lora_down.weight"].shape == (16, 32) and tensors[f"{stem}.lora_up.weight"].shape == (7 * 32, 16)
+    assert tensors[f"{stem}.alpha"] == 8
+    whole = Delta(tensors[f"{stem}.lora_down.weight"], tensors[f"{stem}.lora_up.weight"], 8.0).change()
+    parts = [network[f"transformer.single_transformer_blocks.0.{part}"] for part in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")]
+    assert torch.allclose(whole, torch.cat([part.change() for part in parts]), atol=1e-6)
+
+
+def test_diffusers_splits_the_fused_layers_of_flux_as_they_were_trained():
+    """At FLUX's own widths, which diffusers' converter takes for granted."""
+    from diffusers import FluxPipeline
+
+    chance = torch.Generator().manual_seed(0)
+    single, double = "transformer.single_transformer_blocks.0", "transformer.transformer_blocks.0"
+    heights = {f"{single}.attn.to_q": 3072, f"{single}.attn.to_k": 3072, f"{single}.attn.to_v": 3072, f"{single}.proj_mlp": 12288,
+               f"{double}.attn.add_q_proj": 3072, f"{double}.attn.add_k_proj": 3072, f"{double}.attn.add_v_proj": 3072}  # fmt: skip
+    network = {
+        path: Delta(torch.randn(2, 3072, generator=chance), torch.randn(height, 2, generator=chance), 1.0)
+        for path, height in heights.items()
+    }
+    found = FluxPipeline.lora_state_dict(formats.write(network, "flux1", "kohya", torch.float32))
+    for path, delta in network.items():
+        change = found[f"{path}.lora_B.weight"] @ found[f"{path}.lora_A.weight"]
+        assert torch.allclose(change, delta.change(), atol=1e-5), path
+
+
+def test_text_encoder_keys_have_canonical_names():
+    delta = Delta(torch.rand(2, 8), torch.rand(8, 2), 2.0)
+    for family, encoder, stem in (
+        ("sd15", "text_encoder", "lora_te"),
+        ("sdxl", "text_encoder_2", "lora_te2"),
+        ("flux1", "text_encoder", "lora_te1"),
+    ):
+        path = f"{encoder}.text_model.encoder.layers.3.self_attn.q_proj"
+        tensors = formats.write({path: delta}, family, "kohya", torch.float32)
+        assert set(tensors) == {
+            f"{stem}_text_model_encoder_layers_3_self_attn_q_proj.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha")
+        }
+        assert_same_change(formats.read(tensors, family), {path: delta})
+
+
+def test_dora_scale_is_kept():
+    path = "unet.mid_block.attentions.0.proj_in"
+    network = {path: Delta(torch.rand(2, 8, 1, 1), torch.rand(8, 2, 1, 1), 2.0, torch.rand(8))}
+    tensors = formats.write(network, "sd15", "kohya", torch.float32)
+    assert tensors["lora_unet_mid_block_attentions_0_proj_in.dora_scale"].shape == (8, 1, 1, 1)
+    assert torch.equal(formats.read(tensors, "sd15")[path].magnitude, network[path].magnitude)
+
+
+def test_a_key_that_no_layer_has_is_named():
+    with pytest.raises(LorakitError, match="lora_unet_nothing.alpha: no layer of sd15"):
+        formats.read({"lora_unet_nothing.alpha": torch.tensor(1.0)}, "sd15")
+
+
+@pytest.mark.parametrize(
+    ("family", "counts"),
+    [("sd15", [128, 160, 192, 278]), ("sdxl", [560, 700, 722, 788]), ("sd3", [243, 337, 385, 385]), ("flux1", [266, 418, 494, 494])],
+)
+def test_layers_of_the_full_size_base(family, counts):
+    """On the meta device; SDXL's 722 and SD1.5's 192 are what sd-scripts trains."""
+    from torch import nn
+
+    cls = lookup.load(lookup.FAMILIES, family).CLASS
+    with torch.device("meta"):
+        model: nn.Module = cls.DENOISER(**cls.CONFIG)
+    assert [len(lora.find_targets(model, cls.TARGETS, Train(targets=level))) for level in cls.TARGETS] == counts
+
+
+def test_without_alphas_all_layers_of_a_part_have_one_rank():
+    """Until #14409 diffusers took one rank for every layer's alpha where a file has none; held on 0.35.1."""
+    chance = torch.Generator().manual_seed(0)
+    sizes = {"transformer.transformer_blocks.0.attn.to_q": 4, "transformer.transformer_blocks.0.attn.to_k": 6,
+             "text_encoder.text_model.encoder.layers.0.mlp.fc1": 2}  # fmt: skip
+    network = {path: Delta(torch.randn(r, 8, generator=chance), torch.randn(8, r, generator=chance), 3.0) for path, r in sizes.items()}
+    tensors = formats.write(network, "sd3", "diffusers", torch.float32)
+    assert [tensors[f"{path}.lora_A.weight"].shape[0] for path in network] == [6, 6, 2]
+    assert_same_change(formats.read(tensors, "sd3"), network)
+    assert (
+        formats.write(network, "flux1", "diffusers", torch.float32)["transformer.transformer_blocks.0.attn.to_q.lora_A.weight"].shape[0]
+        == 4
+    )

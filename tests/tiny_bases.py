@@ -1,0 +1,109 @@
+"""Random checkpoints of a few hundred KB in the classes and layouts of the real bases, with a T5 tokenizer of letters."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+)
+
+from lorakit.bases.tiny_random import clip_tokenizer
+
+T5_WIDTH = 64
+
+
+def build(family: str, folder: Path) -> Path:
+    """Write a diffusers folder for sdxl, sd3 or flux1."""
+    torch.manual_seed(3)
+    {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1}[family](folder).save_pretrained(folder)
+    return folder
+
+
+def _sdxl(folder: Path) -> StableDiffusionXLPipeline:
+    unet = UNet2DConditionModel(
+        sample_size=16, block_out_channels=(16, 32, 32), layers_per_block=2, norm_num_groups=8, cross_attention_dim=48,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 3), attention_head_dim=(2, 4, 4), use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=24 + 6 * 8,
+    )  # fmt: skip
+    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
+    return StableDiffusionXLPipeline(
+        vae=_vae(4), text_encoder=_clip(CLIPTextModel, 24), text_encoder_2=_clip(CLIPTextModelWithProjection, 24),
+        tokenizer=clip_tokenizer(folder), tokenizer_2=clip_tokenizer(folder), unet=unet, scheduler=scheduler,
+    )  # fmt: skip
+
+
+def _sd3(folder: Path) -> StableDiffusion3Pipeline:
+    transformer = SD3Transformer2DModel(
+        sample_size=16, patch_size=2, in_channels=16, out_channels=16, num_layers=3, attention_head_dim=8, num_attention_heads=4,
+        caption_projection_dim=32, joint_attention_dim=T5_WIDTH, pooled_projection_dim=48, pos_embed_max_size=32,
+        dual_attention_layers=(0, 1), qk_norm="rms_norm",
+    )  # fmt: skip
+    return StableDiffusion3Pipeline(
+        vae=_vae(16), transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        text_encoder=_clip(CLIPTextModelWithProjection, 24), text_encoder_2=_clip(CLIPTextModelWithProjection, 24),
+        tokenizer=clip_tokenizer(folder), tokenizer_2=clip_tokenizer(folder), text_encoder_3=_t5(), tokenizer_3=_letters(),
+    )  # fmt: skip
+
+
+def _flux1(folder: Path) -> FluxPipeline:
+    transformer = FluxTransformer2DModel(
+        in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=T5_WIDTH, pooled_projection_dim=24, guidance_embeds=True, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    return FluxPipeline(
+        vae=_vae(16), transformer=transformer, scheduler=scheduler, text_encoder=_clip(CLIPTextModel, 24),
+        tokenizer=clip_tokenizer(folder), text_encoder_2=_t5(), tokenizer_2=_letters(),
+    )  # fmt: skip
+
+
+def _vae(channels: int) -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(8, 8, 16, 16),
+        layers_per_block=1, latent_channels=channels, norm_num_groups=4, sample_size=512, shift_factor=0.06 if channels == 16 else None,
+        use_quant_conv=channels == 4, use_post_quant_conv=channels == 4,
+    )  # fmt: skip
+
+
+def _clip(cls: type, width: int):
+    config = CLIPTextConfig(
+        vocab_size=49408, hidden_size=width, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4, projection_dim=width,
+        max_position_embeddings=77, hidden_act="quick_gelu", bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
+    )  # fmt: skip
+    return cls(config)
+
+
+def _t5() -> T5EncoderModel:
+    return T5EncoderModel(
+        T5Config(vocab_size=64, d_model=T5_WIDTH, d_kv=16, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu")
+    )
+
+
+def _letters() -> PreTrainedTokenizerFast:
+    vocabulary = {token: number for number, token in enumerate(["<pad>", "</s>", "<unk>", *string.ascii_lowercase, *string.digits])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512)
