@@ -50,11 +50,11 @@ class Beside:
         self.latents = (raw - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
         ours = torch.stack([self.family.encode_picture(p[None])["mean"] for p in pixels])
         assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
-        self.process = torch.randn(self.latents.shape, generator=chance)
+        self.noise = torch.randn(self.latents.shape, generator=chance)
 
     def ours(self, timesteps):
         text = stack_texts([self.family.encode_text(text) for text in TEXTS])
-        loss = step_loss(self.family, self.latents, self.process, timesteps, text, SIZES)
+        loss = step_loss(self.family, self.latents, self.noise, timesteps, text, SIZES)
         loss.backward()
         return loss
 
