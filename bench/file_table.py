@@ -48,12 +48,12 @@ def load(family, folder, settings):
 
 def trained(family, settings):
     """The network of an adapter after a step in any direction."""
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     parameters = lora.add_lora(family, settings)
     with torch.no_grad():
         for parameter in parameters:
-            parameter.add_(torch.randn(parameter.shape, generator=chance) * 0.05)
-    return formats.evened(formats.from_adapter(lora.read_lora(family)))
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return formats.with_uniform_alpha(formats.from_adapter(lora.read_lora(family)))
 
 
 def held_by_diffusers(path, network, base):

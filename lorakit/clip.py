@@ -81,7 +81,7 @@ class Clip:
         return torch.cat(parts).float().cpu().numpy()
 
 
-def see_once(
+def embed_cached(
     open_clip: Callable[[], Clip],
     path: Path,
     records: list[Record],

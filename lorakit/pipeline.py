@@ -15,7 +15,7 @@ from lorakit.errors import UnknownName
 from lorakit.project import Project, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
-from lorakit.text.composing import Reading
+from lorakit.text.composing import RawCaption
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
     check_name(first)
     check_name(last)
     names = NAMES[NAMES.index(first) : NAMES.index(last) + 1]
-    check_ahead(project, names)
+    preflight(project, names)
     worked = []
     with project.locked():
         adopt_edits(project)
@@ -85,7 +85,7 @@ def is_settled(project: Project, name: str) -> bool:
     return False
 
 
-def check_ahead(project: Project, names: tuple[str, ...]) -> None:
+def preflight(project: Project, names: tuple[str, ...]) -> None:
     """Before any work: is the trigger a word, can the base be trained, can its weights be had, and do the settings agree?
     Raises `LorakitError` in one line."""
     check_word(project.trigger)
@@ -165,7 +165,7 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "duplicate_of": names.get(record.get("dedupe", {}).get("of")),
         "selected": bool(record.get("select", {}).get("selected")),
         "crop": record.get("crop"),
-        "caption": Reading(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,
+        "caption": RawCaption(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,
         "text": record.get("text"),
         "agreement": (record.get("trigger") or {}).get("agreement"),
         "failed": record.get("failed", {}),

@@ -33,9 +33,9 @@ class Diffusion:
     def _predicts_velocity(self) -> bool:
         return self.schedule.config.prediction_type == "v_prediction"
 
-    def draw_timesteps(self, shape: torch.Size, chance: torch.Generator) -> Tensor:
+    def draw_timesteps(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """[B] whole numbers, for latents of `shape` [B, C, h, w]."""
-        return torch.randint(0, self.schedule.config.num_train_timesteps, (shape[0],), generator=chance)
+        return torch.randint(0, self.schedule.config.num_train_timesteps, (shape[0],), generator=generator)
 
     def add(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         return self.schedule.add_noise(latents, noise, timesteps)
@@ -64,21 +64,21 @@ class Flow:
     def __init__(self, scheduler: FlowMatchEulerDiscreteScheduler, settings: Train):
         self.schedule, self.settings = scheduler, settings
 
-    def draw_timesteps(self, shape: torch.Size, chance: torch.Generator) -> Tensor:
+    def draw_timesteps(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """[B] numbers in 0..1000, for latents of `shape` [B, C, h, w]: more of them near noise, the larger the picture."""
-        sigma = self._draw(shape[0], chance)
+        sigma = self._draw(shape[0], generator)
         if self.settings.timestep_sampling != "sigmoid":
             shift = self.shift(shape)
             sigma = shift * sigma / (1 + (shift - 1) * sigma)
         return sigma * self.schedule.config.num_train_timesteps
 
-    def _draw(self, count: int, chance: torch.Generator) -> Tensor:
+    def _draw(self, count: int, generator: torch.Generator) -> Tensor:
         """[count] in 0..1 before the shift; the three densities of arXiv:2403.03206, section 3.1."""
         kind = self.settings.timestep_sampling
         if kind in ("logit_normal", "sigmoid"):
             mean, std = (self.settings.logit_mean, self.settings.logit_std) if kind == "logit_normal" else (0.0, 1.0)
-            return torch.sigmoid(mean + std * torch.randn(count, generator=chance))
-        uniform = torch.rand(count, generator=chance)
+            return torch.sigmoid(mean + std * torch.randn(count, generator=generator))
+        uniform = torch.rand(count, generator=generator)
         if kind == "mode":
             return 1 - uniform - 1.29 * (torch.cos(math.pi / 2 * uniform) ** 2 - 1 + uniform)
         return uniform

@@ -15,12 +15,12 @@ from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.images import load_crop_to_read
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
-from lorakit.text.composing import Reading
+from lorakit.text.composing import RawCaption
 
 ON_CPU = 8  # photos at once, from where more gains nothing on a CPU
 LARGEST = 64  # the same on a GPU; and results come onto the disk as a batch ends
 Job = tuple[Record, Any, dict | None]  # a record; what `Reader.prepare` made of its crop or an `UnreadablePhoto`; its pixels
-Found = tuple[Record, Reading | UnreadablePhoto, dict | None]
+Found = tuple[Record, RawCaption | UnreadablePhoto, dict | None]
 
 
 def caption(project: Project) -> None:
@@ -78,10 +78,10 @@ def _pixels(record: Record) -> float:
     return (right - left) * (bottom - top)
 
 
-def read_in_parts(reader: Reader, prepared: list, size: int) -> tuple[list[Reading], int]:
+def read_in_parts(reader: Reader, prepared: list, size: int) -> tuple[list[RawCaption], int]:
     """The readings of a batch in its order, and the part size that fitted into memory: where `size` does not, it is
     halved and the reading goes on. Raises `LorakitError` when not even one photo fits."""
-    readings: list[Reading] = []
+    readings: list[RawCaption] = []
     while len(readings) < len(prepared):
         part = prepared[len(readings) : len(readings) + size]
         try:
@@ -118,7 +118,7 @@ def _free_memory() -> None:
         torch.mps.empty_cache()
 
 
-def _result(project: Project, record: Record, found: Reading | UnreadablePhoto, measured: dict | None) -> Record:
+def _result(project: Project, record: Record, found: RawCaption | UnreadablePhoto, measured: dict | None) -> Record:
     """The record with what was read, or with why nothing was."""
     settings = project.settings.caption
     if isinstance(found, UnreadablePhoto):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lorakit import device
-from lorakit.clip import Clip, see_once
+from lorakit.clip import Clip, embed_cached
 from lorakit.files import short_hash
 from lorakit.images import load_crop_to_read
 from lorakit.project import Project, stamps
@@ -18,12 +18,12 @@ from lorakit.text import facets
 from lorakit.text.placing import without_word
 
 
-class Sight:
+class ClipScorer:
     """The vectors [d] of crops, by the record's id, and the model that made them."""
 
     def __init__(self, project: Project, given: str, records: list[Record]):
         self.clip = Clip(given, "caption.clip", device.choose(project.device))
-        self.points = see_once(lambda: self.clip, store(project, given), records, _key, load_crop_to_read, "open_clip")
+        self.points = embed_cached(lambda: self.clip, store(project, given), records, _key, load_crop_to_read, "open_clip")
 
     def facets(self, records: list[Record]) -> dict[str, dict[str, Any] | None]:
         """{record id: {family: [tag, probability]}}, None for a photo that could not be read."""
@@ -47,10 +47,10 @@ class Sight:
         return [{**r, "trigger": {**r["trigger"], "agreement": round(scores[r["id"]], 3)}} if r["id"] in scores else r for r in records]
 
 
-def open_sight(project: Project, records: list[Record]) -> Sight | None:
+def open_sight(project: Project, records: list[Record]) -> ClipScorer | None:
     """The sight of these crops, None where no weights are named."""
     given = project.settings.caption.clip or project.settings.embed.clip
-    return Sight(project, given, records) if given else None
+    return ClipScorer(project, given, records) if given else None
 
 
 def store(project: Project, given: str) -> Path:

@@ -13,7 +13,7 @@ from lorakit.quality import faults
 from lorakit.record import Record
 from lorakit.settings import Settings
 from lorakit.text import facets, rules
-from lorakit.text.composing import Reading, compose
+from lorakit.text.composing import RawCaption, compose
 from lorakit.text.placing import keep_trigger, place_trigger
 
 SHOWN = 5  # phrases and faults that are named one by one
@@ -84,7 +84,7 @@ def word_text(record: Record, settings: Settings, count: Callable[[str], int], f
     if found["own"]:
         text = keep_trigger(found["sentence"], *place, former=former)
         return keep_trigger(_by_rules(text, settings), *place), []
-    reading = facets.joined(Reading(found["sentence"], tuple(found["tags"])), record.get("facets"), wanted.min_facet)
+    reading = facets.joined(RawCaption(found["sentence"], tuple(found["tags"])), record.get("facets"), wanted.min_facet)
     body = _by_rules(compose(reading, wanted.style), settings)
     beside = found.get("beside")
     if beside:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lorakit import device, files
-from lorakit.clip import Clip, read_vectors, see_once
+from lorakit.clip import Clip, embed_cached, read_vectors
 from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.images import thumbnail
@@ -142,7 +142,7 @@ def apply_head(layers: list[tuple[np.ndarray, np.ndarray]], points: np.ndarray) 
 def _look(project: Project, records: list[Record]) -> dict[str, np.ndarray]:
     """{id: vector} of the photos that can be read; only what is not in the cache is seen."""
     given = project.settings.embed.clip
-    return see_once(
+    return embed_cached(
         lambda: Clip(given, "embed.clip", device.choose(project.device)),
         _store(project),
         records,

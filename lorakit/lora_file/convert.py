@@ -14,7 +14,7 @@ from lorakit import files
 from lorakit.bases import layer_names
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats, verify
-from lorakit.lora_file.formats import Change, Delta, Factors, Network
+from lorakit.lora_file.formats import Adapter, LayerAdapter, LoraLayer, LycorisLayer
 
 ABOUT_ONE_BASE = ("ss_base_model_version", "ss_sd_model_name", "modelspec.architecture", "modelspec.implementation")
 
@@ -63,7 +63,7 @@ def true_header(kept: dict[str, str], tensors: dict[str, Tensor], name: str) -> 
     return names | {key: value for key, value in kept.items() if key != "lora_adapter_metadata"} | hashes
 
 
-def open_network(path: Path) -> tuple[str, Network, dict[str, str], torch.dtype]:
+def open_network(path: Path) -> tuple[str, Adapter, dict[str, str], torch.dtype]:
     """(family, network, metadata, precision) of a LoRA file."""
     try:
         with safe_open(path, "pt") as file:
@@ -78,15 +78,15 @@ def open_network(path: Path) -> tuple[str, Network, dict[str, str], torch.dtype]
     return family, formats.read(tensors, family), metadata, dtype
 
 
-def merge(networks: Sequence[Network], strengths: Sequence[float]) -> Network:
+def merge(networks: Sequence[Adapter], strengths: Sequence[float]) -> Adapter:
     """One network whose change is the sum of all, each at its strength: the factors side by side, so nothing is lost and
     the ranks add up. Raises `LorakitError` for DoRA, whose changes do not add, and for LoKr and LoHa, whose factors do not."""
-    merged: Network = {}
+    merged: Adapter = {}
     for path in dict.fromkeys(path for network in networks for path in network):
         parts = [(network[path], strength) for network, strength in zip(networks, strengths, strict=True) if path in network]
         if any(delta.magnitude is not None for delta, _ in parts):
             raise LorakitError(f"{path}: DoRA sets lengths, which cannot be added or scaled; merge plain LoRAs")
-        if any(isinstance(delta, Factors) for delta, _ in parts):
+        if any(isinstance(delta, LycorisLayer) for delta, _ in parts):
             raise LorakitError(
                 f"{path}: the factors of LoKr and LoHa cannot be added; give --rank, and their sum is made a plain LoRA of it"
             )
@@ -94,13 +94,13 @@ def merge(networks: Sequence[Network], strengths: Sequence[float]) -> Network:
         down = torch.cat([delta.down.float().reshape(-1, *shape) for delta, _ in parts])
         ups = [delta.up.float() * (delta.alpha / delta.rank * strength) for delta, strength in parts]
         up = torch.cat([up.reshape(*up.shape[:2], *(1 for _ in shape[1:])) for up in ups], dim=1)
-        merged[path] = Delta(down, up, float(len(down)))
+        merged[path] = LoraLayer(down, up, float(len(down)))
     return merged
 
 
-def as_lora(path: str, change: Change, family: str) -> Delta:
+def as_lora(path: str, change: LayerAdapter, family: str) -> LoraLayer:
     """LoKr or LoHa as a plain LoRA of full rank, the same to the last bits."""
-    if isinstance(change, Delta):
+    if isinstance(change, LoraLayer):
         return change
     if change.magnitude is not None:
         raise LorakitError(f"{path}: DoRA on LoKr or LoHa cannot be made a plain LoRA; leave --rank out")
@@ -109,4 +109,4 @@ def as_lora(path: str, change: Change, family: str) -> Delta:
     tall = whole.shape[0] > whole.shape[1]
     down, up = (torch.eye(rank), whole) if tall else (whole, torch.eye(rank))
     kernel = layer_names.layers(family).get(path.partition(".")[2], ())[2:]  # height and width, where the layer is a convolution
-    return Delta(down.reshape(rank, -1, *kernel), up.reshape(-1, rank, *(1 for _ in kernel)), float(rank))
+    return LoraLayer(down.reshape(rank, -1, *kernel), up.reshape(-1, rank, *(1 for _ in kernel)), float(rank))

@@ -1,6 +1,6 @@
 """LoRA files between their formats: `kohya` (lora_down/lora_up/alpha under underscored names, fused where the original
-code is) and `diffusers` (lora_A/lora_B under dotted paths). In between stands a `Network`, one `Delta` a layer, or one
-`Factors` where the layer has LoKr or LoHa, which stand in both formats under LyCORIS' names."""
+code is) and `diffusers` (lora_A/lora_B under dotted paths). In between stands an `Adapter`, one `LoraLayer` a layer, or one
+`LycorisLayer` where the layer has LoKr or LoHa, which stand in both formats under LyCORIS' names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FACTORS = (*LOKR, *LOHA)
 
 
 @dataclass(frozen=True)
-class Delta:
+class LoraLayer:
     """What a LoRA adds to one layer: up @ down * alpha / rank; DoRA also sets the length of each output."""
 
     down: Tensor  # [rank, in] or [rank, in, height, width]
@@ -40,11 +40,11 @@ class Delta:
         """[out, in * height * width] in fp32."""
         return self.up.float().flatten(1) @ self.down.float().flatten(1) * (self.alpha / self.rank)
 
-    def folded(self) -> Delta:
+    def folded(self) -> LoraLayer:
         """The same change with alpha = rank, for formats that carry no alpha."""
         return replace(self, up=self.up * (self.alpha / self.rank), alpha=float(self.rank))
 
-    def widened(self, rank: int) -> Delta:
+    def widened(self, rank: int) -> LoraLayer:
         """The same change at a larger rank: the rest of the factors is zero."""
         more = rank - self.rank
         if not more:
@@ -52,14 +52,14 @@ class Delta:
         down, up = self.down.new_zeros(more, *self.down.shape[1:]), self.up.new_zeros(self.up.shape[0], more, *self.up.shape[2:])
         return replace(self, down=torch.cat([self.down, down]), up=torch.cat([self.up, up], dim=1), alpha=self.alpha * rank / self.rank)
 
-    def swapped(self) -> Delta:
+    def swapped(self) -> LoraLayer:
         """The two halves of the outputs in the other order."""
         halves = None if self.magnitude is None else self.magnitude.roll(len(self.magnitude) // 2)
         return replace(self, up=self.up.roll(self.up.shape[0] // 2, 0), magnitude=halves)
 
 
 @dataclass(frozen=True)
-class Factors:
+class LycorisLayer:
     """What LoKr (arXiv:2309.14859) or LoHa (arXiv:2108.06098) adds to one layer, under LyCORIS' names of the factors.
 
     The scale alpha / rank is for factors that are themselves products. LoKr with two whole factors has the scale 1: every
@@ -97,11 +97,11 @@ class Factors:
         return left @ right.flatten(1)
 
 
-Change = Delta | Factors
-Network = dict[str, Change]  # 'unet.down_blocks...to_q', 'transformer...', 'text_encoder.text_model...' -> change
+LayerAdapter = LoraLayer | LycorisLayer
+Adapter = dict[str, LayerAdapter]  # 'unet.down_blocks...to_q', 'transformer...', 'text_encoder.text_model...' -> change
 
 
-def from_adapter(adapter: Mapping[str, Tensor]) -> Network:
+def from_adapter(adapter: Mapping[str, Tensor]) -> Adapter:
     """What `lora.read_lora` read, as a network relative to the untouched base."""
     layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in adapter.items():
@@ -126,27 +126,27 @@ def _split_key(key: str) -> tuple[str, str]:
     raise ValueError(f"{key}: no tensor of an adapter is called so")
 
 
-def _change_of(tensors: Mapping[str, Tensor]) -> Change:
+def _change_of(tensors: Mapping[str, Tensor]) -> LayerAdapter:
     alpha = float(tensors["alpha"])
     if "lora_A.weight" not in tensors:
-        factors = Factors({name: tensor for name, tensor in tensors.items() if name in FACTORS}, alpha)
+        factors = LycorisLayer({name: tensor for name, tensor in tensors.items() if name in FACTORS}, alpha)
         if factors.rank is not None:
             return factors
         # peft scales whole factors too, and no tool does: the scale goes into the first
         first = factors.tensors["lokr_w1"] * (alpha / float(tensors["rank"]))
-        return Factors({**factors.tensors, "lokr_w1": first}, alpha)
+        return LycorisLayer({**factors.tensors, "lokr_w1": first}, alpha)
     magnitude = tensors.get("lora_magnitude_vector")
-    delta = Delta(tensors["lora_A.weight"], tensors["lora_B.weight"], alpha, None if magnitude is None else magnitude.flatten())
+    delta = LoraLayer(tensors["lora_A.weight"], tensors["lora_B.weight"], alpha, None if magnitude is None else magnitude.flatten())
     if "start.lora_A.weight" not in tensors:
         return delta
     # Both products are large and their difference is small: it is taken in double and factored anew, so that the file's
     # precision is spent on the difference.
     down, up = torch.cat([delta.down, tensors["start.lora_A.weight"]]), torch.cat([delta.up, -tensors["start.lora_B.weight"]], dim=1)
-    whole = Delta(down, up, 2 * alpha)
+    whole = LoraLayer(down, up, 2 * alpha)
     return whole if down.is_meta else nearest(whole, 2 * delta.rank)
 
 
-def nearest(delta: Delta, rank: int) -> Delta:
+def nearest(delta: LoraLayer, rank: int) -> LoraLayer:
     """The nearest change of that rank (by SVD of the product, taken through the small factors); alpha = rank."""
     down, up = delta.down.double().flatten(1), delta.up.double().flatten(1) * (delta.alpha / delta.rank)
     left, left_rest = torch.linalg.qr(up)
@@ -156,7 +156,7 @@ def nearest(delta: Delta, rank: int) -> Delta:
     root = values[:kept].sqrt()
     new_up, new_down = left @ inner_left[:, :kept] * root, (inner_right[:kept] * root[:, None]) @ right.T
     shape = delta.down.shape[1:]
-    return Delta(
+    return LoraLayer(
         new_down.float().reshape(kept, *shape),
         new_up.float().reshape(*delta.up.shape[:1], kept, *delta.up.shape[2:]),
         float(kept),
@@ -164,13 +164,13 @@ def nearest(delta: Delta, rank: int) -> Delta:
     )
 
 
-def write(network: Network, family: str, format: str, dtype: torch.dtype) -> dict[str, Tensor]:
+def write(network: Adapter, family: str, format: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """The tensors of a LoRA file."""
     tensors = _write_kohya(network, family) if format == "kohya" else _write_diffusers(network, family)
     return {key: value.detach().to(dtype).contiguous().clone() for key, value in tensors.items()}
 
 
-def read(tensors: Mapping[str, Tensor], family: str) -> Network:
+def read(tensors: Mapping[str, Tensor], family: str) -> Adapter:
     """The network of a file in either format. Raises `LorakitError` naming the first key that belongs to no layer."""
     left = dict(tensors)
     network = _read_kohya(left, family) | _read_diffusers(left, family)
@@ -179,18 +179,18 @@ def read(tensors: Mapping[str, Tensor], family: str) -> Network:
     return network
 
 
-def evened(network: Network) -> Network:
+def with_uniform_alpha(network: Adapter) -> Adapter:
     """The same changes with one alpha for all LoRA layers of a part of the base, the one that most of them have: diffusers
     reads single alphas of a kohya file for none but the layers outside of attention, and never those of text encoders."""
     alphas: dict[str, Counter[float]] = {}
     for path, change in network.items():
-        alphas.setdefault(path.partition(".")[0], Counter())[change.alpha] += isinstance(change, Delta)
+        alphas.setdefault(path.partition(".")[0], Counter())[change.alpha] += isinstance(change, LoraLayer)
     usual = {part: counts.most_common(1)[0][0] for part, counts in alphas.items()}
     return {path: _with_alpha(change, usual[path.partition(".")[0]]) for path, change in network.items()}
 
 
-def _with_alpha(change: Change, alpha: float) -> Change:
-    if isinstance(change, Factors) or change.alpha == alpha:
+def _with_alpha(change: LayerAdapter, alpha: float) -> LayerAdapter:
+    if isinstance(change, LycorisLayer) or change.alpha == alpha:
         return change
     return replace(change, up=change.up * (change.alpha / alpha), alpha=alpha)
 
@@ -215,15 +215,15 @@ def file_size(tensors: Mapping[str, Tensor]) -> int:
     return 8 + -(-length // 8) * 8 + end
 
 
-def _write_kohya(network: Network, family: str) -> dict[str, Tensor]:
+def _write_kohya(network: Adapter, family: str) -> dict[str, Tensor]:
     """LoKr and LoHa cannot be fused: where the original code fuses layers they stand under LyCORIS' own prefix."""
     fuses = family in ("sd3", "flux1")
-    stems: dict[str, dict[int, Delta]] = {}
+    stems: dict[str, dict[int, LoraLayer]] = {}
     slots: dict[str, int] = {}
     tensors: dict[str, Tensor] = {}
     for path, delta in network.items():
         stem, original = _kohya_name(path, family)
-        if isinstance(delta, Factors):
+        if isinstance(delta, LycorisLayer):
             inner = path.removeprefix(f"{layer_names.denoiser_folder(family)}.")
             own = f"lycoris_{inner.replace('.', '_')}" if fuses and inner != path else stem
             tensors |= {f"{own}.{name}": tensor for name, tensor in delta.tensors.items()} | _scales(own, delta, delta.change)
@@ -246,7 +246,7 @@ def _kohya_name(path: str, family: str) -> tuple[str, layer_names.Original]:
     return layer_names.kohya_stem(family, inner), original
 
 
-def _scales(stem: str, delta: Change, like) -> dict[str, Tensor]:
+def _scales(stem: str, delta: LayerAdapter, like) -> dict[str, Tensor]:
     """Alpha, and DoRA's lengths as [out, 1, ...] with as many axes as the layer's weight (`like()`)."""
     found = {f"{stem}.alpha": torch.tensor(delta.alpha)}
     if delta.magnitude is not None:
@@ -254,13 +254,13 @@ def _scales(stem: str, delta: Change, like) -> dict[str, Tensor]:
     return found
 
 
-def is_swapped(path: str, delta: Delta) -> bool:
+def is_swapped(path: str, delta: LoraLayer) -> bool:
     """Whether a layer of SD3 is the last block's norm of the text, which has one shift and one scale: the original code has
     the shift first, diffusers the scale. All other blocks have six or nine of them, in one order everywhere."""
     return path.endswith("norm1_context.linear") and delta.up.shape[0] == 2 * delta.down.shape[1]
 
 
-def fuse(parts: Mapping[int, Delta], slots: int) -> Delta:
+def fuse(parts: Mapping[int, LoraLayer], slots: int) -> LoraLayer:
     """Several layers that the original code holds as one: their downs above each other, their ups on the diagonal. Layers
     that were not trained stay zero. Nothing is lost; the rank is the sum."""
     first = next(iter(parts.values()))
@@ -283,20 +283,20 @@ def fuse(parts: Mapping[int, Delta], slots: int) -> Delta:
             up[row : row + height, column : column + delta.rank] = delta.up * (delta.alpha / delta.rank) / (first.alpha / first.rank)
             column += delta.rank
         row += height
-    return Delta(torch.cat([parts[slot].down for slot in sorted(parts)]), up, first.alpha / first.rank * rank, magnitude)
+    return LoraLayer(torch.cat([parts[slot].down for slot in sorted(parts)]), up, first.alpha / first.rank * rank, magnitude)
 
 
-def _write_diffusers(network: Network, family: str) -> dict[str, Tensor]:
+def _write_diffusers(network: Adapter, family: str) -> dict[str, Tensor]:
     """FLUX carries alpha as a float tensor; everywhere else diffusers refuses that key, so the scale goes into lora_B, and all
     layers of a part get one rank: without alphas diffusers, before #14409 of August 2026, scales all layers by one of the ranks."""
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for path, delta in network.items():
-        if isinstance(delta, Delta):
+        if isinstance(delta, LoraLayer):
             ranks[path.partition(".")[0]] = max(delta.rank, ranks.get(path.partition(".")[0], 0))
     for layer, delta in network.items():
         path = layer_names.t5_layers(family).get(layer, layer)  # T5 is known by kohya's name alone
-        if isinstance(delta, Factors):
+        if isinstance(delta, LycorisLayer):
             tensors |= {f"{path}.{name}": tensor for name, tensor in delta.tensors.items()} | _scales(path, delta, delta.change)
             continue
         if family == "flux1" and path == layer:
@@ -309,8 +309,8 @@ def _write_diffusers(network: Network, family: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_kohya(left: dict[str, Tensor], family: str) -> Network:
-    network: Network = {}
+def _read_kohya(left: dict[str, Tensor], family: str) -> Adapter:
+    network: Adapter = {}
     for stem, paths in kohya_index(family).items():
         if len(paths) == 1 and (factors := _pop_factors(left, stem)):
             network[paths[0]] = factors
@@ -321,7 +321,7 @@ def _read_kohya(left: dict[str, Tensor], family: str) -> Network:
             down = torch.einsum("ijkl,jr->irkl", left.pop(f"{stem}.lora_mid.weight"), down.flatten(1))
         alpha = left.pop(f"{stem}.alpha", None)
         magnitude = left.pop(f"{stem}.dora_scale", None)
-        delta = Delta(down, up, float(down.shape[0] if alpha is None else alpha), None if magnitude is None else magnitude.flatten())
+        delta = LoraLayer(down, up, float(down.shape[0] if alpha is None else alpha), None if magnitude is None else magnitude.flatten())
         if len(paths) > 1:
             network |= dict(zip(paths, split(delta, len(paths)), strict=True))
         else:
@@ -329,13 +329,13 @@ def _read_kohya(left: dict[str, Tensor], family: str) -> Network:
     return {path: delta for path, delta in network.items() if delta is not None}
 
 
-def _pop_factors(left: dict[str, Tensor], stem: str) -> Factors | None:
+def _pop_factors(left: dict[str, Tensor], stem: str) -> LycorisLayer | None:
     """The LoKr or LoHa of a layer, taken out of `left`; None where it has none."""
     tensors = {name: left.pop(f"{stem}.{name}") for name in FACTORS if f"{stem}.{name}" in left}
     if not tensors:
         return None
     alpha, magnitude = left.pop(f"{stem}.alpha", None), left.pop(f"{stem}.dora_scale", None)
-    factors = Factors(tensors, 1.0, None if magnitude is None else magnitude.flatten())
+    factors = LycorisLayer(tensors, 1.0, None if magnitude is None else magnitude.flatten())
     return replace(factors, alpha=float(alpha) if alpha is not None else float(factors.rank or 1))
 
 
@@ -357,26 +357,26 @@ def kohya_index(family: str) -> dict[str, list[str]]:
     return index
 
 
-def split(delta: Delta, slots: int) -> list[Delta | None]:
+def split(delta: LoraLayer, slots: int) -> list[LoraLayer | None]:
     """A fused layer as its single ones: with their own downs where `fuse` (or sd-scripts' split_qkv) made it, else each
     with all of it. A part that is zero was not trained and is None (with DoRA, whose lengths stand for all, it is kept)."""
     hidden = delta.up.shape[0] // (slots if slots == 3 else 7)
     heights = [hidden] * 3 + [4 * hidden] * (slots - 3)
     lengths = [None] * slots if delta.magnitude is None else delta.magnitude.split(heights)
-    parts: list[Delta | None] = []
+    parts: list[LoraLayer | None] = []
     for up, magnitude in zip(delta.up.split(heights), lengths, strict=True):
         used = up.any(dim=0).nonzero().flatten()
         if not len(used) and magnitude is None:
             parts.append(None)
         else:
             used = used if len(used) else torch.arange(1)
-            parts.append(Delta(delta.down[used], up[:, used], delta.alpha / delta.rank * len(used), magnitude))
+            parts.append(LoraLayer(delta.down[used], up[:, used], delta.alpha / delta.rank * len(used), magnitude))
     return parts
 
 
-def _read_diffusers(left: dict[str, Tensor], family: str) -> Network:
+def _read_diffusers(left: dict[str, Tensor], family: str) -> Adapter:
     folder = layer_names.denoiser_folder(family)
-    network: Network = {}
+    network: Adapter = {}
     known = {path: path for path in (*(f"{folder}.{layer}" for layer in layer_names.layers(family)), *layer_names.text_layers(family))}
     for layer, path in (known | layer_names.t5_layers(family)).items():
         if factors := _pop_factors(left, path):
@@ -387,5 +387,5 @@ def _read_diffusers(left: dict[str, Tensor], family: str) -> Network:
         alpha = left.pop(f"{path}.alpha", None)
         magnitude = left.pop(f"{path}.lora_magnitude_vector", None)
         lengths = None if magnitude is None else magnitude.flatten()
-        network[layer] = Delta(down, up, float(down.shape[0] if alpha is None else alpha), lengths)
+        network[layer] = LoraLayer(down, up, float(down.shape[0] if alpha is None else alpha), lengths)
     return network

@@ -130,7 +130,7 @@ def open_project(
     >>> project = open_project("mug", settings={"train.rank": 16})  # doctest: +SKIP
     """
     folder = Path(folder).expanduser().resolve()
-    words = read_words(folder, create)
+    words = read_config(folder, create)
     changed = settings_module.flatten(settings or {})
     for key, value in (("photos", _photo_words(photos)), ("base", base), ("kind", kind)):
         if value is not None:
@@ -143,7 +143,7 @@ def open_project(
     resolved = settings_module.resolve([*layers, (FILE, earlier), ("command line", changed)])
     if photos is not None:
         _check_photo_folders(folder, words["photos"])
-    _write_words(folder, words)
+    _write_config(folder, words)
     return Project(folder, tuple(p if is_on_hub(p) else Path(p) for p in words["photos"]), card, kind_, resolved, Manifest(folder), device)
 
 
@@ -156,7 +156,7 @@ def is_project(folder: str | Path) -> bool:
     return (Path(folder) / FILE).is_file()
 
 
-def read_words(folder: Path, create: bool = False) -> dict[str, Any]:
+def read_config(folder: Path, create: bool = False) -> dict[str, Any]:
     """The content of project.yaml with its defaults filled in."""
     words: dict[str, Any] = {"photos": [], "base": "sd15", "kind": "object", "settings": {}}
     path = folder / FILE
@@ -193,7 +193,7 @@ def _check_photo_folders(folder: Path, photos: list[str]) -> None:
             raise LorakitError(f"{place}: the project cannot be the photo folder itself; choose another -o")
 
 
-def _write_words(folder: Path, words: dict[str, Any]) -> None:
+def _write_config(folder: Path, words: dict[str, Any]) -> None:
     text = HEAD + yaml.safe_dump({key: _plain(words[key]) for key in WORDS}, sort_keys=False, allow_unicode=True)
     path = folder / FILE
     if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -37,7 +37,7 @@ STYLES = ("tags", "mixed", "sentences")
 
 
 @dataclass(frozen=True)
-class Reading:
+class RawCaption:
     """What a captioner saw in one photo. `sentence` may be empty (a tagger), `tags` too (a captioner)."""
 
     sentence: str = ""
@@ -49,7 +49,7 @@ class Reading:
         return ", ".join(part for part in (self.sentence, *self.tags) if part)
 
 
-def compose(reading: Reading, style: str) -> str:
+def compose(reading: RawCaption, style: str) -> str:
     """The reading in the base's `style`: 'tags', 'mixed' (a sentence, then tags) or 'sentences'. No trigger yet."""
     sentence = clean_sentence(reading.sentence)
     if style == "tags":

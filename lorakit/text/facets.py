@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from lorakit.text import phrases
-from lorakit.text.composing import LIGHT, MEDIUM, SETTING, Reading
+from lorakit.text.composing import LIGHT, MEDIUM, SETTING, RawCaption
 from lorakit.text.words import words
 
 SURE = 0.9  # probability from which a facet is held against a text; it may be said from `caption.min_facet`
@@ -49,13 +49,13 @@ def families() -> dict[str, tuple[Option, ...]]:
     }
 
 
-def joined(reading: Reading, facets: Mapping[str, Any] | None, least: float) -> Reading:
+def joined(reading: RawCaption, facets: Mapping[str, Any] | None, least: float) -> RawCaption:
     """The reading with the facets of at least this probability as tags, but for families that it speaks of itself."""
     said = words(reading.text) | set(reading.text.lower().split())
     silent = [family for family, its_words in SPEAKS_OF.items() if not said & its_words]
     seen = [facets[family] for family in silent if family in facets] if facets else []
     tags = [tag for tag, sure in seen if tag and sure >= least]
-    return Reading(reading.sentence, (*reading.tags, *tags))
+    return RawCaption(reading.sentence, (*reading.tags, *tags))
 
 
 def contradicted(text: str, facets: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:

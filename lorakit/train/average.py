@@ -15,7 +15,7 @@ from lorakit.train import optimizer as optim
 
 
 class Average:
-    """`with average.shown():` the parameters hold the mean; after it they are the live ones again, bit for bit."""
+    """`with average.averaged_weights():` the parameters hold the mean; after it they are the live ones again, bit for bit."""
 
     def __init__(self, parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, decay: float):
         """`decay` of the EMA, 0 for none: mean = decay x mean + (1 - decay) x live, with (1 + n) / (10 + n) for its first
@@ -28,13 +28,13 @@ class Average:
         """Whether the weights that are trained on are also those that are given out."""
         return self._ema is None and not optim.has_modes(self._optimizer)
 
-    def follow(self) -> None:
+    def update(self) -> None:
         """Take in the weights after an optimizer step."""
         if self._ema:
             self._ema.step(self._parameters)
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def averaged_weights(self) -> Iterator[None]:
         if self.is_live:
             yield
             return

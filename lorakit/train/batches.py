@@ -29,7 +29,7 @@ def epoch(photos: list[Record], batch_size: int, seed: int, number: int) -> list
     return batches
 
 
-class Order:
+class BatchSampler:
     """Batch number n of a training, counted over all epochs."""
 
     def __init__(self, photos: list[Record], batch_size: int, seed: int):

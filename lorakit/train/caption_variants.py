@@ -14,13 +14,13 @@ def variants(text: str, trigger: str | None, settings: Train) -> tuple[str, ...]
     tags stay where they are, and a tag that holds the trigger is never dropped."""
     if not (settings.shuffle_tags or settings.tag_dropout):
         return (text,)
-    chance = random.Random(f"{settings.seed}:{text}")
-    return tuple(_vary(text.split(", "), trigger, settings, chance) for _ in range(settings.caption_variants))
+    generator = random.Random(f"{settings.seed}:{text}")
+    return tuple(_vary(text.split(", "), trigger, settings, generator) for _ in range(settings.caption_variants))
 
 
-def _vary(tags: list[str], trigger: str | None, settings: Train, chance: random.Random) -> str:
+def _vary(tags: list[str], trigger: str | None, settings: Train, generator: random.Random) -> str:
     first, rest = tags[: settings.keep_tags], tags[settings.keep_tags :]
-    rest = [tag for tag in rest if (trigger and count_word(tag, trigger)) or chance.random() >= settings.tag_dropout]
+    rest = [tag for tag in rest if (trigger and count_word(tag, trigger)) or generator.random() >= settings.tag_dropout]
     if settings.shuffle_tags:
-        chance.shuffle(rest)
+        generator.shuffle(rest)
     return ", ".join(first + rest)

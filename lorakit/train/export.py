@@ -25,7 +25,7 @@ from lorakit.bases.load import load_family
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats, verify
-from lorakit.lora_file.formats import Change, Network
+from lorakit.lora_file.formats import Adapter, LayerAdapter
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
 from lorakit.settings import Train
@@ -52,14 +52,14 @@ def export(project: Project) -> Run:
     if run.is_done("export", stamp) and run.lora:
         return run
     settings, family = project.settings.export, load_family(project)
-    network = formats.evened(formats.from_adapter(checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1])))
+    network = formats.with_uniform_alpha(formats.from_adapter(checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1])))
     tensors = formats.write(network, family.NAME, file_format(project, family), DTYPES[settings.precision])
     path = run.folder / f"{file_name(project)}.safetensors"
     metadata = make_metadata(project, run, tensors, path.stem) if settings.metadata else None
     files.write_whole(path, lambda part: save_file(tensors, part, metadata=metadata))
     written = check_file(path, network, family.NAME)
     loaded = check_tools(path, family.NAME, chosen=settings.format != "auto")
-    difference = check_loaded(path, written, family, Glance(project, family))
+    difference = check_loaded(path, written, family, ForwardProbe(project, family))
     run.finish("export", stamp, lora=path.name, modules=len(network), bytes=path.stat().st_size, loaded=loaded, difference=difference)
     counts = ", ".join(f"{tool} {count}" for tool, count in loaded.items())
     say(f"export    {len(network)} modules, {path.stat().st_size / 2**20:.1f} MB, read back equal; keys loaded: {counts} of {len(tensors)}")
@@ -73,7 +73,7 @@ def file_format(project: Project, family: type[Family] | Family) -> str:
     return usual if chosen == "auto" else chosen
 
 
-def check_file(path: Path, network: Network, family: str) -> Network:
+def check_file(path: Path, network: Adapter, family: str) -> Adapter:
     """Hold the weight change of every layer in the file against the trained one; they may differ by the file's rounding.
     Returns what the file says."""
     tensors = load_file(path)
@@ -87,7 +87,7 @@ def check_file(path: Path, network: Network, family: str) -> Network:
     return found
 
 
-def check_change(path: Path, name: str, found: Tensor, trained: Change, limit: float) -> None:
+def check_change(path: Path, name: str, found: Tensor, trained: LayerAdapter, limit: float) -> None:
     wanted = trained.change()
     if (found - wanted).norm() > limit * wanted.norm() + 1e-7:
         raise LorakitError(
@@ -96,17 +96,17 @@ def check_change(path: Path, name: str, found: Tensor, trained: Change, limit: f
         )
 
 
-class Glance:
+class ForwardProbe:
     """One prediction of the denoiser on a trained photo: small, from fixed noise, enough to see whether a LoRA acts."""
 
     def __init__(self, project: Project, family: Family):
         self.family, self.record = family, cache(project)[0]
         self.text = load_text(project, readings(project, self.record)[0])
         latents = load_latents(project, self.record)["mean"][None, :, :GLANCE, :GLANCE]
-        chance = torch.Generator().manual_seed(0)
-        self.timesteps = family.process.draw_timesteps(latents.shape, chance)
+        generator = torch.Generator().manual_seed(0)
+        self.timesteps = family.process.draw_timesteps(latents.shape, generator)
         self.noisy = family.process.add(
-            *(t.to(family.device) for t in (latents, torch.randn(latents.shape, generator=chance), self.timesteps))
+            *(t.to(family.device) for t in (latents, torch.randn(latents.shape, generator=generator), self.timesteps))
         )
 
     @torch.no_grad()
@@ -118,7 +118,7 @@ class Glance:
         return family.predict(self.noisy, self.timesteps.to(family.device), text, sizes).float().cpu()
 
 
-def check_loaded(path: Path, written: Network, family: Family, glance: Callable[[], Tensor]) -> float:
+def check_loaded(path: Path, written: Adapter, family: Family, glance: Callable[[], Tensor]) -> float:
     """Load the file as its users do: through diffusers where that loads all of it, else by the formulas of the format.
     Returns by how much of its size the denoiser's prediction differs from the base's.
 
@@ -138,12 +138,12 @@ def check_loaded(path: Path, written: Network, family: Family, glance: Callable[
     return round(difference, 6)
 
 
-def load_in_diffusers(path: Path, written: Network, family: Family) -> None:
+def load_in_diffusers(path: Path, written: Adapter, family: Family) -> None:
     """Load the file as a user of diffusers does, and hold every layer's weight change against the file's."""
     pipeline = family.bare_pipeline()
     pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name="exported")  # offline, older diffusers want both
     loaded = {
-        lora.shown(folder, name): module
+        lora.canonical_name(folder, name): module
         for folder, model in lora.models(family).items()
         for name, module in model.named_modules()
         if "exported" in getattr(module, "lora_A", {})
@@ -166,9 +166,9 @@ def load_in_diffusers(path: Path, written: Network, family: Family) -> None:
 
 
 @torch.no_grad()
-def add_to_weights(network: Network, family: Family) -> None:
+def add_to_weights(network: Adapter, family: Family) -> None:
     """Add every change to the base's own weights, as the tools that load a file do; the base is another after this."""
-    modules = {lora.shown(folder, name): m for folder, model in lora.models(family).items() for name, m in model.named_modules()}
+    modules = {lora.canonical_name(folder, name): m for folder, model in lora.models(family).items() for name, m in model.named_modules()}
     for path, change in network.items():
         weight = modules[path].weight
         new = weight.float().flatten(1) + change.change().to(weight.device)

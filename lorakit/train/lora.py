@@ -36,7 +36,7 @@ def add_lora(family: Family, settings: Train) -> list[nn.Parameter]:
     `train.init` says. Raises `LorakitError` when a setting leaves no layer, or names none."""
     torch.manual_seed(settings.seed)
     configs = {folder: _config_of(folder, model, family, settings) for folder, model in models(family).items()}
-    check_block_ranks(settings, [shown(folder, path) for folder, (targets, _) in configs.items() for path in targets])
+    check_block_ranks(settings, [canonical_name(folder, path) for folder, (targets, _) in configs.items() for path in targets])
     for name in (NAME,) if settings.init == "kaiming" else (NAME, START):
         for folder, (_, config) in configs.items():
             with warnings.catch_warnings():  # that there is one adapter already: so it is meant
@@ -55,7 +55,7 @@ def models(family: Family) -> dict[str, nn.Module]:
     return {family.FOLDER: family.denoiser, **{name: family.encoder(name) for name in family.learning_encoders}}
 
 
-def shown(folder: str, path: str) -> str:
+def canonical_name(folder: str, path: str) -> str:
     """The canonical name of a module: transformers 5 has dropped the level `text_model`, files and settings keep it."""
     if not folder.startswith("text_encoder") or path.startswith("encoder.block."):  # T5 never had it
         return f"{folder}.{path}"
@@ -73,7 +73,7 @@ def _config_of(folder: str, model: nn.Module, family: Family, settings: Train) -
 def make_config(targets: list[str], settings: Train, folder: str = "") -> PeftConfig:
     """peft's configuration for these modules of a part of the base; ranks and alphas of single blocks stand in patterns,
     one a value, because peft tries every pattern on every module."""
-    sizes = {path: size_of(shown(folder, path), settings) for path in targets}
+    sizes = {path: size_of(canonical_name(folder, path), settings) for path in targets}
     usual = (settings.rank, alpha_of(settings))
     groups: dict[tuple[int, float], list[str]] = defaultdict(list)
     for path, size in sizes.items():
@@ -142,7 +142,7 @@ def check_block_ranks(settings: Train, names: list[str]) -> None:
             raise LorakitError(f"train.block_ranks: no trained layer is called {expression!r}; names are like {names[0]}")
 
 
-def fights(train: Train, format: str) -> Iterator[tuple[bool, str]]:
+def conflicts(train: Train, format: str) -> Iterator[tuple[bool, str]]:
     """(whether it is so, the line that says it) of settings of the adapter that fight each other."""
     block_ranks(train)  # that every line can be read
     lycoris = train.adapter in ("lokr", "loha")
@@ -213,7 +213,7 @@ def adapted(family: Family) -> Iterator[tuple[str, BaseTunerLayer]]:
     for folder, model in models(family).items():
         for path, module in model.named_modules():
             if isinstance(module, BaseTunerLayer):
-                yield shown(folder, path), module
+                yield canonical_name(folder, path), module
 
 
 def tensors_of(layer: BaseTunerLayer, name: str = NAME) -> dict[str, nn.Parameter]:

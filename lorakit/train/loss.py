@@ -29,12 +29,12 @@ class BatchLoss:
     def loss(self, batch: batches.Batch, number: int) -> Tensor:
         """The error of the denoiser's prediction, a scalar in fp32."""
         family, settings = self.family, self.settings
-        chance = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
-        latents = self._draw_latents(batch, chance)
-        noise = draw_noise(latents.shape, settings, chance)
-        timesteps = family.process.draw_timesteps(latents.shape, chance)
-        text = self._draw_texts(batch, chance)
-        extra = settings.input_perturbation * torch.randn(latents.shape, generator=chance) if settings.input_perturbation else 0 * noise
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
+        latents = self._draw_latents(batch, generator)
+        noise = draw_noise(latents.shape, settings, generator)
+        timesteps = family.process.draw_timesteps(latents.shape, generator)
+        text = self._draw_texts(batch, generator)
+        extra = settings.input_perturbation * torch.randn(latents.shape, generator=generator) if settings.input_perturbation else 0 * noise
         latents, noise, timesteps, extra = (tensor.to(family.device) for tensor in (latents, noise, timesteps, extra))
         share = self._masks(batch)
         sizes = torch.tensor([picture_sizes(record) for record in batch], device=family.device)
@@ -45,10 +45,10 @@ class BatchLoss:
             kept = self._preservation(batch, family.process.add(latents, noise, timesteps), timesteps, sizes)
             return step_loss(family, latents, noise, timesteps, text, sizes, extra, share) + kept
 
-    def _draw_latents(self, batch: batches.Batch, chance: torch.Generator) -> Tensor:
+    def _draw_latents(self, batch: batches.Batch, generator: torch.Generator) -> Tensor:
         moments = [load_latents(self.project, record) for record in batch]
         mean, std = (torch.stack([m[name] for m in moments]) for name in ("mean", "std"))
-        return mean + std * torch.randn(mean.shape, generator=chance)
+        return mean + std * torch.randn(mean.shape, generator=generator)
 
     def _masks(self, batch: batches.Batch) -> Tensor | None:
         """[B, 1, h, w]: 1 inside the masks, `mask_outside` outside."""
@@ -57,14 +57,14 @@ class BatchLoss:
         masks = torch.stack([load_mask(self.project, record) for record in batch]).to(self.family.device)
         return masks + self.settings.mask_outside * (1 - masks)
 
-    def _draw_texts(self, batch: batches.Batch, chance: torch.Generator) -> Text:
-        dropped = torch.rand(len(batch), generator=chance) < self.settings.caption_dropout
-        texts = [self.empty if drop else self._draw_text(record, chance) for record, drop in zip(batch, dropped.tolist(), strict=True)]
+    def _draw_texts(self, batch: batches.Batch, generator: torch.Generator) -> Text:
+        dropped = torch.rand(len(batch), generator=generator) < self.settings.caption_dropout
+        texts = [self.empty if drop else self._draw_text(record, generator) for record, drop in zip(batch, dropped.tolist(), strict=True)]
         return {name: tensor.to(self.family.device) for name, tensor in stack_texts(texts).items()}
 
-    def _draw_text(self, record: Record, chance: torch.Generator) -> Text:
+    def _draw_text(self, record: Record, generator: torch.Generator) -> Text:
         choices = readings(self.project, record)
-        number = int(torch.randint(len(choices), (), generator=chance)) if len(choices) > 1 else 0
+        number = int(torch.randint(len(choices), (), generator=generator)) if len(choices) > 1 else 0
         return load_text(self.project, choices[number])
 
     def _preservation(self, batch: batches.Batch, noisy: Tensor, timesteps: Tensor, sizes: Tensor) -> Tensor | float:

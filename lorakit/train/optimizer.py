@@ -70,7 +70,7 @@ def has_modes(optimizer: torch.optim.Optimizer) -> bool:
     return "train_mode" in optimizer.param_groups[0]
 
 
-def fights(settings: Train) -> Iterator[tuple[bool, str]]:
+def conflicts(settings: Train) -> Iterator[tuple[bool, str]]:
     """(whether it is so, the line that says so) of optimizer settings that do not go together."""
     name, rate = settings.optimizer, settings.learning_rate
     prodigy, free = is_prodigy(settings), is_schedule_free(settings)
@@ -107,7 +107,7 @@ def find_class(name: str) -> type[torch.optim.Optimizer]:
         ) from None
 
 
-def rate_at(step: int, steps: int, settings: Train) -> float:
+def lr_at(step: int, steps: int, settings: Train) -> float:
     """Learning rate of a step (from 0): linear warm-up, then the schedule, of which schedule-free optimizers have none."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
@@ -126,6 +126,6 @@ def _left(schedule: str, done: float) -> float:
     return 1.0
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate * group["ratio"]

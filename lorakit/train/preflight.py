@@ -138,8 +138,8 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
         train.preservation > 0 and not project.trigger,
         "train.preservation keeps the base where the trigger is not said; give a --trigger",
     )
-    yield from lora.fights(train, export.format)
-    yield from optimizer.fights(train)
+    yield from lora.conflicts(train, export.format)
+    yield from optimizer.conflicts(train)
     whole = not (train.weights or "").endswith(".safetensors")
     yield bool(train.parts) and whole, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
     yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"

@@ -14,7 +14,7 @@ from lorakit.project import Project
 from lorakit.record import Record
 from lorakit.text import sidecars
 from lorakit.text.words import count_word
-from lorakit.train.batches import Batch, Order
+from lorakit.train.batches import Batch, BatchSampler
 
 
 def regularisation_photos(project: Project) -> list[Record]:
@@ -71,7 +71,7 @@ def _record(path: Path, root: Path, sizes: list, class_word: str | None, trigger
 class Interleaved:
     """Batch number n of a training where a `share` of the batches are regularisation photos, evenly spread."""
 
-    def __init__(self, photos: Order, others: Order, share: float):
+    def __init__(self, photos: BatchSampler, others: BatchSampler, share: float):
         self._photos, self._others, self._share = photos, others, share
         self.per_epoch = photos.per_epoch / (1 - share)  # until every photo has been used
 

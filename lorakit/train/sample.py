@@ -63,14 +63,14 @@ def draw(project: Project, family: Family, prompts: list[str]):
     pipeline = family.pipeline()
     pipeline.set_progress_bar_config(disable=True)
     for number, prompt in enumerate(prompts):
-        chance = torch.Generator().manual_seed(settings.seed + number)
+        generator = torch.Generator().manual_seed(settings.seed + number)
         found = pipeline(
             prompt,
             width=side,
             height=side,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
-            generator=chance,
+            generator=generator,
             **family.sampling_options(),
         )
         yield found.images[0]

@@ -53,9 +53,9 @@ def train(project: Project) -> Run:
     if settings.gradient_checkpointing:
         family.denoiser.enable_gradient_checkpointing()
     family.denoiser.train()
-    order = batches.Order(photos, settings.batch_size, settings.seed)
+    order = batches.BatchSampler(photos, settings.batch_size, settings.seed)
     if others:
-        order = Interleaved(order, batches.Order(others, settings.batch_size, settings.seed), settings.regularisation_share)
+        order = Interleaved(order, batches.BatchSampler(others, settings.batch_size, settings.seed), settings.regularisation_share)
     visit = BatchLoss(project, family)
     average = Average(parameters, optimizer, settings.ema)
     first = resume(run, family, optimizer, scaler, average)
@@ -63,8 +63,8 @@ def train(project: Project) -> Run:
     with open(run.metrics, "a", encoding="utf-8") as metrics, progress("train", steps, start=first) as shown:
         for step in range(first, steps):
             began = time.perf_counter()
-            rate = optim.rate_at(step, steps, settings)
-            optim.set_rate(optimizer, rate)
+            rate = optim.lr_at(step, steps, settings)
+            optim.set_lr(optimizer, rate)
             losses, seen, beside = [], [], []
             for part in range(settings.gradient_accumulation):
                 number = step * settings.gradient_accumulation + part
@@ -81,7 +81,7 @@ def train(project: Project) -> Run:
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
-            average.follow()
+            average.update()
 
             entry = {"step": step + 1, "epoch": round((number + 1) / order.per_epoch, 4), "loss": round(loss, 6), "rate": rate}
             seconds = round(time.perf_counter() - began, 4)
@@ -91,11 +91,11 @@ def train(project: Project) -> Run:
             shown.advance(note=f"loss {loss:.4f}")
             if is_due(step + 1, settings.checkpoint_every, steps):
                 state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), **average.state()}
-                with average.shown():
+                with average.averaged_weights():
                     checkpoint.save_checkpoint(run, step + 1, lora.read_lora(family), state)
                 checkpoint.remove_old(run, settings.keep_checkpoints)
             if is_due(step + 1, project.settings.sample.every, steps, at_end=False):
-                with average.shown():
+                with average.averaged_weights():
                     sample_in_training(project, run, family, step + 1)
                 family.release_encoders()
                 family.denoiser.train()

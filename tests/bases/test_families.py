@@ -33,10 +33,10 @@ def test_diffusers_draws_lorakit_s_own_sample_with_the_exported_file(make_datase
     for name in ("base", "lora"):
         if name == "lora":
             drawer.load_lora_weights(run.lora.parent, weight_name=run.lora.name)
-        chance = torch.Generator().manual_seed(1234)
+        generator = torch.Generator().manual_seed(1234)
         prompt = run.facts["result"]["prompts"][0]
         found = drawer(
-            prompt, width=64, height=64, num_inference_steps=2, guidance_scale=3.0, generator=chance, output_type="np", **options
+            prompt, width=64, height=64, num_inference_steps=2, guidance_scale=3.0, generator=generator, output_type="np", **options
         )
         ours = np.asarray(Image.open(run.samples / "final" / f"0_{name}.png"), dtype=np.float32) / 255
         assert np.abs(found.images[0] - ours).max() <= 0.5 / 255 + 1e-3

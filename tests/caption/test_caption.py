@@ -10,7 +10,7 @@ from lorakit.caption.captioners import florence2, imagenet
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.errors import LorakitError
 from lorakit.project.manifest import Manifest
-from lorakit.text.composing import Reading
+from lorakit.text.composing import RawCaption
 from tests.conftest import draw_photo
 
 
@@ -182,11 +182,11 @@ class Memory:
     def __init__(self, room: int):
         self.room, self.sizes = room, []
 
-    def read(self, batch: list) -> list[Reading]:
+    def read(self, batch: list) -> list[RawCaption]:
         self.sizes.append(len(batch))
         if len(batch) > self.room:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return [Reading(str(number)) for number in batch]
+        return [RawCaption(str(number)) for number in batch]
 
 
 def test_out_of_memory_halves_the_batch_and_completes():

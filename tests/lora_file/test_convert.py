@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats
 from lorakit.lora_file.convert import convert, open_network
-from lorakit.lora_file.formats import Delta, Factors, nearest
+from lorakit.lora_file.formats import LoraLayer, LycorisLayer, nearest
 
 LAYERS = {
     "sd15": ("unet.down_blocks.0.attentions.0.proj_in", "unet.up_blocks.1.resnets.0.conv1", "text_encoder.text_model.encoder.layers.0.mlp.fc1"),
@@ -21,11 +21,11 @@ LAYERS = {
 
 
 def make_delta(path, seed, rank=4, alpha=3.0):
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     kernel = (3, 3) if "conv" in path else ()
     out = 128 if path.endswith("proj_mlp") else 32
-    up = torch.randn(out, rank, *([1] * len(kernel)), generator=chance)
-    return Delta(torch.randn(rank, 32, *kernel, generator=chance), up, alpha)
+    up = torch.randn(out, rank, *([1] * len(kernel)), generator=generator)
+    return LoraLayer(torch.randn(rank, 32, *kernel, generator=generator), up, alpha)
 
 
 def write_lora(path, family, format, seed=0, layers=None, **options):
@@ -55,24 +55,24 @@ def test_to_the_other_format_and_back_changes_nothing(tmp_path, family):
     assert header["sshs_model_hash"] == hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
 
 
-def random_factors(kind, chance):
+def random_factors(kind, generator):
     shapes = {"lokr": {"lokr_w1": (4, 4), "lokr_w2_a": (8, 2), "lokr_w2_b": (2, 8)},
               "loha": {"hada_w1_a": (32, 2), "hada_w1_b": (2, 32), "hada_w2_a": (32, 2), "hada_w2_b": (2, 32)}}[kind]  # fmt: skip
-    return Factors({name: torch.randn(shape, generator=chance) for name, shape in shapes.items()}, 3.0)
+    return LycorisLayer({name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}, 3.0)
 
 
 @pytest.mark.parametrize("family", ["sd15", "flux1"])
 def test_lokr_loha_and_dora_are_carried_there_and_back(tmp_path, family):
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     first, second, third = LAYERS[family][:3]
     dora = make_delta(third, 1)
-    network = {first: random_factors("lokr", chance), second: random_factors("loha", chance),
-               third: replace(dora, magnitude=torch.rand(dora.up.shape[0], generator=chance))}  # fmt: skip
+    network = {first: random_factors("lokr", generator), second: random_factors("loha", generator),
+               third: replace(dora, magnitude=torch.rand(dora.up.shape[0], generator=generator))}  # fmt: skip
     if family == "flux1":  # of a fused layer all parts have lengths, or the file could not say them
         network[second.replace("to_v", "to_k")] = network.pop(second)
         stem = third.rpartition(".")[0]
         for part in ("attn.to_q", "attn.to_k", "attn.to_v"):
-            network[f"{stem}.{part}"] = replace(make_delta(part, 7), magnitude=torch.rand(32, generator=chance))
+            network[f"{stem}.{part}"] = replace(make_delta(part, 7), magnitude=torch.rand(32, generator=generator))
     save_file(formats.write(network, family, "kohya", torch.float32), tmp_path / "a.safetensors")
     convert([tmp_path / "a.safetensors"], tmp_path / "b.safetensors", "diffusers")
     convert([tmp_path / "b.safetensors"], tmp_path / "c.safetensors", "kohya")
@@ -80,7 +80,7 @@ def test_lokr_loha_and_dora_are_carried_there_and_back(tmp_path, family):
         assert_same(tmp_path / f"{name}.safetensors", {path: change.change() for path, change in network.items()})
         found = open_network(tmp_path / f"{name}.safetensors")[1]
         for path, change in network.items():
-            if isinstance(change, Factors):
+            if isinstance(change, LycorisLayer):
                 assert all(torch.equal(found[path].tensors[key], tensor) for key, tensor in change.tensors.items())
             elif change.magnitude is not None:
                 assert torch.equal(found[path].magnitude, change.magnitude)
@@ -95,10 +95,10 @@ def test_dora_on_a_part_of_a_fused_layer_is_refused_in_kohya_form(tmp_path):
 
 
 def test_lokr_becomes_a_plain_lora_of_a_rank_and_can_then_be_merged(tmp_path):
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     layer, conv = LAYERS["sd15"][0], LAYERS["sd15"][1]
-    whole = Factors({"lokr_w1": torch.randn(4, 4, generator=chance), "lokr_w2": torch.randn(8, 8, 3, 3, generator=chance)}, 1.0)
-    lokr = {layer: random_factors("lokr", chance), conv: whole}
+    whole = LycorisLayer({"lokr_w1": torch.randn(4, 4, generator=generator), "lokr_w2": torch.randn(8, 8, 3, 3, generator=generator)}, 1.0)
+    lokr = {layer: random_factors("lokr", generator), conv: whole}
     save_file(formats.write(lokr, "sd15", "kohya", torch.float32), tmp_path / "a.safetensors")
     plain = write_lora(tmp_path / "b.safetensors", "sd15", "kohya", 5, [layer])
     both = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
@@ -111,16 +111,16 @@ def test_lokr_becomes_a_plain_lora_of_a_rank_and_can_then_be_merged(tmp_path):
 
 
 def test_locon_s_core_goes_into_the_down(tmp_path):
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     stem = "lora_unet_up_blocks_1_resnets_0_conv1"
-    down, up, core = (torch.randn(shape, generator=chance) for shape in ((4, 32, 1, 1), (32, 4, 1, 1), (4, 4, 3, 3)))
+    down, up, core = (torch.randn(shape, generator=generator) for shape in ((4, 32, 1, 1), (32, 4, 1, 1), (4, 4, 3, 3)))
     tensors = {
         f"{stem}.lora_down.weight": down,
         f"{stem}.lora_up.weight": up,
         f"{stem}.lora_mid.weight": core,
         f"{stem}.alpha": torch.tensor(2.0),
     }
-    picture = torch.randn(1, 32, 6, 6, generator=chance)
+    picture = torch.randn(1, 32, 6, 6, generator=generator)
     conv = torch.nn.functional.conv2d
     wanted = conv(conv(conv(picture, down), core, padding=1), up) * 0.5
     found = formats.read(tensors, "sd15")[LAYERS["sd15"][1]].change().reshape(32, 32, 3, 3)

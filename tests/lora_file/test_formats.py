@@ -6,7 +6,7 @@ import torch
 from lorakit import lookup
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats
-from lorakit.lora_file.formats import Delta
+from lorakit.lora_file.formats import LoraLayer
 from lorakit.settings import Train
 from lorakit.train import lora
 
@@ -74,7 +74,7 @@ def test_flux_in_kohya_form_is_fused_and_its_rank_is_the_sum(load_tiny):
     stem = "lora_unet_single_blocks_0_linear1"
     assert tensors[f"{stem}.lora_down.weight"].shape == (16, 32) and tensors[f"{stem}.lora_up.weight"].shape == (7 * 32, 16)
     assert tensors[f"{stem}.alpha"] == 8
-    whole = Delta(tensors[f"{stem}.lora_down.weight"], tensors[f"{stem}.lora_up.weight"], 8.0).change()
+    whole = LoraLayer(tensors[f"{stem}.lora_down.weight"], tensors[f"{stem}.lora_up.weight"], 8.0).change()
     parts = [network[f"transformer.single_transformer_blocks.0.{part}"] for part in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")]
     assert torch.allclose(whole, torch.cat([part.change() for part in parts]), atol=1e-6)
 
@@ -83,12 +83,12 @@ def test_diffusers_splits_the_fused_layers_of_flux_as_they_were_trained():
     """At FLUX's own widths, which diffusers' converter takes for granted."""
     from diffusers import FluxPipeline
 
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     single, double = "transformer.single_transformer_blocks.0", "transformer.transformer_blocks.0"
     heights = {f"{single}.attn.to_q": 3072, f"{single}.attn.to_k": 3072, f"{single}.attn.to_v": 3072, f"{single}.proj_mlp": 12288,
                f"{double}.attn.add_q_proj": 3072, f"{double}.attn.add_k_proj": 3072, f"{double}.attn.add_v_proj": 3072}  # fmt: skip
     network = {
-        path: Delta(torch.randn(2, 3072, generator=chance), torch.randn(height, 2, generator=chance), 1.0)
+        path: LoraLayer(torch.randn(2, 3072, generator=generator), torch.randn(height, 2, generator=generator), 1.0)
         for path, height in heights.items()
     }
     found = FluxPipeline.lora_state_dict(formats.write(network, "flux1", "kohya", torch.float32))
@@ -98,7 +98,7 @@ def test_diffusers_splits_the_fused_layers_of_flux_as_they_were_trained():
 
 
 def test_text_encoder_keys_have_canonical_names():
-    delta = Delta(torch.rand(2, 8), torch.rand(8, 2), 2.0)
+    delta = LoraLayer(torch.rand(2, 8), torch.rand(8, 2), 2.0)
     for family, encoder, stem in (
         ("sd15", "text_encoder", "lora_te"),
         ("sdxl", "text_encoder_2", "lora_te2"),
@@ -114,7 +114,7 @@ def test_text_encoder_keys_have_canonical_names():
 
 def test_dora_scale_is_kept():
     path = "unet.mid_block.attentions.0.proj_in"
-    network = {path: Delta(torch.rand(2, 8, 1, 1), torch.rand(8, 2, 1, 1), 2.0, torch.rand(8))}
+    network = {path: LoraLayer(torch.rand(2, 8, 1, 1), torch.rand(8, 2, 1, 1), 2.0, torch.rand(8))}
     tensors = formats.write(network, "sd15", "kohya", torch.float32)
     assert tensors["lora_unet_mid_block_attentions_0_proj_in.dora_scale"].shape == (8, 1, 1, 1)
     assert torch.equal(formats.read(tensors, "sd15")[path].magnitude, network[path].magnitude)
@@ -141,10 +141,12 @@ def test_layers_of_the_full_size_base(family, counts):
 
 def test_without_alphas_all_layers_of_a_part_have_one_rank():
     """Until #14409 diffusers took one rank for every layer's alpha where a file has none; held on 0.35.1."""
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     sizes = {"transformer.transformer_blocks.0.attn.to_q": 4, "transformer.transformer_blocks.0.attn.to_k": 6,
              "text_encoder.text_model.encoder.layers.0.mlp.fc1": 2}  # fmt: skip
-    network = {path: Delta(torch.randn(r, 8, generator=chance), torch.randn(8, r, generator=chance), 3.0) for path, r in sizes.items()}
+    network = {
+        path: LoraLayer(torch.randn(r, 8, generator=generator), torch.randn(8, r, generator=generator), 3.0) for path, r in sizes.items()
+    }
     tensors = formats.write(network, "sd3", "diffusers", torch.float32)
     assert [tensors[f"{path}.lora_A.weight"].shape[0] for path in network] == [6, 6, 2]
     assert_same_change(formats.read(tensors, "sd3"), network)

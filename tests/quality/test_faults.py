@@ -6,7 +6,7 @@ import pytest
 
 from lorakit.quality import faults
 from lorakit.settings import Caption, Trigger, resolve
-from lorakit.text.composing import Reading, compose
+from lorakit.text.composing import RawCaption, compose
 
 SETTINGS = replace(resolve([]), trigger=Trigger(word="zwx", class_word="dog"), caption=Caption(token_budget=75))
 
@@ -154,7 +154,7 @@ def test_fault_warns_of_a_kept_photo_and_leaves_the_choice_alone():
 
 
 def test_what_compose_makes_has_no_filler():
-    text = compose(Reading("The image shows arafed dog. There is a cat."), "sentences")
+    text = compose(RawCaption("The image shows arafed dog. There is a cat."), "sentences")
     assert not faults.FILLER.search(text)
 
 

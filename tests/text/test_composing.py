@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorakit.text import phrases
-from lorakit.text.composing import Reading, clean_sentence, compose, tags_of, without_said
+from lorakit.text.composing import RawCaption, clean_sentence, compose, tags_of, without_said
 from lorakit.text.placing import keep_trigger, place_trigger
 from lorakit.text.words import count_word
 
@@ -22,7 +22,7 @@ def test_the_table_is_large_enough():
 @pytest.mark.parametrize("entry", TABLE, ids=lambda e: (e["read"] or e["labels"][0])[:40])
 @pytest.mark.parametrize("style", ["tags", "mixed", "sentences"])
 def test_caption_reads_as_the_table_says(entry, style):
-    reading = Reading(entry["read"], tuple(entry.get("labels", ())))
+    reading = RawCaption(entry["read"], tuple(entry.get("labels", ())))
     assert compose(reading, style) == entry.get(style, entry["sentences"])
 
 
@@ -192,4 +192,4 @@ def test_any_text_takes_the_trigger(text, trigger):
 @settings(max_examples=200, deadline=None)
 def test_no_caption_breaks_the_splitter(text):
     for style in ("tags", "mixed", "sentences"):
-        assert "\n" not in compose(Reading(text, ("a tag",)), style)
+        assert "\n" not in compose(RawCaption(text, ("a tag",)), style)

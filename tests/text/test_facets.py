@@ -3,7 +3,7 @@
 import pytest
 
 from lorakit.text import facets
-from lorakit.text.composing import Reading, compose
+from lorakit.text.composing import RawCaption, compose
 
 SEEN = {"medium": ["oil painting", 0.95], "framing": ["", 0.8], "light": ["soft light", 0.7], "setting": ["outdoors", 0.97]}
 
@@ -30,13 +30,13 @@ def test_every_family_has_one_option_that_is_not_said_and_each_says_how_it_is_se
     ],
 )
 def test_facets_are_said_where_the_reading_has_not_spoken_of_them(sentence, tags, style, text):
-    made = compose(facets.joined(Reading(sentence, tags), SEEN, 0.6), style)
+    made = compose(facets.joined(RawCaption(sentence, tags), SEEN, 0.6), style)
     assert sorted(made.split(", ")) == sorted(text.split(", "))
 
 
 def test_facets_below_the_limit_and_none_at_all_are_not_said():
-    assert facets.joined(Reading("a dog"), SEEN, 0.9).tags == ("outdoors", "oil painting")
-    assert facets.joined(Reading("a dog"), SEEN, 1.01) == facets.joined(Reading("a dog"), None, 0.6) == Reading("a dog")
+    assert facets.joined(RawCaption("a dog"), SEEN, 0.9).tags == ("outdoors", "oil painting")
+    assert facets.joined(RawCaption("a dog"), SEEN, 1.01) == facets.joined(RawCaption("a dog"), None, 0.6) == RawCaption("a dog")
 
 
 def test_words_that_a_sure_facet_rules_out():

@@ -23,18 +23,18 @@ def slow(*values):
 
 def trained(family, settings, seed=0):
     """The network of an adapter after steps in any direction."""
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     parameters = lora.add_lora(family, settings)
     with torch.no_grad():
         for parameter in parameters:
-            parameter.add_(torch.randn(parameter.shape, generator=chance) * 0.05)
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
     return formats.from_adapter(lora.read_lora(family))
 
 
 def glance(family):
     """One prediction for fixed latents and a fixed text."""
-    chance = torch.Generator().manual_seed(1)
-    noisy = torch.randn(1, 16 if family.FOLDER == "transformer" else 4, 8, 8, generator=chance)
+    generator = torch.Generator().manual_seed(1)
+    noisy = torch.randn(1, 16 if family.FOLDER == "transformer" else 4, 8, 8, generator=generator)
     text = {name: tensor[None] for name, tensor in family.prepare_text("zwx mug").items()}
     with torch.no_grad():
         return family.predict(noisy, torch.tensor([500]), family.embed(text), torch.tensor([[64, 64, 0, 0, 64, 64]]))
@@ -103,7 +103,7 @@ def test_half_a_lokr_or_loha_is_named():
 def test_base_and_file_predict_what_the_trained_model_does(load_tiny, tmp_path, name, settings):
     settings = Train(**{"rank": 4, "text_encoder": True, "targets": "mlp", **settings})
     family, fresh = load_tiny(name, settings), load_tiny(name, settings)
-    network = formats.evened(trained(family, settings))
+    network = formats.with_uniform_alpha(trained(family, settings))
     path = tmp_path / "lora.safetensors"
     form = "diffusers" if name in ("sd3", "flux1") and settings.adapter == "lora" else "kohya"
     save_file(formats.write(network, name, form, torch.float16), path)
@@ -149,21 +149,21 @@ def test_half_the_strength_is_half_the_change_from_pissa_too(load_tiny):
     settings = Train(rank=4, init="pissa", targets="attention")
     family, fresh = load_tiny("sd15", settings), load_tiny("sd15", settings)
     network = trained(family, settings)
-    half = {path: formats.Delta(delta.down, delta.up, delta.alpha / 2) for path, delta in network.items()}
+    half = {path: formats.LoraLayer(delta.down, delta.up, delta.alpha / 2) for path, delta in network.items()}
     add_to_weights(half, fresh)
     lora.set_strength(family, 0.5)
     assert torch.allclose(glance(family), glance(fresh), atol=1e-4)
 
 
-def original_sd3(transformer, chance):
+def original_sd3(transformer, generator):
     """A random checkpoint in the original code's layout, of a tiny transformer's shapes."""
     made = {}
     for path, original in layer_names.originals("sd3").items():
         module = dict(transformer.named_modules()).get(path)
         if module is not None:
             rows = module.weight.shape[0] * original.slots
-            made[f"{original.name}.weight"] = torch.randn(rows, module.weight.shape[1], generator=chance)
-            made[f"{original.name}.bias"] = torch.randn(rows, generator=chance)
+            made[f"{original.name}.weight"] = torch.randn(rows, module.weight.shape[1], generator=generator)
+            made[f"{original.name}.bias"] = torch.randn(rows, generator=generator)
     state = transformer.state_dict()
     others = {
         "pos_embed": "pos_embed.pos_embed", "x_embedder.proj": "pos_embed.proj", "t_embedder.mlp.0": "time_text_embed.timestep_embedder.linear_1",
@@ -252,7 +252,7 @@ def test_the_size_is_known_before_the_start(load_tiny, make_project, tmp_path, s
     family = load_tiny("sd15", settings)
     parameters = lora.add_lora(family, settings)
     path = tmp_path / "lora.safetensors"
-    network = formats.evened(formats.from_adapter(lora.read_lora(family)))
+    network = formats.with_uniform_alpha(formats.from_adapter(lora.read_lora(family)))
     save_file(formats.write(network, "sd15", "kohya", torch.float16), path)
     assert predicted.bytes == path.stat().st_size
     assert predicted.parameters == sum(p.numel() for p in parameters) and predicted.modules == len(network)
@@ -272,7 +272,7 @@ def test_the_size_of_a_real_sd15_file_is_what_was_predicted(tmp_path):
     predicted = size_of(full_size("meta"), "sd15", settings, "kohya", torch.float16)
     parameters = lora.add_lora(real := full_size("cpu"), settings)
     path = tmp_path / "lora.safetensors"
-    tensors = formats.write(formats.evened(formats.from_adapter(lora.read_lora(real))), "sd15", "kohya", torch.float16)
+    tensors = formats.write(formats.with_uniform_alpha(formats.from_adapter(lora.read_lora(real))), "sd15", "kohya", torch.float16)
     save_file(tensors, path)
     assert predicted.bytes == path.stat().st_size
     assert predicted.parameters == sum(p.numel() for p in parameters) == sum(t.numel() for t in load_file(path).values() if t.dim())

@@ -25,7 +25,7 @@ def trained_layer(steps=5, **settings):
         (layer(torch.ones(3)) - 1).square().sum().backward()
         optimizer.step()
         optimizer.zero_grad()
-        average.follow()
+        average.update()
         lived.append(layer.weight.detach().clone())
     return layer, optimizer, average, lived
 
@@ -36,7 +36,7 @@ def test_ema_is_the_running_mean_by_its_formula():
     for number, weight in enumerate(lived[1:]):
         decay = 0.0 if number == 0 else min(0.3, (1 + number) / (10 + number))
         mean = decay * mean + (1 - decay) * weight
-    with average.shown():
+    with average.averaged_weights():
         assert torch.allclose(layer.weight, mean, rtol=1e-6, atol=1e-7)
         assert not torch.allclose(layer.weight, lived[-1], rtol=1e-3)
     assert torch.equal(layer.weight, lived[-1])
@@ -46,7 +46,7 @@ def test_schedule_free_gives_its_mean_and_goes_on_where_it_was():
     pytest.importorskip("schedulefree")
     layer, optimizer, average, lived = trained_layer(optimizer="schedulefree", weight_decay=0.0)
     z, beta = optimizer.state[layer.weight]["z"], 0.9
-    with average.shown():
+    with average.averaged_weights():
         assert torch.allclose(layer.weight, (lived[-1] - (1 - beta) * z) / beta, rtol=1e-5)  # y = (1 - beta) z + beta x
         assert not torch.equal(layer.weight, lived[-1])
     assert torch.equal(layer.weight, lived[-1]) and optimizer.param_groups[0]["train_mode"]
@@ -55,7 +55,7 @@ def test_schedule_free_gives_its_mean_and_goes_on_where_it_was():
 def test_live_weights_are_given_out_as_they_are():
     layer, _, average, lived = trained_layer()
     assert average.is_live and average.state() == {"live": None, "ema": None}
-    with average.shown():
+    with average.averaged_weights():
         assert torch.equal(layer.weight, lived[-1])
 
 

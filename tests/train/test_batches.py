@@ -32,10 +32,10 @@ def test_no_batch_of_a_bucket_is_more_than_one_photo_smaller_than_another(photos
 
 @given(PHOTOS, some.integers(1, 3), some.integers(0, 30))
 def test_a_batch_is_a_function_of_its_number(photos, size, n):
-    walked = batches.Order(records(photos), size, seed=1)
+    walked = batches.BatchSampler(records(photos), size, seed=1)
     for earlier in range(n):
         walked[earlier]
-    assert walked[n] == batches.Order(records(photos), size, seed=1)[n]
+    assert walked[n] == batches.BatchSampler(records(photos), size, seed=1)[n]
 
 
 def test_epochs_differ_in_order():

@@ -37,20 +37,20 @@ class Beside:
         self.model = getattr(self.pipeline, self.family.FOLDER).requires_grad_(False)
         targets = lora.find_targets(self.model, self.family.TARGETS, settings)
         self.model.add_adapter(lora.make_config(targets, settings), adapter_name="reference")
-        chance = torch.Generator().manual_seed(5)
+        generator = torch.Generator().manual_seed(5)
         self.reference = [p for p in self.model.parameters() if p.requires_grad]
         for ours, theirs in zip(parameters, self.reference, strict=True):
-            ours.data = torch.randn(ours.shape, generator=chance) * 0.1
+            ours.data = torch.randn(ours.shape, generator=generator) * 0.1
             theirs.data = ours.data.clone()
         self.parameters = parameters
-        pixels = torch.rand(2, 3, 64, 80, generator=chance) * 2 - 1
+        pixels = torch.rand(2, 3, 64, 80, generator=generator) * 2 - 1
         vae = self.pipeline.vae
         with torch.no_grad():
             raw = vae.encode(pixels).latent_dist.mean
         self.latents = (raw - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
         ours = torch.stack([self.family.encode_picture(p[None])["mean"] for p in pixels])
         assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
-        self.noise = torch.randn(self.latents.shape, generator=chance)
+        self.noise = torch.randn(self.latents.shape, generator=generator)
 
     def ours(self, timesteps):
         text = stack_texts([self.family.encode_text(text) for text in TEXTS])
@@ -169,9 +169,9 @@ def test_flux1_with_guidance_and_packed_latents(beside, guidance):
 def test_flow_timesteps_follow_the_published_densities(load_tiny, kind):
     settings = Train(timestep_sampling=kind, logit_mean=0.3, logit_std=0.8, flow_shift=1.0)
     found = load_tiny("sd3", settings).process.draw_timesteps(torch.Size((500, 16, 8, 8)), torch.Generator().manual_seed(1))
-    chance = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     scheme = {"uniform": "none"}.get(kind, kind)
-    wanted = compute_density_for_timestep_sampling(scheme, 500, logit_mean=0.3, logit_std=0.8, mode_scale=1.29, generator=chance)
+    wanted = compute_density_for_timestep_sampling(scheme, 500, logit_mean=0.3, logit_std=0.8, mode_scale=1.29, generator=generator)
     assert torch.allclose(found, wanted * 1000, atol=1e-3)
 
 

@@ -55,8 +55,12 @@ def test_huber_is_the_squared_error_when_small_and_forgives_when_large():
 
 def test_preservation_is_nothing_at_the_start_and_the_distance_from_the_base_later(load_tiny):
     family = load_tiny("sd15")
-    chance = torch.Generator().manual_seed(0)
-    noisy, text, at = torch.randn(1, 4, 8, 8, generator=chance), {"states": torch.randn(1, 7, 32, generator=chance)}, torch.tensor([500])
+    generator = torch.Generator().manual_seed(0)
+    noisy, text, at = (
+        torch.randn(1, 4, 8, 8, generator=generator),
+        {"states": torch.randn(1, 7, 32, generator=generator)},
+        torch.tensor([500]),
+    )
     with torch.no_grad():
         base = family.predict(noisy, at, text, None)
     parameters = lora.add_lora(family, Train(rank=2))

@@ -11,11 +11,11 @@ from torch import nn
 
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.train.optimizer import EXTRAS, PACKAGES, PATHS, find_class, make_optimizer, rate_at, set_rate
+from lorakit.train.optimizer import EXTRAS, PACKAGES, PATHS, find_class, lr_at, make_optimizer, set_lr
 
 
 def rates(steps, **settings):
-    return [rate_at(step, steps, Train(learning_rate=1.0, **settings)) for step in range(steps)]
+    return [lr_at(step, steps, Train(learning_rate=1.0, **settings)) for step in range(steps)]
 
 
 def test_warm_up_rises_in_equal_steps_to_the_peak():
@@ -39,7 +39,7 @@ def a_layer():
 
 def test_lora_plus_lets_b_learn_faster_at_every_step():
     optimizer = make_optimizer(a_layer(), Train(lora_plus_ratio=16.0))
-    set_rate(optimizer, 0.5)
+    set_lr(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 8.0]
 
 
@@ -76,7 +76,7 @@ def test_optimizers_of_other_packages_lower_a_loss(name, rate):
     optimizer = make_optimizer(layer, settings)
     losses = []
     for step in range(60):
-        set_rate(optimizer, rate_at(step, 60, settings))
+        set_lr(optimizer, lr_at(step, 60, settings))
         loss = (layer["lora_B"](layer["lora_A"](torch.ones(64))) - 1).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -64,7 +64,7 @@ def test_their_loss_has_its_own_weight(make_dataset, others):
 
 def test_batches_are_spread_by_their_share_and_every_photo_comes_in_its_turn():
     photos, beside = ([{"id": n, "crop": {"bucket": [64, 64]}, "own": own} for n in range(4)] for own in (True, False))
-    order = Interleaved(batches.Order(photos, 1, 0), batches.Order(beside, 1, 1), 0.25)
+    order = Interleaved(batches.BatchSampler(photos, 1, 0), batches.BatchSampler(beside, 1, 1), 0.25)
     drawn = [order[n][0] for n in range(16)]
     assert [r["own"] for r in drawn] == [True, True, True, False] * 4
     own = [r["id"] for r in drawn if r["own"]]

@@ -107,11 +107,11 @@ def test_a_step_is_the_library_s_own(load_tiny, tiny_base, name, loss, t5):
             adapter_name="reference",
         )
     theirs = [p for part in parts for p in part.parameters() if p.requires_grad]
-    chance = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(5)
     for own, other in zip(parameters, theirs, strict=True):
-        own.data = torch.randn(own.shape, generator=chance) * 0.1
+        own.data = torch.randn(own.shape, generator=generator) * 0.1
         other.data = own.data.clone()
-    latents, noise = (torch.randn(2, CHANNELS[name], 8, 10, generator=chance) for _ in range(2))
+    latents, noise = (torch.randn(2, CHANNELS[name], 8, 10, generator=generator) for _ in range(2))
     timesteps = torch.tensor([40, 900]) if CHANNELS[name] == 4 else torch.tensor([120.5, 871.0])
 
     text = family.embedded(stack_texts([family.prepare_text(text) for text in TEXTS]))
@@ -144,9 +144,9 @@ def test_clip_and_t5_learn_only_when_they_are_told_to(load_tiny):
 def test_what_t5_learned_is_in_the_file_and_who_loads_it_is_said(load_tiny, tmp_path, name, form):
     settings = Train(rank=4, alpha=2, text_encoder=True, t5=True, targets="attention", include="blocks.0")
     family, fresh = load_tiny(name, settings), load_tiny(name, settings)
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     for parameter in lora.add_lora(family, settings):
-        parameter.data = torch.randn(parameter.shape, generator=chance) * 0.1
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
     network = formats.from_adapter(lora.read_lora(family))
     path = tmp_path / "lora.safetensors"
     save_file(formats.write(network, name, form, torch.float32), path)

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 from PIL import Image
 
 from lorakit.settings import Caption
-from lorakit.text.composing import Reading
+from lorakit.text.composing import RawCaption
 from lorakit.text.phrases import without_loose_end
 from lorakit.weights import Source, hub_errors_in_words, local_folder
 
@@ -34,12 +34,12 @@ class CaptionerCard:
 @dataclass(frozen=True)
 class Reader:
     """A loaded captioner. `prepare` turns one RGB picture into what the model takes and runs in background threads;
-    `read` takes a batch of those and gives one `Reading` for each, in their order."""
+    `read` takes a batch of those and gives one `RawCaption` for each, in their order."""
 
     prepare: Callable[[Image.Image], Any]
-    read: Callable[[list[Any]], list[Reading]]
+    read: Callable[[list[Any]], list[RawCaption]]
 
-    def __call__(self, pictures: list[Image.Image]) -> list[Reading]:
+    def __call__(self, pictures: list[Image.Image]) -> list[RawCaption]:
         return self.read([self.prepare(picture) for picture in pictures])
 
 

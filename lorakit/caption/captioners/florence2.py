@@ -7,7 +7,7 @@ import re
 from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, written_texts
 from lorakit.errors import UnknownName
 from lorakit.settings import Caption
-from lorakit.text.composing import Reading
+from lorakit.text.composing import RawCaption
 from lorakit.text.words import without_repeats
 from lorakit.weights import Source
 
@@ -41,12 +41,12 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
         question = asked[name].repeat(len(pixels), 1).to(device)
         return model.generate(input_ids=question, pixel_values=pixels, max_new_tokens=max_tokens, num_beams=3)
 
-    def read(pixels: list) -> list[Reading]:
+    def read(pixels: list) -> list[RawCaption]:
         batch = torch.stack(pixels).to(device, model.dtype)
         longest = max(settings.max_tokens, LEAST_TOKENS.get(task, 0))
         sentences = written_texts(model, processor, answer(task, batch, longest), longest)
         found = processor.batch_decode(answer(DETECT, batch, DETECT_TOKENS), skip_special_tokens=False)  # boxes are special tokens
-        return [Reading(plain(text), tuple(labels(boxes))) for text, boxes in zip(sentences, found, strict=True)]
+        return [RawCaption(plain(text), tuple(labels(boxes))) for text, boxes in zip(sentences, found, strict=True)]
 
     return Reader(pixels_of(processor), read)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.caption.pixels import colour_words, framing_words, light_words
 from lorakit.settings import Caption
-from lorakit.text.composing import Reading
+from lorakit.text.composing import RawCaption
 from lorakit.weights import Source
 
 CARD = CaptionerCard(
@@ -42,15 +42,15 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     names = class_names()
 
     @torch.inference_mode()
-    def read(batch: list[Prepared]) -> list[Reading]:
+    def read(batch: list[Prepared]) -> list[RawCaption]:
         maps = model.forward_features(torch.stack([pixels for pixels, _ in batch]).to(device))  # [n, 1280, 7, 7]
         chances = model.forward_head(maps).softmax(-1).cpu().numpy()
         heat = torch.einsum("nchw,kc->nkhw", maps, model.classifier.weight)  # class activation maps
         readings = []
-        for (_, small), chance, activation in zip(batch, chances, heat.cpu().numpy(), strict=True):
-            found = surest_names(chance, names)
-            framing = framing_words(activation[int(chance.argmax())]) if found else []
-            readings.append(Reading(tags=(*found, *framing, *light_words(small), *colour_words(small))))
+        for (_, small), probabilities, activation in zip(batch, chances, heat.cpu().numpy(), strict=True):
+            found = surest_names(probabilities, names)
+            framing = framing_words(activation[int(probabilities.argmax())]) if found else []
+            readings.append(RawCaption(tags=(*found, *framing, *light_words(small), *colour_words(small))))
         return readings
 
     return Reader(prepare, read)

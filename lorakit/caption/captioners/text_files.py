@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.settings import Caption
-from lorakit.text.composing import Reading
+from lorakit.text.composing import RawCaption
 from lorakit.weights import Source
 
 CARD = CaptionerCard(
@@ -17,4 +17,4 @@ CARD = CaptionerCard(
 
 
 def load(source: Source, device: str, settings: Caption) -> Reader:
-    return Reader(lambda picture: None, lambda batch: [Reading()] * len(batch))
+    return Reader(lambda picture: None, lambda batch: [RawCaption()] * len(batch))

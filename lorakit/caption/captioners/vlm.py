@@ -9,7 +9,7 @@ from PIL import Image
 from lorakit.caption.captioners.base import CaptionerCard, Reader, are_cut, load_model, without_prompt
 from lorakit.errors import LorakitError
 from lorakit.settings import Caption
-from lorakit.text.composing import Reading
+from lorakit.text.composing import RawCaption
 from lorakit.text.phrases import without_loose_end
 from lorakit.text.words import without_repeats
 from lorakit.weights import Source
@@ -45,7 +45,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     question = processor.apply_chat_template(asked, add_generation_prompt=True)
 
     @torch.inference_mode()
-    def read(pictures: list[Image.Image]) -> list[Reading]:
+    def read(pictures: list[Image.Image]) -> list[RawCaption]:
         inputs = processor(text=[question] * len(pictures), images=[[p] for p in pictures], padding=True, return_tensors="pt")
         inputs = inputs.to(device, model.dtype)
         longest = max(settings.max_tokens, LEAST_TOKENS)
@@ -56,7 +56,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     return Reader(lambda picture: picture, read)
 
 
-def parse(answer: str, is_cut: bool = False) -> Reading:
+def parse(answer: str, is_cut: bool = False) -> RawCaption:
     """'A dog on grass.\\nTags: dog, grass' -> its sentence and its tags. An answer without tags is all sentence. Of one
     that `is_cut` at its end, the last tag or phrase is left out."""
     sentence, *rest = TAGS.split(without_prompt(answer, "assistant"), maxsplit=1)
@@ -65,4 +65,4 @@ def parse(answer: str, is_cut: bool = False) -> Reading:
         tags.pop()
     elif is_cut:
         sentence = without_loose_end(sentence)
-    return Reading(" ".join(sentence.split()), tuple(without_repeats([tag.strip(" .*-#") for tag in tags])))
+    return RawCaption(" ".join(sentence.split()), tuple(without_repeats([tag.strip(" .*-#") for tag in tags])))

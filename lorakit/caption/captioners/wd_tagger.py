@@ -11,7 +11,7 @@ from PIL import Image
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.errors import LorakitError
 from lorakit.settings import Caption
-from lorakit.text.composing import Reading
+from lorakit.text.composing import RawCaption
 from lorakit.weights import Source, hub_errors_in_words
 
 MARKER = "selected_tags.csv"
@@ -68,9 +68,9 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     names = read_names(folder / MARKER)
     side = entry.shape[1]
 
-    def read(batch: list[np.ndarray]) -> list[Reading]:
+    def read(batch: list[np.ndarray]) -> list[RawCaption]:
         chances = session.run(None, {entry.name: np.stack(batch)})[0]
-        return [Reading(tags=choose(row, names)) for row in chances]
+        return [RawCaption(tags=choose(row, names)) for row in chances]
 
     return Reader(lambda picture: prepare(picture, side), read)
 
@@ -108,5 +108,7 @@ def prepare(picture: Image.Image, side: int) -> np.ndarray:
 def choose(chances: np.ndarray, names: list[tuple[str, str]]) -> tuple[str, ...]:
     """The tags above their category's threshold, the surest first."""
     least = {GENERAL: THRESHOLD, CHARACTER: CHARACTER_THRESHOLD}
-    sure = [(float(chance), name) for chance, (name, kind) in zip(chances, names, strict=True) if chance >= least.get(kind, 2.0)]
+    sure = [
+        (float(probability), name) for probability, (name, kind) in zip(chances, names, strict=True) if probability >= least.get(kind, 2.0)
+    ]
     return tuple(name for _, name in sorted(sure, reverse=True))
