@@ -265,7 +265,7 @@ class Report:
 
 
 @cache
-def check_section() -> type:
+def check_section() -> Any:
     """The `check` section: one sub-section per file of curate/checks, each that file's own `Settings`."""
     modules = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
     fields = [(name, module.Settings, field(default_factory=module.Settings)) for name, module in modules.items()]
@@ -314,7 +314,7 @@ def known_keys() -> dict[str, tuple[dataclasses.Field, Any]]:
     for section in (f.name for f in dataclasses.fields(Settings) if f.name != "origin"):
         if section == "check":
             for sub in dataclasses.fields(check_section()):
-                keys |= _keys_of(f"check.{sub.name}", sub.type)
+                keys |= _keys_of(f"check.{sub.name}", typing.cast("type", sub.type))
         else:
             keys |= _keys_of(section, SECTIONS[section])
     return keys
@@ -418,7 +418,7 @@ def _build(values: dict[str, Any], origin: dict[str, str]) -> Settings:
     parts: dict[str, Any] = {"origin": origin}
     for name, section in SECTIONS.items():
         parts[name] = _section(section, name, values)
-    subs = {f.name: _section(f.type, f"check.{f.name}", values) for f in dataclasses.fields(check_section())}
+    subs = {f.name: _section(typing.cast("type", f.type), f"check.{f.name}", values) for f in dataclasses.fields(check_section())}
     parts["check"] = check_section()(**subs)
     return Settings(**parts)
 
