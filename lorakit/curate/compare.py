@@ -30,7 +30,7 @@ def is_same_picture(found: Likeness) -> bool:
 
 
 def compare(left: Path, right: Path, turn: int) -> Likeness:
-    """How like `right` the photo `left` is, once it is turned (see `look.turned`). All zero when one cannot be read."""
+    """How like `right` the photo `left` is, once it is turned (see `descriptors.turned`). All zero when one cannot be read."""
     try:
         moved, fixed = _prepare(left, turn), _prepare(right, 0)
     except UnreadablePhoto:
