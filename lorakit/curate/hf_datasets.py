@@ -79,7 +79,7 @@ def open_dataset(name: str, config: str | None = None, revision: str | None = No
     `train`, else of the first there is."""
     import datasets
 
-    found = datasets.load_dataset(name, config, revision=revision, split=split, streaming=True)
+    found: Any = datasets.load_dataset(name, config, revision=revision, split=split, streaming=True)
     if split is None:
         split = "train" if "train" in found else next(iter(found))
         if len(found) > 1:
@@ -119,11 +119,12 @@ def _batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
 def _fill(folder: Path, source: str, rows: Iterable[dict[str, Any]], home: Path | str) -> None:
     """Write each row's picture, as its bytes are, and one line of metadata.jsonl for each that has words. Of rows that only name
     their picture, those are read that lie in `home`: the table's folder, or the dataset of the hub of this name."""
-    column, taken, left, lines, without = None, set(), MOST_BYTES, [], 0
+    column: str | None = None
+    taken, left, lines, without = set(), MOST_BYTES, [], 0
     for number, row in enumerate(rows):
         column = column or _picture_column(row, source)
         data = _picture_bytes(row[column], home) if column else None
-        if not data:
+        if not column or not data:
             without += 1
             continue
         left -= len(data)
@@ -194,7 +195,8 @@ def _read_from_hub(path: str, name: str) -> bytes | None:
         return None
     import fsspec
 
-    with fsspec.open(path, "rb") as file:
+    opened: Any = fsspec.open(path, "rb")
+    with opened as file:
         return file.read(MAX_BYTES + 1)
 
 

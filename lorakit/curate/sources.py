@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Any
 
 from lorakit import files
 from lorakit.console import warn
@@ -74,7 +74,7 @@ def _told(archive: Path, name: str, error: Exception) -> str:
     return reason
 
 
-def _write(path: Path, open_member: Callable[[], IO[bytes]]) -> None:
+def _write(path: Path, open_member: Callable[[], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open_member() as content, open(path, "wb") as out:
@@ -85,7 +85,7 @@ def _write(path: Path, open_member: Callable[[], IO[bytes]]) -> None:
         raise
 
 
-def _members(archive: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
+def _members(archive: Path) -> Iterator[tuple[str, int, Callable[[], Any]]]:
     """(name, bytes, how it is opened) of every regular file in a zip or tar; links and devices are passed over."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
@@ -102,9 +102,10 @@ def _members(archive: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]
 
 def _read_to_its_end(opened: tarfile.TarFile, archive: Path) -> None:
     """A compressed tar is checked by the sum at its very end, and `tarfile` ends without a word at a header that is damaged."""
-    opened.fileobj.seek(opened.offset)
+    stream: Any = opened.fileobj
+    stream.seek(opened.offset)
     left, more = MOST_BYTES, False
-    while left > 0 and (block := opened.fileobj.read(1 << 20)):
+    while left > 0 and (block := stream.read(1 << 20)):
         more = more or any(block)
         left -= len(block)
     if more:
