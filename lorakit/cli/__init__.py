@@ -78,8 +78,8 @@ def main() -> None:
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except click.ClickException as error:
-        error.message = safe(error.message)
-        error.show()
+        error.show(told := io.StringIO())
+        print("\n".join(map(safe, told.getvalue().rstrip("\n").split("\n"))), file=sys.stderr)
         sys.exit(error.exit_code)
     except LorakitError as error:
         if os.environ.get("LORAKIT_TRACEBACK"):

@@ -33,7 +33,8 @@ def scan(project: Project) -> None:
 
     Raises `LorakitError` when a folder is missing or no photo is found at all.
     """
-    sidecars.read_metadata.cache_clear(), sidecars.pass_over.cache_clear()
+    sidecars.read_metadata.cache_clear()
+    sidecars.pass_over.cache_clear()
     listed = [entry for place in project.photos for entry in find_photos(place, project)]
     found = [(root, path) for path, root in {path: root for root, path in reversed(listed)}.items()][::-1]  # each once
     if not found:
@@ -68,7 +69,7 @@ def _read_interrupted(path: Path) -> Iterator[Record]:
         with suppress(ValueError, RecursionError):
             entry = json.loads(line)
             if isinstance(entry, dict) and isinstance(entry.get("hash"), str) and all(key in entry for key in STATE):
-                yield entry
+                yield cast(Record, entry)
 
 
 def find_photos(place: Path | str, project: Project) -> Iterator[tuple[Path, Path]]:

@@ -112,7 +112,7 @@ def _read_record(line: str) -> tuple[Record | None, str]:
     names = [written.get("file"), *([written["mask"]] if written.get("mask") else [])] if isinstance(written, dict) else [written]
     if written and not all(map(files.is_plain_name, names)):  # these are written and removed
         return None, "the dataset's file is not named by a plain file name"
-    return record, ""
+    return cast(Record, record), ""
 
 
 def finish(record: Record, stage: str, stamp: str, **found: Any) -> Record:
