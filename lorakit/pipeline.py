@@ -11,6 +11,7 @@ from lorakit import weights
 from lorakit.caption.review import adopt_edits
 from lorakit.caption.trigger import check_word
 from lorakit.console import say
+from lorakit.curate import account
 from lorakit.errors import UnknownName
 from lorakit.project import Project, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
@@ -148,6 +149,7 @@ def status(project: Project) -> dict:
         "base": project.card.name,
         "kind": project.kind.name,
         "trigger": project.trigger,
+        "scan": account.read(project),
         "photos": [photo_status(record, names, judged[record["id"]]) for record in project.manifest],
         "lacks": coverage.find(project.manifest.selected, project.kind, project.settings),
         "stages": {name: progress_of(project, name) for name in NAMES},

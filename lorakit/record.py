@@ -8,11 +8,29 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 
-class Sidecar(TypedDict):
-    """A caption that lay beside the photo."""
+class Sidecar(TypedDict, total=False):
+    """A caption that lay beside the photo; `text` and `file` always stand there."""
 
     text: str
     file: str
+    listed: bool  # in a list of several photos
+    others: list[str]  # further captions of the file, not used
+    differing: list[str]  # other files that say something else, not used
+
+
+class Embedded(TypedDict):
+    """A description in the photo itself."""
+
+    text: str
+    kind: str  # XMP, IPTC, EXIF, PNG
+
+
+class Inherited(TypedDict, total=False):
+    """Of a copy that was left out in favour of this photo."""
+
+    sidecar: Sidecar
+    mask: Mask
+    files: list[str]  # the copies
 
 
 class Mask(TypedDict):
@@ -124,11 +142,13 @@ class Record(TypedDict, total=False):
     repeats: int  # from a folder named as sd-scripts do: 10_name
     sidecar: Sidecar
     mask: Mask
+    embedded: Embedded | None
     gone: bool  # the photo is no longer there; its record stays
     # what each stage found out, under the stage's name, and what it makes of the photo
     measures: dict[str, dict[str, Any]]  # of check: {check: numbers}; verdicts are derived from them when read, never stored
     look: Look | None  # of check; None for a flat picture
     dedupe: Dedupe
+    inherited: Inherited  # of dedupe: caption and mask of its copies
     compared: dict[str, list[Any]]  # of dedupe: {id: likeness} of the photos that it was laid over
     embed: Embed | None
     select: Select

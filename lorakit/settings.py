@@ -61,6 +61,14 @@ def for_stamp(section: Any) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Scan:
     recursive: bool = setting(True, "look into sub-folders")
+    roles: bool = setting(
+        True, "folders of masks, samples, regularisation and control pictures are what their names say; false: all are photos", neutral=True
+    )
+    repeats: bool | None = setting(
+        None,
+        "kohya's 10_name folders say how often a photo is used; empty: only those of a set curated by hand (train FOLDER)",
+        neutral=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -115,9 +123,13 @@ class Caption:
         "captions beside the photos: kept, replaced, or joined by what the captioner reads",
         choices=("keep", "replace", "append", "prepend"),
     )
+    embedded: bool = setting(
+        False, "descriptions in the photos themselves (XMP, IPTC, EXIF) are captions too, where none lies beside", neutral=False
+    )
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
     token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
     omit: tuple[str, ...] = setting((), "families of words (lorakit/text/word_groups.yaml) that belong to what is taught and stay unsaid")
+    omit_own: bool = setting(False, "leave these families out of captions that people wrote, too", neutral=False)
     omit_of_thing: tuple[str, ...] = setting(
         (), "families of words that stay unsaid where they describe the thing itself: the red of a red mug on red cloth"
     )
