@@ -13,6 +13,7 @@ from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.project.catalog import Card
 from lorakit.text import phrases
+from lorakit.text.words import split_tags
 from lorakit.weights import local_folder
 
 CLIP_BUDGET = 75  # of CLIP's 77 positions, two are for start and end
@@ -105,7 +106,7 @@ def open_clip_tokenizer():
 def fit(text: str, style: str, fits: Callable[[str], bool]) -> tuple[str, list[str]]:
     """(`text` without its last phrases until it `fits`, what was cut). Never ends inside a word or a phrase."""
     cut: list[str] = []
-    parts = text.split(", ") if style == "tags" else [part.raw for part in phrases.split(text)]
+    parts = split_tags(text) if style == "tags" else [part.raw for part in phrases.split(text)]
     while len(parts) > 1 and not fits(text):
         cut.insert(0, parts.pop().strip(" ,.;"))
         text = ", ".join(parts) if style == "tags" else phrases.joined([phrases.Phrase(raw, "") for raw in parts])

@@ -114,7 +114,9 @@ def trigger(project: Project, record: Record) -> str:
     human, wanted = record.get("human", {}).get("text"), project.settings.caption
     clip = wanted.clip or project.settings.embed.clip
     words = (wanted.style, wanted.token_budget, wanted.omit, wanted.omit_of_thing, wanted.rules, wanted.strict, clip, wanted.min_facet)
-    return _stamp("trigger", for_stamp(project.settings.trigger), words, record.get("caption"), human)
+    # Captions of people keep their words since `omit_own` exists; what was worded before stays as it is until something else changes.
+    own = ("omit_own",) if wanted.omit_own and (record.get("caption") or {}).get("own") else ()
+    return _stamp("trigger", for_stamp(project.settings.trigger), words, record.get("caption"), human, *own)
 
 
 def dataset(project: Project, record: Record) -> str:

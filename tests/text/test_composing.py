@@ -115,7 +115,8 @@ def test_article_fits_the_trigger():
     [
         ("a cat in a category", "cat", 1),
         ("concatenate", "cat", 0),
-        ("wild_cat and cat-like and polecat", "cat", 0),
+        ("bobcat and cat-like and polecat", "cat", 0),
+        ("wild_cat", "cat", 1),
         ("Cat, CAT. cat's (cat)", "cat", 4),
         ("ein Bär und Bären", "bär", 1),
         ("cafe\u0301 and caf\u00e9", "caf\u00e9", 2),
