@@ -59,23 +59,36 @@ def check_name(name: str) -> None:
 
 
 def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list[str]:
-    """Run the stages from `first` to `last`; returns those that had something to do."""
+    """Run the stages from `first` to `last`; returns those that had something to do. What is decided meanwhile is taken in
+    before each stage."""
     check_name(first)
     check_name(last)
     names = NAMES[NAMES.index(first) : NAMES.index(last) + 1]
     preflight(project, names)
     worked = []
-    with project.locked():
+    with project.locked() as work:
+        project.take_decisions()
         adopt_edits(project)
+        begun = len(project.manifest.decisions.lines)
         for name in names:
-            before = progress_of(project, name)
+            work.note_stage(name)
+            project.take_decisions()
+            before, there = progress_of(project, name), _photos_there(project)
             if not is_settled(project, name):
                 stage_function(name)(project)
             after = progress_of(project, name)
-            if after != before:
+            has_worked = after != before or _photos_there(project) != there  # as many may be others
+            if has_worked:
                 worked.append(name)
-            say(f"{name:<9} {_in_words(after)}{'' if after != before else ' (nothing to do)'}")
+            say(f"{name:<9} {_in_words(after)}{'' if has_worked else ' (nothing to do)'}")
+        project.take_decisions()
+        if meanwhile := len(project.manifest.decisions.lines) - begun:
+            say(f"{meanwhile} decisions were made meanwhile; the same command again applies what came too late for its stage")
     return worked
+
+
+def _photos_there(project: Project) -> set[tuple[str, str]]:
+    return {(r["id"], r["file"]) for r in project.manifest}
 
 
 def is_settled(project: Project, name: str) -> bool:

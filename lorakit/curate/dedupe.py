@@ -55,13 +55,15 @@ def _rank(record: Record, project: Project) -> tuple:
 
 
 def exact_copies(ranked: list[Record]) -> dict[str, dict[str, Any]]:
-    """Photos whose bytes are those of one ranked before them."""
-    first: dict[str, str] = {}
+    """Photos whose bytes are those of one ranked before them, from which nobody has set them apart."""
+    kept: dict[str, list[Record]] = defaultdict(list)
     copies = {}
     for record in ranked:
-        kept = first.setdefault(record["hash"], record["id"])
-        if kept != record["id"] and verdicts.is_readable(record):
-            copies[record["id"]] = {"of": kept, "reason": "duplicate", "distance": 0}
+        same = [r for r in kept[record["hash"]] if not verdicts.are_apart(r, record)]
+        if same and verdicts.is_readable(record):
+            copies[record["id"]] = {"of": same[0]["id"], "reason": "duplicate", "distance": 0}
+        elif not same:
+            kept[record["hash"]].append(record)
     return copies
 
 
@@ -73,7 +75,8 @@ def near_copies(ranked: list[Record], project: Project) -> dict[str, dict[str, A
     settings = project.settings.dedupe
     limit = min(settings.distance, _most_bits(len(ranked)))
     hashes = hash_bytes([r["look"]["phash"] for r in ranked])
-    pairs = sorted(close_pairs(hashes, limit, settings.mirrored), key=lambda pair: (pair[0], pair[2]))
+    close = (pair for pair in close_pairs(hashes, limit, settings.mirrored) if not verdicts.are_apart(ranked[pair[0]], ranked[pair[1]]))
+    pairs = sorted(close, key=lambda pair: (pair[0], pair[2]))
     copies: dict[str, dict[str, Any]] = {}
     like: dict[str, list[str]] = defaultdict(list)  # kept photos of the same moment that are ranked before a photo
     chosen = _nearest_of_each(pairs)
