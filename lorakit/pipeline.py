@@ -12,7 +12,7 @@ from lorakit.caption.review import adopt_edits
 from lorakit.caption.trigger import check_word
 from lorakit.console import say
 from lorakit.errors import UnknownName
-from lorakit.project import Project, catalog, runs, stamps
+from lorakit.project import Project, by_hand, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
 from lorakit.text.composing import RawCaption
@@ -161,6 +161,7 @@ def status(project: Project) -> dict:
         "kind": project.kind.name,
         "trigger": project.trigger,
         "photos": [photo_status(record, names, judged[record["id"]]) for record in project.manifest],
+        "waiting": [record["file"] for record in by_hand.waiting(project.manifest)],
         "lacks": coverage.find(project.manifest.selected, project.kind, project.settings),
         "stages": {name: progress_of(project, name) for name in NAMES},
         "run": str(run.folder) if run else None,
@@ -175,6 +176,8 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "verdict": found.verdict,
         "reasons": [{"reason": r.reason, "value": r.value, "threshold": r.threshold} for r in found.reasons],
         "by_hand": found.by_hand,
+        "decided": {key: value for key, value in record.get("human", {}).items() if key not in ("apart", "from")},
+        "decided_of": {what: names.get(id) for what, id in record.get("human", {}).get("from", {}).items()},
         "duplicate_of": names.get(record.get("dedupe", {}).get("of")),
         "selected": bool(record.get("select", {}).get("selected")),
         "crop": record.get("crop"),

@@ -40,8 +40,8 @@ def dedupe(project: Project) -> None:
     originals = [r for r in ranked if r["id"] not in copies and r.get("look")]
     copies |= near_copies(originals, project)
     forget_prepared()
-    nothing = {"of": None}
-    finished = [manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], nothing)) for r in project.manifest]
+    takes = decided_of_copies(ranked, copies)
+    finished = [manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], {"of": None, **takes.get(r["id"], {})})) for r in records]
     project.manifest.keep(*finished)
     project.manifest.save()
 
@@ -52,6 +52,20 @@ def _rank(record: Record, project: Project) -> tuple:
     chosen = record.get("human", {}).get("verdict") == "keep"
     worth = verdicts.worth_among_copies(record)
     return (not chosen, alone.verdict == "reject", -worth, -record["bytes"], len(record["file"]), record["file"])
+
+
+def decided_of_copies(ranked: list[Record], copies: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{kept photo: {"takes": [{"id", "what"}]}}: the kept photo takes over the text that a person gave one of its copies, and
+    of one with the same bytes the crop. Verdicts stay with the file: a copy is rejected for being one."""
+    takes: dict[str, dict[str, Any]] = defaultdict(lambda: {"takes": []})
+    for record in ranked:
+        found = copies.get(record["id"])
+        human = record.get("human", {})
+        usable = ("text", "crop") if found and found["reason"] == "duplicate" else ("text",)
+        what = [name for name in usable if name in human and name not in human.get("from", {})]
+        if found and found["reason"] != "burst" and what:
+            takes[found["of"]]["takes"].append({"id": record["id"], "what": what})
+    return dict(takes)
 
 
 def exact_copies(ranked: list[Record]) -> dict[str, dict[str, Any]]:

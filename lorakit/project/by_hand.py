@@ -29,8 +29,12 @@ def find_photos(project: Project, names: Iterable[str]) -> list[Record]:
 
 
 def change(record: Record, what: str, now: Any) -> Change:
-    """A change of a photo, from what has been decided of it so far."""
-    return {"id": record["id"], "what": what, "was": record.get("human", {}).get(what), "now": now}
+    """A change of a photo, from what has been decided of it so far. What it has taken over from a copy is taken back there."""
+    human = record.get("human", {})
+    copy = human.get("from", {}).get(what)
+    if copy is None or now is None:
+        return {"id": copy or record["id"], "what": what, "was": human.get(what), "now": now}
+    return {"id": record["id"], "what": what, "was": None, "now": now}
 
 
 def crop_to(project: Project, record: Record, box: Sequence[int]) -> dict[str, list[int]]:

@@ -229,6 +229,8 @@ class Decisions:
 
     def is_undo(self, decision: Decision) -> bool:
         """Whether it takes a decision back (a redo brings one back instead)."""
+        if decision["undoes"] is None:
+            return False
         undoes = next((line for line in reversed(self.lines) if line["n"] == decision["undoes"]), None)
         return undoes is not None and not self.is_undo(undoes)
 

@@ -7,11 +7,13 @@ A record is a plain dict:
     look          hashes and mean colours, by which photos are told apart; `compared` {id: likeness} of those looked at closely
     sidecar       {"text", "file"}: a caption that lay beside the photo
     mask          {"path", "hash"}: a picture beside the photo that says what of it is to be learned
-    dedupe, select, crop, caption, trigger, dataset     what each stage found out
+    dedupe        {"of", "reason", "distance"}, and of a kept photo `takes`: copies of which something was decided by hand
+    select, crop, caption, trigger, dataset     what each stage found out
     facets        {family: [tag, probability]}, as open_clip sees the crop
     done          {stage: fingerprint}; `failed` {stage: message}
-    human         {"verdict", "text", "crop", "apart"}: a person's word, which wins over everything. It stands in
-                  `decisions.jsonl`, is laid over the record when it is read and stripped when it is written
+    human         {"verdict", "text", "crop", "apart", "from"}: a person's word, which wins over everything. It stands in
+                  `decisions.jsonl`, is laid over the record when it is read and stripped when it is written;
+                  `from` {what: id} says what was decided of a copy that this photo is kept for
 
 Changes go to `manifest.journal` line by line as they happen, so that a killed run loses nothing; `save` folds them
 into the manifest, which is always replaced whole.
@@ -86,9 +88,20 @@ class Manifest:
 
     def _lay(self, ids: Iterable[str]) -> None:
         for id in list(ids):
-            record, human = self._records[id], self.decisions.of(id)
+            record = self._records[id]
+            human = self._word_on(record)
             if record.get("human") != human:
                 self._records[id] = _stripped(record) if human is None else {**record, "human": dict(human)}
+
+    def _word_on(self, record: Record) -> dict[str, Any] | None:
+        """What was decided of a photo; what it has no word on, it takes over from its copies, under `from` {what: their id}."""
+        human = self.decisions.of(record["id"])
+        for copy in (record.get("dedupe") or {}).get("takes", ()):
+            of_copy = self.decisions.of(copy["id"]) or {}
+            for what in copy["what"]:
+                if what in of_copy and what not in (human or {}):
+                    human = {**(human or {}), what: of_copy[what], "from": {**(human or {}).get("from", {}), what: copy["id"]}}
+        return human
 
     def keep(self, *records: Record) -> None:
         """Note changed records in the journal, at once."""

@@ -216,3 +216,33 @@ def test_edited_text_is_a_decision_by_file(make_dataset):
     run("undo", project.folder)
     lorakit.walk(anew(project), last="dataset")
     assert "photo_2" in (project.dataset_folder / "photo_2.txt").read_text()
+
+
+def test_kept_photo_takes_over_the_text_and_crop_that_were_given_its_copy(make_project, make_photo, photo_folder):
+    small = make_photo("small.jpg", seed=20, size=(640, 512), quality=60)
+    project = make_project()
+    lorakit.walk(project, last="crop")
+    review(project, ["small.jpg"], text="a mug, as I say", crop=(0, 0, 300, 300))
+    make_photo("better.jpg", seed=20, size=(640, 512), quality=97)
+    (photo_folder / "copy of small.jpg").write_bytes(small.read_bytes())
+    lorakit.walk(anew(project), last="crop")
+    project = anew(project)
+    better, first = (next(r for r in project.manifest if r["file"] == name) for name in ("better.jpg", "small.jpg"))
+    assert first["dedupe"]["of"] == better["id"]
+    assert better["human"] == {"text": "a mug, as I say", "from": {"text": first["id"]}}, "its pixels are others, so is its crop"
+    assert "takes over the text that was given its copy small.jpg" in run("status", project.folder)
+    review(project, ["better.jpg"], text="my own")
+    assert human(project, "better.jpg") == {"text": "my own"} and human(project, "small.jpg")["text"] == "a mug, as I say"
+    by_hand.undo(anew(project))
+    review(anew(project), ["better.jpg"], clear=True)
+    assert not human(project, "better.jpg") and "text" not in human(project, "small.jpg")
+
+
+def test_rejected_after_the_choice_is_not_chosen_and_rejected_at_once_in_the_report(curated):
+    from lorakit.report.report import photo_part
+
+    review(curated, ["photo_0.jpg"], verdict="reject")
+    found = photo_part(anew(curated))
+    assert found["waiting"] == ["photo_0.jpg"] and found["chosen_count"] == 6
+    assert not any(photo["file"] == "photo_0.jpg" for reason in found["rejected"].values() for photo in reason["photos"])
+    assert "decided and not applied yet, the next `lorakit run` does it: photo_0.jpg" in run("status", curated.folder)

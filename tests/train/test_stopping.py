@@ -14,18 +14,18 @@ from lorakit.project import runs, work
 from lorakit.train.train import train
 from tests.conftest import adapter
 
-SETTINGS = {"train.checkpoint_every": 0, "train.steps": 5, "train.ema": 0.9}
+SETTINGS = {"train.checkpoint_every": 0, "train.steps": 3, "train.ema": 0.9}
 
 
 def test_stop_file_ends_after_the_step_and_going_on_gives_the_same_tensors(make_dataset, monkeypatch):
     wanted = adapter(train(make_dataset("whole", **SETTINGS)))
     project = make_dataset("stopped", **SETTINGS)
     ask_at(monkeypatch, step=2)
-    with pytest.raises(Stopped, match="stopped after step 2 of 5, which is kept; the same command goes on from there"):
+    with pytest.raises(Stopped, match="stopped after step 2 of 3, which is kept; the same command goes on from there"):
         train(project)
     run = runs.all_runs(project.folder)[-1]
     assert run.saved_steps == [2] and not (run.folder / "stop").exists() and "train" not in run.facts["done"]
-    assert run.facts["planned"] == {"steps": 5, "prompts": run.facts["planned"]["prompts"], "seed": 1234, "sample_every": 0}
+    assert run.facts["planned"] == {"steps": 3, "prompts": run.facts["planned"]["prompts"], "seed": 1234, "sample_every": 0}
     monkeypatch.undo()
     (run.folder / "stop").touch()  # left behind: nobody is at work
     found = adapter(train(open_project(project.folder, device="cpu")))
@@ -49,12 +49,12 @@ def ask_at(monkeypatch, step: int) -> None:
 
 @pytest.mark.slow
 def test_first_ctrl_c_writes_a_checkpoint_and_leaves_with_130(make_dataset):
-    settings = {"train.checkpoint_every": 0, "train.steps": 60}
+    settings = {"train.checkpoint_every": 0, "train.steps": 16}
     wanted = adapter(train(make_dataset("whole", **settings)))
     project = make_dataset("stopped", **settings)
     words = [sys.executable, "-m", "lorakit", "train", str(project.folder), "--until", "train", "--device", "cpu"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    while not (run := next(iter(runs.all_runs(project.folder)), None)) or len(run.read_metrics()) < 3:
+    while not (run := next(iter(runs.all_runs(project.folder)), None)) or len(run.read_metrics()) < 2:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     at_work = work.find(project.folder)
@@ -63,7 +63,7 @@ def test_first_ctrl_c_writes_a_checkpoint_and_leaves_with_130(make_dataset):
     errors = process.communicate()[1]
     assert process.returncode == 130 and "Traceback" not in errors and "error:" not in errors
     (stopped,) = run.saved_steps
-    assert 3 <= stopped < 60 and errors.splitlines()[-1].startswith(f"train     stopped after step {stopped} of 60")
+    assert 2 <= stopped < 16 and errors.splitlines()[-1].startswith(f"train     stopped after step {stopped} of 16")
     assert work.find(project.folder) is None and not (project.folder / ".work.json").exists()
     done = subprocess.run(words, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0 and f"goes on after step {stopped}" in done.stderr
