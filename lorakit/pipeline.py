@@ -83,7 +83,8 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
             say(f"{name:<9} {_in_words(after)}{'' if has_worked else ' (nothing to do)'}")
         project.take_decisions()
         if meanwhile := len(project.manifest.decisions.lines) - begun:
-            say(f"{meanwhile} decisions were made meanwhile; the same command again applies what came too late for its stage")
+            counted = "1 decision was" if meanwhile == 1 else f"{meanwhile} decisions were"
+            say(f"{counted} made meanwhile; the same command again applies what came too late for its stage")
     return worked
 
 
