@@ -11,7 +11,7 @@ import cv2
 from lorakit.ahead import ahead
 from lorakit.console import progress
 from lorakit.curate.compare import Likeness, compare, forget_prepared, is_same_picture
-from lorakit.curate.look import hash_bytes
+from lorakit.curate.descriptors import hash_bytes
 from lorakit.curate.search import BITS, close_pairs
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import verdicts
@@ -62,7 +62,7 @@ def decided_of_copies(ranked: list[Record], copies: dict[str, dict[str, Any]]) -
         found = copies.get(record["id"])
         human = record.get("human", {})
         usable = ("text", "crop") if found and found["reason"] == "duplicate" else ("text",)
-        what = [name for name in usable if name in human and name not in human.get("from", {})]
+        what = [name for name in usable if name in human and name not in human.get("taken_from", {})]
         if found and found["reason"] != "burst" and what:
             takes[found["of"]]["takes"].append({"id": record["id"], "what": what})
     return dict(takes)

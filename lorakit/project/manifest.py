@@ -1,19 +1,7 @@
 """The book of photos: one record per photo in `manifest.jsonl`, readable and mendable by a person.
 
-A record is a plain dict:
-    id            content hash; an exact copy of another photo carries `~2`, `~3`, ... behind it
-    file, path    the name that is shown, and where the photo lies
-    measures      {check: numbers}; verdicts are derived from them when read, never stored
-    look          hashes and mean colours, by which photos are told apart; `compared` {id: likeness} of those looked at closely
-    sidecar       {"text", "file"}: a caption that lay beside the photo
-    mask          {"path", "hash"}: a picture beside the photo that says what of it is to be learned
-    dedupe        {"of", "reason", "distance"}, and of a kept photo `takes`: copies of which something was decided by hand
-    select, crop, caption, trigger, dataset     what each stage found out
-    facets        {family: [tag, probability]}, as open_clip sees the crop
-    done          {stage: fingerprint}; `failed` {stage: message}
-    human         {"verdict", "text", "crop", "apart", "from"}: a person's word, which wins over everything. It stands in
-                  `decisions.jsonl`, is laid over the record when it is read and stripped when it is written;
-                  `from` {what: id} says what was decided of a copy that this photo is kept for
+What stands in a record is written down in lorakit/record.py. `human` alone is not in the book: a person's word stands in
+`decisions.jsonl`, is laid over the records when they are read and stripped when they are written.
 
 Changes go to `manifest.journal` line by line as they happen, so that a killed run loses nothing; `save` folds them
 into the manifest, which is always replaced whole.
@@ -24,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lorakit import files
 from lorakit.errors import LorakitError
@@ -91,16 +79,16 @@ class Manifest:
             record = self._records[id]
             human = self._word_on(record)
             if record.get("human") != human:
-                self._records[id] = _stripped(record) if human is None else {**record, "human": dict(human)}
+                self._records[id] = _stripped(record) if human is None else cast("Record", {**record, "human": dict(human)})
 
     def _word_on(self, record: Record) -> dict[str, Any] | None:
-        """What was decided of a photo; what it has no word on, it takes over from its copies, under `from` {what: their id}."""
+        """What was decided of a photo; what it has no word on, it takes over from its copies, under `taken_from`."""
         human = self.decisions.of(record["id"])
         for copy in (record.get("dedupe") or {}).get("takes", ()):
             of_copy = self.decisions.of(copy["id"]) or {}
             for what in copy["what"]:
                 if what in of_copy and what not in (human or {}):
-                    human = {**(human or {}), what: of_copy[what], "from": {**(human or {}).get("from", {}), what: copy["id"]}}
+                    human = {**(human or {}), what: of_copy[what], "taken_from": {**(human or {}).get("taken_from", {}), what: copy["id"]}}
         return human
 
     def keep(self, *records: Record) -> None:
@@ -134,7 +122,7 @@ class Manifest:
 
 def _stripped(record: Record) -> Record:
     """The record as it stands in the book: a person's word stands elsewhere, where no work overwrites it."""
-    return {key: value for key, value in record.items() if key != "human"}
+    return cast("Record", {key: value for key, value in record.items() if key != "human"})
 
 
 def _read_records(path: Path, torn_end: bool) -> list[Record]:
@@ -159,7 +147,7 @@ def _read_records(path: Path, torn_end: bool) -> list[Record]:
 def finish(record: Record, stage: str, stamp: str, **found: Any) -> Record:
     """A copy of `record` with what `stage` found out, marked done with `stamp`."""
     failed = {key: value for key, value in record.get("failed", {}).items() if key != stage}
-    return {**record, **found, "done": {**record.get("done", {}), stage: stamp}, "failed": failed}
+    return cast("Record", {**record, **found, "done": {**record.get("done", {}), stage: stamp}, "failed": failed})
 
 
 def fail(record: Record, stage: str, message: str) -> Record:
