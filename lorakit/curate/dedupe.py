@@ -41,7 +41,9 @@ def dedupe(project: Project) -> None:
     copies |= near_copies(originals, project)
     forget_prepared()
     takes = decided_of_copies(ranked, copies)
-    finished = [manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], {"of": None, **takes.get(r["id"], {})})) for r in records]
+    finished = [
+        manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], {"of": None, **takes.get(r["id"], {})})) for r in project.manifest
+    ]
     project.manifest.keep(*finished)
     project.manifest.save()
 
