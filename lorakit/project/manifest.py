@@ -4,7 +4,7 @@ What stands in a record is written down in lorakit/record.py. `human` alone is n
 `decisions.jsonl`, is laid over the records when they are read and stripped when they are written.
 
 Changes go to `manifest.journal` line by line as they happen, so that a killed run loses nothing; `save` folds them
-into the manifest, which is always replaced whole.
+into the manifest, which is always replaced whole. A line that is no record is passed over, said, and kept in `manifest.rejected`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from lorakit import files
-from lorakit.errors import LorakitError
+from lorakit.console import warn
 from lorakit.project.decisions import Change, Decision, Decisions
 from lorakit.record import Record
+
+TORN = "not a photo's record (no whole JSON)"
 
 
 class Manifest:
@@ -27,12 +29,13 @@ class Manifest:
         self.path = folder / "manifest.jsonl"
         self.journal = folder / "manifest.journal"
         self._records: dict[str, Record] = {}
+        self._rejected: list[str] = []
         self._torn = self.journal.exists()  # left by a killed run: its last line may be half a record
         for path in (self.path, self.journal):
-            for record in _read_records(path, torn_end=path is self.journal):
+            for record in _read_records(path, self._rejected, torn_end=path is self.journal):
                 self._records[record["id"]] = record
         before = {id: record.pop("human") for id, record in self._records.items() if "human" in record}  # of an older version
-        self.decisions = Decisions(folder, before)
+        self.decisions = Decisions(folder, {id: human for id, human in before.items() if isinstance(human, dict)})
         self._taken = len(self.decisions.lines)
         self._lay(self._records)
 
@@ -96,7 +99,7 @@ class Manifest:
         if not records:
             return
         self.decisions.migrate()
-        if self._torn:
+        if self._torn or self._rejected:
             self.save()
         with open(self.journal, "a", encoding="utf-8", newline="\n") as file:
             for record in records:
@@ -113,6 +116,10 @@ class Manifest:
     def save(self) -> None:
         """Fold the journal into the manifest."""
         self.decisions.migrate()
+        if self._rejected:  # before the manifest is written without them
+            with open(self.path.with_suffix(".rejected"), "a", encoding="utf-8", errors="surrogateescape", newline="\n") as aside:
+                aside.writelines(f"{line}\n" for line in self._rejected)
+            self._rejected = []
         lines = "".join(json.dumps(_stripped(r), ensure_ascii=True) + "\n" for r in self._records.values())
         if not self.path.exists() or self.journal.exists() or self.path.read_text(encoding="utf-8") != lines:
             files.write_text(self.path, lines)
@@ -125,23 +132,39 @@ def _stripped(record: Record) -> Record:
     return cast("Record", {key: value for key, value in record.items() if key != "human"})
 
 
-def _read_records(path: Path, torn_end: bool) -> list[Record]:
+def _read_records(path: Path, rejected: list[str], torn_end: bool) -> list[Record]:
+    """The records of a file; lines that are none are named and put into `rejected`."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    if not lines[-1]:
+        lines.pop()
     records = []
     for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            record["id"].strip()
+        record, wrong = _read_record(line)
+        if record is not None:
             records.append(record)
-        except (json.JSONDecodeError, KeyError, TypeError):
-            if torn_end and number == len(lines):
-                break  # the run was killed while it wrote this line
-            raise LorakitError(
-                f"{path}, line {number}: not a photo's record; mend or remove the line (each is one JSON object with an id)"
-            ) from None
+        elif wrong == TORN and torn_end and number == len(lines):
+            break  # the run was killed while it wrote this line
+        elif line.strip():
+            warn(f"{path}, line {number}: {wrong}; passed over, and kept in manifest.rejected at the next save")
+            rejected.append(line)
     return records
+
+
+def _read_record(line: str) -> tuple[Record | None, str]:
+    """The record of a line, or None and what is wrong with it."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None, TORN
+    if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+        return None, "not a photo's record (each is one JSON object with an id)"
+    written = record.get("dataset") or {}
+    names = [written.get("file"), *([written["mask"]] if written.get("mask") else [])] if isinstance(written, dict) else [written]
+    if written and not all(map(files.is_plain_name, names)):  # these are written and removed
+        return None, "the dataset's file is not named by a plain file name"
+    return cast(Record, record), ""
 
 
 def finish(record: Record, stage: str, stamp: str, **found: Any) -> Record:
