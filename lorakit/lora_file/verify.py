@@ -17,22 +17,19 @@ from lorakit.lora_file import strangers
 TOOLS = ("comfyui", "a1111", "forge", "diffusers")
 FORGE_LIMIT = 12  # with more unknown keys than this Forge loads nothing of a file
 
-_UP_DOWN = ("lora_up.weight", "lora_down.weight")
-_A_B = ("lora_A.weight", "lora_B.weight")
+# The two factors of a layer, in each way that they are called: the one on its inputs, the one on its outputs.
+_KOHYA = ("lora_down.weight", "lora_up.weight")
+_PEFT = ("lora_A.weight", "lora_B.weight")
+_ADAPTER = ("lora_A.default.weight", "lora_B.default.weight")  # peft's with the adapter's name left in, which diffusers leaves empty
+_OLD = ("lora.down.weight", "lora.up.weight")  # diffusers' before peft ...
+_OLD_TEXT = ("lora_linear_layer.down.weight", "lora_linear_layer.up.weight")  # ... of text encoders ...
+_OLD_ATTENTION = ("down.weight", "up.weight")  # ... and of attention, after `processor.to_q_lora`
+PAIRS = (_KOHYA, _PEFT, _ADAPTER, _OLD, _OLD_TEXT, _OLD_ATTENTION)
 _MORE = ("dora_scale", "lora_mid.weight", "lokr_w1", "lokr_w2", "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
          "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "diff", "diff_b")  # fmt: skip
-_DEFAULT = (
-    "lora_A.default.weight",
-    "lora_B.default.weight",
-)  # peft's, with the adapter's name left in: diffusers makes the layers and leaves them empty
-_OLD = ("lora.up.weight", "lora.down.weight")  # diffusers' before peft ...
-_OLD_TEXT = ("lora_linear_layer.up.weight", "lora_linear_layer.down.weight")  # ... of text encoders ...
-_OLD_ATTENTION = ("up.weight", "down.weight")  # ... and of attention, after `processor.to_q_lora`
-_FORGE = ("alpha", *_UP_DOWN, *_A_B, *_OLD, *_OLD_TEXT, *_OLD_ATTENTION, *_MORE)
-SUFFIXES = {"comfyui": (*_FORGE, *_DEFAULT), "forge": _FORGE, "a1111": ("alpha", *_UP_DOWN, *_MORE)}
+_FORGE = ("alpha", *_KOHYA, *_PEFT, *_OLD, *_OLD_TEXT, *_OLD_ATTENTION, *_MORE)
+SUFFIXES = {"comfyui": (*_FORGE, *_ADAPTER), "forge": _FORGE, "a1111": ("alpha", *_KOHYA, *_MORE)}
 ALL_SUFFIXES = (*SUFFIXES["comfyui"], "lora_magnitude_vector", "lora_B.bias")
-# The two factors of a layer: the one on its inputs, the one on its outputs.
-PAIRS = (tuple(reversed(_UP_DOWN)), _A_B, _DEFAULT, *(tuple(reversed(pair)) for pair in (_OLD, _OLD_TEXT, _OLD_ATTENTION)))
 
 _REFUSED = "it takes no key of such a name"
 
@@ -202,7 +199,7 @@ def _judge_for(tool: str, family: str | None, shapes: Shapes, peft_alpha: float 
 def _why_unknown(key: str) -> str:
     if re.match(r"lora_(unet|te\d?)_(unet|te\d?|text_encoder)_", key):
         return "the prefix stands twice, which no tool reads"
-    return "no layer of a base that lorakit knows is called so"
+    return "no base that lorakit knows has layers of such names and widths"
 
 
 def _reasons(tool: str, family: str, shapes: Shapes) -> dict[str, str]:
@@ -278,7 +275,7 @@ def _is_read_by_diffusers(tensor: _Tensor) -> bool:
     if tensor.stem.endswith("_lora"):
         return tensor.suffix in _OLD_ATTENTION
     old = _OLD_TEXT if tensor.stem.startswith("text_encoder") else _OLD
-    return not _converts(tensor) and tensor.suffix in (*_A_B, *old, "lora_magnitude_vector")
+    return not _converts(tensor) and tensor.suffix in (*_PEFT, *old, "lora_magnitude_vector")
 
 
 _COMFYUI: tuple[Rule, ...] = (  # Forge took ComfyUI's loader over
@@ -297,7 +294,7 @@ _DIFFUSERS: tuple[Rule, ...] = (
     (lambda t: t.suffix.startswith(("lokr_", "hada_")), f"{_REFUSED}, LoKr's and LoHa's"),
     (lambda t: t.suffix in _MORE, "diffusers loads no LyCORIS layers of this base"),
     (lambda t: _converts(t) and t.stem not in _kohya_stems(t.family), f"{_REFUSED} in a kohya file"),
-    (lambda t: _converts(t) and t.suffix in ("alpha", *_UP_DOWN), _Tensor.broken),
+    (lambda t: _converts(t) and t.suffix in ("alpha", *_KOHYA), _Tensor.broken),
     (_is_alpha_of_a_layer, ""),
     (lambda t: not _converts(t) and t.suffix == "alpha", f"{_REFUSED} of an alpha"),
     (lambda t: not _converts(t) and t.stem in _t5_stems(t.family), "diffusers loads no LoRA of T5"),
