@@ -38,6 +38,9 @@ def adopt_edits(project: Project) -> int:
         path = (project.dataset_folder / found["file"]).with_suffix(".txt")
         if not path.is_file():
             continue
+        if path.stat().st_size > sidecars.MOST_BYTES:
+            sidecars.pass_over(str(path), "too large for a caption")
+            continue
         text = " ".join(sidecars.read_text(path).split())
         if not text:
             path.unlink()  # emptied by accident: stage dataset writes it again
