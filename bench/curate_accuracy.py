@@ -26,7 +26,7 @@ from edits import CORE, HARD, TURNED, versions
 from PIL import Image
 
 from lorakit.curate.checks import sharpness
-from lorakit.curate.compare import compare, is_same_picture
+from lorakit.curate.compare import compare, is_another, is_same_picture
 from lorakit.curate.look import TURNS, hash_bytes, look, turned
 from lorakit.errors import UnreadablePhoto
 from lorakit.photo import NAME_ENDINGS, Photo, load_image, read_photo
@@ -103,7 +103,8 @@ def is_copy(left: Path, right: Path) -> bool:
     turn = int(np.argmin(distances))
     if distances[turn] > LIMITS.distance:
         return False
-    return distances[turn] <= LIMITS.sure or is_same_picture(compare(left, right, turn))
+    found = compare(left, right, turn)
+    return is_same_picture(found) or distances[turn] <= LIMITS.sure and not is_another(found)
 
 
 def wrong_pairs(files: list[Path], is_same: Same) -> tuple[str, str]:
