@@ -43,6 +43,9 @@ _MAGIC = (
 _BRANDS = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"heim": "heic", b"heis": "heic",
            b"hevc": "heic", b"mif1": "heic", b"msf1": "heic"}  # fmt: skip
 _ANIMATED = ("gif", "webp", "png", "avif", "tiff")  # elsewhere further frames are previews, depth or gain maps
+FLAT_STEP = 5  # levels of luma that neighbours of a backdrop may differ by
+BACKDROP_OF_BORDER = 0.7  # share of the frame's edge that a backdrop takes at the least
+CLEAR = 16  # alpha (0-255) below which nothing of the picture is there
 _TURNED_BY_DECODER = ("TIFF", "HEIF")
 _one_large_at_a_time = threading.Lock()
 # Once for the process: `warnings.catch_warnings` is no tool for threads. Complaints that matter come as errors.
@@ -330,11 +333,37 @@ def _deep_to_gray(image: Image.Image) -> Image.Image:
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
+        name = ImageCms.getProfileDescription(source).lower()
+        if "srgb" in name and "linear" not in name:
             return image.convert("RGB")
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image  # a broken profile is no reason to refuse the photo
+
+
+def backdrop(gray: np.ndarray, opaque: np.ndarray | None = None) -> np.ndarray | None:
+    """[height, width] bool: the flat backdrop around a thing (paper, a studio's wall, transparency), joined to the border; None where
+    most of the border is no backdrop. A pale sky lies along one edge and is none."""
+    small = cv2.resize(gray, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) if min(gray.shape) >= 2 * COLOUR_SIDE else gray
+    clear = None if opaque is None else cv2.resize(opaque, small.shape[::-1], interpolation=cv2.INTER_AREA) < CLEAR
+    around = np.ones((3, 3), np.uint8)
+    flat = cv2.subtract(cv2.dilate(small, around), cv2.erode(small, around)) <= FLAT_STEP
+    flat = flat if clear is None else flat | clear
+    border = np.concatenate([flat[0], flat[-1], flat[:, 0], flat[:, -1]])
+    if border.mean() < BACKDROP_OF_BORDER:
+        return None
+    _, labels = cv2.connectedComponents(flat.astype(np.uint8), connectivity=4)
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    counts = np.bincount(edge)
+    counts[0] = 0
+    joined = np.isin(labels, np.nonzero(counts >= 0.05 * len(edge))[0])
+    if np.concatenate([joined[0], joined[-1], joined[:, 0], joined[:, -1]]).mean() < BACKDROP_OF_BORDER:
+        return None
+    tones = small[joined]
+    middle = int(np.median(tones))
+    if np.abs(tones.astype(np.int16) - middle).mean() <= FLAT_STEP:  # of one tone: the same paper shows between the lines of a drawing
+        joined |= np.abs(small.astype(np.int16) - middle) <= FLAT_STEP
+    return cv2.resize(joined.astype(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _to_gray(pixels: np.ndarray) -> np.ndarray:
