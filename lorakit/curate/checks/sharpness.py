@@ -41,7 +41,7 @@ class Settings:
     good_sharpness: float = setting(0.6, "photos that score less get a warning", least=0.0, most=1.0)
     min_texture: float = setting(0.05, "share of tiles with texture below which the score tells little: a warning, never a rejection",
                                  least=0.0, most=1.0)  # fmt: skip
-    max_streaks: float = setting(1.2, "powers of ten by which the spectrum may be weaker in one direction than across it; above, the photo is "
+    max_streaks: float = setting(1.3, "powers of ten by which the spectrum may be weaker in one direction than across it; above, the photo is "
                                  "taken for shaken and gets a warning", least=0.0)  # fmt: skip
 
 
@@ -57,8 +57,8 @@ def measure(photo: Photo) -> dict[str, Any]:
 
 
 def streaks(gray: np.ndarray) -> float | None:
-    """log10 of the power of detail across the direction in which it is weakest, over that along it; 0.2-1.1 in sharp photos. None where
-    the picture is smaller than 512 px."""
+    """log10 of the power of detail across a direction over that along it, in the direction in which that is most. None where the picture
+    is smaller than 512 px."""
     side = SIDES[0]
     if min(gray.shape) < side:
         return None
@@ -68,8 +68,7 @@ def streaks(gray: np.ndarray) -> float | None:
     waves = cv2.dft((middle - middle.mean()) * window[:, None] * window, flags=cv2.DFT_COMPLEX_OUTPUT)
     chosen, sectors, sizes = _sectors(side)
     power = np.log10(np.bincount(sectors, (waves[chosen] ** 2).sum(axis=1), minlength=SECTORS) / sizes + 1)
-    weakest = int(power.argmin())
-    return round(float(power[(weakest + SECTORS // 2) % SECTORS] - power[weakest]), 2)
+    return round(float((np.roll(power, SECTORS // 2) - power).max()), 2)
 
 
 @cache
