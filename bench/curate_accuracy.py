@@ -27,7 +27,7 @@ from PIL import Image
 
 from lorakit.curate.checks import sharpness
 from lorakit.curate.compare import compare, is_another, is_same_picture
-from lorakit.curate.look import TURNS, hash_bytes, look, turned
+from lorakit.curate.descriptors import TURNS, descriptors, hash_bytes, turned
 from lorakit.errors import UnreadablePhoto
 from lorakit.photo import NAME_ENDINGS, Photo, load_image, read_photo
 from lorakit.settings import Dedupe
@@ -88,7 +88,7 @@ bits: dict[Path, np.ndarray | None] = {}  # of each file, in all 8 turns
 def bits_of(path: Path) -> np.ndarray | None:
     """[8, 256] of 0 and 1; None for a flat picture."""
     if path not in bits:
-        found = look(read_photo(path))
+        found = descriptors(read_photo(path))
         hashes = hash_bytes([found["phash"]]) if found else None
         bits[path] = None if hashes is None else np.unpackbits(np.concatenate([turned(hashes, t) for t in range(TURNS)]), axis=1)
     return bits[path]

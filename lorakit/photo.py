@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -25,6 +25,9 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from lorakit import colour
 from lorakit.console import quiet_libraries
 from lorakit.errors import UnreadablePhoto
+
+if TYPE_CHECKING:
+    from PIL.JpegImagePlugin import JpegImageFile
 
 WORKING_SIDE = 512  # short side, in pixels, of the grey copy on which the checks look
 COLOUR_SIDE = 256  # least short side of the coloured one
@@ -308,7 +311,7 @@ def to_rgb(image: Image.Image, space: bytes | colour.Told | None = None) -> Imag
     if image.mode.startswith("I") or image.mode == "F":
         image = _deep_to_gray(image)
     if image.mode == "LAB":
-        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return _by_profile(image, ImageCms.createProfile("LAB"))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.new("RGB", image.size, "white")
@@ -336,7 +339,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         name = ImageCms.getProfileDescription(source).lower()
         if "srgb" in name and "linear" not in name:
             return image.convert("RGB")
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return _by_profile(image, source)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image  # a broken profile is no reason to refuse the photo
 
@@ -364,6 +367,11 @@ def backdrop(gray: np.ndarray, opaque: np.ndarray | None = None) -> np.ndarray |
     if np.abs(tones.astype(np.int16) - middle).mean() <= FLAT_STEP:  # of one tone: the same paper shows between the lines of a drawing
         joined |= np.abs(small.astype(np.int16) - middle) <= FLAT_STEP
     return cv2.resize(joined.astype(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _by_profile(image: Image.Image, profile: Any) -> Image.Image:
+    made = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return cast("Image.Image", made)  # None only where it is asked to work in place
 
 
 def _to_gray(pixels: np.ndarray) -> np.ndarray:
@@ -399,7 +407,8 @@ def _halved(pixels: np.ndarray) -> np.ndarray:
 
 def _is_transparent(image: Image.Image) -> bool:
     if image.mode in ("RGBA", "LA", "PA"):
-        return image.getchannel("A").getextrema()[0] < 250
+        least, _ = image.getchannel("A").getextrema()
+        return cast("int", least) < 250  # a pair for each channel only where there are several
     return "transparency" in image.info
 
 
@@ -418,7 +427,7 @@ def _sums_of_steps() -> np.ndarray:
     for quality in range(1, 101):
         buffer = io.BytesIO()
         Image.new("L", (8, 8)).save(buffer, "JPEG", quality=quality)
-        sums.append(sum(Image.open(buffer).quantization[0]))
+        sums.append(sum(cast("JpegImageFile", Image.open(buffer)).quantization[0]))
     return np.array(sums)
 
 

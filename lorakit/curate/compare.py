@@ -53,7 +53,7 @@ def is_another(found: Likeness) -> bool:
 
 
 def compare(left: Path, right: Path, turn: int) -> Likeness:
-    """How like `right` the photo `left` is, once it is turned (see `look.turned`). All zero when one cannot be read."""
+    """How like `right` the photo `left` is, once it is turned (see `descriptors.turned`). All zero when one cannot be read."""
     try:
         moved, fixed = _prepare(left, turn), _prepare(right, 0)
     except UnreadablePhoto:
@@ -74,8 +74,10 @@ def _prepare(path: Path, turn: int) -> Prepared:
     size = tuple(max(1, round(side * scale)) for side in reversed(photo.gray.shape))
     gray = _turn(cv2.resize(photo.gray, size, interpolation=cv2.INTER_AREA), turn)
     colours = _turn(cv2.resize(photo.colours, size, interpolation=cv2.INTER_AREA), turn)
-    points, descriptors = cv2.SIFT_create(KEYPOINTS).detectAndCompute(gray, None)
-    return Prepared(gray, cv2.cvtColor(colours, cv2.COLOR_RGB2YCrCb), np.float32([p.pt for p in points]).reshape(-1, 2), descriptors)
+    sift = cv2.SIFT_create(KEYPOINTS)  # pyright: ignore[reportAttributeAccessIssue]  # in no stub of OpenCV
+    points, descriptors = sift.detectAndCompute(gray, None)
+    places = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
+    return Prepared(gray, cv2.cvtColor(colours, cv2.COLOR_RGB2YCrCb), places, descriptors)
 
 
 def forget_prepared() -> None:

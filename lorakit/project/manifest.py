@@ -1,19 +1,9 @@
 """The book of photos: one record per photo in `manifest.jsonl`, readable and mendable by a person.
 
-A record is a plain dict:
-    id            content hash; an exact copy of another photo carries `~2`, `~3`, ... behind it
-    file, path    the name that is shown, and where the photo lies
-    measures      {check: numbers}; verdicts are derived from them when read, never stored
-    look          hashes and mean colours, by which photos are told apart; `compared` {id: likeness} of those looked at closely
-    sidecar       {"text", "file"}: a caption that lay beside the photo
-    mask          {"path", "hash"}: a picture beside the photo that says what of it is to be learned
-    dedupe, select, crop, caption, trigger, dataset     what each stage found out
-    facets        {family: [tag, probability]}, as open_clip sees the crop
-    done          {stage: fingerprint}; `failed` {stage: message}
-    human         {"verdict", "text"}: a person's word, written by `review` alone; it wins over everything
+What stands in a record is written down in lorakit/record.py.
 
 Changes go to `manifest.journal` line by line as they happen, so that a killed run loses nothing; `save` folds them
-into the manifest, which is always replaced whole.
+into the manifest, which is always replaced whole. A line that is no record is passed over, said, and kept in `manifest.rejected`.
 """
 
 from __future__ import annotations
@@ -21,11 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lorakit import files
-from lorakit.errors import LorakitError
+from lorakit.console import warn
 from lorakit.record import Record
+
+TORN = "not a photo's record (no whole JSON)"
 
 
 class Manifest:
@@ -35,9 +27,10 @@ class Manifest:
         self.path = folder / "manifest.jsonl"
         self.journal = folder / "manifest.journal"
         self._records: dict[str, Record] = {}
+        self._rejected: list[str] = []
         self._torn = self.journal.exists()  # left by a killed run: its last line may be half a record
         for path in (self.path, self.journal):
-            for record in _read_records(path, torn_end=path is self.journal):
+            for record in _read_records(path, self._rejected, torn_end=path is self.journal):
                 self._records[record["id"]] = record
 
     def __iter__(self) -> Iterator[Record]:
@@ -62,7 +55,7 @@ class Manifest:
         """Note changed records in the journal, at once."""
         if not records:
             return
-        if self._torn:
+        if self._torn or self._rejected:
             self.save()
         with open(self.journal, "a", encoding="utf-8", newline="\n") as file:
             for record in records:
@@ -76,6 +69,10 @@ class Manifest:
 
     def save(self) -> None:
         """Fold the journal into the manifest."""
+        if self._rejected:  # before the manifest is written without them
+            with open(self.path.with_suffix(".rejected"), "a", encoding="utf-8", errors="surrogateescape", newline="\n") as aside:
+                aside.writelines(f"{line}\n" for line in self._rejected)
+            self._rejected = []
         lines = "".join(json.dumps(r, ensure_ascii=True) + "\n" for r in self._records.values())
         if not self.path.exists() or self.journal.exists() or self.path.read_text(encoding="utf-8") != lines:
             files.write_text(self.path, lines)
@@ -83,29 +80,45 @@ class Manifest:
         self._torn = False
 
 
-def _read_records(path: Path, torn_end: bool) -> list[Record]:
+def _read_records(path: Path, rejected: list[str], torn_end: bool) -> list[Record]:
+    """The records of a file; lines that are none are named and put into `rejected`."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    if not lines[-1]:
+        lines.pop()
     records = []
     for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            record["id"].strip()
+        record, wrong = _read_record(line)
+        if record is not None:
             records.append(record)
-        except (json.JSONDecodeError, KeyError, TypeError):
-            if torn_end and number == len(lines):
-                break  # the run was killed while it wrote this line
-            raise LorakitError(
-                f"{path}, line {number}: not a photo's record; mend or remove the line (each is one JSON object with an id)"
-            ) from None
+        elif wrong == TORN and torn_end and number == len(lines):
+            break  # the run was killed while it wrote this line
+        elif line.strip():
+            warn(f"{path}, line {number}: {wrong}; passed over, and kept in manifest.rejected at the next save")
+            rejected.append(line)
     return records
+
+
+def _read_record(line: str) -> tuple[Record | None, str]:
+    """The record of a line, or None and what is wrong with it."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None, TORN
+    if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+        return None, "not a photo's record (each is one JSON object with an id)"
+    written = record.get("dataset") or {}
+    names = [written.get("file"), *([written["mask"]] if written.get("mask") else [])] if isinstance(written, dict) else [written]
+    if written and not all(map(files.is_plain_name, names)):  # these are written and removed
+        return None, "the dataset's file is not named by a plain file name"
+    return cast(Record, record), ""
 
 
 def finish(record: Record, stage: str, stamp: str, **found: Any) -> Record:
     """A copy of `record` with what `stage` found out, marked done with `stamp`."""
     failed = {key: value for key, value in record.get("failed", {}).items() if key != stage}
-    return {**record, **found, "done": {**record.get("done", {}), stage: stamp}, "failed": failed}
+    return cast("Record", {**record, **found, "done": {**record.get("done", {}), stage: stamp}, "failed": failed})
 
 
 def fail(record: Record, stage: str, message: str) -> Record:
