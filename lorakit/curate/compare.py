@@ -23,8 +23,10 @@ RATIO = 0.8  # of the best match's distance to the second best's (Lowe 2004)
 INLIERS, AGREEMENT, OVERLAP, THUMBNAILS_AGREE = 12, 0.90, 0.5, 0.985
 LUMA_APART, CHROMA_APART = 30.0, 20.0  # levels of 0-255 from which two places show something else
 EVENED = 1.0  # sigma, in pixels at SIDE, of the blur under which noise and blocks do not count
+COARSE = 0.8  # the same, in pixels of the smaller photo
+MOST_ENLARGED = 4.0  # times; in a picture of 96 px, a face is a few pixels
 THICK = 9  # pixels at SIDE: what is thinner is a letter of a watermark, or an edge that does not lie exactly over the other
-ANOTHER = 0.0022  # share of the picture from which a place that shows something else makes it another picture
+ANOTHER = 0.003  # share of the picture from which a place that shows something else makes it another picture
 GRAY = 4.0  # standard deviation of both chromas below which a picture has no colours to compare
 
 # inliers: matching points that one similarity transform explains; agreement: correlation of the overlap once they lie
@@ -40,6 +42,7 @@ class Prepared(NamedTuple):
     colours: np.ndarray  # [height, width, 3] uint8 YCrCb, of the same size
     points: np.ndarray  # [n, 2] places of its SIFT keypoints
     descriptors: np.ndarray | None  # [n, 128]
+    enlarged: float  # from how small a photo: its pixels at SIDE
 
 
 def is_same_picture(found: Likeness) -> bool:
@@ -77,7 +80,7 @@ def _prepare(path: Path, turn: int) -> Prepared:
     sift = cv2.SIFT_create(KEYPOINTS)  # pyright: ignore[reportAttributeAccessIssue]  # in no stub of OpenCV
     points, descriptors = sift.detectAndCompute(gray, None)
     places = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
-    return Prepared(gray, cv2.cvtColor(colours, cv2.COLOR_RGB2YCrCb), places, descriptors)
+    return Prepared(gray, cv2.cvtColor(colours, cv2.COLOR_RGB2YCrCb), places, descriptors, scale)
 
 
 def forget_prepared() -> None:
@@ -137,12 +140,15 @@ _PATIENCE = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
 def _apart(moved: Prepared, fixed: Prepared, matrix: np.ndarray) -> float | None:
     """The share of the overlap taken by the largest place where the pictures show something else, once brightness, contrast,
     white balance and saturation of the one are brought to those of the other; whichever way round leaves less."""
+    if max(moved.enlarged, fixed.enlarged) > MOST_ENLARGED:
+        return None
     size = fixed.gray.shape[::-1]
     covered = cv2.erode(_covered(moved.gray, matrix, size).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
     if covered.sum() < OVERLAP * min(moved.gray.size * abs(np.linalg.det(matrix[:, :2])), fixed.gray.size):
         return None
-    laid = cv2.GaussianBlur(cv2.warpAffine(moved.colours, matrix, size, borderMode=cv2.BORDER_REPLICATE), (0, 0), EVENED)
-    under = cv2.GaussianBlur(fixed.colours, (0, 0), EVENED)
+    evened = max(EVENED, COARSE * moved.enlarged, COARSE * fixed.enlarged)  # to what the smaller of the two can show
+    laid = cv2.GaussianBlur(cv2.warpAffine(moved.colours, matrix, size, borderMode=cv2.BORDER_REPLICATE), (0, 0), evened)
+    under = cv2.GaussianBlur(fixed.colours, (0, 0), evened)
     gray = any(picture[covered][:, 1:].std(axis=0).max() < GRAY for picture in (laid, under))
     channels = ((0, LUMA_APART),) if gray else ((0, LUMA_APART), (1, CHROMA_APART), (2, CHROMA_APART))
     return min(_largest_place(a, b, covered, channels) for a, b in ((laid, under), (under, laid)))
