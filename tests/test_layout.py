@@ -18,7 +18,7 @@ WINGS = ("curate", "caption", "train", "report")
 FLOORS = [
     {"errors", "record"},
     {"ahead", "console", "files", "lookup", "weights", "device"},
-    {"settings", "photo", "buckets", "text"},
+    {"settings", "colour", "photo", "buckets", "text"},
     {"images", "clip"},
     {"quality"},
     {"project"},
