@@ -22,6 +22,10 @@ ORDER = (
     "report",
     "status",
     "review",
+    "pick",
+    "undo",
+    "history",
+    "words",
     "show",
     "bases",
     "kinds",
@@ -65,7 +69,7 @@ def group() -> None:
 def main() -> None:
     """Console entry: errors that a user can mend are one line and a non-zero exit, Ctrl-C is exit 130."""
     from lorakit.console import safe
-    from lorakit.errors import LorakitError
+    from lorakit.errors import LorakitError, Stopped
 
     # Threads that wait shall sleep: when another program works on the machine, OpenMP's default (spinning) made a
     # training on 2 cores 25 times slower. Read by OpenMP when torch is imported, so it is set before that.
@@ -81,6 +85,9 @@ def main() -> None:
         error.show(told := io.StringIO())
         print("\n".join(map(safe, told.getvalue().rstrip("\n").split("\n"))), file=sys.stderr)
         sys.exit(error.exit_code)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
     except LorakitError as error:
         if os.environ.get("LORAKIT_TRACEBACK"):
             raise

@@ -39,7 +39,7 @@ def show_lines(found: dict) -> None:
         parts = [why(photo), photo["text"] or ""]
         line = f"{photo['file']:<{width}}  {photo['verdict']:<6}  {'chosen' if photo['selected'] else '-':<6}  {' | '.join(p for p in parts if p)}"
         click.echo(safe(line).rstrip())
-    for line in [*(f"lacks: {line}" for line in found["lacks"]), *worst_texts(found)]:
+    for line in [*(f"lacks: {line}" for line in found["lacks"]), *worst_texts(found), *by_hand(found)]:
         click.echo(line)
     click.echo(stage_line(found))
     if found["lora"]:
@@ -50,6 +50,20 @@ def worst_texts(found: dict) -> list[str]:
     """The texts that fit their photo worst, where open_clip has scored them."""
     scored = sorted((p for p in found["photos"] if p["agreement"] is not None), key=lambda p: p["agreement"])
     return [safe(f"fits worst: {p['agreement']:.2f}  {p['file']}: {p['text']}") for p in scored[:WORST]]
+
+
+def by_hand(found: dict) -> list[str]:
+    """What was decided of a copy and holds for the kept photo, and what no run has applied yet."""
+    taken = [
+        f"by hand: {photo['file']} takes over the {what} that was given its copy {name}"
+        for photo in found["photos"]
+        for what, name in photo["decided_of"].items()
+    ]
+    waiting = found["waiting"]
+    named = ", ".join(waiting[:WORST]) + (" ..." if len(waiting) > WORST else "")
+    return [
+        safe(line) for line in taken + [f"by hand: decided and not applied yet, the next `lorakit run` does it: {named}"] * bool(waiting)
+    ]
 
 
 def stage_line(found: dict) -> str:
@@ -77,7 +91,7 @@ def show_table(found: dict) -> None:
             escape(safe(photo["text"] or "")),
         )
     console.print(table)
-    for line in [*(f"lacks:  {line}" for line in found["lacks"]), *worst_texts(found)]:
+    for line in [*(f"lacks:  {line}" for line in found["lacks"]), *worst_texts(found), *by_hand(found)]:
         console.print(line, highlight=False, markup=False)
     console.print(stage_line(found), highlight=False)
     if found["lora"]:

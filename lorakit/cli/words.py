@@ -66,15 +66,23 @@ def _change(project, rules: list[str], prune: bool, unlock: bool, preview: bool)
         click.echo(f"{len(shown)} texts would change")
         return
     if unlock:
-        with project.locked():
-            click.echo(f"{words.unlock(project)} texts written by hand are unlocked")
-    options.go(words.with_rules(project, rules) if rules else project, "trigger", "dataset")
+        click.echo(f"{words.unlock(project)} texts written by hand are unlocked")
+    _word_again(words.with_rules(project, rules) if rules else project)
 
 
 def _undo(project) -> None:
     from lorakit.caption import words
 
-    with project.locked():
-        project, count = words.undo(project)
+    project, count = words.undo(project)
     click.echo(f"{count} texts are again what they were")
-    options.go(project, "trigger", "dataset")
+    _word_again(project)
+
+
+def _word_again(project) -> None:
+    """Apply what was decided now, or say who will: a decision does not wait for a training."""
+    from lorakit.errors import ProjectBusy
+
+    try:
+        options.go(project, "trigger", "dataset")
+    except ProjectBusy as busy:
+        click.echo(f"that is decided and kept; the texts follow with the next run, for {str(busy).partition(': ')[2].partition(';')[0]}")

@@ -13,7 +13,7 @@ from lorakit.console import warn
 
 
 class Run:
-    """One folder of `runs/`. `facts` is run.json: {"stamp", "done": {stage: fingerprint}, "result": {...}}."""
+    """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "done": {stage: fingerprint}, "result": {...}}."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -45,6 +45,17 @@ class Run:
         self.facts["done"][stage] = stamp
         self.facts.setdefault("result", {}).update(result)
         files.write_json(self.folder / "run.json", self.facts)
+
+    def plan(self, **planned: Any) -> None:
+        """Note at the start what the training is going to be: {"steps", "prompts", "seed", "sample_every"}."""
+        if self.facts.get("planned") != planned:
+            self.facts["planned"] = planned
+            files.write_json(self.folder / "run.json", self.facts)
+
+    @property
+    def saved_steps(self) -> list[int]:
+        """Steps at which there are checkpoints, rising."""
+        return sorted(int(path.parent.name.split("_")[1]) for path in self.checkpoints.glob("step_*/optimizer.pt"))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl; a torn last line (killed run) is left out, as is, with a word, one that is torn in the middle."""

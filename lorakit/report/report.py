@@ -14,7 +14,7 @@ from lorakit import __version__, files
 from lorakit.errors import UnreadablePhoto
 from lorakit.images import data_uri, thumbnail
 from lorakit.photo import read_photo
-from lorakit.project import Project, runs, stamps
+from lorakit.project import Project, by_hand, runs, stamps
 from lorakit.project.runs import Run
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
@@ -58,12 +58,13 @@ def photo_part(project: Project) -> dict[str, Any]:
         verdict = judged[record["id"]]
         if of := record.get("dedupe", {}).get("of"):
             copies[of].append(record)
-        elif verdict.verdict == "reject":
+        elif verdict.verdict == "reject" and not record.get("select", {}).get("selected"):  # not both: see `waiting`
             rejected[_main_reason(verdict)].append(record)
     chosen = worst_first(project.manifest.selected, judged)
     return {
         "counts": {name: sum(1 for v in judged.values() if v.verdict == name) for name in ("keep", "warn", "reject")},
         "total": len(records),
+        "waiting": [record["file"] for record in by_hand.waiting(project.manifest)],
         "chosen_count": len(chosen),
         "chosen": [photo_card(r, judged[r["id"]], side) for r in chosen[:SHOWN_CHOSEN]],
         "rejected": {
