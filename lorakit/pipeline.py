@@ -182,6 +182,8 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "by_hand": found.by_hand,
         "decided": {key: value for key, value in record.get("human", {}).items() if key not in ("apart", "taken_from")},
         "decided_of": {what: names.get(id) for what, id in record.get("human", {}).get("taken_from", {}).items()},
+        "caption_of": names.get((record.get("inherited") or {}).get("sidecar_of", "")),
+        "mask_of": names.get((record.get("inherited") or {}).get("mask_of", "")),
         "duplicate_of": names.get(record.get("dedupe", {}).get("of") or ""),
         "selected": bool(record.get("select", {}).get("selected")),
         "crop": record.get("crop"),

@@ -26,11 +26,12 @@ class Embedded(TypedDict):
 
 
 class Inherited(TypedDict, total=False):
-    """Of a copy that was left out in favour of this photo."""
+    """What lay beside copies that were left out in favour of this photo, and of which copy it is, by id."""
 
     sidecar: Sidecar
+    sidecar_of: str
     mask: Mask
-    files: list[str]  # the copies
+    mask_of: str
 
 
 class Mask(TypedDict):
@@ -160,7 +161,7 @@ class Record(TypedDict, total=False):
     measures: dict[str, dict[str, Any]]  # of check: {check: numbers}; verdicts are derived from them when read, never stored
     look: Look | None  # of check; None for a flat picture
     dedupe: Dedupe
-    inherited: Inherited  # of dedupe: caption and mask of its copies
+    inherited: Inherited | None  # of dedupe: caption and mask of its copies, where it has none
     compared: dict[str, list[Any]]  # of dedupe: {id: likeness} of the photos that it was laid over
     embed: Embed | None
     select: Select
@@ -175,3 +176,13 @@ class Record(TypedDict, total=False):
     done: dict[str, str]  # {stage: stamp}
     failed: dict[str, str]  # {stage: why}
     human: Human
+
+
+def sidecar_of(record: Record) -> Sidecar | None:
+    """The caption beside the photo, or beside a copy of it."""
+    return record.get("sidecar") or (record.get("inherited") or {}).get("sidecar")
+
+
+def mask_of(record: Record) -> Mask | None:
+    """The mask beside the photo, or beside a copy of it."""
+    return record.get("mask") or (record.get("inherited") or {}).get("mask")

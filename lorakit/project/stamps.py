@@ -14,7 +14,7 @@ from lorakit import lookup, weights
 from lorakit.files import short_hash
 from lorakit.project import runs
 from lorakit.quality import verdicts
-from lorakit.record import Record
+from lorakit.record import Record, mask_of, sidecar_of
 from lorakit.settings import for_stamp
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def crop(project: Project, record: Record) -> str:
 
 def caption(project: Project, record: Record) -> str:
     settings = project.settings.caption
-    sidecar = record.get("sidecar", {}).get("text") if settings.existing != "replace" else None
+    sidecar = (sidecar_of(record) or {}).get("text") if settings.existing != "replace" else None
     if sidecar and settings.existing == "keep":
         return _stamp("caption", sidecar)
     box = read_box(record)  # the bucket's size does not matter to a captioner
@@ -143,7 +143,7 @@ def picture(record: Record) -> str:
 
 def mask(project: Project, record: Record) -> tuple:
     """What the mask of a photo is made from; nothing where none is asked for."""
-    return (("mask", (record.get("mask") or {}).get("hash")),) if project.settings.train.masked_loss else ()
+    return (("mask", (mask_of(record) or {}).get("hash")),) if project.settings.train.masked_loss else ()
 
 
 def train(project: Project) -> str:
