@@ -16,6 +16,8 @@ from lorakit.images import load_crop, load_mask_crop
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 
+LONGEST = 180  # bytes of a name in dataset/; 255 is what most file systems take
+
 
 def dataset(project: Project) -> None:
     """Write `photo.png` (or jpg) and `photo.txt` for every selected photo that has a text, and `metadata.jsonl`.
@@ -83,13 +85,23 @@ def give_names(records: list[Record]) -> dict[str, str]:
         if record["id"] in names:
             continue
         plain = re.sub(r"[^\w.-]+", "_", Path(record["file"]).with_suffix("").as_posix().replace("/", "_")).strip("._")
-        name, number = plain or "photo", 1
+        plain = _cut(plain or "photo")
+        name, number = plain, 1
         while name.lower() in taken:
             number += 1
-            name = f"{plain or 'photo'}_{number}"
+            name = f"{plain}_{number}"
         taken.add(name.lower())
         names[record["id"]] = name
     return names
+
+
+def _cut(name: str) -> str:
+    """A name that file systems take, with an ending and what a file is called while it is written: the end of a longer one, which
+    tells photos of one album apart, behind a fingerprint of all of it."""
+    if len(name.encode("utf-8", "surrogateescape")) <= LONGEST:
+        return name
+    end = name.encode("utf-8", "surrogateescape")[-(LONGEST - 17) :].decode("utf-8", "ignore")
+    return f"{files.short_hash(name)}_{end.lstrip('._')}"
 
 
 def _clear_dropped(project: Project, chosen: set[str]) -> None:
