@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from lorakit.text.sidecars import Captions
 
 FILE = "scan.json"
+ONE = {
+    "films": "film", "archives": "archive", "hidden folders": "hidden folder", "empty files": "empty file",
+    "drawings of other programs": "drawing of another program", "notes of other programs": "note of another program",
+    "AppleDouble halves (._)": "AppleDouble half (._)",
+}  # fmt: skip
 SHOWN = 3  # names of each kind that are said; all are kept
 
 
@@ -111,7 +116,9 @@ def _of_strays(found: dict[str, Any]) -> list[str]:
         told.append(f"{_many(len(empty), 'text file')} without words{_names(empty)}")
     if over:
         kinds = sorted(over.items(), key=lambda item: -len(item[1]))
-        parts = ", ".join(f"{len(names)} {reason}{_names(names, 1, ' (', ')')}" for reason, names in kinds)
+        parts = ", ".join(
+            f"{len(names)} {ONE.get(reason, reason) if len(names) == 1 else reason}{_names(names, 1, ' (', ')')}" for reason, names in kinds
+        )
         told.append(f"passed over: {parts}" + ("; develop raw photos first, as JPEG, PNG or TIFF" if RAW in over else ""))
     return told
 

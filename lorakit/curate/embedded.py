@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from PIL import Image, IptcImagePlugin
 
+from lorakit.console import quiet_libraries
 from lorakit.text.cleaning import captions_in
 
 MOST = 20_000  # letters of a description
@@ -32,8 +33,12 @@ _BY_MAKERS = re.compile(
 
 def description_in(path: Path) -> tuple[str, str] | None:
     """(text, 'XMP', 'IPTC', 'EXIF' or 'PNG') of the description in a photo, the first of these that is one; None where there is none."""
+    if path.suffix.lower() in (".heic", ".heif", ".hif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     try:
-        with Image.open(path) as image:
+        with quiet_libraries(), Image.open(path) as image:
             for kind, text in _texts(image):
                 words = captions_in(text[:MOST].replace("\0", " "))
                 if words and not _BY_MAKERS.fullmatch(words[0].strip()):

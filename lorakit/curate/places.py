@@ -66,15 +66,20 @@ def _look_into(place: Path | str, project: Project) -> Place:
         for reason, names in sources.left_out(folder).items():
             found.passed_over[reason] += [Path(name) for name in names]
         return found
-    return _named(place.parent, [place] if _is_photo(place) else sources.listed(place))
+    return _named(place.parent, [place] if _is_photo(place) or conventions.kind_of(place.name) else sources.listed(place))
 
 
 def _named(below: Path, photos: list[Path]) -> Place:
     """Photos that were named one by one, with the captions and masks beside them."""
     root = below if all(path.is_relative_to(below) for path in photos) else Path(below.anchor)
+    kinds = {path: conventions.kind_of(path.name) for path in photos}
+    unreadable = [path for path in photos if kinds[path] in conventions.UNREADABLE]
+    photos = [path for path in photos if path not in set(unreadable)]
     folders = dict.fromkeys(path.parent for path in photos)
-    texts = dict.fromkeys(text for folder in folders for text in sidecars.files_up_to(folder, root))
+    texts = dict.fromkeys(text for folder in folders for text in sidecars.files_up_to(folder, root if root == below else folder))
     found = Place(root, photos, list(texts), whole=False)
+    for path in unreadable:
+        found.passed_over[kinds[path] or ""].append(path)
     for folder in folders:
         names = sorted(name for name in os.listdir(folder) if conventions.masked_name(name))
         _take_masks_beside(found, [path for path in photos if path.parent == folder], [folder / name for name in names])

@@ -33,7 +33,7 @@ def is_archive(path: Path) -> bool:
 def unpack(archive: Path, cache: Path) -> Path:
     """The folder below `cache` that holds the archive's files, unpacked once per content. Raises `LorakitError`."""
     facts = archive.stat()
-    folder = cache / "photos" / f"{archive.stem}-{files.short_hash(str(archive), facts.st_size, facts.st_mtime_ns)}"
+    folder = cache / "photos" / f"{archive.stem[:60]}-{files.short_hash(str(archive), facts.st_size, facts.st_mtime_ns)}"
     if not folder.is_dir():
         try:
             files.write_folder(folder, lambda part: _fill(part, archive))

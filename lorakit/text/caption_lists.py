@@ -190,13 +190,18 @@ def _caption_of(row: dict) -> list[str]:
     return texts_of({key: value for key, value in row.items() if isinstance(key, str) and plain_key(key) not in ("file_name", "image")})
 
 
-def match_list(found: CaptionList, photos: list[Path]) -> tuple[dict[Path, list[str]], list[str]]:
-    """({photo: its captions}, names for which there is no photo or more than one). `photos` are those that the list may speak of. A
-    photo is known by its name without case and in one Unicode form, by the folders before it where several are called alike."""
-    by_name: dict[str, list[Path]] = defaultdict(list)
+def by_names(photos: list[Path]) -> dict[str, list[Path]]:
+    """Photos by their names with and without ending, as names are compared."""
+    named: dict[str, list[Path]] = defaultdict(list)
     for photo in photos:
-        by_name[same(photo.name)].append(photo)
-        by_name[same(photo.stem)].append(photo)
+        named[same(photo.name)].append(photo)
+        named[same(photo.stem)].append(photo)
+    return named
+
+
+def match_list(found: CaptionList, by_name: dict[str, list[Path]]) -> tuple[dict[Path, list[str]], list[str]]:
+    """({photo: its captions}, names for which there is no photo or more than one). `by_name` has those that the list may speak of. A
+    photo is known by its name without case and in one Unicode form, by the folders before it where several are called alike."""
     claims: dict[Path, list[tuple[int, str, list[str]]]] = defaultdict(list)
     lost = []
     for name, texts in found.entries:

@@ -53,6 +53,7 @@ _KIND_OF = {f".{ending}": kind for kind, endings in _KINDS.items() for ending in
 _OF_SYSTEMS = frozenset((".ds_store", "thumbs.db", "desktop.ini", ".directory", ".nomedia", ".localized", ".gitignore", ".gitattributes",
                          ".gitkeep", "ehthumbs.db", ".lock", ".left_out.json"))  # fmt: skip
 RAW = "raw"
+UNREADABLE = frozenset(("raw", "JPEG XL", "films", "sound", "drawings of other programs", "pictures in forms that are not read"))
 
 
 def same(name: str) -> str:

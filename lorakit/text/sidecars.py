@@ -69,7 +69,9 @@ class Captions:
         self.photos, self.root = list(photos), root
         self.empty: set[Path] = set()  # texts that belong to a photo and have no words
         self.lists: list[ListReport] = []
-        self._files = [path for path in files if path not in set(self.photos)]
+        pictures = set(self.photos)
+        self._files = [path for path in files if path not in pictures]
+        self._scopes: dict[Path, tuple[Path, dict[str, list[Path]]]] = {}
         self._beside = self._match_texts()
         taken = {path for paths in self._beside.values() for path in paths}
         self._listed = self._match_lists([path for path in self._files if path not in taken])
@@ -137,8 +139,8 @@ class Captions:
         for path in files:
             if (path.suffix.lower() not in caption_lists.TABLES) or (listed := read_list(path)) is None:
                 continue
-            place, photos = self._scope(path.parent)
-            matched, lost = caption_lists.match_list(listed, photos)
+            place, by_name = self._scope(path.parent)
+            matched, lost = caption_lists.match_list(listed, by_name)
             if not matched and not _is_meant(listed):
                 continue
             self.lists.append(ListReport(path, len(listed.entries), len(matched), lost, listed.columns))
@@ -147,14 +149,15 @@ class Captions:
                 found[photo].append((-len(place.parts), rank, path.name, texts))
         return {photo: [(name, texts) for *_, name, texts in sorted(hits, key=lambda hit: hit[:3])] for photo, hits in found.items()}
 
-    def _scope(self, folder: Path) -> tuple[Path, list[Path]]:
-        """The nearest folder, from the list's own upwards, that has photos below it, and those photos."""
-        for place in [folder, *folder.parents]:
-            if not place.is_relative_to(self.root):
-                break
-            if photos := [photo for photo in self.photos if photo.is_relative_to(place)]:
-                return place, photos
-        return folder, []
+    def _scope(self, folder: Path) -> tuple[Path, dict[str, list[Path]]]:
+        """The nearest folder, from the list's own upwards, that has photos below it, and those photos by their names."""
+        if folder not in self._scopes:
+            place, photos = folder, [photo for photo in self.photos if photo.is_relative_to(folder)]
+            if photos or folder == self.root or not folder.is_relative_to(self.root):
+                self._scopes[folder] = place, caption_lists.by_names(photos)
+            else:
+                self._scopes[folder] = self._scope(folder.parent)
+        return self._scopes[folder]
 
 
 def _is_meant(found: CaptionList) -> bool:
