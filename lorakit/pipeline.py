@@ -9,13 +9,13 @@ from typing import Literal
 
 from lorakit import weights
 from lorakit.caption.review import adopt_edits
-from lorakit.caption.trigger import check_word
 from lorakit.console import say
 from lorakit.errors import UnknownName
 from lorakit.project import Project, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
 from lorakit.text.composing import RawCaption
+from lorakit.text.trigger_word import check_word
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,14 +77,19 @@ def _norm(architecture: str, single: str | None, number: str, attention: str, no
 
 
 def converted(architecture: str, tensors: Mapping[str, Tensor], wanted: Shapes) -> dict[str, Tensor]:
-    """The tensors of a file under diffusers' names, as far as the file has them."""
+    """The tensors of a file under diffusers' names, as far as the file has them. One that is not as high as its parts together is
+    given whole, for whoever compares shapes to name it."""
+    # of a bias the weight tells whether it is the last norm's, with its halves swapped
+    places = {key: place(architecture, key, wanted.get(f"{key.removesuffix('.bias')}.weight", shape)) for key, shape in wanted.items()}
+    heights: Counter[str] = Counter()
+    for key, at in places.items():
+        if at:
+            heights[at.key] += wanted[key][0]
     found = {}
-    for key, shape in wanted.items():
-        # of a bias the weight tells whether it is the last norm's, with its halves swapped
-        weight = wanted.get(f"{key.removesuffix('.bias')}.weight", shape)
-        at = place(architecture, key, weight)
+    for key, at in places.items():
         if at and at.key in tensors:
-            found[key] = at.take(tensors[at.key], shape[0])
+            tensor = tensors[at.key]
+            found[key] = at.take(tensor, wanted[key][0]) if tensor.shape[:1] == (heights[at.key],) else tensor
     return found
 
 

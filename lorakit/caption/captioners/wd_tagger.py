@@ -67,6 +67,9 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     entry = session.get_inputs()[0]
     names = read_names(folder / MARKER)
     side = entry.shape[1]
+    written = session.get_outputs()[0].shape[-1]
+    if isinstance(written, int) and written != len(names):
+        raise LorakitError(f"{folder}: model.onnx answers with {written} numbers, {MARKER} names {len(names)}; take both from one place")
 
     def read(batch: list[np.ndarray]) -> list[RawCaption]:
         chances = session.run(None, {entry.name: np.stack(batch)})[0]
