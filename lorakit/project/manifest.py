@@ -5,6 +5,7 @@ A record is a plain dict:
     file, path    the name that is shown, and where the photo lies
     measures      {check: numbers}; verdicts are derived from them when read, never stored
     look          hashes and mean colours, by which photos are told apart; `compared` {id: likeness} of those looked at closely
+    phash         64 bits in hex, as imagehash makes them, for other tools
     sidecar       {"text", "file"}: a caption that lay beside the photo
     mask          {"path", "hash"}: a picture beside the photo that says what of it is to be learned
     dedupe, select, crop, caption, trigger, dataset     what each stage found out

@@ -5,7 +5,7 @@ Stages of single photos take (project, record); stages that look at the whole se
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,19 @@ def caption(project: Project, record: Record) -> str:
         return _stamp("caption", sidecar)
     box = read_box(record)  # the bucket's size does not matter to a captioner
     beside = (sidecar, settings.existing) if sidecar else ()
-    return _stamp("caption", record["hash"], box, settings.captioner, settings.weights, settings.question, settings.max_tokens, *beside)
+    own = captioner_settings(settings)
+    return _stamp(
+        "caption", record["hash"], box, settings.captioner, settings.weights, settings.question, settings.max_tokens, *beside, *own
+    )
+
+
+def captioner_settings(settings: Any) -> tuple:
+    """The chosen captioner's own settings, as far as they are not what they were before they could be set."""
+    own = getattr(settings, settings.captioner, None)
+    if not is_dataclass(own):
+        return ()
+    changed = {f.name: value for f in fields(own) if (value := getattr(own, f.name)) != f.metadata.get("neutral", f.default)}
+    return ((settings.captioner, changed),) if changed else ()
 
 
 def read_box(record: Record) -> list | None:
