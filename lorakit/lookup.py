@@ -34,9 +34,13 @@ def places(folder: str) -> list[Path]:
 
 def load(folder: str, name: str, where: str = "") -> ModuleType:
     """Import the plug-in `name` of `folder`. Raises `UnknownName` when there is no such file."""
+    check_name(folder, name, where)
+    return _module(folder, name)
+
+
+def check_name(folder: str, name: str, where: str = "") -> None:
     if name not in names(folder):
         raise UnknownName(SINGULAR[folder], name, list(names(folder)), where)
-    return _module(folder, name)
 
 
 @cache  # Python's own look-up takes ten times as long, and checks are asked for a record each

@@ -94,6 +94,8 @@ def load_tokenizer(folder: Path) -> Callable[[str], list[str]]:
             tokenizer = Tokenizer.from_file(str(whole))
         except Exception as error:  # the library raises nothing narrower
             raise LorakitError(f"{whole}: cannot be read as a tokenizer ({error})") from None
+        tokenizer.no_padding()  # a file may ask to fill every text up to 77 tokens, or to cut it there
+        tokenizer.no_truncation()
         return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens
     from transformers import AutoTokenizer
 

@@ -35,6 +35,7 @@ Encode = Callable[[str], list[str]]
 class Judgement:
     verdict: Literal["good", "usable", "bad"]
     findings: tuple[str, ...]
+    faults: tuple[str, ...] = ()  # of the findings, those that make it bad
 
 
 def judge(word: str, card: Card, tokenizers: Mapping[str, Encode] | None = None) -> Judgement:
@@ -58,7 +59,7 @@ def judge(word: str, card: Card, tokenizers: Mapping[str, Encode] | None = None)
         doubts.append('long and pronounceable, so perhaps a name that is known: `pip install "lorakit[words]"` looks it up')
     if not faults and not doubts:
         findings.append("no ordinary word and no known name")
-    return Judgement("bad" if faults else "usable" if doubts else "good", (*findings, *faults, *doubts))
+    return Judgement("bad" if faults else "usable" if doubts else "good", (*findings, *faults, *doubts), tuple(faults))
 
 
 def with_clip(tokenizers: Mapping[str, Encode] | None) -> dict[str, Encode]:

@@ -53,6 +53,16 @@ def test_words_of_things_are_those_of_timm():
     assert thing_names() == {word for name in names for word in name.lower().replace(",", " ").split() if len(word) > 2}
 
 
+@pytest.mark.parametrize("text", ["zwx mug", "", "a b " * 60, "Naïve 日本 🐕"])
+def test_a_base_s_tokenizer_says_what_transformers_says(text):
+    from transformers import AutoTokenizer
+
+    from lorakit.caption.tokens import load_tokenizer
+
+    folder = Path(__file__).parents[2] / "models" / "mini" / "weights" / "tokenizer"  # its file asks for padding
+    assert load_tokenizer(folder)(text) == AutoTokenizer.from_pretrained(folder).tokenize(text)
+
+
 def test_nothing_heavy_is_loaded_for_it():
     code = "import sys; from lorakit.text import clip_bpe; clip_bpe.tokens('a dog'); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -26,7 +26,7 @@ from lorakit.errors import LorakitError
 from lorakit.settings import Caption
 from lorakit.text.composing import RawCaption
 from lorakit.text.phrases import without_loose_end
-from lorakit.weights import Source, check_reachable, hub_errors_in_words, load_whole, local_folder
+from lorakit.weights import Source, hub_errors_in_words, load_whole, local_folder
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def source_of(card: CaptionerCard, given: str | None) -> Source:
 
 
 def check_captioner(name: str, settings: Caption) -> None:
-    """Before any photo is opened: is there such a captioner, are its packages, its weights and its key there? Raises `LorakitError`."""
+    """Before any photo is opened: is there such a captioner, are its packages, a folder that is named and its key there? Raises `LorakitError`."""
     captioner = lookup.load(lookup.CAPTIONERS, name, "caption.captioner")
     card = captioner.CARD
     if missing := [package for package in card.needs if find_spec(package) is None]:
@@ -101,7 +101,7 @@ def check_captioner(name: str, settings: Caption) -> None:
         secret_of(card)
     if hasattr(captioner, "check"):
         captioner.check(settings)
-    check_reachable(source_of(card, settings.weights))
+    source_of(card, settings.weights)  # a folder that is named must be one; whether the hub can be reached shows when it is asked
 
 
 def secret_of(card: CaptionerCard) -> str:
