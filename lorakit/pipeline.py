@@ -151,8 +151,9 @@ def is_run_done(project: Project, name: str) -> bool:
     if not any(r.get("dataset") for r in project.manifest):
         return False
     run = runs.find(project.folder, stamps.train(project))
-    made = run and (name != "export" or run.lora)
-    return bool(made and run.is_done(name, getattr(stamps, name)(project)))
+    if run is None or (name == "export" and not run.lora):
+        return False
+    return run.is_done(name, getattr(stamps, name)(project))
 
 
 def status(project: Project) -> dict:
@@ -180,7 +181,7 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "verdict": found.verdict,
         "reasons": [{"reason": r.reason, "value": r.value, "threshold": r.threshold} for r in found.reasons],
         "by_hand": found.by_hand,
-        "duplicate_of": names.get(record.get("dedupe", {}).get("of")),
+        "duplicate_of": names.get(record.get("dedupe", {}).get("of") or ""),
         "selected": bool(record.get("select", {}).get("selected")),
         "crop": record.get("crop"),
         "caption": RawCaption(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,

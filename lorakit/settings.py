@@ -24,9 +24,40 @@ SECRET = re.compile(r"(^|_)(api_?key|key|token|secret|password)$")  # names of w
 FLOW_SAMPLING = ("logit_normal", "uniform", "mode", "sigmoid")
 
 
-def setting(default: Any, help: str, *, choices: tuple = (), least: float | None = None, most: float | None = None):
-    """A dataclass field with its help sentence and the values that it may take."""
-    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most})
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple = (),
+    least: float | None = None,
+    most: float | None = None,
+    neutral: Any = dataclasses.MISSING,
+) -> Any:
+    """A dataclass field with its help sentence and the values that it may take.
+
+    `neutral` is the value that means "as before this setting existed", and every setting added after 0.1.0 has one: stamps
+    leave the setting out there, so that a finished project stays finished when lorakit is updated. It need not be the
+    default: a new setting whose default changes the result does redo the stage, and should.
+    """
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most, "neutral": neutral})
+
+
+def is_neutral(spec: dataclasses.Field, value: Any) -> bool:
+    """Whether a setting has the value at which everything is as before the setting existed."""
+    return spec.metadata.get("neutral", dataclasses.MISSING) == value
+
+
+def for_stamp(section: Any) -> dict[str, Any]:
+    """A section as stamps read it: {name: value}, without the settings that are neutral and sub-sections that only hold such."""
+    facts = {}
+    for spec in dataclasses.fields(section):
+        value = getattr(section, spec.name)
+        if not dataclasses.is_dataclass(value):
+            if not is_neutral(spec, value):
+                facts[spec.name] = value
+        elif inner := for_stamp(value):
+            facts[spec.name] = inner
+    return facts
 
 
 @dataclass(frozen=True)
@@ -236,22 +267,26 @@ class Report:
 
 
 @cache
-def check_section() -> type:
+def check_section() -> Any:
     """The `check` section: one sub-section per file of curate/checks, each that file's own `Settings`."""
     modules = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
     fields = [(name, module.Settings, field(default_factory=module.Settings)) for name, module in modules.items()]
     return dataclasses.make_dataclass("Check", fields, frozen=True)
 
 
-@cache
 def caption_section() -> type:
     """The `caption` section: what all captioners share, and one sub-section per file of caption/captioners that has `Settings`."""
+    return _with_captioners(SECTIONS["caption"])
+
+
+@cache
+def _with_captioners(shared: type) -> type:
     modules = {name: lookup.load(lookup.CAPTIONERS, name) for name in lookup.names(lookup.CAPTIONERS)}
     own = {name: module.Settings for name, module in modules.items() if hasattr(module, "Settings")}
     for name, settings in own.items():
         _check_own_settings(name, settings)
     fields = [(name, settings, field(default_factory=settings)) for name, settings in own.items()]
-    return dataclasses.make_dataclass("Caption", fields, bases=(Caption,), frozen=True)
+    return dataclasses.make_dataclass("Caption", fields, bases=(shared,), frozen=True)
 
 
 def _check_own_settings(captioner: str, settings: type) -> None:
@@ -295,6 +330,10 @@ class Settings:
     def flat(self) -> dict[str, Any]:
         """{'train.rank': 32, ...} for every key, in reading order."""
         return {key: _get(self, key) for key in known_keys()}
+
+    def flat_for_stamp(self) -> dict[str, Any]:
+        """The same without the settings that are neutral."""
+        return {key: value for key, value in self.flat().items() if not is_neutral(known_keys()[key][0], value)}
 
 
 @cache
@@ -415,7 +454,7 @@ def _section(section: type, prefix: str, values: dict[str, Any]) -> Any:
     parts = {}
     for f in dataclasses.fields(section):
         key = f"{prefix}.{f.name}"
-        parts[f.name] = values[key] if key in values else _section(f.type, key, values)
+        parts[f.name] = values[key] if key in values else _section(typing.cast("type", f.type), key, values)
     return section(**parts)
 
 

@@ -33,14 +33,16 @@ def adopt_edits(project: Project) -> int:
     changed = []
     for record in project.manifest.everything():
         found = record.get("dataset")
-        path = (project.dataset_folder / found["file"]).with_suffix(".txt") if found else None
-        if path is None or not path.is_file():
+        if not found:
+            continue
+        path = (project.dataset_folder / found["file"]).with_suffix(".txt")
+        if not path.is_file():
             continue
         text = " ".join(sidecars.read_text(path).split())
         if not text:
             path.unlink()  # emptied by accident: stage dataset writes it again
         elif text != found["text"]:
-            edited = {**record, "human": {**record.get("human", {}), "text": text}, "dataset": {**found, "text": text}}
+            edited: Record = {**record, "human": {**record.get("human", {}), "text": text}, "dataset": {**found, "text": text}}
             changed.append(manifest.finish(edited, "trigger", "edited"))
     project.manifest.keep(*changed)
     if changed:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from lorakit.caption.trigger import protected_words, reword
 from lorakit.errors import LorakitError
 from lorakit.project import Project, manifest, open_project, stamps
-from lorakit.record import Record
+from lorakit.record import Human, Record, Trigger
 from lorakit.text import rules
 
 
@@ -51,7 +51,7 @@ def unlock(project: Project) -> int:
     """Let texts written by hand follow the captions and rules again; they stay in `former`. Returns how many."""
     locked = [r for r in project.manifest.selected if r.get("human", {}).get("text") is not None]
     for record in locked:
-        human = {key: value for key, value in record["human"].items() if key != "text"}
+        human = _without_text(record["human"])
         project.manifest.keep({**record, "human": human})
     project.manifest.save()
     return len(locked)
@@ -74,18 +74,23 @@ def undo(project: Project) -> tuple[Project, int]:
 def _restored(project: Project, record: Record) -> Record:
     """The record with its former text, which stays when the stage is run again."""
     *former, entry = record["former"]
-    human = {key: value for key, value in record.get("human", {}).items() if key != "text"}
+    human = _without_text(record.get("human", {}))
     if entry["human"] is not None:
         human["text"] = entry["human"]
-    restored = {**record, "human": human, "former": former}
+    restored: Record = {**record, "human": human, "former": former}
     if reword(restored, project.settings, len)["text"] != entry["text"]:
         restored["human"] = {**human, "text": entry["text"]}
     return _stamped(project, {**restored, "text": entry["text"]})
 
 
+def _without_text(human: Human) -> Human:
+    """What a person decided besides the text."""
+    return cast("Human", {key: value for key, value in human.items() if key != "text"})
+
+
 def _stamped(project: Project, record: Record) -> Record:
     """The record as stage trigger would leave it, were it run now."""
-    made_with = {
+    made_with: Trigger = {
         **record["trigger"],
         "human": record.get("human", {}).get("text"),
         "rules": list(project.settings.caption.rules),

@@ -11,7 +11,7 @@ import cv2
 from lorakit.ahead import ahead
 from lorakit.console import progress
 from lorakit.curate.compare import Likeness, compare, forget_prepared, is_same_picture
-from lorakit.curate.look import hash_bytes
+from lorakit.curate.descriptors import hash_bytes
 from lorakit.curate.search import BITS, close_pairs
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import verdicts

@@ -76,7 +76,7 @@ def open_dataset(name: str, config: str | None = None, revision: str | None = No
     `train`, else of the first there is."""
     import datasets
 
-    found = datasets.load_dataset(name, config, revision=revision, split=split, streaming=True)
+    found: Any = datasets.load_dataset(name, config, revision=revision, split=split, streaming=True)
     if split is None:
         split = "train" if "train" in found else next(iter(found))
         if len(found) > 1:
@@ -95,11 +95,12 @@ def _open_table(path: Path) -> IterableDataset:
 
 def _fill(folder: Path, source: str, rows: IterableDataset) -> None:
     """Write each row's picture, as its bytes are, and one line of metadata.jsonl for each that has words."""
-    column, taken, left, lines, without = None, set(), MOST_BYTES, [], 0
+    column: str | None = None
+    taken, left, lines, without = set(), MOST_BYTES, [], 0
     for number, row in enumerate(_undecoded(rows)):
         column = column or _picture_column(row, source)
         data = _picture_bytes(row[column]) if column else None
-        if not data:
+        if not column or not data:
             without += 1
             continue
         left -= len(data)
@@ -150,7 +151,8 @@ def _picture_bytes(value: Any) -> bytes | None:
         return value.get("bytes")
     import fsspec
 
-    with fsspec.open(value["path"], "rb") as file:  # a local path, or hf://... where the hub's files are read as a stream
+    opened: Any = fsspec.open(value["path"], "rb")
+    with opened as file:  # a local path, or hf://... where the hub's files are read as a stream
         return file.read()
 
 

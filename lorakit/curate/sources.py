@@ -58,7 +58,9 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     with tarfile.open(archive) as opened:
         for entry in opened:
             if entry.isreg():
-                yield entry.name, entry.size, opened.extractfile(entry)
+                content = opened.extractfile(entry)
+                assert content is not None  # as for every regular file
+                yield entry.name, entry.size, content
 
 
 def listed(path: Path) -> list[Path]:

@@ -1,17 +1,6 @@
 """The book of photos: one record per photo in `manifest.jsonl`, readable and mendable by a person.
 
-A record is a plain dict:
-    id            content hash; an exact copy of another photo carries `~2`, `~3`, ... behind it
-    file, path    the name that is shown, and where the photo lies
-    measures      {check: numbers}; verdicts are derived from them when read, never stored
-    look          hashes and mean colours, by which photos are told apart; `compared` {id: likeness} of those looked at closely
-    phash         64 bits in hex, as imagehash makes them, for other tools
-    sidecar       {"text", "file"}: a caption that lay beside the photo
-    mask          {"path", "hash"}: a picture beside the photo that says what of it is to be learned
-    dedupe, select, crop, caption, trigger, dataset     what each stage found out
-    facets        {family: [tag, probability]}, as open_clip sees the crop
-    done          {stage: fingerprint}; `failed` {stage: message}
-    human         {"verdict", "text"}: a person's word, written by `review` alone; it wins over everything
+What stands in a record is written down in lorakit/record.py.
 
 Changes go to `manifest.journal` line by line as they happen, so that a killed run loses nothing; `save` folds them
 into the manifest, which is always replaced whole.
@@ -22,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lorakit import files
 from lorakit.errors import LorakitError
@@ -106,7 +95,7 @@ def _read_records(path: Path, torn_end: bool) -> list[Record]:
 def finish(record: Record, stage: str, stamp: str, **found: Any) -> Record:
     """A copy of `record` with what `stage` found out, marked done with `stamp`."""
     failed = {key: value for key, value in record.get("failed", {}).items() if key != stage}
-    return {**record, **found, "done": {**record.get("done", {}), stage: stamp}, "failed": failed}
+    return cast("Record", {**record, **found, "done": {**record.get("done", {}), stage: stamp}, "failed": failed})
 
 
 def fail(record: Record, stage: str, message: str) -> Record:

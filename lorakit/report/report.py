@@ -149,7 +149,7 @@ def picture_uri(path: Path, side: int) -> str:
 def run_part(project: Project, run: Run | None) -> dict[str, Any]:
     """The training: curve, samples, the file, the settings with their layers."""
     metrics = run.read_metrics() if run else []
-    result = dict.fromkeys(("steps", "modules", "lora", "bytes")) | (run.facts.get("result", {}) if run else {})
+    result: dict[str, Any] = dict.fromkeys(("steps", "modules", "lora", "bytes")) | (run.facts.get("result", {}) if run else {})
     settings = [(key, value, project.settings.origin[key]) for key, value in project.settings.flat().items()]
     return {
         "run": run,

@@ -126,7 +126,7 @@ def http(lorakit, tmp_path, monkeypatch):
     """The same file, known to this process too."""
 
     def forget():
-        for cached in (lookup.names, lookup._module, settings.known_keys, settings.caption_section):
+        for cached in (lookup.names, lookup._module, settings.known_keys, settings._with_captioners):
             cached.cache_clear()
         sys.modules.pop("lorakit.caption.captioners.http", None)
 

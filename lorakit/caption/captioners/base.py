@@ -129,7 +129,7 @@ def load_model(source: Source, device: str) -> tuple[Any, Any]:
     # The processor's backend is pinned: otherwise captions would depend on whether torchvision is installed.
     pinned = {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
     with hub_errors_in_words(source):
-        processor = transformers.AutoProcessor.from_pretrained(source.location, trust_remote_code=False)
+        processor: Any = transformers.AutoProcessor.from_pretrained(source.location, trust_remote_code=False)
         processor.image_processor = transformers.AutoImageProcessor.from_pretrained(source.location, trust_remote_code=False, **pinned)
         model = load_whole(transformers.AutoModelForImageTextToText, source.location, dtype=dtype, trust_remote_code=False)
     return model.to(device).eval(), processor

@@ -56,8 +56,10 @@ FACES = frozenset(
 
 @dataclass(frozen=True)
 class Settings:
-    threshold: float = setting(0.35, "probability from which a general tag is written, as its author recommends", least=0.0, most=1.0)
-    character_threshold: float = setting(0.85, "the same for names of characters", least=0.0, most=1.0)
+    threshold: float = setting(
+        0.35, "probability from which a general tag is written, as its author recommends", least=0.0, most=1.0, neutral=0.35
+    )
+    character_threshold: float = setting(0.85, "the same for names of characters", least=0.0, most=1.0, neutral=0.85)
 
 
 def load(source: Source, device: str, settings: Caption) -> Reader:
@@ -76,7 +78,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
         raise LorakitError(f"{folder}: model.onnx answers with {written} numbers, {MARKER} names {len(names)}; take both from one place")
 
     def read(batch: list[np.ndarray]) -> list[RawCaption]:
-        chances = session.run(None, {entry.name: np.stack(batch)})[0]
+        chances = np.asarray(session.run(None, {entry.name: np.stack(batch)})[0])
         return [RawCaption(tags=choose(row, names, own)) for row in chances]
 
     return Reader(lambda picture: prepare(picture, side), read)
