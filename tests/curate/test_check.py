@@ -232,8 +232,7 @@ def test_other_tools_can_compare_the_hash(make_photo, curated):
         path = make_photo(f"p{seed}.jpg", seed, (900, 700))
         with Image.open(path) as image:
             assert imagehash.hex_to_hash(measure(path)["phash"]) - imagehash.phash(image) <= 2
-    project = curated()
-    lorakit.check(project)
+    project = curated("check")
     assert all(len(photo["phash"]) == 16 for photo in pipeline.status(project)["photos"])
     for record in list(project.manifest):
         project.manifest.keep({key: value for key, value in record.items() if key != "phash"})
