@@ -12,7 +12,7 @@ from lorakit import device, findings, lookup, weights
 from lorakit.caption.review import adopt_edits
 from lorakit.console import say
 from lorakit.errors import UnknownName
-from lorakit.project import Project, catalog, runs, stamps
+from lorakit.project import Project, by_hand, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
 from lorakit.text.composing import RawCaption
@@ -60,23 +60,37 @@ def check_name(name: str) -> None:
 
 
 def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list[str]:
-    """Run the stages from `first` to `last`; returns those that had something to do."""
+    """Run the stages from `first` to `last`; returns those that had something to do. What is decided meanwhile is taken in
+    before each stage."""
     check_name(first)
     check_name(last)
     names = NAMES[NAMES.index(first) : NAMES.index(last) + 1]
     preflight(project, names)
     worked = []
-    with project.locked():
+    with project.locked() as work:
+        project.take_decisions()
         adopt_edits(project)
+        begun = len(project.manifest.decisions.lines)
         for name in names:
-            before = progress_of(project, name)
+            work.note_stage(name)
+            project.take_decisions()
+            before, there = progress_of(project, name), _photos_there(project)
             if not is_settled(project, name):
                 stage_function(name)(project)
             after = progress_of(project, name)
-            if after != before:
+            has_worked = after != before or _photos_there(project) != there  # as many may be others
+            if has_worked:
                 worked.append(name)
-            say(f"{name:<9} {_in_words(project, name, after)}{'' if after != before else ' (nothing to do)'}")
+            say(f"{name:<9} {_in_words(project, name, after)}{'' if has_worked else ' (nothing to do)'}")
+        project.take_decisions()
+        if meanwhile := len(project.manifest.decisions.lines) - begun:
+            counted = "1 decision was" if meanwhile == 1 else f"{meanwhile} decisions were"
+            say(f"{counted} made meanwhile; the same command again applies what came too late for its stage")
     return worked
+
+
+def _photos_there(project: Project) -> set[tuple[str, str]]:
+    return {(r["id"], r["file"]) for r in project.manifest}
 
 
 def is_settled(project: Project, name: str) -> bool:
@@ -167,6 +181,7 @@ def status(project: Project) -> dict:
         "kind": project.kind.name,
         "trigger": project.trigger,
         "photos": [photo_status(record, names, judged[record["id"]]) for record in project.manifest],
+        "waiting": [record["file"] for record in by_hand.waiting(project.manifest)],
         "lacks": coverage.find(project.manifest.selected, project.kind, project.settings),
         "stages": {name: progress_of(project, name) for name in NAMES},
         "run": str(run.folder) if run else None,
@@ -181,6 +196,8 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "verdict": found.verdict,
         "reasons": [{"reason": r.reason, "value": r.value, "threshold": r.threshold} for r in found.reasons],
         "by_hand": found.by_hand,
+        "decided": {key: value for key, value in record.get("human", {}).items() if key not in ("apart", "taken_from")},
+        "decided_of": {what: names.get(id) for what, id in record.get("human", {}).get("taken_from", {}).items()},
         "duplicate_of": names.get(record.get("dedupe", {}).get("of") or ""),
         "selected": bool(record.get("select", {}).get("selected")),
         "crop": record.get("crop"),

@@ -31,10 +31,18 @@ class Look(TypedDict):
     rows: str
 
 
+class Takes(TypedDict):
+    """A copy of which something was decided by hand, that holds for the photo which is kept."""
+
+    id: str
+    what: list[str]  # text, crop
+
+
 class Dedupe(TypedDict, total=False):
     of: str | None  # the id of the photo that is kept in place of this one
     reason: str  # duplicate, near_duplicate, mirrored, burst
     distance: int  # bits of 256
+    takes: list[Takes]
 
 
 class Embed(TypedDict, total=False):
@@ -107,10 +115,14 @@ class Dataset(TypedDict, total=False):
 
 
 class Human(TypedDict, total=False):
-    """A person's word, which wins over everything; written by `review` alone."""
+    """A person's word, which wins over everything. It does not stand in the book but in `decisions.jsonl`, and is laid over
+    the record when that is read. `taken_from` {text or crop: id}: it was decided of that copy."""
 
     verdict: str  # keep, reject
     text: str
+    crop: Crop
+    apart: list[str]  # ids of photos that are no copies of this one
+    taken_from: dict[str, str]
 
 
 class Record(TypedDict, total=False):

@@ -258,6 +258,9 @@ class Export:
     name: str | None = setting(None, "file name without ending; empty: trigger, kind and base")
     precision: str = setting("fp16", "of the written tensors", choices=("fp16", "bf16", "fp32"))
     format: str = setting("auto", "names in the file; auto: what most tools load for this base", choices=("auto", "kohya", "diffusers"))
+    checkpoint: int | None = setting(
+        None, "step whose checkpoint is exported and drawn with; empty: the last. `lorakit pick` wins over it", least=1, neutral=None
+    )
     metadata: bool = setting(True, "write the header with trigger, settings and tags; without, only the tensors")
 
 

@@ -106,13 +106,17 @@ def protected_words(settings: Settings) -> tuple[str, ...]:
 
 
 def note_former(before: Record, after: Record, change: int) -> Record:
-    """`after` with the text that it replaces, and with what that was made, under the number of this change."""
+    """`after` with the text that it replaces, and with what that was made, under the number of this change; a change that
+    was taken back is former no longer."""
     text = before.get("text")
     if text is None or text == after["text"]:
         return after
-    made_with = before.get("trigger", {})
+    made_with, now = before.get("trigger", {}), after["trigger"]
+    former = before.get("former", [])
+    if former and (former[-1]["text"], former[-1]["human"], former[-1]["rules"]) == (after["text"], now["human"], now["rules"]):
+        return {**after, "former": former[:-1]}
     entry: Former = {"change": change, "text": text, "human": made_with.get("human"), "rules": made_with.get("rules", [])}
-    return {**after, "former": [*before.get("former", ()), entry]}
+    return {**after, "former": [*former, entry]}
 
 
 def report(project: Project) -> None:

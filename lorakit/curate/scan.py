@@ -34,6 +34,7 @@ def scan(project: Project) -> None:
     Raises `LorakitError` when a folder is missing or no photo is found at all.
     """
     sidecars.read_metadata.cache_clear()
+    sidecars.pass_over.cache_clear()
     listed = [entry for place in project.photos for entry in find_photos(place, project)]
     found = [(root, path) for path, root in {path: root for root, path in reversed(listed)}.items()][::-1]  # each once
     if not found:
@@ -64,9 +65,11 @@ def _state(record: Record) -> tuple:
 
 def _read_interrupted(path: Path) -> Iterator[Record]:
     """What a scan that was stopped had read already; a last line that is not whole is passed over."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        with suppress(json.JSONDecodeError):
-            yield json.loads(line)
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        with suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and isinstance(entry.get("hash"), str) and all(key in entry for key in STATE):
+                yield cast(Record, entry)
 
 
 def find_photos(place: Path | str, project: Project) -> Iterator[tuple[Path, Path]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorakit import lookup, weights
 from lorakit.files import short_hash
+from lorakit.project import runs
 from lorakit.quality import verdicts
 from lorakit.record import Record
 from lorakit.settings import for_stamp
@@ -42,7 +43,8 @@ def check(project: Project, record: Record) -> str:
 
 def dedupe(project: Project) -> str:
     facts = [(r["id"], r["hash"], r.get("look"), verdicts.quality(r, project.settings)) for r in project.manifest]
-    return _stamp("dedupe", for_stamp(project.settings.dedupe), facts)
+    apart = [(r["id"], sorted(r["human"]["apart"])) for r in project.manifest if r.get("human", {}).get("apart")]
+    return _stamp("dedupe", for_stamp(project.settings.dedupe), facts, *([apart] if apart else []))
 
 
 def embed(project: Project) -> str:
@@ -83,7 +85,8 @@ def crop(project: Project, record: Record) -> str:
     faces = measures.get("faces", {}).get("boxes")
     photo = (measures["size"], measures.get("borders"), look.get("columns"), look.get("rows"), *([faces] if faces else []))
     limits = (for_stamp(project.settings.crop), project.settings.check.borders.max_share)
-    return _stamp("crop", limits, train.resolution, train.bucket_step, photo)
+    by_hand = record.get("human", {}).get("crop")
+    return _stamp("crop", limits, train.resolution, train.bucket_step, photo, *([by_hand] if by_hand else []))
 
 
 def caption(project: Project, record: Record) -> str:
@@ -162,11 +165,35 @@ def train(project: Project) -> str:
 
 
 def sample(project: Project) -> str:
-    return _stamp("sample", train(project), for_stamp(project.settings.sample), for_stamp(project.settings.trigger))
+    step = exported_step(project)
+    return _stamp(
+        "sample",
+        train(project),
+        for_stamp(project.settings.sample),
+        for_stamp(project.settings.trigger),
+        *([step] if step is not None else []),
+    )
 
 
 def export(project: Project) -> str:
-    return _stamp("export", train(project), for_stamp(project.settings.export), for_stamp(project.settings.trigger))
+    settings = {key: value for key, value in for_stamp(project.settings.export).items() if key != "checkpoint"}  # part of what is chosen
+    chosen = pick(project) or exported_step(project)
+    return _stamp("export", train(project), settings, for_stamp(project.settings.trigger), *([chosen] if chosen is not None else []))
+
+
+def exported_step(project: Project) -> int | None:
+    """The step whose checkpoint is drawn with and exported: the one that a person picked, else `export.checkpoint`; None:
+    the last, as it always was before there was a choice."""
+    picked = pick(project)
+    return picked["step"] if picked else project.settings.export.checkpoint
+
+
+def pick(project: Project) -> dict[str, Any] | None:
+    """{"step", "strength"} that a person picked of the training that belongs to the present settings and dataset."""
+    if not project.manifest.decisions.has_picks:
+        return None
+    run = runs.find(project.folder, train(project))
+    return project.manifest.decisions.pick(run.folder.name) if run else None
 
 
 def report(project: Project) -> str:

@@ -37,7 +37,8 @@ def judge(record: Record, settings: Settings, with_duplicates: bool = True, with
     """The verdict on a photo. `with_duplicates=False` judges it alone, as `dedupe` needs it; `with_embed=False` by what
     was known before `embed`."""
     reasons = list(_check_reasons(record, settings))
-    if with_duplicates and (found := record.get("dedupe", {})).get("of"):
+    found = record.get("dedupe", {})
+    if with_duplicates and found.get("of") and found["of"] not in record.get("human", {}).get("apart", ()):
         reasons.append(Reason("reject", found["reason"], found["distance"], settings.dedupe.distance))
     if with_duplicates and with_embed:
         reasons += _embed_reasons(record, settings)
@@ -86,6 +87,11 @@ def add_warnings(verdict: Verdict, reasons: Sequence[Reason]) -> Verdict:
         return verdict
     worst = "warn" if verdict.verdict == "keep" and not verdict.by_hand else verdict.verdict
     return replace(verdict, verdict=worst, reasons=(*verdict.reasons, *reasons))
+
+
+def are_apart(one: Record, other: Record) -> bool:
+    """Whether a person has said that two photos are no copies of each other."""
+    return other["id"] in one.get("human", {}).get("apart", ()) or one["id"] in other.get("human", {}).get("apart", ())
 
 
 def is_readable(record: Record) -> bool:

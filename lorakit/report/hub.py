@@ -3,6 +3,7 @@ upload."""
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 from pathlib import Path
@@ -90,9 +91,9 @@ def model_card(project: Project, run: Run, repo: str, pictures: list[str]) -> st
     base = f"[{card.title}](https://huggingface.co/{hub})" if hub else card.title
     word = f"Write `{trigger}` into the prompt." if trigger else "It has no trigger word: it acts on every prompt."
     return "\n".join([
-        f"---\n{header.to_yaml()}\n---", "", f"# {Path(lora).stem}", "",
+        f"---\n{header.to_yaml()}\n---", "", f"# {_plain(Path(lora).stem)}", "",
         f"{project.kind.title} LoRA for {base}. {word}", "",
-        *(f"![{prompt}](images/{name})" for name, prompt in _captions(run, pictures)), "",
+        *(f"![{_plain(prompt)}](images/{name})" for name, prompt in _captions(run, pictures)), "",
         "## Strength", "",
         "Begin at 0.7; lower towards 0.4 where it takes over the picture, raise towards 1.0 where it is too faint.", "",
         "## Use", "", f"In ComfyUI, A1111 or Forge, put `{lora}` into the folder of LoRAs. In diffusers:", "",
@@ -136,6 +137,11 @@ def _facts(project: Project, run: Run) -> dict[str, Any]:
         "learning rate": f"{train.learning_rate:g}, {train.lr_schedule}, {train.optimizer}",
         "resolution": f"{train.resolution} px", "seed": train.seed,
     }  # fmt: skip
+
+
+def _plain(words: str) -> str:
+    """Captions are others' words: in the page that the hub shows they are neither HTML nor Markdown."""
+    return re.sub(r"([\\`*_\[\]!|~])", r"\\\1", html.escape(" ".join(words.split())))
 
 
 def _first_line(error: Exception) -> str:

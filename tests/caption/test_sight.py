@@ -95,7 +95,7 @@ def test_text_that_fits_scores_higher_than_one_that_does_not(tmp_path, lights, t
         for record in project.manifest.selected:
             tag = next((t for t in said if t.replace(" ", "_") in record["file"]), None)
             if tag:
-                project.manifest.keep({**record, "human": {"text": f"{text_of[tag]}, zwx"}})
+                lorakit.review(project, [record["file"]], text=f"{text_of[tag]}, zwx")
         lorakit.trigger(project)
         return {
             r["file"]: r["trigger"]["agreement"] for r in project.manifest.selected if any(t.replace(" ", "_") in r["file"] for t in said)

@@ -1,4 +1,6 @@
-"""Run folders: a training is found again by what it depends on, whatever a kill left in its files."""
+"""Run folders: a training is found again by what it depends on, whatever a kill or a stranger left in its files."""
+
+import json
 
 from lorakit.project import runs
 
@@ -35,3 +37,26 @@ def test_a_torn_last_line_of_the_metrics_is_left_out(tmp_path):
 def test_a_folder_that_is_no_run_is_passed_over(tmp_path):
     (tmp_path / "runs" / "notes").mkdir(parents=True)
     assert runs.all_runs(tmp_path) == []
+
+
+def test_torn_run_is_passed_over(tmp_path, capsys):
+    good = runs.start(tmp_path, "s")
+    for name, content in (("2020", '{"stamp": '), ("2021", "[]"), ("2022", "{}"), ("2023", "[" * 100_000)):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "run.json").write_text(content)
+    assert runs.find(tmp_path, "s").folder == good.folder
+    assert capsys.readouterr().err.count("this run is passed over") >= 4
+
+
+def test_torn_line_of_metrics_costs_itself_only(tmp_path, capsys):
+    run = runs.start(tmp_path, "s")
+    run.metrics.write_text('{"step": 1}\n{"st\n{"step": 3}\n{"ste')
+    assert [entry["step"] for entry in run.read_metrics()] == [1, 3]
+    assert "line 2" in capsys.readouterr().err
+
+
+def test_lora_is_a_file_of_the_run(tmp_path):
+    run = runs.start(tmp_path, "s")
+    (tmp_path / "key").write_text("secret")
+    (run.folder / "run.json").write_text(json.dumps({"stamp": "s", "done": {}, "result": {"lora": "../../key"}}))
+    assert runs.Run(run.folder).lora is None
