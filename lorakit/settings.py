@@ -286,8 +286,8 @@ def caption_section() -> type:
 
 @cache
 def _with_captioners(shared: type) -> type:
-    modules = {name: lookup.load(lookup.CAPTIONERS, name) for name in lookup.names(lookup.CAPTIONERS)}
-    own = {name: module.Settings for name, module in modules.items() if hasattr(module, "Settings")}
+    having = [name for name in lookup.names(lookup.CAPTIONERS) if lookup.defines(lookup.CAPTIONERS, name, "Settings")]
+    own = {name: lookup.load(lookup.CAPTIONERS, name).Settings for name in having}
     for name, settings in own.items():
         _check_own_settings(name, settings)
     fields = [(name, settings, field(default_factory=settings)) for name, settings in own.items()]
