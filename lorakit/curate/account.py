@@ -73,14 +73,14 @@ def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_un
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """One line a kind, of the kinds that there are."""
+    """One line a kind, of the kinds that there are; the first has the photos and the captions that were matched."""
     return [line for line in (*_of_captions(found), *_of_strays(found), *_of_roles(found), *_of_repeats(found)) if line]
 
 
 def _of_captions(found: dict[str, Any]) -> list[str]:
     captions, total = found["captions"], found["photos"]
     by = ", ".join(f"{count} from {name}" for name, count in list(captions["by"].items())[:4])
-    told = [f"{captions['matched']} of {_many(total, 'photo')} with a caption ({by})"] if captions["matched"] else []
+    told = [_many(total, "photo") + (f", {captions['matched']} with a caption ({by})" if captions["matched"] else "")]
     for entry in found["lists"]:
         if entry["columns"]:
             columns = ", ".join(entry["columns"][:6])
@@ -155,9 +155,9 @@ def _of_repeats(found: dict[str, Any]) -> list[str]:
 
 
 def tell(project: Project, found: dict[str, Any]) -> None:
-    """Keep the account, and say it."""
+    """Keep the account, and say it; its first line is said by whoever walks the stages."""
     files.write_json(project.folder / FILE, found)
-    for line in found["lines"]:
+    for line in found["lines"][1:]:
         say(f"scan      {line}")
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-from scipy.ndimage import median_filter
-
-from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lorakit.photo import Photo
 
 VERSION = 2
 STRIPS = 8  # a row of pixels is compared with the next in so many strips, so that a moving edge in one does not count
@@ -37,9 +37,14 @@ def measure(photo: Photo) -> dict[str, Any]:
 def seam(gray: np.ndarray) -> float:
     """How much the worst jump between neighbouring rows stands out from the rows around it; 1-2 in whole photos. Rotten
     bytes shift all that is decoded after them, which tears the picture along a row of blocks."""
+    import cv2
+    import numpy as np
+
     width = gray.shape[1] // STRIPS * STRIPS
     if min(gray.shape) < 32:
         return 0.0
+    from scipy.ndimage import median_filter  # only for the few files that a decoder complains of; half of what `show` would take
+
     steps = cv2.absdiff(gray[1:, :width], gray[:-1, :width])
     strips = np.sort(steps.reshape(len(steps), STRIPS, -1).mean(axis=2), axis=1)[:, 2:]
     jumps = strips.mean(axis=1)
