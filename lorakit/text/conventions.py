@@ -94,19 +94,21 @@ def kind_of(name: str) -> str | None:
 
 def repeats_in(photos: Iterable[Path], root: Path) -> dict[Path, int]:
     """How often each photo is used an epoch, for those whose folder is one of kohya's: the number before the `_` of its name, at most
-    MOST_REPEATS, where all folders with photos beside it are called so and no photo lies beside them."""
+    MOST_REPEATS, where all folders with photos beside it are called so."""
     photos = list(photos)
     inside: dict[Path, set[Path]] = defaultdict(set)
-    loose = {photo.parent for photo in photos}
     for photo in photos:
         for folder in _between(photo, root):
             inside[folder.parent].add(folder)
 
     def number(folder: Path) -> int:
-        is_kohya = folder == root or (folder.parent not in loose and all(map(_number, inside[folder.parent])))
+        is_kohya = folder == root or all(map(_number, inside[folder.parent]))
         return _number(folder) if is_kohya else 0
 
-    of_folder = {folder: next((n for f in _between(folder / "photo", root) + [root] if (n := number(f))), 0) for folder in loose}
+    of_folder = {
+        folder: next((n for f in _between(folder / "photo", root) + [root] if (n := number(f))), 0)
+        for folder in {photo.parent for photo in photos}
+    }
     return {photo: of_folder[photo.parent] for photo in photos if of_folder[photo.parent]}
 
 
