@@ -13,7 +13,7 @@ from lorakit import files
 from lorakit.console import say
 from lorakit.project import Project
 from lorakit.record import Record
-from lorakit.text.conventions import MASK, RAW
+from lorakit.text.conventions import MASK, PROJECT, RAW
 
 if TYPE_CHECKING:
     from lorakit.curate.places import Place
@@ -23,6 +23,7 @@ FILE = "scan.json"
 ONE = {
     "films": "film", "archives": "archive", "hidden folders": "hidden folder", "empty files": "empty file",
     "drawings of other programs": "drawing of another program", "notes of other programs": "note of another program",
+    "regularisation photos": "regularisation photo", "samples of a training": "sample of a training", "control pictures": "control picture",
     "AppleDouble halves (._)": "AppleDouble half (._)",
 }  # fmt: skip
 SHOWN = 3  # names of each kind that are said; all are kept
@@ -134,7 +135,7 @@ def _of_roles(found: dict[str, Any]) -> list[str]:
             told.append(f"{_many(len(names), 'mask')} that {'belongs' if len(names) == 1 else 'belong'} to no photo{_names(names)}")
         else:
             told.append(
-                f"left out: {len(names)} {role}{_names(names)}; name the folder itself, or --set scan.roles=false, to take them as photos"
+                f"left out: {len(names)} {ONE.get(role, role) if len(names) == 1 else role}{_names(names)}; name the folder itself, or --set scan.roles=false, to take them as photos"
             )
     for role in found["roles_taken_as_photos"]:
         told.append(f"all pictures lie in folders named like those of {role}; they are taken as photos")

@@ -27,7 +27,7 @@ NAME_KEYS = (
 )  # fmt: skip
 MOST_BYTES = 64 << 20
 _ENDING = r"\.(?:jpe?g|jpe|jfif|png|webp|tiff?|bmp|gif|avif|hei[cf]|hif|jp2)"
-_PICTURE = re.compile(rf"{_ENDING}$", re.IGNORECASE)
+PICTURE = re.compile(rf"{_ENDING}$", re.IGNORECASE)
 # 'a.jpg: a bear', 'a.jpg<tab>a bear', and as Flickr's lists 'a.jpg#0 a bear'
 _LINE = re.compile(rf"^\s*[\"']?(?P<name>[^\t|;:,\"']*?{_ENDING})[\"']?(?:#\d+)?(?:\s*[\t|;:,=]\s*|\s+)(?P<text>\S.*)$", re.IGNORECASE)
 LIKE_A_LIST = 0.8  # share of the lines of a text that name a photo
@@ -133,7 +133,7 @@ def _table_rows(path: Path, text: str) -> tuple[list[dict[str, str]], list[str]]
         return [], []
     columns = [plain_key(cell) for cell in rows[0]]
     if not any(key in NAME_KEYS for key in columns):
-        if len(rows[0]) >= 2 and _PICTURE.search(rows[0][0].strip()):  # no line of names: photo and text
+        if len(rows[0]) >= 2 and PICTURE.search(rows[0][0].strip()):  # no line of names: photo and text
             return [{"file_name": row[0], "text": separator.join(row[1:])} for row in rows if len(row) > 1], []
         return [], [cell.strip() for cell in rows[0]]
     if len(columns) == 2 and not any(texts_of({key: "words"}) for key in columns if key not in NAME_KEYS):
@@ -146,7 +146,7 @@ def _separator(head: str) -> str:
 
     def worth(separator: str) -> tuple[bool, int]:
         cells = next(csv.reader([head], delimiter=separator), [])
-        known = any(plain_key(cell) in NAME_KEYS for cell in cells) or bool(cells and _PICTURE.search(cells[0].strip()))
+        known = any(plain_key(cell) in NAME_KEYS for cell in cells) or bool(cells and PICTURE.search(cells[0].strip()))
         return known and len(cells) > 1, len(cells)
 
     try:
@@ -206,7 +206,7 @@ def match_list(found: CaptionList, by_name: dict[str, list[Path]]) -> tuple[dict
     lost = []
     for name, texts in found.entries:
         parts = [same(part) for part in name.split("/") if part]
-        named = by_name.get(parts[-1]) or by_name.get(_PICTURE.sub("", parts[-1])) or []
+        named = by_name.get(parts[-1]) or by_name.get(PICTURE.sub("", parts[-1])) or []
         depth = {photo: _common_end(parts, photo) for photo in named}
         best = [photo for photo in named if depth[photo] == max(depth.values())]
         if not best or len({photo.parent for photo in best}) > 1:

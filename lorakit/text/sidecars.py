@@ -162,9 +162,9 @@ class Captions:
 
 def _is_meant(found: CaptionList) -> bool:
     """Whether a file that names no photo here is a list nevertheless: a table, or names of pictures."""
-    if found.path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet") or found.path.name.lower() in caption_lists.NAMES:
+    if found.path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"):
         return True
-    return any(re.search(r"\.\w{3,4}$", name) for name, _ in found.entries)
+    return any(caption_lists.PICTURE.search(name) or "/" in name for name, _ in found.entries)  # an album's notes are none
 
 
 def _rank(path: Path) -> int:

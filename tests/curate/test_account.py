@@ -190,7 +190,7 @@ def test_control_pictures_and_projects_inside_are_left_out(make_photo, scan, tmp
     make_photo("mug-lora/dataset/a.png", 4)
     records, lines = scan()
     assert set(records) == {"a.jpg"}
-    assert any("2 control pictures" in line for line in lines) and any("1 a lorakit project" in line for line in lines)
+    assert any("2 control pictures" in line for line in lines) and any("1 lorakit project: mug-lora" in line for line in lines)
 
 
 @pytest.mark.parametrize(
