@@ -133,6 +133,8 @@ def _of_roles(found: dict[str, Any]) -> list[str]:
             told.append(f"{_many(len(names), 'further mask')} of the same photos, not used{_names(names)}")
         elif role == "masks of no photo":
             told.append(f"{_many(len(names), 'mask')} that {'belongs' if len(names) == 1 else 'belong'} to no photo{_names(names)}")
+        elif role == PROJECT:
+            told.append(f"left out: {_many(len(names), 'lorakit project')}{_names(names)}")
         else:
             told.append(
                 f"left out: {len(names)} {ONE.get(role, role) if len(names) == 1 else role}{_names(names)}; name the folder itself, or --set scan.roles=false, to take them as photos"
