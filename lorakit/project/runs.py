@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from lorakit import files
+from lorakit.console import warn
+from lorakit.errors import LorakitError
+
+FACTS = "run.json"
+STAMP = "stamp"  # the fingerprint once more, written once and never again: run.json is written often
 
 
 class Run:
     """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "done": {stage: fingerprint}, "result": {...}}."""
 
     def __init__(self, folder: Path):
+        """Raises `LorakitError` when run.json cannot be read and the run has no copy of its fingerprint."""
         self.folder = folder
-        self.facts: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        self.facts: dict[str, Any] = _read_facts(folder)
 
     @property
     def metrics(self) -> Path:
@@ -36,6 +42,11 @@ class Run:
         name = self.facts.get("result", {}).get("lora")
         return self.folder / name if name and (self.folder / name).is_file() else None
 
+    def has_whole_lora(self) -> bool:
+        """Whether the LoRA file is there, byte for byte as it was written. (lorakit 0.1.0 noted no checksum.)"""
+        expected = self.facts.get("result", {}).get("lora_sum")
+        return self.lora is not None and expected in (None, files.file_hash(self.lora))
+
     def is_done(self, stage: str, stamp: str) -> bool:
         return self.facts["done"].get(stage) == stamp
 
@@ -43,35 +54,68 @@ class Run:
         """Mark a stage done and note what it made (file names relative to the run, figures)."""
         self.facts["done"][stage] = stamp
         self.facts.setdefault("result", {}).update(result)
-        files.write_json(self.folder / "run.json", self.facts)
+        files.write_json(self.folder / FACTS, self.facts)
 
     def plan(self, **planned: Any) -> None:
         """Note at the start what the training is going to be: {"steps", "prompts", "seed", "sample_every"}."""
         if self.facts.get("planned") != planned:
             self.facts["planned"] = planned
-            files.write_json(self.folder / "run.json", self.facts)
+            files.write_json(self.folder / FACTS, self.facts)
 
     @property
     def saved_steps(self) -> list[int]:
         """Steps at which there are checkpoints, rising."""
-        return sorted(int(path.parent.name.split("_")[1]) for path in self.checkpoints.glob("step_*/optimizer.pt"))
+        names = (path.parent.name.removeprefix("step_") for path in self.checkpoints.glob("step_*/optimizer.pt"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def reopen(self) -> None:
+        """The training and what was made of it count as not done: the last checkpoint turned out to be damaged."""
+        self.facts["done"] = {}
+        files.write_json(self.folder / FACTS, self.facts)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl; a torn last line (killed run) is left out."""
+        """Lines of metrics.jsonl, each a `StepMetrics` as JSON. A torn or damaged line (of a killed run) is left out."""
         if not self.metrics.is_file():
             return []
-        entries = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return entries
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [entry for line in lines if (entry := _read_entry(line))]
+
+
+def _read_entry(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+        whole = isinstance(entry["step"], int) and isinstance(entry["loss"], (int, float)) and isinstance(entry["photos"], list)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return entry if whole else None
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if isinstance(facts["stamp"], str) and isinstance(facts["done"], dict) and isinstance(facts.get("result", {}), dict):
+            return facts
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    try:
+        stamp = (folder / STAMP).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        stamp = ""
+    if not stamp:
+        raise LorakitError(f"{folder / FACTS}: cannot be read, so this run is passed over; remove its folder when nothing in it is wanted")
+    warn(f"{folder / FACTS}: cannot be read; its training goes on from the checkpoints, and what was made of it is made again")
+    return {"stamp": stamp, "done": {}}
 
 
 def all_runs(project: Path) -> list[Run]:
-    """Runs of a project, oldest first."""
-    return [Run(path.parent) for path in sorted((project / "runs").glob("*/run.json"))]
+    """Runs of a project, oldest first; one whose run.json is lost is passed over, and that is said."""
+    found = []
+    for path in sorted((project / "runs").glob(f"*/{FACTS}")):
+        try:
+            found.append(Run(path.parent))
+        except LorakitError as error:
+            warn(str(error))
+    return found
 
 
 def find(project: Path, stamp: str) -> Run | None:
@@ -86,5 +130,10 @@ def start(project: Path, stamp: str) -> Run:
     number = 2
     while folder.exists():
         folder, number = project / "runs" / f"{name}_{number}", number + 1
-    files.write_folder(folder, lambda part: files.write_json(part / "run.json", {"stamp": stamp, "done": {}}))
+
+    def fill(part: Path) -> None:
+        files.write_json(part / FACTS, {"stamp": stamp, "done": {}})
+        files.write_text(part / STAMP, f"{stamp}\n")
+
+    files.write_folder(folder, fill)
     return Run(folder)
