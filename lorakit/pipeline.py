@@ -84,7 +84,8 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
             say(f"{name:<9} {_in_words(after)}{'' if has_worked else ' (nothing to do)'}")
         project.take_decisions()
         if meanwhile := len(project.manifest.decisions.lines) - begun:
-            say(f"{meanwhile} decisions were made meanwhile; the same command again applies what came too late for its stage")
+            counted = "1 decision was" if meanwhile == 1 else f"{meanwhile} decisions were"
+            say(f"{counted} made meanwhile; the same command again applies what came too late for its stage")
     return worked
 
 
@@ -164,8 +165,9 @@ def is_run_done(project: Project, name: str) -> bool:
     if not any(r.get("dataset") for r in project.manifest):
         return False
     run = runs.find(project.folder, stamps.train(project))
-    made = run and (name != "export" or run.lora)
-    return bool(made and run.is_done(name, getattr(stamps, name)(project)))
+    if run is None or (name == "export" and not run.lora):
+        return False
+    return run.is_done(name, getattr(stamps, name)(project))
 
 
 def status(project: Project) -> dict:
@@ -194,9 +196,9 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "verdict": found.verdict,
         "reasons": [{"reason": r.reason, "value": r.value, "threshold": r.threshold} for r in found.reasons],
         "by_hand": found.by_hand,
-        "decided": {key: value for key, value in record.get("human", {}).items() if key not in ("apart", "from")},
-        "decided_of": {what: names.get(id) for what, id in record.get("human", {}).get("from", {}).items()},
-        "duplicate_of": names.get(record.get("dedupe", {}).get("of")),
+        "decided": {key: value for key, value in record.get("human", {}).items() if key not in ("apart", "taken_from")},
+        "decided_of": {what: names.get(id) for what, id in record.get("human", {}).get("taken_from", {}).items()},
+        "duplicate_of": names.get(record.get("dedupe", {}).get("of") or ""),
         "selected": bool(record.get("select", {}).get("selected")),
         "crop": record.get("crop"),
         "caption": RawCaption(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,

@@ -48,15 +48,21 @@ def adopt_edits(project: Project) -> int:
     changes, edited = [], []
     for record in project.manifest.everything():
         found = record.get("dataset")
-        path = (project.dataset_folder / found["file"]).with_suffix(".txt") if found else None
-        if path is None or not path.is_file():
+        if not found:
+            continue
+        path = (project.dataset_folder / found["file"]).with_suffix(".txt")
+        if not path.is_file():
+            continue
+        if path.stat().st_size > sidecars.MOST_BYTES:
+            sidecars.pass_over(str(path), "too large for a caption")
             continue
         text = " ".join(sidecars.read_text(path).split())
         if not text:
             path.unlink()  # emptied by accident: stage dataset writes it again
         elif text != found["text"]:
             changes.append(by_hand.change(record, "text", text))
-            edited.append(manifest.finish({**record, "dataset": {**found, "text": text}}, "trigger", "edited"))
+            taken: Record = {**record, "dataset": {**found, "text": text}}
+            edited.append(manifest.finish(taken, "trigger", "edited"))
     if edited:
         project.decide(changes, "file")
         project.manifest.keep(*edited)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from typing import cast
 
 from lorakit.caption.trigger import protected_words, reword
 from lorakit.errors import LorakitError, ProjectBusy
 from lorakit.project import Project, by_hand, decisions, manifest, stamps
 from lorakit.project.decisions import Change
-from lorakit.record import Record
+from lorakit.record import Human, Record, Trigger
 from lorakit.settings import Settings
 from lorakit.text import rules
 
@@ -80,7 +81,7 @@ def undo(project: Project) -> tuple[Project, int]:
 def _former_human(record: Record, settings: Settings) -> str | None:
     """What has to be decided of the text of a photo for its former text to come back."""
     entry = record["former"][-1]
-    human = {key: value for key, value in record.get("human", {}).items() if key != "text"}
+    human = _without_text(record.get("human", {}))
     if entry["human"] is not None:
         human["text"] = entry["human"]
     return entry["human"] if reword({**record, "human": human}, settings, len)["text"] == entry["text"] else entry["text"]
@@ -104,9 +105,14 @@ def _restored(project: Project, record: Record) -> Record:
     return _stamped(project, {**record, "former": former, "text": entry["text"]})
 
 
+def _without_text(human: Human) -> Human:
+    """What a person decided besides the text."""
+    return cast("Human", {key: value for key, value in human.items() if key != "text"})
+
+
 def _stamped(project: Project, record: Record) -> Record:
     """The record as stage trigger would leave it, were it run now."""
-    made_with = {
+    made_with: Trigger = {
         **record["trigger"],
         "human": record.get("human", {}).get("text"),
         "rules": list(project.settings.caption.rules),

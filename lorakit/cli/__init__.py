@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -69,6 +70,7 @@ def group() -> None:
 
 def main() -> None:
     """Console entry: errors that a user can mend are one line and a non-zero exit, Ctrl-C is exit 130."""
+    from lorakit.console import safe
     from lorakit.errors import LorakitError, Stopped, os_error_in_words
 
     # Threads that wait shall sleep: when another program works on the machine, OpenMP's default (spinning) made a
@@ -76,14 +78,16 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
     try:
         group(standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe can still be spoken of
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except click.ClickException as error:
-        error.show()
+        error.show(told := io.StringIO())
+        print("\n".join(map(safe, told.getvalue().rstrip("\n").split("\n"))), file=sys.stderr)
         sys.exit(error.exit_code)
     except Stopped as stop:
         print(stop, file=sys.stderr)
@@ -91,14 +95,14 @@ def main() -> None:
     except LorakitError as error:
         if os.environ.get("LORAKIT_TRACEBACK"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {safe(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read our output has heard enough: `lorakit status | head`
         leave_quietly()
     except OSError as error:
         if os.environ.get("LORAKIT_TRACEBACK"):
             raise
-        print(f"error: {os_error_in_words(error)}", file=sys.stderr)
+        print(f"error: {safe(os_error_in_words(error))}", file=sys.stderr)
         leave_quietly(2)
     except (KeyboardInterrupt, click.Abort):
         print("stopped; what was done is kept, the same command goes on from here", file=sys.stderr)

@@ -7,6 +7,7 @@ import json
 import click
 
 from lorakit.cli import options
+from lorakit.console import safe
 
 SHOWN = 5  # photos of one decision that are named
 
@@ -30,8 +31,6 @@ def command(project, as_json) -> None:
 
 def in_a_line(line: dict) -> str:
     """`  3  2026-11-25 21:04:12  command  undoes 2: text 'a mug' -> as captioned: a.jpg`."""
-    from lorakit.cli.status import on_one_line
-
     parts = []
     for (what, before, now), names in _together(line["changes"]).items():
         shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
@@ -42,7 +41,7 @@ def in_a_line(line: dict) -> str:
     notes = [f"undoes {line['undoes']}"] * (line["undoes"] is not None) + [f"undone by {line['undone_by']}"] * (
         line["undone_by"] is not None
     )
-    return on_one_line(f"{head}  {'; '.join(parts) or 'nothing was left to change'}" + (f"  ({', '.join(notes)})" if notes else ""))
+    return safe(f"{head}  {'; '.join(parts) or 'nothing was left to change'}" + (f"  ({', '.join(notes)})" if notes else ""))
 
 
 def _together(changes: list[dict]) -> dict[tuple[str, str, str], list[str]]:

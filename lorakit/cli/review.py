@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lorakit.cli import options
+from lorakit.console import safe
 
 
 @click.command("review")
@@ -30,7 +31,7 @@ def command(project, photos, verdict, text, crop, apart, clear) -> None:
     opened = open_project(project)
     changed = review(opened, list(photos), verdict, text, clear, _box(crop) if crop else None, apart)
     for record in changed if crop else ():
-        click.echo(f"{record['file']}: crop {decisions.in_words('crop', record['human']['crop'])}")
+        click.echo(f"{safe(record['file'])}: crop {decisions.in_words('crop', record['human']['crop'])}")
     click.echo(f"{len(changed)} photos decided by hand; `lorakit run` or `lorakit curate -o {project}` applies it")
 
 

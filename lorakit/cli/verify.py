@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from lorakit.console import safe
+
 INCOMPLETE = 1  # exit code when a tool that was asked about leaves something out
 
 
@@ -22,6 +24,6 @@ def command(file, tools) -> None:
     click.echo(f"{'base':<10} {family or 'none that lorakit knows'}")
     for judgement in judgements:
         for line in verify.in_words(judgement):
-            click.echo(line)
+            click.echo(safe(line))
     if not all(judgement.is_whole for judgement in judgements) and (tools or not any(j.is_whole for j in judgements)):
         sys.exit(INCOMPLETE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lorakit.cli import options
+from lorakit.console import safe
 
 pairs = {"nargs": 2, "multiple": True, "metavar": "OLD NEW"}
 
@@ -45,7 +46,7 @@ def _show_table(project, top: int) -> None:
     if not texts:
         raise LorakitError(f"{project.folder}: no texts yet; `lorakit caption` writes them")
     for phrase, count in rules.frequencies(texts)[:top]:
-        click.echo(f"{count:>5}  {count / len(texts):>4.0%}  {phrase}")
+        click.echo(f"{count:>5}  {count / len(texts):>4.0%}  {safe(phrase)}")
 
 
 def _change(project, rules: list[str], prune: bool, unlock: bool, preview: bool) -> None:
@@ -58,7 +59,7 @@ def _change(project, rules: list[str], prune: bool, unlock: bool, preview: bool)
             click.echo(f"remove {phrase!r}: in {count} of {len(words.texts(project))} texts")
     shown = words.preview(project, rules)
     for file, before, after in shown:
-        click.echo(f"{file}\n  - {before}\n  + {after}")
+        click.echo(f"{safe(file)}\n  - {safe(before)}\n  + {safe(after)}")
     if preview:
         click.echo(f"{len(shown)} texts would change")
         return

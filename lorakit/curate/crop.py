@@ -5,7 +5,7 @@ from __future__ import annotations
 from lorakit import buckets
 from lorakit.buckets import Box, Size
 from lorakit.project import Project, manifest, stamps
-from lorakit.record import Record
+from lorakit.record import Crop, Record
 from lorakit.settings import Settings
 
 
@@ -48,10 +48,11 @@ def bucket_for(region: Box, settings: Settings) -> Size:
     return buckets.with_enough_pixels(*size, train.resolution, train.bucket_step, limits.max_aspect, limits.max_upscale)
 
 
-def crop_by_hand(chosen: dict, settings: Settings) -> tuple[Box, Size]:
+def crop_by_hand(chosen: Crop, settings: Settings) -> tuple[Box, Size]:
     """A person's box and bucket as they stand; for another base, whose buckets are others, its nearest bucket and what of
     the box has that shape."""
-    box, bucket = tuple(chosen["box"]), tuple(chosen["bucket"])
+    left, top, right, bottom = chosen["box"]
+    box, bucket = (left, top, right, bottom), (chosen["bucket"][0], chosen["bucket"][1])
     fitting = bucket_for(box, settings)
     if bucket == fitting or bucket in buckets.sizes(settings.train.resolution, settings.train.bucket_step, settings.crop.max_aspect):
         return box, bucket

@@ -11,7 +11,7 @@ import cv2
 from lorakit.ahead import ahead
 from lorakit.console import progress
 from lorakit.curate.compare import Likeness, compare, forget_prepared, is_same_picture
-from lorakit.curate.look import hash_bytes
+from lorakit.curate.descriptors import hash_bytes
 from lorakit.curate.search import BITS, close_pairs
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import verdicts
@@ -41,7 +41,9 @@ def dedupe(project: Project) -> None:
     copies |= near_copies(originals, project)
     forget_prepared()
     takes = decided_of_copies(ranked, copies)
-    finished = [manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], {"of": None, **takes.get(r["id"], {})})) for r in records]
+    finished = [
+        manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], {"of": None, **takes.get(r["id"], {})})) for r in project.manifest
+    ]
     project.manifest.keep(*finished)
     project.manifest.save()
 
@@ -62,7 +64,7 @@ def decided_of_copies(ranked: list[Record], copies: dict[str, dict[str, Any]]) -
         found = copies.get(record["id"])
         human = record.get("human", {})
         usable = ("text", "crop") if found and found["reason"] == "duplicate" else ("text",)
-        what = [name for name in usable if name in human and name not in human.get("from", {})]
+        what = [name for name in usable if name in human and name not in human.get("taken_from", {})]
         if found and found["reason"] != "burst" and what:
             takes[found["of"]]["takes"].append({"id": record["id"], "what": what})
     return dict(takes)

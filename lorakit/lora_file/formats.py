@@ -164,7 +164,7 @@ def nearest(delta: LoraLayer, rank: int) -> LoraLayer:
     )
 
 
-def write(network: Adapter, family: str, format: str, dtype: torch.dtype) -> dict[str, Tensor]:
+def write(network: Mapping[str, LayerAdapter], family: str, format: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """The tensors of a LoRA file."""
     tensors = _write_kohya(network, family) if format == "kohya" else _write_diffusers(network, family)
     return {key: value.detach().to(dtype).contiguous().clone() for key, value in tensors.items()}
@@ -215,7 +215,7 @@ def file_size(tensors: Mapping[str, Tensor]) -> int:
     return 8 + -(-length // 8) * 8 + end
 
 
-def _write_kohya(network: Adapter, family: str) -> dict[str, Tensor]:
+def _write_kohya(network: Mapping[str, LayerAdapter], family: str) -> dict[str, Tensor]:
     """LoKr and LoHa cannot be fused: where the original code fuses layers they stand under LyCORIS' own prefix."""
     fuses = family in ("sd3", "flux1")
     stems: dict[str, dict[int, LoraLayer]] = {}
@@ -266,12 +266,14 @@ def fuse(parts: Mapping[int, LoraLayer], slots: int) -> LoraLayer:
     first = next(iter(parts.values()))
     magnitude = None
     if any(delta.magnitude is not None for delta in parts.values()):
-        if len(parts) < slots or any(delta.magnitude is None for delta in parts.values()):
+        lengths = [parts[slot].magnitude for slot in range(slots) if slot in parts]
+        magnitudes = [length for length in lengths if length is not None]
+        if len(magnitudes) < slots:
             raise LorakitError(
                 "DoRA cannot be written in kohya's fused layers of this base where only some of the fused ones were trained: "
                 "the lengths of the others stand in no file; write it with export.format=diffusers"
             )
-        magnitude = torch.cat([parts[slot].magnitude for slot in range(slots)])
+        magnitude = torch.cat(magnitudes)
     hidden = next((d.up.shape[0] for slot, d in parts.items() if slot < 3), first.up.shape[0] // 4)
     heights = [parts[slot].up.shape[0] if slot in parts else hidden * (4 if slot == 3 else 1) for slot in range(slots)]
     rank = sum(delta.rank for delta in parts.values())
@@ -286,7 +288,7 @@ def fuse(parts: Mapping[int, LoraLayer], slots: int) -> LoraLayer:
     return LoraLayer(torch.cat([parts[slot].down for slot in sorted(parts)]), up, first.alpha / first.rank * rank, magnitude)
 
 
-def _write_diffusers(network: Adapter, family: str) -> dict[str, Tensor]:
+def _write_diffusers(network: Mapping[str, LayerAdapter], family: str) -> dict[str, Tensor]:
     """FLUX carries alpha as a float tensor; everywhere else diffusers refuses that key, so the scale goes into lora_B, and all
     layers of a part get one rank: without alphas diffusers, before #14409 of August 2026, scales all layers by one of the ranks."""
     tensors: dict[str, Tensor] = {}
@@ -310,7 +312,7 @@ def _write_diffusers(network: Adapter, family: str) -> dict[str, Tensor]:
 
 
 def _read_kohya(left: dict[str, Tensor], family: str) -> Adapter:
-    network: Adapter = {}
+    network: dict[str, LayerAdapter | None] = {}
     for stem, paths in kohya_index(family).items():
         if len(paths) == 1 and (factors := _pop_factors(left, stem)):
             network[paths[0]] = factors

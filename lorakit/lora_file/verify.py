@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -237,7 +237,7 @@ def _peft_alpha(metadata: Mapping[str, str]) -> float | None:
     return next((float(value) for key, value in found.items() if key.endswith("lora_alpha")), None)
 
 
-def _underscored(prefix: str, paths: Iterator[str]) -> set[str]:
+def _underscored(prefix: str, paths: Iterable[str]) -> set[str]:
     return {f"{prefix}_{path.replace('.', '_')}" for path in paths}
 
 

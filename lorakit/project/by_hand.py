@@ -31,7 +31,7 @@ def find_photos(project: Project, names: Iterable[str]) -> list[Record]:
 def change(record: Record, what: str, now: Any) -> Change:
     """A change of a photo, from what has been decided of it so far. What it has taken over from a copy is taken back there."""
     human = record.get("human", {})
-    copy = human.get("from", {}).get(what)
+    copy = human.get("taken_from", {}).get(what)
     if copy is None or now is None:
         return {"id": copy or record["id"], "what": what, "was": human.get(what), "now": now}
     return {"id": record["id"], "what": what, "was": None, "now": now}

@@ -61,7 +61,7 @@ class Project:
             return Source(given.removeprefix(HUB), False, card.title, card.size_gb)
         if given or card.folder:
             configs = self.cache_folder / "configs" / card.family
-            return local_base(given or card.path.parent / card.folder, configs, card.title, card.size_gb, self._rest)
+            return local_base(given or card.path.parent / (card.folder or ""), configs, card.title, card.size_gb, self._rest)
         if card.builder:
             return Source(str(self.cache_folder / "weights" / card.name), True, card.title, card.size_gb, built=card.name)
         return Source(card.hub or "", False, card.title, card.size_gb)
@@ -249,7 +249,7 @@ def _photo_words(photos: str | Path | Iterable[str | Path] | None) -> list[str] 
     if photos is None:
         return None
     several = [photos] if isinstance(photos, (str, Path)) else list(photos)
-    return [p if is_on_hub(p) else str(Path(p).expanduser().resolve()) for p in several]
+    return [str(p) if is_on_hub(p) else str(Path(p).expanduser().resolve()) for p in several]
 
 
 def _check_photo_folders(folder: Path, photos: list[str]) -> None:

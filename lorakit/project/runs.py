@@ -10,7 +10,6 @@ from typing import Any
 
 from lorakit import files
 from lorakit.console import warn
-from lorakit.errors import LorakitError
 
 FACTS = "run.json"
 STAMP = "stamp"  # the fingerprint once more, written once and never again: run.json is written often
@@ -20,7 +19,7 @@ class Run:
     """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "done": {stage: fingerprint}, "result": {...}}."""
 
     def __init__(self, folder: Path):
-        """Raises `LorakitError` when run.json cannot be read and the run has no copy of its fingerprint."""
+        """Raises `ValueError` when run.json cannot be read and the run has no copy of its fingerprint."""
         self.folder = folder
         self.facts: dict[str, Any] = _read_facts(folder)
 
@@ -40,7 +39,7 @@ class Run:
     def lora(self) -> Path | None:
         """The exported LoRA file, once it is there."""
         name = self.facts.get("result", {}).get("lora")
-        return self.folder / name if name and (self.folder / name).is_file() else None
+        return self.folder / name if files.is_plain_name(name) and (self.folder / name).is_file() else None
 
     def has_whole_lora(self) -> bool:
         """Whether the LoRA file is there, byte for byte as it was written. (lorakit 0.1.0 noted no checksum.)"""
@@ -74,11 +73,18 @@ class Run:
         files.write_json(self.folder / FACTS, self.facts)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl, each a `StepMetrics` as JSON. A torn or damaged line (of a killed run) is left out."""
+        """Lines of metrics.jsonl, each a `StepMetrics` as JSON; a torn last line (killed run) is left out, as is, with a word, one
+        that is torn in the middle."""
         if not self.metrics.is_file():
             return []
         lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [entry for line in lines if (entry := _read_entry(line))]
+        entries = []
+        for number, line in enumerate(lines, 1):
+            if entry := _read_entry(line):
+                entries.append(entry)
+            elif number < len(lines):
+                warn(f"{self.metrics}, line {number}: not whole; passed over")
+        return entries
 
 
 def _read_entry(line: str) -> dict[str, Any] | None:
@@ -91,30 +97,36 @@ def _read_entry(line: str) -> dict[str, Any] | None:
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
+    """What run.json says; where it is torn, what is known without it. Raises `ValueError` where that is nothing."""
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        if isinstance(facts["stamp"], str) and isinstance(facts["done"], dict) and isinstance(facts.get("result", {}), dict):
-            return facts
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
+        parts = (facts.get("done"), facts.get("result", {}), facts.get("planned", {})) if isinstance(facts, dict) else (None,)
+        if not all(isinstance(part, dict) for part in parts) or not isinstance(facts.get("stamp"), str):
+            raise ValueError("it lacks its stamp or what is done")
+    except (ValueError, RecursionError) as error:
+        stamp = _read_stamp(folder)
+        if not stamp:  # of lorakit 0.1.0
+            raise ValueError("nested too deeply" if isinstance(error, RecursionError) else str(error)) from None
+        warn(f"{folder / FACTS}: cannot be read; its training goes on from the checkpoints, and what was made of it is made again")
+        return {"stamp": stamp, "done": {}}
+    return facts
+
+
+def _read_stamp(folder: Path) -> str | None:
     try:
-        stamp = (folder / STAMP).read_text(encoding="utf-8").strip()
+        return (folder / STAMP).read_text(encoding="utf-8").strip() or None
     except (OSError, ValueError):
-        stamp = ""
-    if not stamp:
-        raise LorakitError(f"{folder / FACTS}: cannot be read, so this run is passed over; remove its folder when nothing in it is wanted")
-    warn(f"{folder / FACTS}: cannot be read; its training goes on from the checkpoints, and what was made of it is made again")
-    return {"stamp": stamp, "done": {}}
+        return None
 
 
 def all_runs(project: Path) -> list[Run]:
-    """Runs of a project, oldest first; one whose run.json is lost is passed over, and that is said."""
+    """Runs of a project, oldest first; one whose run.json is lost is named and left out."""
     found = []
     for path in sorted((project / "runs").glob(f"*/{FACTS}")):
         try:
             found.append(Run(path.parent))
-        except LorakitError as error:
-            warn(str(error))
+        except ValueError as error:
+            warn(f"{path}: cannot be read ({error}); this run is passed over")
     return found
 
 

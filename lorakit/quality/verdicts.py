@@ -57,8 +57,9 @@ def _embed_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
     found, limits = record.get("embed") or {}, settings.embed
     if limits.apart and (found.get("apart") or 0.0) >= limits.apart:
         yield Reason("reject", "other_subject", found["apart"], limits.apart)
-    if found.get("of") and found["cosine"] >= limits.same:
-        yield Reason("warn", "same_meaning", found["cosine"], limits.same)
+    cosine = found.get("cosine")
+    if found.get("of") and cosine is not None and cosine >= limits.same:
+        yield Reason("warn", "same_meaning", cosine, limits.same)
 
 
 def judge_all(records: list[Record], settings: Settings) -> dict[str, Verdict]:

@@ -98,8 +98,8 @@ def _copy_picture(project: Project, record: Record, to: Path, with_text: bool = 
 def _copy_mask(project: Project, record: Record, to: Path, picture: Path) -> None:
     """A photo without a mask is learned whole: other trainers want a white one for it."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    if record["dataset"].get("mask"):
-        shutil.copyfile(project.masks_folder / record["dataset"]["mask"], to)
+    if mask := (record["dataset"] or {}).get("mask"):
+        shutil.copyfile(project.masks_folder / mask, to)
         return
     with Image.open(picture) as image:
         Image.new("L", image.size, 255).save(to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from importlib import resources
 from pathlib import Path
@@ -150,8 +151,8 @@ def picture_uri(path: Path, side: int) -> str:
 def run_part(project: Project, run: Run | None) -> dict[str, Any]:
     """The training: curve, samples, the file, the settings with their layers."""
     metrics = run.read_metrics() if run else []
-    result = dict.fromkeys(("steps", "modules", "lora", "bytes")) | (run.facts.get("result", {}) if run else {})
-    settings = [(key, value, project.settings.origin[key]) for key, value in project.settings.flat().items()]
+    result: dict[str, Any] = dict.fromkeys(("steps", "modules", "lora", "bytes")) | (run.facts.get("result", {}) if run else {})
+    settings = [(key, _without_folders(value), project.settings.origin[key]) for key, value in project.settings.flat().items()]
     return {
         "run": run,
         "result": result,
@@ -163,6 +164,11 @@ def run_part(project: Project, run: Run | None) -> dict[str, Any]:
         "finals": final_samples(run, result.get("prompts", [])) if run else [],
         "settings": settings,
     }
+
+
+def _without_folders(value: Any) -> Any:
+    """The page is passed on: of a path on this machine, its last name."""
+    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if isinstance(value, str) and re.match(r"[/~\\]|[A-Za-z]:[/\\]", value) else value
 
 
 def sample_steps(run: Run) -> list[tuple[int, list[str]]]:

@@ -229,7 +229,7 @@ def test_kept_photo_takes_over_the_text_and_crop_that_were_given_its_copy(make_p
     project = anew(project)
     better, first = (next(r for r in project.manifest if r["file"] == name) for name in ("better.jpg", "small.jpg"))
     assert first["dedupe"]["of"] == better["id"]
-    assert better["human"] == {"text": "a mug, as I say", "from": {"text": first["id"]}}, "its pixels are others, so is its crop"
+    assert better["human"] == {"text": "a mug, as I say", "taken_from": {"text": first["id"]}}, "its pixels are others, so is its crop"
     assert "takes over the text that was given its copy small.jpg" in run("status", project.folder)
     review(project, ["better.jpg"], text="my own")
     assert human(project, "better.jpg") == {"text": "my own"} and human(project, "small.jpg")["text"] == "a mug, as I say"

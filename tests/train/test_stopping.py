@@ -49,7 +49,7 @@ def ask_at(monkeypatch, step: int) -> None:
 
 @pytest.mark.slow
 def test_first_ctrl_c_writes_a_checkpoint_and_leaves_with_130(make_dataset):
-    settings = {"train.checkpoint_every": 0, "train.steps": 16}
+    settings = {"train.checkpoint_every": 0, "train.steps": 10}
     wanted = adapter(train(make_dataset("whole", **settings)))
     project = make_dataset("stopped", **settings)
     words = [sys.executable, "-m", "lorakit", "train", str(project.folder), "--until", "train", "--device", "cpu"]
@@ -63,9 +63,7 @@ def test_first_ctrl_c_writes_a_checkpoint_and_leaves_with_130(make_dataset):
     errors = process.communicate()[1]
     assert process.returncode == 130 and "Traceback" not in errors and "error:" not in errors
     (stopped,) = run.saved_steps
-    assert 2 <= stopped < 16 and errors.splitlines()[-1].startswith(f"train     stopped after step {stopped} of 16")
+    assert 2 <= stopped < 10 and errors.splitlines()[-1].startswith(f"train     stopped after step {stopped} of 10")
     assert work.find(project.folder) is None and not (project.folder / ".work.json").exists()
-    done = subprocess.run(words, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 0 and f"goes on after step {stopped}" in done.stderr
-    found = adapter(run)
+    found = adapter(train(open_project(project.folder, device="cpu")))
     assert all(torch.equal(wanted[key], found[key]) for key in wanted)
