@@ -129,6 +129,7 @@ def test_a_damaged_lora_is_written_again(copy_of_trained, run, capsys):
     assert load_file(run.lora).keys() and run.lora.read_bytes()[-1000:] == wanted[-1000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, empty])
 def test_a_torn_run_json_costs_no_training(copy_of_trained, run, damage, capsys):
     lora = load_file(run.lora)
@@ -140,6 +141,7 @@ def test_a_torn_run_json_costs_no_training(copy_of_trained, run, damage, capsys)
     assert found.facts["result"]["steps"] == 4 and all(torch.equal(lora[key], tensor) for key, tensor in load_file(found.lora).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_metrics_stop_nothing(copy_of_trained, run, damage):
     damage(run.metrics)
