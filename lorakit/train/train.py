@@ -103,8 +103,7 @@ def train(project: Project) -> Run:
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What was measured in one optimizer step: one line of metrics.jsonl, its names the keys. A field more here is a line
-    more in the curves of the report, once `report.charts.SERIES` names it."""
+    """What was measured in one optimizer step: one line of metrics.jsonl, its names the keys."""
 
     step: int  # counted from 1
     epoch: float  # of the photos, behind this step
