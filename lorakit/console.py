@@ -3,7 +3,9 @@ stdout is left to results that another program may read."""
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,46 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     say(f"warning: {text}")
+
+
+_silence = threading.Lock()
+_silenced = 0  # threads within `quiet_libraries`
+_terminal: int | None = None  # what file descriptor 2 was before the first of them
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps what libraries in C write to the terminal past Python (libtiff, libjpeg) away from it, from any number of threads at
+    once. Our own lines go on: `sys.stderr` is given a way of its own to the terminal first."""
+    global _silenced, _terminal
+    with _silence:
+        if _silenced == 0:
+            _terminal = _divert()
+        _silenced += 1
+    try:
+        yield
+    finally:
+        with _silence:
+            _silenced -= 1
+            if _silenced == 0 and _terminal is not None:
+                os.dup2(_terminal, 2)
+                os.close(_terminal)
+                _terminal = None
+
+
+def _divert() -> int | None:
+    """Points file descriptor 2 to nowhere; where it pointed, or None where there is no such descriptor."""
+    try:
+        kept = os.dup(2)
+        if sys.stderr is not None and sys.stderr is sys.__stderr__ and sys.stderr.fileno() == 2:
+            sys.stderr.flush()
+            sys.stderr = open(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)  # noqa: SIM115
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        return kept
+    except (OSError, ValueError, AttributeError):  # a closed or replaced stderr
+        return None
 
 
 class Progress:

@@ -67,7 +67,9 @@ class Scan:
 
 @dataclass(frozen=True)
 class Dedupe:
-    sure: int = setting(48, "bits of 256 by which two perceptual hashes may differ in one and the same picture", least=0, most=128)
+    sure: int = setting(
+        48, "bits of 256 up to which two perceptual hashes are of one picture, unless a place of it clearly differs", least=0, most=128
+    )
     distance: int = setting(108, "up to so many, both photos are opened and laid over each other; at most 104 in sets of over 150 photos, 80 over 3000",
                             least=0, most=116)  # fmt: skip
     mirrored: bool = setting(True, "a mirrored or turned copy is a near duplicate too")

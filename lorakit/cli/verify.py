@@ -21,7 +21,7 @@ def command(file, tools) -> None:
 
     wanted = tuple(tool.strip() for tool in tools.split(",")) if tools else verify.TOOLS
     family, judgements = verify.judge_file(file, wanted)
-    click.echo(f"{'base':<10} {family or 'none that lorakit knows'}")
+    click.echo(f"{'base':<10} {verify.base_in_words(family, verify.read_shapes(file))}")
     for judgement in judgements:
         for line in verify.in_words(judgement):
             click.echo(safe(line))

@@ -73,9 +73,10 @@ def open_network(path: Path) -> tuple[str, Adapter, dict[str, str], torch.dtype]
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
-    family = verify.find_family({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    family = verify.find_family(shapes)
     if family is None:
-        raise LorakitError(f"{path}: no layer in it is one of a base that lorakit knows; `lorakit verify` says more")
+        raise LorakitError(f"{path}: its base is {verify.base_in_words(None, shapes)}; `lorakit verify` says more")
     dtype = next(tensor.dtype for tensor in tensors.values() if tensor.dim() > 1)
     return family, formats.read(tensors, family), metadata, dtype
 
@@ -93,6 +94,8 @@ def merge(networks: Sequence[Mapping[str, LayerAdapter]], strengths: Sequence[fl
             raise LorakitError(
                 f"{path}: the factors of LoKr and LoHa cannot be added; give --rank, and their sum is made a plain LoRA of it"
             )
+        if len({(delta.up.shape[0], delta.down.shape[1]) for delta, _ in loras}) > 1:
+            raise LorakitError(f"{path}: is of different widths in these files; LoRAs of different bases cannot be merged")
         shape = max((delta.down.shape[1:] for delta, _ in loras), key=len)  # a 1x1 convolution may be written as a linear layer
         down = torch.cat([delta.down.float().reshape(-1, *shape) for delta, _ in loras])
         ups = [delta.up.float() * (delta.alpha / delta.rank * strength) for delta, strength in loras]

@@ -128,7 +128,7 @@ def new_project(
     folder: str | Path,
     photos: str | Path | Iterable[str | Path],
     *,
-    base: str = "sd15",
+    base: str = catalog.DEFAULT_BASE,
     kind: str = "object",
     trigger: str | None = None,
     class_word: str | None = None,
@@ -199,7 +199,7 @@ def is_project(folder: str | Path) -> bool:
 
 def read_config(folder: Path, create: bool = False) -> dict[str, Any]:
     """The content of project.yaml with its defaults filled in."""
-    words: dict[str, Any] = {"photos": [], "base": "sd15", "kind": "object", "settings": {}}
+    words: dict[str, Any] = {"photos": [], "base": catalog.DEFAULT_BASE, "kind": "object", "settings": {}}
     path = folder / FILE
     if not path.is_file():
         if not create:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import lorakit
 from lorakit import files
-from lorakit.bases import layer_names
+from lorakit.bases import families
 from lorakit.bases.families.base import Family
 from lorakit.bases.load import load_family
 from lorakit.console import say, warn
@@ -224,7 +224,7 @@ def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:
     or is one that this tool has no way to read."""
     _, judgements = verify.judge_file(path, family=family)
     for judgement in judgements:
-        knows_base = family in verify.SUPPORTED.get(judgement.tool, layer_names.FAMILIES)
+        knows_base = judgement.tool in families.load(family).TOOLS
         if knows_base and not judgement.is_whole:
             text = " ".join(line.strip() for line in verify.in_words(judgement))
             its_lack = any(adapter in why for why in judgement.skipped.values() for adapter in ("DoRA", "LoKr", "T5"))
