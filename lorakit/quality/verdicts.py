@@ -51,10 +51,7 @@ def judge(record: Record, settings: Settings, with_duplicates: bool = True, with
 def _check_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
     for name, measures in record.get("measures", {}).items():
         if name in lookup.names(lookup.CHECKS):
-            check, limits = lookup.load(lookup.CHECKS, name), getattr(settings.check, name)
-            if for_base := getattr(check, "for_base", None):
-                limits = for_base(limits, settings.train.resolution)
-            yield from check.judge(measures, limits)
+            yield from lookup.load(lookup.CHECKS, name).judge(measures, getattr(settings.check, name))
 
 
 def _embed_reasons(record: Record, settings: Settings) -> Iterator[Reason]:

@@ -5,7 +5,6 @@
     measure(photo) -> dict                        numbers of one opened photo; kept in the manifest
     judge(measures, settings) -> iterator         verdicts, derived from the stored numbers whenever they are read
     odd_ones({id: measures}, settings) -> {id: Reason}      if the check has one: photos unlike the rest of their set
-    for_base(settings, resolution) -> Settings    if the check has one: limits that follow from the base's resolution filled in
     NEEDS, EXTRA                                  if the check has them: packages besides lorakit's own, and the extra they come
                                                   with; where they are not installed, the check is passed over and says so
 

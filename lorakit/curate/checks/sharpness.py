@@ -42,7 +42,7 @@ class Settings:
     min_texture: float = setting(0.05, "share of tiles with texture below which the score tells little: a warning, never a rejection",
                                  least=0.0, most=1.0)  # fmt: skip
     max_streaks: float = setting(1.3, "powers of ten by which the spectrum may be weaker in one direction than across it; above, the photo is "
-                                 "taken for shaken and gets a warning", least=0.0)  # fmt: skip
+                                 "taken for shaken and gets a warning", least=0.0, neutral=1.3)  # fmt: skip
 
 
 def measure(photo: Photo) -> dict[str, Any]:

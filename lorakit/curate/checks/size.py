@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 from statistics import median
 from typing import Any
@@ -13,15 +13,13 @@ from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
 
 VERSION = 1
-LEAST_GOOD_SIDE = 512
 FEW = 0.1  # of a set; what more photos than these have is no exception
 
 
 @dataclass(frozen=True)
 class Settings:
     min_side: int = setting(512, "shorter photos, in pixels of the shorter side, are rejected", least=1)
-    good_side: int | None = setting(None, "shorter ones get a warning: they are enlarged or lack detail; empty: train.resolution, 512 at the "
-                                    "least", least=1)  # fmt: skip
+    good_side: int = setting(512, "shorter ones get a warning: they are enlarged or lack detail", least=1)
     max_aspect: float = setting(3.0, "longer side over shorter; above it most of the photo would be cropped away", least=1.0)
     odd_aspect: float = setting(
         2.0, "an aspect (width over height) so many times the set's median, or so many times less, gets a warning, where at most "
@@ -34,17 +32,12 @@ def measure(photo: Photo) -> dict[str, Any]:
     return {"width": photo.width, "height": photo.height}
 
 
-def for_base(settings: Settings, resolution: int) -> Settings:
-    """The limits with those filled in that follow from the resolution, in pixels, at which the base learns."""
-    return settings if settings.good_side else replace(settings, good_side=max(LEAST_GOOD_SIDE, resolution))
-
-
 def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
     short, long = sorted((measures["width"], measures["height"]))
     if short < settings.min_side:
         yield Reason("reject", "too_small", short, settings.min_side)
-    elif short < (settings.good_side or LEAST_GOOD_SIDE):
-        yield Reason("warn", "small", short, settings.good_side or LEAST_GOOD_SIDE)
+    elif short < settings.good_side:
+        yield Reason("warn", "small", short, settings.good_side)
     if long / short > settings.max_aspect:
         yield Reason("reject", "too_narrow", round(long / short, 2), settings.max_aspect)
 
