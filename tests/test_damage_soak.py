@@ -92,7 +92,7 @@ def test_every_file_of_a_finished_project(trained, tmp_path, how):
         code, said = command(folder, "run", trained.photos[0], "-o", folder, "--device", "cpu")
         if "Traceback" in said:
             faults.append(f"{name}: {said[-600:]}")
-        elif code == 0 and name.name not in EDITABLE and result(folder) != want:
+        elif code == 0 and not (name.name in EDITABLE or name.suffix == ".txt") and result(folder) != want:
             faults.append(f"{name}: another result, exit 0: {said[-300:]}")
         elif code != 0 and name.name not in said:
             faults.append(f"{name}: exit {code}, not named: {said[-300:]}")
