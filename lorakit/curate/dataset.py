@@ -85,7 +85,7 @@ def give_names(records: list[Record]) -> dict[str, str]:
         if record["id"] in names:
             continue
         plain = re.sub(r"[^\w.-]+", "_", Path(record["file"]).with_suffix("").as_posix().replace("/", "_")).strip("._")
-        plain = _cut(plain or "photo")
+        plain = files.short_name(plain or "photo", LONGEST)
         name, number = plain, 1
         while name.lower() in taken:
             number += 1
@@ -93,15 +93,6 @@ def give_names(records: list[Record]) -> dict[str, str]:
         taken.add(name.lower())
         names[record["id"]] = name
     return names
-
-
-def _cut(name: str) -> str:
-    """A name that file systems take, with an ending and what a file is called while it is written: the end of a longer one, which
-    tells photos of one album apart, behind a fingerprint of all of it."""
-    if len(name.encode("utf-8", "surrogateescape")) <= LONGEST:
-        return name
-    end = name.encode("utf-8", "surrogateescape")[-(LONGEST - 17) :].decode("utf-8", "ignore")
-    return f"{files.short_hash(name)}_{end.lstrip('._')}"
 
 
 def _clear_dropped(project: Project, chosen: set[str]) -> None:
