@@ -35,8 +35,6 @@ from lorakit.train.loss import picture_sizes
 from lorakit.train.picked import exported_step
 from lorakit.train.sample import trained_run
 
-# How far a layer's change may be from the trained one, of its size. bf16 keeps 8 bits of each factor, which costs 2e-3.
-ROUNDING = {torch.float32: 1e-3, torch.float16: 1e-3, torch.bfloat16: 4e-3}
 GLANCE = 32  # side of the latents on which the finished file is tried
 THUMBNAIL = 256  # pixels
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -84,7 +82,7 @@ def check_file(path: Path, network: Adapter, family: str) -> Adapter:
         raise LorakitError(f"{path}: {len(missing)} layers are not as trained, the first {missing[0]}; please report this")
     precision = next(tensor.dtype for tensor in tensors.values() if tensor.dim() > 1)
     for name, delta in network.items():
-        check_change(path, name, found[name].change(), delta, ROUNDING[precision])
+        check_change(path, name, found[name].change(), delta, formats.ROUNDING[precision])
     return found
 
 
@@ -153,7 +151,7 @@ def load_in_diffusers(path: Path, written: Adapter, family: Family) -> None:
         raise LorakitError(f"{path}: diffusers loads {len(loaded)} layers of {len(written)}; please report this")
     with safe_open(path, "pt") as file:
         precision = next(file.get_tensor(key).dtype for key in file.keys() if file.get_slice(key).get_shape())
-    limit = max(ROUNDING[precision], ROUNDING[family.dtype])
+    limit = max(formats.ROUNDING[precision], formats.ROUNDING[family.dtype])
     for name, module in loaded.items():
         down, up = module.lora_A["exported"].weight, module.lora_B["exported"].weight
         change = up.detach().float().flatten(1) @ down.detach().float().flatten(1) * module.scaling["exported"]
