@@ -69,15 +69,16 @@ def check(part: Path, out: Path, network: Mapping[str, LayerAdapter], family: st
     """Hold the written file, not yet under its name, against what it was written from, and judge it as `lorakit verify` does: no tool may
     play a layer at a wrong strength. What a tool leaves out is said."""
     if fault := next(iter(faults.find_faults(part)), None):
-        raise LorakitError(f"{out}: not written, {fault} would not fit its precision; convert from a file with smaller factors or in bf16")
+        raise LorakitError(f"{out}: not written, {fault}: with the alpha multiplied in they do not fit {dtype}")
     found = formats.read(load_file(part), family)
-    if found.keys() != network.keys():
-        odd = sorted(found.keys() ^ network.keys())
+    # of a fused layer a part that changes nothing is not told from one that was not trained
+    if odd := sorted(path for path in found.keys() ^ network.keys() if path in found or network[path].change().any()):
         raise LorakitError(f"{out}: not written, {len(odd)} layers would not be as they were, the first {odd[0]}; please report this")
-    for path, change in network.items():
-        wanted, got = change.change(), found[path].change()
-        if (got - wanted).norm() > formats.ROUNDING[dtype] * wanted.norm() + 1e-7:
-            raise LorakitError(f"{out}: not written, layer {path} would differ by {(got - wanted).norm() / wanted.norm():.1e} of its size")
+    for path in found:
+        if (off := formats.distance(found[path], network[path])) > formats.ROUNDING[dtype]:
+            raise LorakitError(
+                f"{out}: not written, layer {path} would differ by {off:.1e} of its size; the precision of the first file is too coarse for it"
+            )
     for judgement in verify.judge_file(part, family=family)[1]:
         if judgement.wrong_scale:
             raise LorakitError(f"{out}: not written: {' '.join(line.strip() for line in verify.in_words(judgement))}")

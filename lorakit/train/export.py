@@ -54,7 +54,7 @@ def export(project: Project) -> Run:
     network = formats.with_uniform_alpha(formats.from_adapter(checkpoint.load_adapter(run, exported_step(project, run))))
     tensors = formats.write(network, family.NAME, file_format(project, family), DTYPES[settings.precision])
     path = run.folder / f"{file_name(project)}.safetensors"
-    metadata = make_metadata(project, run, tensors, path.stem) if settings.metadata else None
+    metadata = make_metadata(project, run, tensors, path.stem) | prediction_metadata(family) if settings.metadata else None
     files.write_whole(path, lambda part: save_file(tensors, part, metadata=metadata))
     written = check_file(path, network, family.NAME)
     loaded = check_tools(path, family.NAME, chosen=settings.format != "auto")
@@ -258,6 +258,15 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "lorakit_version": lorakit.__version__,
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items() if value != ""}
+
+
+def prediction_metadata(family: Family) -> dict[str, str]:
+    """What of the base's schedule a tool must know to draw with the LoRA; nothing where it is the usual noise or a flow."""
+    config = family.process.schedule.config
+    if config.get("prediction_type") != "v_prediction":
+        return {}
+    found = {"modelspec.prediction_type": "v", "modelspec.predict_key": "v", "ss_v_parameterization": "True"}
+    return found | ({"ss_zero_terminal_snr": "True"} if config.get("rescale_betas_zero_snr") else {})
 
 
 def network_args(train: Train) -> dict[str, object]:

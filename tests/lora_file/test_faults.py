@@ -41,7 +41,7 @@ FAULTS = {
 def test_a_fault_is_one_line_that_names_the_layer(tmp_path, fault):
     changes, words = FAULTS[fault]
     broken = {f"{STEM}.{key}": tensor for key, tensor in (GOOD | changes).items() if tensor is not None}
-    whole = {f"{STEM.replace('attn1', 'attn2')}.{key}": tensor for key, tensor in GOOD.items()}
+    whole = {f"{STEM.replace('attn1', 'attn2')}.{key}": tensor.clone() for key, tensor in GOOD.items()}
     path = tmp_path / "lora.safetensors"
     save_file(broken | whole, path)
     with pytest.raises(LorakitError, match=f"{STEM}: .*{words}"):
