@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lorakit import files
@@ -58,7 +58,7 @@ def convert(
     about = true_header(kept, tensors, out.stem) if metadata and header else None
 
     def write(part: Path) -> None:
-        save_file(tensors, part, metadata=about)
+        part.write_bytes(save(tensors, about))  # not save_file, which hides the OSError of a full disk
         check(part, out, network, family, dtype)
 
     files.write_whole(out, write)
@@ -74,10 +74,13 @@ def check(part: Path, out: Path, network: Mapping[str, LayerAdapter], family: st
     # of a fused layer a part that changes nothing is not told from one that was not trained
     if odd := sorted(path for path in found.keys() ^ network.keys() if path in found or network[path].change().any()):
         raise LorakitError(f"{out}: not written, {len(odd)} layers would not be as they were, the first {odd[0]}; please report this")
-    for path in found:
-        if (off := formats.distance(found[path], network[path])) > formats.ROUNDING[dtype]:
+    off = {path: formats.distance(change, network[path]) for path, change in found.items()}
+    typical = (sum(size**2 for _, size in off.values()) / max(len(off), 1)) ** 0.5
+    for path, (distance, size) in off.items():
+        # as on export: what is next to nothing beside the other layers may be rounded to nothing
+        if distance > formats.ROUNDING[dtype] * max(size, typical) + 1e-7:
             raise LorakitError(
-                f"{out}: not written, layer {path} would differ by {off:.1e} of its size; the precision of the first file is too coarse for it"
+                f"{out}: not written, layer {path} would differ by {distance / size:.1e} of its size, for which {dtype} is too coarse"
             )
     for judgement in verify.judge_file(part, family=family)[1]:
         if judgement.wrong_scale:

@@ -115,18 +115,15 @@ LayerAdapter = LoraLayer | LycorisLayer
 Adapter = dict[str, LayerAdapter]  # 'unet.down_blocks...to_q', 'transformer...', 'text_encoder.text_model...' -> change
 
 
-def distance(found: LayerAdapter, wanted: LayerAdapter) -> float:
-    """How far a change is from another, of that one's size. Of LoRA layers taken through the small factors: the whole matrices of a
-    large base would take minutes."""
+def distance(found: LayerAdapter, wanted: LayerAdapter) -> tuple[float, float]:
+    """(how far a change is from another, how large that one is), as Frobenius norms. Of LoRA layers taken through the small factors: the
+    whole matrices of a large base would take minutes."""
     if isinstance(found, LoraLayer) and isinstance(wanted, LoraLayer):
         pairs = [(c.up.double().flatten(1) * (c.alpha / c.rank), c.down.double().flatten(1)) for c in (wanted, found)]
         (up, down), (other_up, other_down) = pairs
-        off = _norm(torch.cat([up, -other_up], dim=1), torch.cat([down, other_down]))
-        size = _norm(up, down)
-    else:
-        whole = wanted.change()
-        off, size = float((found.change() - whole).norm()), float(whole.norm())
-    return off / size if size else off
+        return _norm(torch.cat([up, -other_up], dim=1), torch.cat([down, other_down])), _norm(up, down)
+    whole = wanted.change()
+    return float((found.change() - whole).norm()), float(whole.norm())
 
 
 def _norm(up: Tensor, down: Tensor) -> float:
