@@ -230,7 +230,9 @@ class Train:
     keep_tags: int = setting(1, "tags that stay in front when others are shuffled or dropped", least=0)
     tag_dropout: float = setting(0.0, "share of the other tags left out of a reading; never the trigger", least=0.0, most=1.0)
     caption_variants: int = setting(8, "readings of each text that are cached when tags are shuffled or dropped", least=1)
-    prediction: str = setting("base", "what a DDPM base predicts; base: as its scheduler says", choices=("base", "epsilon", "v_prediction"))
+    prediction: str = setting(
+        "base", "what a DDPM base predicts; base: as its file or scheduler says", choices=("base", "epsilon", "v_prediction")
+    )
     zero_terminal_snr: bool = setting(False, "rescale the schedule to end in pure noise (arXiv:2305.08891); needs v_prediction")
     masked_loss: bool = setting(False, "learn what a mask shows: photo_mask.png beside the photo, or its own transparency")
     mask_outside: float = setting(0.0, "weight of what lies outside the mask", least=0.0, most=1.0)

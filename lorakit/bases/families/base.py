@@ -68,6 +68,11 @@ class Family(ABC):
         return None
 
     @staticmethod
+    def other_name(path: str) -> Original | None:
+        """What a layer of the denoiser is called in LoRA files of another trainer, where that has names of its own."""
+        return None
+
+    @staticmethod
     def place(key: str, shape: tuple[int, ...]) -> Place | None:
         """Where a single file has the transformer's tensor `key`, whose layer's weight has this shape; None where it has it
         not. U-Nets are read by diffusers itself."""
