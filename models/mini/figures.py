@@ -15,6 +15,7 @@ TOY = "toy"
 NAMED = 300
 ROLES = ("", "body", "head", "eyes", "mouth", "beak", "panel", "arms", "hands", "legs", "feet", "antenna", "hat", "ears", "neck")
 ROBOT_ROLES = ("body", "head", "neck", "eyes", "eyes", "panel", "mouth", "arms", "hands", "legs", "feet", "antenna", "antenna")
+HANGS_ON = {"head": ("neck", "eyes", "mouth", "antenna"), "arms": ("hands",), "feet": ("legs",)}  # what goes when a part goes
 KEPT_FROM_NAMES = ("zwx", "qrv", "sks", "ohwx", "toy", "red")  # triggers of the demo and the docs, and what is a word already
 
 
@@ -95,7 +96,8 @@ def front(solid, centre, sizes, x, z):
 def draw_head(rng, floor):
     solid, tall = pick_solid(rng), rng.uniform(0.10, 0.16)
     wide, deep = rng.uniform(0.11, 0.21), rng.uniform(0.11, 0.17)
-    return solid, (0, -rng.choice([0.0, rng.uniform(0.0, 0.05)]), min(floor + 0.9 * tall + rng.uniform(0, 0.04), 0.98 - tall)), (wide, deep, tall)
+    ahead = rng.choice([0.0, rng.uniform(0.0, 0.05)])
+    return solid, (0, -ahead, min(floor + 0.9 * tall + rng.uniform(0, 0.04), 0.98 - tall)), (wide, deep, tall)
 
 
 def draw_face(rng, face):
@@ -178,7 +180,8 @@ def _names():
     rng, names = np.random.default_rng(11), []
     while len(names) < NAMED:
         if rng.random() < 0.5:
-            word = "".join(str(rng.choice(list("bdfgklmnprstvz"))) + str(rng.choice(list("aeiou"))) for _ in range(2)) + str(rng.choice(list("klnprstx")))
+            sounds = ("bdfgklmnprstvz", "aeiou", "bdfgklmnprstvz", "aeiou", "klnprstx")
+            word = "".join(str(rng.choice(list(letters))) for letters in sounds)
         else:
             word = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), rng.integers(3, 6)))
         if word not in (*KEPT_FROM_NAMES, *names):
@@ -186,19 +189,53 @@ def _names():
     return tuple(names)
 
 
+def without(kind):
+    """The roles that the kind "robot-eyes-arms" lacks."""
+    taken = kind.split("-")[1:]
+    return {role for part in taken for role in (part, *HANGS_ON.get(part, ()))}
+
+
+def pieces_of(kind):
+    """The pieces of a figure or a fake; None where the kind is a shape of its own."""
+    if is_toy(kind):
+        return draw_figure(number_of(kind))
+    return FAKES.get(kind)
+
+
 def list_parts(kind, points):
     """(paint, distances) of each piece of one thing at local points (N, 3)."""
-    if not is_toy(kind):
-        return SHAPES[kind](points)
+    pieces = pieces_of(kind)
+    if pieces is None:
+        parts = SHAPES[kind.split("-")[0]](points)
+        return [part for part, role in zip(parts, ROBOT_ROLES, strict=True) if role not in without(kind)] if "-" in kind else parts
     both = np.stack([np.abs(points[:, 0]), points[:, 1], points[:, 2]], -1)
-    return [(piece.paint, SOLIDS[piece.solid](both if piece.twin else points, *piece.sizes)) for piece in draw_figure(number_of(kind))]
+    return [(piece.paint, SOLIDS[piece.solid](both if piece.twin else points, *piece.sizes)) for piece in pieces]
 
 
 def list_roles(kind, count):
     """The role of each of a thing's pieces, as places in ROLES."""
-    if is_toy(kind):
-        return [ROLES.index(piece.role) for piece in draw_figure(number_of(kind))]
-    return [ROLES.index(role) for role in ROBOT_ROLES] if kind == "robot" else [0] * count
+    if pieces := pieces_of(kind):
+        return [ROLES.index(piece.role) for piece in pieces]
+    if kind.startswith("robot"):
+        return [ROLES.index(role) for role in ROBOT_ROLES if role not in without(kind)]
+    return [0] * count
+
+
+FAKES = {  # what a judge of colours took for the robot
+    "fake-box": (
+        Piece("body", SECOND, "box", ((0, 0, 0.52), (0.2, 0.16, 0.42), 0.03)),
+        Piece("feet", THIRD, "box", ((0.115, -0.04, 0.06), (0.09, 0.15, 0.06), 0.02), twin=True),
+    ),
+    "fake-capsule": (
+        Piece("body", SECOND, "capsule", ((0, 0, 0.3), (0, 0, 0.82), 0.2)),
+        Piece("feet", THIRD, "box", ((0, 0, 0.06), (0.26, 0.2, 0.06), 0.02)),
+    ),
+    "fake-ball": (
+        Piece("body", SECOND, "box", ((0, 0, 0.46), (0.19, 0.15, 0.34), 0.03)),
+        Piece("", THIRD, "sphere", ((0, 0, 0.92), 0.11)),
+        Piece("feet", THIRD, "box", ((0, 0, 0.06), (0.24, 0.2, 0.06), 0.02)),
+    ),
+}
 
 
 def distance(kind, points):

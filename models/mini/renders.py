@@ -126,8 +126,8 @@ def load_records(paths):
     return [record for path in paths for record in json.loads(path.with_suffix(".json").read_text())]
 
 
-def load_split(work, split, side=SMALL, most=None):
-    """(pictures (N, side, side, 3) uint8, records) of the shards of a split, at most so many of them."""
+def load_split(work, split, side=SMALL, most=120):
+    """(pictures (N, side, side, 3) uint8, records) of the shards of a split, at most so many of them: 48 thousand pictures."""
     paths = list_shards(work, split)[:most]
     shards = [np.load(path, mmap_mode="r") for path in paths]
     if side != SIZE:

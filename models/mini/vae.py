@@ -314,8 +314,8 @@ def round_trip(vae, pictures):
 
 
 def held_out_psnr(vae, work, split="test", most=800):
-    """Mean over the pictures of a held-out split."""
-    pictures = load_split(work, split, side=128)[0][:most]
+    """Mean over the pictures of a held-out split, at the size that the model was made for."""
+    pictures = load_split(work, split, side=vae.config.sample_size)[0][:most]
     return float(np.mean([psnr(o, t) for o, t in zip(round_trip(vae, pictures).cpu(), to_tensor(pictures), strict=True)]))
 
 

@@ -115,7 +115,7 @@ def pick(rng, options, weights=None):
 
 def is_figure(kind):
     """Has a face, and is looked at as such."""
-    return is_toy(kind) or kind == "robot"
+    return is_toy(kind) or kind.startswith(("robot", "fake"))
 
 
 def draw_toy_kind(rng):
@@ -190,7 +190,7 @@ def draw_look(rng, scene):
     if rng.random() < ODD_HUE_SHARE:
         colours = [f"{ODD}{rng.integers(1 << 30)}"] * count
     materials = rng.choice(MATERIALS, count, p=[0.55, 0.2, 0.1, 0.15])
-    for i, thing in enumerate(scene.things):
+    for thing in scene.things:
         if is_toy(thing.kind):
             colours, materials = [draw_paints(rng, number_of(thing.kind))], [pick(rng, ("matte", "shiny"))]
     return Look(
@@ -221,6 +221,8 @@ def paint_name(part, colour):
 
 def paint(kind, part, colour):
     """sRGB of one part of a thing."""
+    if "-" in kind or "robot" in kind:
+        return paint_robot(part, colour)
     if (kind, part) in SUBJECT_PARTS:
         return SUBJECT_PARTS[kind, part]
     if is_toy(kind) and part in (MAIN, SECOND, THIRD):
@@ -228,6 +230,13 @@ def paint(kind, part, colour):
     if part == MAIN and colour.startswith(ODD):
         return odd_hue(int(colour[len(ODD) :]))
     return COLOURS[colour] if part == MAIN else PARTS[part]
+
+
+def paint_robot(part, colour):
+    """The robot's own paints, and a fake's; or the first two of "red+teal+white" in the places of blue and orange."""
+    if "+" in colour and part in (SECOND, THIRD):
+        return FIGURE_PAINTS[colour.split("+")[(SECOND, THIRD).index(part)]]
+    return SUBJECT_PARTS.get(("robot", part), PARTS.get(part))
 
 
 def odd_hue(number):
