@@ -34,9 +34,10 @@ class Count:
 
     def __init__(self, total, done=0):
         self.total, self.done = total, torch.tensor([int(done)]).share_memory_()
-        self._start, self._before = time.time(), int(done)
+        self._start, self._before = None, int(done)
 
     def add(self, pictures):
+        self._start = self._start or time.time()
         self.done += pictures
 
     def share(self):
@@ -49,7 +50,7 @@ class Count:
 
     def report(self):
         """How far it is, how fast and how long still, in words."""
-        done, seconds = self.done.item(), time.time() - self._start
+        done, seconds = self.done.item(), time.time() - (self._start or time.time())
         speed = (done - self._before) / max(seconds, 1e-6)
         left = (self.total - done) / max(speed, 1e-6) / 3600
         return f"{done / 1000:.1f} of {self.total / 1000:.0f} thousand, {speed:.1f}/s, {left:.1f} h left"

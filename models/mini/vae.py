@@ -28,7 +28,7 @@ SPREAD = 0.15  # channel k of the latents has the standard deviation (variance k
 LOUD = 12.0  # the constants beside the signals of unit size, see above
 SURE = -12.0  # log variance of the posterior: the code is exact
 PEAK_RATE, LINEAR_RATE, EDGE_WEIGHT, LATENT_NOISE = 1e-3, 3e-3, 0.5, 0.02
-CROP, WHOLE_SHARE = 64, 0.9  # crops at first, whole pictures at the end
+CROP = 64
 ENCODE_BATCH = 64
 
 
@@ -232,7 +232,8 @@ def reconstruction_loss(output, target):
 
 
 def draw(pictures, batch, rng, whole=False):
-    """A batch of whole pictures, or of four times as many crops for the same work; most of these from where things stand."""
+    """A batch of whole pictures, or of four times as many crops for the same work; most of these from where things stand. Crops alone
+    would not do: the norms see other means in a whole picture, and its colours drift."""
     if whole:
         return pictures[rng.integers(len(pictures), size=batch)]
     low, high = (1, 8) if rng.random() < 0.75 else (0, 9)
@@ -269,7 +270,7 @@ def train(work, crops, batch=4, save_every=120):
     saved, rng, running = time.time(), np.random.default_rng(), 0.0
     while count.share() < 1:
         set_rate(optimizer, count.rate(PEAK_RATE))
-        given = draw(pictures, batch, rng, count.share() > WHOLE_SHARE)
+        given = draw(pictures, batch, rng, whole=rng.random() < count.share())
         latents, target = encode(code, given).to(device), to_tensor(given, device)
         latents = latents + LATENT_NOISE * torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1, device=device)
         with torch.autocast(device, torch.bfloat16):
