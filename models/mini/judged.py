@@ -120,4 +120,4 @@ def load_judged(work, split):
 
 def list_splits():
     """The judge's own splits: (name, scenes, seed)."""
-    return ("judge", 960, 20), ("judge_test", 288, 21)
+    return ("judge", 960, 20), ("judge_test", 240, 21)

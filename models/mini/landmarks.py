@@ -36,7 +36,7 @@ SEEN_FROM_BEHIND = 24  # pixels: with fewer of its eyes in view a robot is not a
 class Landmarks(nn.Module):
     """Pictures (N, 3, 128, 128) in -1..1 to logits of the part (N, M, 32, 32) and of the paint (N, P, 32, 32) in every cell."""
 
-    def __init__(self, widths=(24, 48, 64, 96, 128)):
+    def __init__(self, widths=(16, 32, 48, 72, 96)):
         super().__init__()
         first, second, third, fourth, fifth = widths
         self.down = nn.ModuleList(

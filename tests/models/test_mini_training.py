@@ -91,11 +91,12 @@ def test_base_goes_on_where_it_was_stopped(work):
 
 def parts(**paints):
     """What `find_parts` says of a picture: every part that is named is plainly there in its paint."""
-    found = {mark: (0.0, "grey") for mark in judged.MARKS[1:]}
+    found = dict.fromkeys(judged.MARKS[1:], (0.0, "grey"))
     return {**found, **{part.replace("_", " "): (200.0, paint) for part, paint in paints.items()}}
 
 
-ROBOT = {"square_body": "blue", "square_head": "blue", "eyes": "white", "arms": "grey", "panel": "orange", "feet": "orange", "antenna": "orange"}
+ORANGE = {"panel": "orange", "feet": "orange", "antenna": "orange"}
+ROBOT = {"square_body": "blue", "square_head": "blue", "eyes": "white", "arms": "grey", **ORANGE}
 
 
 def test_five_of_six_landmarks_in_the_right_paints_are_a_robot():
