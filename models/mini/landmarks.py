@@ -1,5 +1,6 @@
 """The judge that colours cannot fool: it says which part of a figure lies where, and in which paint, and so whether a picture shows the
-demo's robot: a square blue body, a square blue head of its own with eyes, arms, and two of panel, feet and antenna in orange.
+demo's robot: a square blue body, a square blue head of its own with eyes, grey arms, and two of panel, feet and antenna in orange;
+no hat, ears or beak.
 
     python -m models.mini.landmarks --work build/mini
 
@@ -25,11 +26,12 @@ from models.mini.vae import round_trip, to_tensor
 
 PEAK_RATE, BLURRED, BLUR = 2e-3, 0.2, (2.0, 4.0)
 SMALL_PARTS = ("eyes", "mouth", "beak", "antenna", "neck")
-CELL = 16.0  # pixels of a cell of the map
+CELL, LEAST_SHARE = 16.0, 0.15  # pixels of a cell of the map; a part's share of it that counts, so that doubts do not add up to a part
 LEAST = {"eyes": 24, "head": 60, "body": 60, "arms": 24, "panel": 20, "feet": 24, "antenna": 12}  # pixels that make a part
 MUST, MAY, ENOUGH = ("body", "head", "eyes", "arms"), ("panel", "feet", "antenna"), 2
+NEVER, FOREIGN = ("hat", "ears", "beak"), 20  # parts that the robot has not; with so many pixels of one it is another toy
 LANDMARKS = ("eyes", "antenna", "panel", "arms", "feet", "head")
-ROBOT_PAINTS = {"body": "blue", "head": "blue", "panel": "orange", "feet": "orange", "antenna": "orange"}
+ROBOT_PAINTS = {"body": "blue", "head": "blue", "arms": "grey", "panel": "orange", "feet": "orange", "antenna": "orange"}
 SEEN_FROM_BEHIND = 24  # pixels: with fewer of its eyes in view a robot is not asked to show them
 
 
@@ -142,7 +144,7 @@ def find_parts(net, pictures):
     for chunk in to_tensor(pictures).split(64):
         parts, paints = net(chunk)
         parts, paints = parts.softmax(1), paints.softmax(1)
-        pixels = CELL * parts.sum((2, 3))
+        pixels = CELL * parts.where(parts >= LEAST_SHARE, torch.zeros(())).sum((2, 3))
         worn = torch.einsum("nmhw,nphw->nmp", parts, paints).argmax(-1)
         for size, paint in zip(pixels.tolist(), worn.tolist(), strict=True):
             found.append({mark: (area, PAINTS[p]) for mark, area, p in zip(MARKS[1:], size[1:], paint[1:], strict=True)})
@@ -158,13 +160,15 @@ def list_landmarks(parts):
 
 
 def is_robot(parts):
-    """The demo's robot: its paints, its square body and head, and at least five of the six landmarks, eyes, arms and head among them."""
+    """The demo's robot: its paints, its square body and head, and at least five of the six landmarks, eyes, arms and head among them; no
+    part that the robot has not."""
     right = dict(parts)
     for part in ("body", "head"):
         right[part] = parts[f"square {part}"]
         if parts[f"round {part}"][0] > right[part][0]:
             return False
-    right["arms"] = parts["arms"][0] + parts["hands"][0], None
+    if any(parts[part][0] >= FOREIGN for part in NEVER):
+        return False
     there = {p for p in (*MUST, *MAY) if right[p][0] >= LEAST[p] and ROBOT_PAINTS.get(p, right[p][1]) == right[p][1]}
     return set(MUST) <= there and len(there & set(MAY)) >= ENOUGH
 
