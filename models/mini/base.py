@@ -216,9 +216,7 @@ def sample(pipeline, prompts, seed=0, batch=32, guidance=GUIDANCE, steps=SAMPLER
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
         noise = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
-        shown = pipeline(
-            part, generator=noise, guidance_scale=guidance, num_inference_steps=steps, output_type="np", **options
-        )
+        shown = pipeline(part, generator=noise, guidance_scale=guidance, num_inference_steps=steps, output_type="np", **options)
         pictures.append(np.uint8(shown.images * 255 + 0.5))
     return np.concatenate(pictures)
 

@@ -1,6 +1,6 @@
 """Trains the mini BLIP captioner on the same renders and saves it as a folder that transformers opens offline.
 
-    python -m models.mini.blip --work /tmp/mini --minutes 15
+python -m models.mini.blip --work /tmp/mini --minutes 15
 """
 
 import argparse
@@ -44,9 +44,7 @@ def build_processor(captions, folder):
         additional_special_tokens=["[ENC]"],
         model_max_length=LONGEST,
     )
-    pictures = BlipImageProcessor(
-        size={"height": 64, "width": 64}, resample=3, image_mean=list(MEAN), image_std=list(SPREAD)
-    )
+    pictures = BlipImageProcessor(size={"height": 64, "width": 64}, resample=3, image_mean=list(MEAN), image_std=list(SPREAD))
     return BlipProcessor(pictures, tokenizer)
 
 
@@ -143,9 +141,7 @@ def train(work, minutes, batch=48, save_every=120):
         known = ids != processor.tokenizer.pad_token_id
         with torch.autocast(device, torch.bfloat16):
             if step % WORDS == 0:
-                output = model(
-                    pixel_values=pixels, input_ids=ids, attention_mask=known.long(), labels=ids.masked_fill(~known, -100)
-                )
+                output = model(pixel_values=pixels, input_ids=ids, attention_mask=known.long(), labels=ids.masked_fill(~known, -100))
                 seen, words = output.image_embeds, output.loss
             else:
                 seen, words = model.vision_model(pixel_values=pixels).last_hidden_state, 0.0

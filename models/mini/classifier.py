@@ -1,6 +1,6 @@
 """The judge of `mini`'s pictures: a small network that names thing, colour and style, trained on renders alone.
 
-    python -m models.mini.classifier --work /tmp/mini --minutes 8
+python -m models.mini.classifier --work /tmp/mini --minutes 8
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Trains a small open_clip model on the renders, for curation and for judging captions: which photos show something else.
 
-    python -m models.mini.clip --work /tmp/mini --minutes 6
+python -m models.mini.clip --work /tmp/mini --minutes 6
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Renders the training pictures: shards of 128 px pictures with captions and labels, each scene under several looks.
 
-    python -m models.mini.renders --work build/mini --split train
+python -m models.mini.renders --work build/mini --split train
 """
 
 import argparse

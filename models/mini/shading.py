@@ -130,12 +130,8 @@ def backdrop(rays, look):
     if look.surface not in OUTDOORS:
         wall = to_linear(WALLS[look.wall]) * np.float32(light.ambient) * 1.25
         return wall * (0.86 + 0.5 * np.clip(height + 0.25, 0, 0.6))
-    horizon = {"evening light": (0.96, 0.78, 0.60), "bright sunlight": (0.78, 0.87, 0.95)}.get(
-        look.light, (0.84, 0.86, 0.88)
-    )
-    zenith = {"evening light": (0.42, 0.48, 0.68), "bright sunlight": (0.26, 0.50, 0.86)}.get(
-        look.light, (0.58, 0.66, 0.76)
-    )
+    horizon = {"evening light": (0.96, 0.78, 0.60), "bright sunlight": (0.78, 0.87, 0.95)}.get(look.light, (0.84, 0.86, 0.88))
+    zenith = {"evening light": (0.42, 0.48, 0.68), "bright sunlight": (0.26, 0.50, 0.86)}.get(look.light, (0.58, 0.66, 0.76))
     return mix(to_linear(horizon), to_linear(zenith), smooth_step(-0.05, 0.55, height)) * 0.95
 
 
@@ -211,9 +207,7 @@ def shade(scene, look, buffers):
     ground = label[solid] == GROUND
     albedo[ground] = GROUNDS[look.surface](*points[ground, :2].T, pixel[ground], look.seed)
     things = ~ground
-    albedo[things], gloss[things], metal[things] = thing_paint(
-        scene, look, label[solid][things], points[things], pixel[things]
-    )
+    albedo[things], gloss[things], metal[things] = thing_paint(scene, look, label[solid][things], points[things], pixel[things])
     seen = illuminate(scene, look, buffers, solid, rays[solid], albedo, gloss, metal)
     fog = smooth_step(FOG_START, FOG_END, depth[solid])[:, None]
     picture[solid] = mix(seen, picture[solid], fog)
