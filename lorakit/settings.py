@@ -200,6 +200,11 @@ class Train:
     guidance: float = setting(1.0, "guidance embedding that FLUX dev is trained with", least=0.0)
     seed: int = setting(42, "of the adapter, the order of photos, noise and timesteps", least=0)
     precision: str = setting("auto", "auto: bf16 or fp16 on a GPU, fp32 on a CPU", choices=("auto", "fp32", "bf16", "fp16"))
+    base_precision: str = setting(
+        "auto",
+        "how the frozen base is held: bf16 as it is, fp8 half, nf4 a quarter of it; auto: what the card needs",
+        choices=("auto", "bf16", "fp8", "nf4"),
+    )
     gradient_checkpointing: bool = setting(False, "less memory for about a third more time")
     checkpoint_every: int = setting(250, "steps between two checkpoints; 0 = only at the end", least=0)
     keep_checkpoints: int = setting(4, "older checkpoints are removed; 0 = keep all", least=0)

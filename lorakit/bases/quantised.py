@@ -15,16 +15,17 @@ PRECISIONS = ("fp8", "nf4")
 FP8 = torch.float8_e4m3fn
 LARGEST_FP8 = 448.0
 NF4_BLOCK = 64  # weights that share a scale, as QLoRA has it (arXiv:2305.14314)
+SCALE_DTYPES = {"fp8": torch.float32, "nf4": torch.float16}  # of NF4 there are many, and 0.05 % is nothing beside its own error
 
 
 class QuantisedLinear(nn.Linear):
     """y = x @ W.T + b for a frozen W [out, in] that is held in few bits; y has the layer's `dtype`, that of the base.
 
     `weight` is the dense weight, made anew each time it is asked for: what reads it (DoRA, PiSSA, a merge) sees a plain tensor.
-    What is held are buffers of whole numbers and a scale in fp32, which no change of the model's precision touches."""
+    What is held are buffers of whole numbers and scales, which no change of the model's precision touches."""
 
     packed: Tensor  # uint8: fp8 [out, in], nf4 [out x in / 2, 1]
-    scale: Tensor  # fp32: fp8 [out, 1], nf4 [out x in / NF4_BLOCK]
+    scale: Tensor  # fp8: fp32 [out, 1]; nf4: fp16 [out x in / NF4_BLOCK]
 
     def __init__(self, in_features: int, out_features: int, bias: bool, precision: str, dtype: torch.dtype, device: torch.device | str):
         nn.Module.__init__(self)
@@ -32,7 +33,7 @@ class QuantisedLinear(nn.Linear):
         self.precision, self.dtype = precision, dtype
         packed, scale = packed_shapes(out_features, in_features, precision)
         self.register_buffer("packed", torch.empty(packed, dtype=torch.uint8, device=device))
-        self.register_buffer("scale", torch.empty(scale, dtype=torch.float32, device=device))
+        self.register_buffer("scale", torch.empty(scale, dtype=SCALE_DTYPES[precision], device=device))
         empty = nn.Parameter(torch.empty(out_features, dtype=dtype, device=device), requires_grad=False) if bias else None
         self.register_parameter("bias", empty)
 
@@ -45,7 +46,7 @@ class QuantisedLinear(nn.Linear):
         if self.precision == "fp8":
             return self.packed.view(FP8).to(dtype).mul_(self.scale.to(dtype))
         library, shape = _bitsandbytes(), torch.Size((self.out_features, self.in_features))
-        state = library.QuantState(absmax=self.scale, shape=shape, dtype=dtype, blocksize=NF4_BLOCK, quant_type="nf4")
+        state = library.QuantState(absmax=self.scale.float(), shape=shape, dtype=dtype, blocksize=NF4_BLOCK, quant_type="nf4")
         return library.dequantize_4bit(self.packed, state)
 
     def fill(self, weight: Tensor, scale: Tensor | None = None) -> None:
@@ -65,7 +66,7 @@ class QuantisedLinear(nn.Linear):
     def _apply(self, fn, recurse: bool = True):
         scale = self.scale
         super()._apply(fn, recurse)
-        if self.scale.dtype != torch.float32:  # model.to(bf16) is about the layers around
+        if self.scale.dtype != scale.dtype:  # model.to(bf16) is about the layers around
             self.scale = scale.to(self.scale.device)
         return self
 
@@ -102,7 +103,7 @@ def pack(weight: Tensor, precision: str) -> tuple[Tensor, Tensor]:
         scale = torch.ldexp(torch.ones_like(dense[:, :1]), exponent)
         return (dense / scale).to(FP8).view(torch.uint8), scale
     packed, state = _bitsandbytes().quantize_4bit(weight.contiguous(), blocksize=NF4_BLOCK, quant_type="nf4")
-    return packed, state.absmax
+    return packed, state.absmax.half()
 
 
 def check_available(precision: str) -> None:

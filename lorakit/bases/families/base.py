@@ -72,11 +72,8 @@ class Family(ABC):
         """A frozen part with weights, on the device."""
         if name not in self._parts:
             loaded = self.part(name, cls, torch_dtype=dtype, use_safetensors=True)
-            self._parts[name] = loaded.requires_grad_(False).eval()
-        found = self._parts[name]
-        if next(found.parameters()).device.type != self.device.split(":")[0]:
-            found.to(self.device)
-        return found
+            self._parts[name] = loaded.requires_grad_(False).eval().to(self.device)  # once: blocks may be swapped out later
+        return self._parts[name]
 
     def part(self, name: str, cls: type, **options: Any) -> Any:
         if name not in self._parts:
@@ -155,6 +152,13 @@ class Family(ABC):
         """[B, length, width] of a batch of prepared texts."""
         found = prepared[name].to(self.device)
         return self.encoder(name)(found)[0] if name in self.learning_encoders else found
+
+    @abstractmethod
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the embeddings of one text, as `embed` gives them."""
+
+    def latent_channels(self) -> int:
+        return self.denoiser.config.in_channels
 
     @abstractmethod
     def embed(self, prepared: Text) -> Text:

@@ -45,6 +45,14 @@ class Flux1(Family):
         shift = {"shift": 3.0, "use_dynamic_shifting": True} if denoiser["guidance_embeds"] else {"shift": 1.0}
         return {**cls.SCHEDULER_CONFIG, **shift}
 
+    def latent_channels(self) -> int:
+        return self.denoiser.config.in_channels // 4  # two by two are one token
+
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        config = self.denoiser.config
+        length = 512 if config.guidance_embeds else 256
+        return {"states": (length, config.joint_attention_dim), "pooled": (config.pooled_projection_dim,)}
+
     def embed(self, prepared: Text) -> Text:
         pooled = self.encoder("text_encoder")(prepared["text_encoder"].to(self.device)).pooler_output
         return {"states": self.t5_states("text_encoder_2", prepared), "pooled": pooled}

@@ -31,6 +31,9 @@ class SD15(Family):
     PROCESS, PIXEL_STEP = Diffusion, 8
     NAME, FORMAT = "sd15", "kohya"
 
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"states": (77, self.denoiser.config.cross_attention_dim)}
+
     def embed(self, prepared: Text) -> Text:
         return {"states": self.encoder("text_encoder")(prepared["text_encoder"].to(self.device))[0]}
 

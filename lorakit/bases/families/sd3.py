@@ -40,6 +40,10 @@ class SD3(Family):
 
     text_length = 256  # T5 tokens: what diffusers' pipeline draws with
 
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        config = self.denoiser.config
+        return {"states": (77 + self.text_length, config.joint_attention_dim), "pooled": (config.pooled_projection_dim,)}
+
     def embed(self, prepared: Text) -> Text:
         """CLIP's two last but one layers side by side, padded to T5's width, then T5; and CLIP's pooled projections."""
         names = ("text_encoder", "text_encoder_2")

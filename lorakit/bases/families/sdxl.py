@@ -32,6 +32,9 @@ class SDXL(Family):
     PROCESS, PIXEL_STEP = Diffusion, 8
     NAME, FORMAT = "sdxl", "kohya"
 
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"states": (77, self.denoiser.config.cross_attention_dim), "pooled": (CLIP_G["projection_dim"],)}
+
     def embed(self, prepared: Text) -> Text:
         """The last but one layer of both encoders side by side, and the second one's pooled projection."""
         found = [self.encoder(name)(prepared[name].to(self.device), output_hidden_states=True) for name in self.ENCODERS]
