@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from lorakit import lookup
+from lorakit.bases import families as all_families
 from lorakit.bases import layer_names, tiny_random
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats, verify
@@ -42,7 +42,7 @@ def build_bases(families, folder):
 
 
 def load(family, folder, settings):
-    cls = lookup.load(lookup.FAMILIES, family).CLASS
+    cls = all_families.load(family)
     return cls(Source(str(folder), True), "cpu", torch.float32, settings)
 
 
@@ -76,7 +76,7 @@ def rows(family, folder, work):
             options.get("targets") == "conv"
             and layer_names.denoiser_folder(family) == "transformer"
             or "t5" in options
-            and family not in layer_names.T5_ENCODER
+            and not all_families.load(family).t5_encoders()
         ):
             continue
         settings = Train(**{"rank": 4, "targets": "mlp", **options})
@@ -98,7 +98,7 @@ def rows(family, folder, work):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", default=",".join(layer_names.FAMILIES))
+    parser.add_argument("--families", default=",".join(all_families.names()))
     families = parser.parse_args().families.split(",")
     print(f"| family | adapter | format | layers | keys written | layers in diffusers | {' | '.join(verify.TOOLS)} |")
     print("|---" * (6 + len(verify.TOOLS)) + "|")

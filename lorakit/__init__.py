@@ -10,7 +10,29 @@ Every stage is a plain function on a project. Nothing heavy is imported before i
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:  # for editors; at run time a name is imported when it is used
+    from lorakit.caption.caption import caption
+    from lorakit.caption.review import review
+    from lorakit.caption.trigger import trigger
+    from lorakit.curate.check import check
+    from lorakit.curate.crop import crop
+    from lorakit.curate.dataset import dataset
+    from lorakit.curate.dedupe import dedupe
+    from lorakit.curate.embed import embed
+    from lorakit.curate.scan import scan
+    from lorakit.curate.select import select
+    from lorakit.errors import LorakitError
+    from lorakit.pipeline import status, walk
+    from lorakit.project.project import Project, new_project, open_project
+    from lorakit.report.report import report
+    from lorakit.train.cache import cache
+    from lorakit.train.export import export
+    from lorakit.train.sample import sample
+    from lorakit.train.train import train
 
 _HOMES = {
     "open_project": "lorakit.project.project", "new_project": "lorakit.project.project", "Project": "lorakit.project.project",
@@ -22,7 +44,10 @@ _HOMES = {
     "cache": "lorakit.train.cache", "train": "lorakit", "sample": "lorakit.train.sample",
     "export": "lorakit.train.export", "report": "lorakit",
 }  # fmt: skip
-__all__ = sorted(_HOMES)
+__all__ = [
+    "LorakitError", "Project", "cache", "caption", "check", "crop", "dataset", "dedupe", "embed", "export", "new_project", "open_project",
+    "report", "review", "sample", "scan", "select", "status", "train", "trigger", "walk",
+]  # fmt: skip
 
 
 def __getattr__(name: str):

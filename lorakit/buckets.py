@@ -34,6 +34,28 @@ def largest_box(width: int, height: int, bucket: Size) -> Size:
     return max(1, min(width, round(height * aspect))), max(1, min(height, round(width / aspect)))
 
 
+def with_enough_pixels(width: int, height: int, resolution: int, step: int, max_aspect: float, max_upscale: float) -> Size:
+    """The bucket nearest in aspect, or one of less area where a picture would be enlarged more than `max_upscale` times."""
+    while True:
+        bucket = nearest(width, height, sizes(resolution, step, max_aspect))
+        if bucket[0] <= largest_box(width, height, bucket)[0] * max_upscale or resolution <= step:
+            return bucket
+        resolution -= step
+
+
+def has_shape(box: Sequence[int], bucket: Sequence[int]) -> bool:
+    """Whether a box (left, top, right, bottom) has the bucket's shape within a pixel."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    return abs(width - height * bucket[0] / bucket[1]) <= 1 or abs(height - width * bucket[1] / bucket[0]) <= 1
+
+
+def within(box: Sequence[int], bucket: Size) -> Box:
+    """The largest box of the bucket's shape about the middle of another."""
+    width, height = largest_box(box[2] - box[0], box[3] - box[1], bucket)
+    left, top = box[0] + (box[2] - box[0] - width) // 2, box[1] + (box[3] - box[1] - height) // 2
+    return left, top, left + width, top + height
+
+
 def best_offset(weights: Sequence[float], length: int, kept: int) -> int:
     """Where along a side of `length` pixels a span of `kept` pixels holds most of `weights`, which lie evenly along the
     side; of offsets that hold as much, the one nearest the middle."""

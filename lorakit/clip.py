@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -49,8 +50,9 @@ class Clip:
         source = find(given, setting)
         place = f"local-dir:{source.location}" if source.is_local else HUB + source.location
         with hub_errors_in_words(source):
-            self.model, self.prepare = open_clip.create_model_from_pretrained(place, device=device)
-            self.tokenize = open_clip.get_tokenizer(place)
+            made: Any = open_clip.create_model_from_pretrained(place, device=device)  # annotated as a model alone
+            self.model, self.prepare = made
+            self.tokenize: Any = open_clip.get_tokenizer(place)
         self.device = device
         self.scale = float(self.model.logit_scale.detach().exp())  # what cosines are multiplied by, as it was trained
 

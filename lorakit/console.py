@@ -11,8 +11,14 @@ from contextlib import contextmanager
 PLAIN_EVERY = 5.0  # seconds between two progress lines when the output is no terminal
 
 
+def safe(text: str) -> str:
+    """Names, captions, keys and messages come from others' files: control characters, line breaks, ESC and marks that turn the
+    direction of writing stand by their escapes, so that a line on the terminal stays the line that it is."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(safe(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -50,13 +56,14 @@ def track(items: Iterable, label: str, total: int) -> Iterator:
 @contextmanager
 def _bar(label: str, total: int, start: int) -> Iterator[Progress]:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
     columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with RichProgress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total, completed=start, note="")
-        yield Progress(label, total, lambda count, note: bar.update(task, completed=count, note=note))
+        yield Progress(label, total, lambda count, note: bar.update(task, completed=count, note=escape(safe(note))))
 
 
 @contextmanager

@@ -28,3 +28,17 @@ class UnreadablePhoto(LorakitError):
 
 class WeightsMissing(LorakitError):
     """Model weights that are neither given, nor cached, nor to be had from the hub."""
+
+
+class ProjectBusy(LorakitError):
+    """Another lorakit holds the project's lock, or writes its decisions."""
+
+
+class Conflict(LorakitError):
+    """A decision that was made on a state which has changed meanwhile."""
+
+
+class Stopped(LorakitError):
+    """A person asked the work to stop, and it has: all is kept. No fault, so no `error:` stands before the line."""
+
+    exit_code = 130

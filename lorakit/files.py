@@ -43,6 +43,11 @@ def write_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
     os.replace(part, folder)
 
 
+def is_plain_name(name: Any) -> bool:
+    """Whether `name`, read from a file that others may have written, names something in a folder and nowhere else."""
+    return isinstance(name, str) and name.strip() not in ("", ".", "..") and len(os.fsencode(name)) < 256 and not set(name) & set("/\\:\0")
+
+
 def file_hash(path: Path) -> str:
     """BLAKE2b over the file's bytes, 32 hex digits."""
     digest = hashlib.blake2b(digest_size=16)

@@ -5,24 +5,24 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from lorakit.errors import UnreadablePhoto
 from lorakit.photo import load_alpha, load_image, load_reduced
+from lorakit.record import Crop, Record
 
 SAME_SHAPE = 0.02  # by how much the aspect of a mask may differ from its photo's
 
 
-def load_crop(record: dict[str, Any]) -> Image.Image:
+def load_crop(record: Record) -> Image.Image:
     """The crop of a photo's record at its bucket's size, upright RGB. Raises `UnreadablePhoto`."""
     image = load_image(Path(record["path"]))
     found = record["crop"]
-    return image.resize(tuple(found["bucket"]), Image.Resampling.LANCZOS, box=tuple(found["box"]))
+    return image.resize(_size(found), Image.Resampling.LANCZOS, box=_box(found))
 
 
-def load_mask_crop(record: dict[str, Any]) -> Image.Image | None:
+def load_mask_crop(record: Record) -> Image.Image | None:
     """What of the crop is to be learned, at its bucket's size, mode L, 255 all of it: the mask beside the photo, or the
     photo's own opacity; None where it has neither. Raises `UnreadablePhoto`."""
     beside, size, found = record.get("mask"), record["measures"]["size"], record["crop"]
@@ -35,10 +35,20 @@ def load_mask_crop(record: dict[str, Any]) -> Image.Image | None:
         raise UnreadablePhoto("mask_of_another_shape", f"{Path(beside['path']).name} is {shapes}; draw it over the upright photo")
     left, top, right, bottom = found["box"]
     box = (left * across, top * down, right * across, bottom * down)
-    return mask.resize(tuple(found["bucket"]), Image.Resampling.BOX, box=box)
+    return mask.resize(_size(found), Image.Resampling.BOX, box=box)
 
 
-def load_crop_to_read(record: dict[str, Any], side: int = 768) -> Image.Image:
+def _size(crop: Crop) -> tuple[int, int]:
+    width, height = crop["bucket"]
+    return width, height
+
+
+def _box(crop: Crop) -> tuple[int, int, int, int]:
+    left, top, right, bottom = crop["box"]
+    return left, top, right, bottom
+
+
+def load_crop_to_read(record: Record, side: int = 768) -> Image.Image:
     """The same crop with all its detail, up to `side` pixels: a small base does not make a captioner short-sighted."""
     left, top, right, bottom = record["crop"]["box"]
     scale = min(1.0, side / max(right - left, bottom - top))

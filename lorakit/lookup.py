@@ -3,12 +3,14 @@ package, imported only when it is asked for."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from lorakit.errors import UnknownName
 
@@ -20,8 +22,51 @@ SINGULAR = {CHECKS: "check", CAPTIONERS: "captioner", FAMILIES: "family", TRAINE
 @cache
 def names(folder: str) -> tuple[str, ...]:
     """Names of the plug-ins in a folder of the package such as `curate/checks`, sorted."""
-    files = (PACKAGE / folder).glob("*.py")
-    return tuple(sorted(f.stem for f in files if f.stem not in ("__init__", "base")))
+    return tuple(sorted(_files(folder)))
+
+
+@cache
+def _files(folder: str) -> dict[str, Path]:
+    places = (PACKAGE / folder, *_further.get(folder, ()))
+    return {file.stem: file for place in places for file in place.glob("*.py") if file.stem not in ("__init__", "base")}
+
+
+_further: dict[str, list[Path]] = {}
+
+
+def add_folder(folder: str, place: Path) -> None:
+    """Let plug-ins of `folder` (such as `FAMILIES`) lie in `place` too, as if they were in the package: `load` imports them
+    under the names of its folder."""
+    _further.setdefault(folder, []).append(place)
+    _package(folder).__path__.append(str(place))
+    _forget()
+
+
+def remove_folder(folder: str, place: Path) -> None:
+    """Undo `add_folder`; what was loaded from it stays loaded."""
+    _further[folder].remove(place)
+    _package(folder).__path__.remove(str(place))
+    _forget()
+
+
+def _package(folder: str) -> ModuleType:
+    return importlib.import_module(f"lorakit.{folder.replace('/', '.')}")
+
+
+def _forget() -> None:
+    for found in (names, _files, _module):
+        found.cache_clear()
+    importlib.invalidate_caches()
+
+
+def constant(folder: str, name: str, constant: str, default: Any = None) -> Any:
+    """A constant at the top of a plug-in's file that is written out in full, read without importing the file: families take
+    torch and diffusers along. `default` where there is no such plug-in, or no such constant in it."""
+    path = _files(folder).get(name)
+    for node in ast.parse(path.read_text(encoding="utf-8")).body if path else ():
+        if isinstance(node, ast.Assign) and [target.id for target in node.targets if isinstance(target, ast.Name)] == [constant]:
+            return ast.literal_eval(node.value)
+    return default
 
 
 def load(folder: str, name: str, where: str = "") -> ModuleType:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -23,6 +23,9 @@ import simplejpeg
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from lorakit.errors import UnreadablePhoto
+
+if TYPE_CHECKING:
+    from PIL.JpegImagePlugin import JpegImageFile
 
 WORKING_SIDE = 512  # short side, in pixels, of the grey copy on which the checks look
 COLOUR_SIDE = 256  # least short side of the coloured one
@@ -281,7 +284,7 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         image = _deep_to_gray(image)
     if image.mode == "LAB":
-        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return _by_profile(image, ImageCms.createProfile("LAB"))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.new("RGB", image.size, "white")
@@ -307,9 +310,14 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
             return image.convert("RGB")
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return _by_profile(image, source)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image  # a broken profile is no reason to refuse the photo
+
+
+def _by_profile(image: Image.Image, profile: Any) -> Image.Image:
+    made = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return cast("Image.Image", made)  # None only where it is asked to work in place
 
 
 def _to_gray(pixels: np.ndarray) -> np.ndarray:
@@ -345,7 +353,8 @@ def _halved(pixels: np.ndarray) -> np.ndarray:
 
 def _is_transparent(image: Image.Image) -> bool:
     if image.mode in ("RGBA", "LA", "PA"):
-        return image.getchannel("A").getextrema()[0] < 250
+        least, _ = image.getchannel("A").getextrema()
+        return cast("int", least) < 250  # a pair for each channel only where there are several
     return "transparency" in image.info
 
 
@@ -364,7 +373,7 @@ def _sums_of_steps() -> np.ndarray:
     for quality in range(1, 101):
         buffer = io.BytesIO()
         Image.new("L", (8, 8)).save(buffer, "JPEG", quality=quality)
-        sums.append(sum(Image.open(buffer).quantization[0]))
+        sums.append(sum(cast("JpegImageFile", Image.open(buffer)).quantization[0]))
     return np.array(sums)
 
 

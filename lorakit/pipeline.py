@@ -12,7 +12,7 @@ from lorakit.caption.review import adopt_edits
 from lorakit.caption.trigger import check_word
 from lorakit.console import say
 from lorakit.errors import UnknownName
-from lorakit.project import Project, catalog, runs, stamps
+from lorakit.project import Project, by_hand, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
 from lorakit.text.composing import RawCaption
@@ -59,23 +59,37 @@ def check_name(name: str) -> None:
 
 
 def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list[str]:
-    """Run the stages from `first` to `last`; returns those that had something to do."""
+    """Run the stages from `first` to `last`; returns those that had something to do. What is decided meanwhile is taken in
+    before each stage."""
     check_name(first)
     check_name(last)
     names = NAMES[NAMES.index(first) : NAMES.index(last) + 1]
     preflight(project, names)
     worked = []
-    with project.locked():
+    with project.locked() as work:
+        project.take_decisions()
         adopt_edits(project)
+        begun = len(project.manifest.decisions.lines)
         for name in names:
-            before = progress_of(project, name)
+            work.note_stage(name)
+            project.take_decisions()
+            before, there = progress_of(project, name), _photos_there(project)
             if not is_settled(project, name):
                 stage_function(name)(project)
             after = progress_of(project, name)
-            if after != before:
+            has_worked = after != before or _photos_there(project) != there  # as many may be others
+            if has_worked:
                 worked.append(name)
-            say(f"{name:<9} {_in_words(after)}{'' if after != before else ' (nothing to do)'}")
+            say(f"{name:<9} {_in_words(after)}{'' if has_worked else ' (nothing to do)'}")
+        project.take_decisions()
+        if meanwhile := len(project.manifest.decisions.lines) - begun:
+            counted = "1 decision was" if meanwhile == 1 else f"{meanwhile} decisions were"
+            say(f"{counted} made meanwhile; the same command again applies what came too late for its stage")
     return worked
+
+
+def _photos_there(project: Project) -> set[tuple[str, str]]:
+    return {(r["id"], r["file"]) for r in project.manifest}
 
 
 def is_settled(project: Project, name: str) -> bool:
@@ -133,8 +147,9 @@ def is_run_done(project: Project, name: str) -> bool:
     if not any(r.get("dataset") for r in project.manifest):
         return False
     run = runs.find(project.folder, stamps.train(project))
-    made = run and (name != "export" or run.lora)
-    return bool(made and run.is_done(name, getattr(stamps, name)(project)))
+    if run is None or (name == "export" and not run.lora):
+        return False
+    return run.is_done(name, getattr(stamps, name)(project))
 
 
 def status(project: Project) -> dict:
@@ -148,6 +163,7 @@ def status(project: Project) -> dict:
         "kind": project.kind.name,
         "trigger": project.trigger,
         "photos": [photo_status(record, names, judged[record["id"]]) for record in project.manifest],
+        "waiting": [record["file"] for record in by_hand.waiting(project.manifest)],
         "lacks": coverage.find(project.manifest.selected, project.kind, project.settings),
         "stages": {name: progress_of(project, name) for name in NAMES},
         "run": str(run.folder) if run else None,
@@ -162,7 +178,9 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "verdict": found.verdict,
         "reasons": [{"reason": r.reason, "value": r.value, "threshold": r.threshold} for r in found.reasons],
         "by_hand": found.by_hand,
-        "duplicate_of": names.get(record.get("dedupe", {}).get("of")),
+        "decided": {key: value for key, value in record.get("human", {}).items() if key not in ("apart", "taken_from")},
+        "decided_of": {what: names.get(id) for what, id in record.get("human", {}).get("taken_from", {}).items()},
+        "duplicate_of": names.get(record.get("dedupe", {}).get("of") or ""),
         "selected": bool(record.get("select", {}).get("selected")),
         "crop": record.get("crop"),
         "caption": RawCaption(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,

@@ -1,7 +1,157 @@
-"""One photo's record, as it stands in the manifest."""
+"""One photo's record: what stands in a line of `manifest.jsonl`, key by key. In the file and in memory it is a plain
+mapping that a person can read and mend; the types are for editors and pyright.
+
+A key stands there once its stage has been; the keys of `scan` always do. None under a stage's key: it found nothing."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
-Record = dict[str, Any]
+
+class Sidecar(TypedDict):
+    """A caption that lay beside the photo."""
+
+    text: str
+    file: str
+
+
+class Mask(TypedDict):
+    """A picture beside the photo that says what of it is to be learned."""
+
+    path: str
+    hash: str
+
+
+class Look(TypedDict):
+    """By what photos are told apart, as hex: see lorakit/curate/descriptors.py."""
+
+    phash: str  # 256 bits
+    colours: str  # mean colours of 4 x 4 fields
+    columns: str  # how much each column draws the eye
+    rows: str
+
+
+class Takes(TypedDict):
+    """A copy of which something was decided by hand, that holds for the photo which is kept."""
+
+    id: str
+    what: list[str]  # text, crop
+
+
+class Dedupe(TypedDict, total=False):
+    of: str | None  # the id of the photo that is kept in place of this one
+    reason: str  # duplicate, near_duplicate, mirrored, burst
+    distance: int  # bits of 256
+    takes: list[Takes]
+
+
+class Embed(TypedDict, total=False):
+    of: str | None  # the id of the better photo that shows most nearly the same
+    cosine: float | None  # of the two
+    apart: float | None  # robust standard deviations from its nearest others
+    aesthetic: float
+
+
+class Select(TypedDict):
+    selected: bool
+    reason: str  # varied, by_hand, everything; enough, rejected
+
+
+class Crop(TypedDict):
+    box: list[int]  # left, top, right, bottom in pixels of the upright photo
+    bucket: list[int]  # width, height that it is trained at
+
+
+class Beside(TypedDict):
+    """A caption beside the photo that is joined with what was read."""
+
+    text: str
+    first: bool
+
+
+class Pixels(TypedDict):
+    """Measured in the crop, against which its words are held."""
+
+    luma: list[int]  # of a dark, a middle and a bright pixel, 0-255
+    colours: dict[str, float]  # share of the crop
+
+
+class Caption(TypedDict, total=False):
+    sentence: str
+    tags: list[str]
+    by: str  # the captioner, or the file beside the photo
+    own: bool  # the words are those beside the photo, and stay as they are
+    box: list[int]  # what was read: stamps.read_box
+    beside: Beside
+    pixels: Pixels | None
+
+
+class Trigger(TypedDict, total=False):
+    """What the text was made with."""
+
+    words: list[str]  # trigger words, the former ones too
+    human: str | None
+    rules: list[str]
+    tokens: int
+    cut: list[str]  # phrases that did not fit
+    agreement: float  # cosine of text and crop, by open_clip
+
+
+class Former(TypedDict):
+    """A text that was replaced."""
+
+    change: int  # those of one change of the set have one number
+    text: str
+    human: str | None
+    rules: list[str]
+
+
+class Dataset(TypedDict, total=False):
+    """What was written into dataset/."""
+
+    file: str
+    text: str
+    mask: str
+
+
+class Human(TypedDict, total=False):
+    """A person's word, which wins over everything. It does not stand in the book but in `decisions.jsonl`, and is laid over
+    the record when that is read. `taken_from` {text or crop: id}: it was decided of that copy."""
+
+    verdict: str  # keep, reject
+    text: str
+    crop: Crop
+    apart: list[str]  # ids of photos that are no copies of this one
+    taken_from: dict[str, str]
+
+
+class Record(TypedDict, total=False):
+    # scan
+    id: str  # hash of the content; an exact copy of another photo carries `~2`, `~3`, ... behind it
+    file: str  # the name that is shown
+    path: str  # where the photo lies
+    bytes: int
+    modified: int  # nanoseconds
+    hash: str  # of the content; begins with `unreadable-` where the file cannot be read
+    repeats: int  # from a folder named as sd-scripts do: 10_name
+    sidecar: Sidecar
+    mask: Mask
+    gone: bool  # the photo is no longer there; its record stays
+    # what each stage found out, under the stage's name, and what it makes of the photo
+    measures: dict[str, dict[str, Any]]  # of check: {check: numbers}; verdicts are derived from them when read, never stored
+    look: Look | None  # of check; None for a flat picture
+    dedupe: Dedupe
+    compared: dict[str, list[Any]]  # of dedupe: {id: likeness} of the photos that it was laid over
+    embed: Embed | None
+    select: Select
+    crop: Crop
+    caption: Caption
+    facets: dict[str, list[Any]] | None  # of trigger: {attribute: [tag, probability]}, as open_clip sees the crop
+    text: str  # of trigger: what is trained on
+    trigger: Trigger
+    former: list[Former]  # of trigger and words
+    dataset: Dataset | None
+    # the book-keeping of all
+    done: dict[str, str]  # {stage: stamp}
+    failed: dict[str, str]  # {stage: why}
+    human: Human

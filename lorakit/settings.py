@@ -22,9 +22,40 @@ ADAPTERS = ("lora", "dora", "lokr", "loha")
 FLOW_SAMPLING = ("logit_normal", "uniform", "mode", "sigmoid")
 
 
-def setting(default: Any, help: str, *, choices: tuple = (), least: float | None = None, most: float | None = None):
-    """A dataclass field with its help sentence and the values that it may take."""
-    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most})
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple = (),
+    least: float | None = None,
+    most: float | None = None,
+    neutral: Any = dataclasses.MISSING,
+) -> Any:
+    """A dataclass field with its help sentence and the values that it may take.
+
+    `neutral` is the value that means "as before this setting existed", and every setting added after 0.1.0 has one: stamps
+    leave the setting out there, so that a finished project stays finished when lorakit is updated. It need not be the
+    default: a new setting whose default changes the result does redo the stage, and should.
+    """
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most, "neutral": neutral})
+
+
+def is_neutral(spec: dataclasses.Field, value: Any) -> bool:
+    """Whether a setting has the value at which everything is as before the setting existed."""
+    return spec.metadata.get("neutral", dataclasses.MISSING) == value
+
+
+def for_stamp(section: Any) -> dict[str, Any]:
+    """A section as stamps read it: {name: value}, without the settings that are neutral and sub-sections that only hold such."""
+    facts = {}
+    for spec in dataclasses.fields(section):
+        value = getattr(section, spec.name)
+        if not dataclasses.is_dataclass(value):
+            if not is_neutral(spec, value):
+                facts[spec.name] = value
+        elif inner := for_stamp(value):
+            facts[spec.name] = inner
+    return facts
 
 
 @dataclass(frozen=True)
@@ -230,6 +261,9 @@ class Export:
     name: str | None = setting(None, "file name without ending; empty: trigger, kind and base")
     precision: str = setting("fp16", "of the written tensors", choices=("fp16", "bf16", "fp32"))
     format: str = setting("auto", "names in the file; auto: what most tools load for this base", choices=("auto", "kohya", "diffusers"))
+    checkpoint: int | None = setting(
+        None, "step whose checkpoint is exported and drawn with; empty: the last. `lorakit pick` wins over it", least=1, neutral=None
+    )
     metadata: bool = setting(True, "write the header with trigger, settings and tags; without, only the tensors")
 
 
@@ -239,7 +273,7 @@ class Report:
 
 
 @cache
-def check_section() -> type:
+def check_section() -> Any:
     """The `check` section: one sub-section per file of curate/checks, each that file's own `Settings`."""
     modules = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
     fields = [(name, module.Settings, field(default_factory=module.Settings)) for name, module in modules.items()]
@@ -276,6 +310,10 @@ class Settings:
         """{'train.rank': 32, ...} for every key, in reading order."""
         return {key: _get(self, key) for key in known_keys()}
 
+    def flat_for_stamp(self) -> dict[str, Any]:
+        """The same without the settings that are neutral."""
+        return {key: value for key, value in self.flat().items() if not is_neutral(known_keys()[key][0], value)}
+
 
 @cache
 def known_keys() -> dict[str, tuple[dataclasses.Field, Any]]:
@@ -284,7 +322,7 @@ def known_keys() -> dict[str, tuple[dataclasses.Field, Any]]:
     for section in (f.name for f in dataclasses.fields(Settings) if f.name != "origin"):
         if section == "check":
             for sub in dataclasses.fields(check_section()):
-                keys |= _keys_of(f"check.{sub.name}", sub.type)
+                keys |= _keys_of(f"check.{sub.name}", typing.cast("type", sub.type))
         else:
             keys |= _keys_of(section, SECTIONS[section])
     return keys
@@ -388,7 +426,7 @@ def _build(values: dict[str, Any], origin: dict[str, str]) -> Settings:
     parts: dict[str, Any] = {"origin": origin}
     for name, section in SECTIONS.items():
         parts[name] = _section(section, name, values)
-    subs = {f.name: _section(f.type, f"check.{f.name}", values) for f in dataclasses.fields(check_section())}
+    subs = {f.name: _section(typing.cast("type", f.type), f"check.{f.name}", values) for f in dataclasses.fields(check_section())}
     parts["check"] = check_section()(**subs)
     return Settings(**parts)
 

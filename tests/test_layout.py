@@ -1,6 +1,7 @@
 """The walls of the house: imports go down only, wings do not know each other, light commands load nothing heavy."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,37 @@ def test_help_loads_nothing_heavy(words):
 def test_the_package_itself_loads_nothing_heavy():
     code = "import sys, lorakit; lorakit.new_project; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def code_words(path: Path) -> set[str]:
+    """Names of the code and strings in it that are no prose: one word, and no docstring."""
+    tree, words = ast.parse(path.read_text(encoding="utf-8")), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value.strip():
+            words.add(node.value)
+        elif isinstance(node, (ast.Name, ast.arg, ast.keyword, ast.Attribute, ast.FunctionDef, ast.ClassDef, ast.alias)):
+            words.add(
+                getattr(node, "id", None) or getattr(node, "arg", None) or getattr(node, "attr", None) or getattr(node, "name", "") or ""
+            )
+    return words
+
+
+def test_nothing_but_its_own_file_knows_a_family_by_name():
+    """A new base is one file of a family and one card. The default base, a card, has one line of its own."""
+    from lorakit.project.catalog import DEFAULT_BASE
+
+    families = PACKAGE / "bases" / "families"
+    names = re.compile(
+        rf"(?<![a-z])({'|'.join(path.stem for path in families.glob('*.py') if path.stem not in ('__init__', 'base'))})", re.I
+    )
+    found = {
+        (path.relative_to(PACKAGE).as_posix(), word)
+        for path in PACKAGE.rglob("*.py")
+        if path.parent != families
+        for word in code_words(path)
+        if names.search(word)
+    }
+    assert found == {("project/catalog.py", DEFAULT_BASE)}
 
 
 def test_no_file_is_a_drawer_for_everything():

@@ -72,3 +72,32 @@ def test_settings_that_fight_are_named_before_any_photo_is_opened(make_project):
     assert not list(project.manifest)
     pipeline.walk(project, last="scan")  # curating wants no peace in the training's settings
     assert list(project.manifest)
+
+
+def test_a_scan_that_found_other_photos_has_not_done_nothing(make_project, photo_folder, make_photo, capsys):
+    project = make_project()
+    pipeline.walk(project, last="scan")
+    (photo_folder / "photo_0.jpg").unlink()
+    make_photo("another.jpg", seed=40)
+    capsys.readouterr()
+    assert pipeline.walk(project, last="scan") == ["scan"]
+    assert "1 new, 1 gone" in (said := capsys.readouterr().err) and "nothing to do" not in said
+
+
+def test_what_is_decided_meanwhile_is_taken_in_before_the_next_stage(make_project, monkeypatch, capsys):
+    from lorakit.caption.review import review
+    from lorakit.curate import dedupe
+
+    project = make_project()
+    usual = dedupe.dedupe
+
+    def meanwhile(working):
+        review(lorakit.open_project(project.folder), ["photo_0.jpg"], verdict="reject")
+        usual(working)
+
+    monkeypatch.setattr(dedupe, "dedupe", meanwhile)
+    pipeline.walk(project, last="crop")
+    chosen = {r["file"] for r in project.manifest.selected}
+    assert "photo_0.jpg" not in chosen and len(chosen) == 5
+    assert "1 decision was made meanwhile" in capsys.readouterr().err
+    assert next(r for r in project.manifest if r["file"] == "photo_0.jpg")["human"] == {"verdict": "reject"}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from lorakit import device, lookup
+from lorakit import device
+from lorakit.bases import families
 from lorakit.bases.families.base import Family
 from lorakit.errors import LorakitError
 from lorakit.project import Project
@@ -19,9 +20,8 @@ def load_family(project: Project) -> Family:
     """The project's base, ready to encode, train and sample; weights that are built on this machine are built first."""
     source = base_source(project)
     where = device.choose(project.device)
-    family = lookup.load(lookup.FAMILIES, project.card.family)
     settings = project.settings.train
-    return family.CLASS(source, where, compute_dtype(settings.precision, where), settings)
+    return families.load(project.card.family)(source, where, compute_dtype(settings.precision, where), settings)
 
 
 def base_source(project: Project) -> Source:

@@ -18,27 +18,16 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, T5Config, T5EncoderModel
 
 from lorakit import files
-from lorakit.bases import original_layout
-from lorakit.bases.single_file_configs import AUTOENCODER, CLIP_H, SD2_UNET
+from lorakit.bases import families, original_layout
+from lorakit.bases.single_file_configs import AUTOENCODER, Layout
 from lorakit.bases.tiny_random import clip_tokenizer
 from lorakit.errors import LorakitError
 from lorakit.weights import Source
 
 DENOISER = "model.diffusion_model."
 VAE = ("first_stage_model.", "vae.")
-ENCODERS = {  # sub-folder of diffusers -> how its keys begin, by architecture
-    "sd15": {"text_encoder": ("cond_stage_model.transformer.",)}, "sd2": {"text_encoder": ("cond_stage_model.model.",)},
-    "sdxl": {"text_encoder": ("conditioner.embedders.0.transformer.",), "text_encoder_2": ("conditioner.embedders.1.model.",)},
-    "sd3": {"text_encoder": ("text_encoders.clip_l.transformer.",), "text_encoder_2": ("text_encoders.clip_g.transformer.",),
-            "text_encoder_3": ("text_encoders.t5xxl.transformer.",)},
-    "flux1": {"text_encoder": ("text_encoders.clip_l.transformer.",), "text_encoder_2": ("text_encoders.t5xxl.transformer.",)},
-}  # fmt: skip
 OPEN_CLIP = ("cond_stage_model.model.", "conditioner.embedders.1.model.")  # laid out as open_clip does
-QUANTISED = (".scale_weight", "scaled_fp8", ".absmax", ".quant_map", "bitsandbytes", ".weight_scale")
-TITLES = {"sd15": "Stable Diffusion 1", "sd2": "Stable Diffusion 2", "sdxl": "SDXL", "sd3": "Stable Diffusion 3", "flux1": "FLUX.1"}
-CARDS = {"sd15": "sd15", "sd2": "sd21", "sdxl": "sdxl", "sd3": "sd35-medium", "flux1": "flux1-dev"}
-ALL_CARDS = ("sd15", "sd21", "sdxl", "sd3-medium", "sd35-medium", "sd35-large", "flux1-dev", "flux1-schnell")
-WIDTHS = {768: "sd15", 1024: "sd2", 2048: "sdxl"}  # of the text that a U-Net reads
+QUANTISED = (".scale_weight", "scaled_fp8", ".absmax", ".quant_map", "bitsandbytes", ".weight_scale", ".qweight", ".wscales")
 
 
 @dataclass(frozen=True)
@@ -46,7 +35,7 @@ class SingleFile:
     """What lies in a file: the architecture, and under which prefix each part (by diffusers' sub-folder) is."""
 
     path: Path
-    architecture: str
+    layout: Layout
     prefixes: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
 
@@ -54,7 +43,7 @@ class SingleFile:
         """Tokenizers and schedulers are not in the file but known, all but T5's vocabulary."""
         if part.startswith("tokenizer"):
             encoder = part.replace("tokenizer", "text_encoder")
-            return "t5xxl" not in ENCODERS[self.architecture][encoder][0]
+            return "t5xxl" not in self.layout.encoders[encoder]
         return part == "scheduler" or part in self.prefixes
 
     def read(self, part: str, keep_prefix: bool = False) -> dict[str, Tensor]:
@@ -74,75 +63,67 @@ def open_file(path: Path, family: str) -> SingleFile:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
     if quantised := next((key for key in shapes if any(word in key for word in QUANTISED)), None):
         raise LorakitError(f"{path}: is quantised ({quantised}); a LoRA is trained on the fp16 or bf16 version")
-    architecture = find_architecture(shapes)
-    if architecture is None:
+    own, layout = find_layout(shapes)
+    if layout is None:
         hint = "is a LoRA, no base" if any("lora" in key for key in shapes) else "has no U-Net or transformer of a base that lorakit knows"
         raise LorakitError(f"{path}: {hint}; give a full checkpoint, or a diffusers folder")
-    if {"sd2": "sd15"}.get(architecture, architecture) != family:
-        raise LorakitError(
-            f"{path}: is {TITLES[architecture]}, which this base is not; choose --base {CARDS[architecture]}, or weights of this one"
-        )
-    begins = {denoiser_folder(architecture): (DENOISER, ""), "vae": VAE, **ENCODERS[architecture]}
-    prefixes = {part: prefix for part, some in begins.items() if (prefix := _first(some, shapes)) is not None}
-    if denoiser_folder(architecture) not in prefixes:
-        raise LorakitError(f"{path}: has no {denoiser_folder(architecture)} in it; give a full checkpoint, or a diffusers folder")
-    return SingleFile(path, architecture, prefixes, shapes)
+    if own != family:
+        raise LorakitError(f"{path}: is {layout.title}, which this base is not; choose --base {layout.usual}, or weights of this one")
+    if other := next((title for part, title in layout.others.items() if any(part in key for key in shapes)), None):
+        raise LorakitError(f"{path}: is {other}, whose blocks are called as those of {layout.title}; lorakit does not know it")
+    folder = families.load(own).FOLDER
+    begins = {folder: (DENOISER, ""), "vae": VAE, **{name: (prefix,) for name, prefix in layout.encoders.items()}}
+    prefixes = {part: prefix for part, some in begins.items() if (prefix := _first(some, shapes, layout)) is not None}
+    if folder not in prefixes:
+        raise LorakitError(f"{path}: has no {folder} in it; give a full checkpoint, or a diffusers folder")
+    first, channels = layout.inputs
+    reads = shapes.get(prefixes[folder] + first, (0, channels))[1]
+    if reads != channels:
+        raise LorakitError(f"{path}: reads {reads} channels in place of {channels}, for inpainting or control; give the plain base")
+    return SingleFile(path, layout, prefixes, shapes)
 
 
-def denoiser_folder(architecture: str) -> str:
-    return "transformer" if architecture in ("sd3", "flux1") else "unet"
-
-
-def _first(prefixes: Iterable[str], keys: Iterable[str]) -> str | None:
+def _first(prefixes: Iterable[str], keys: Iterable[str], layout: Layout) -> str | None:
     """The first prefix that a key has; the empty one only for a bare transformer."""
     for prefix in prefixes:
-        if any(key.startswith(prefix) if prefix else key.startswith(("double_blocks.", "joint_blocks.")) for key in keys):
+        if any(key.startswith(prefix) if prefix else layout.blocks and key.startswith(layout.blocks) for key in keys):
             return prefix
     return None
 
 
-def find_architecture(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """sd15, sd2, sdxl, sd3 or flux1, by keys that only one of them has; a U-Net alone by the width of the text it reads."""
-    for begin, found in (("double_blocks.", "flux1"), ("joint_blocks.", "sd3")):
-        if any(key.removeprefix(DENOISER).startswith(begin) for key in shapes):
-            return found
-    for begin, found in (
-        ("conditioner.embedders.1.", "sdxl"),
-        ("cond_stage_model.model.", "sd2"),
-        ("cond_stage_model.transformer.", "sd15"),
-    ):
-        if any(key.startswith(begin) for key in shapes):
-            return found
+def find_layout(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, Layout] | tuple[None, None]:
+    """(family, layout) by keys that only this architecture has; a U-Net alone by the width of the text that it reads."""
+    known = [(name, layout) for name in families.names() for layout in families.load(name).LAYOUTS]
+    bare = [key.removeprefix(DENOISER) for key in shapes]
+    for name, layout in known:
+        if layout.blocks and any(key.startswith(layout.blocks) for key in bare):
+            return name, layout
+    for name, layout in known:
+        if layout.mark and any(key.startswith(layout.mark) for key in shapes):
+            return name, layout
     reads = next((shape for key, shape in shapes.items() if key.startswith(DENOISER) and key.endswith("attn2.to_k.weight")), None)
-    return WIDTHS.get(reads[1]) if reads else None
+    return next(((name, layout) for name, layout in known if reads and layout.text_width == reads[1]), (None, None))
 
 
 def card_of(file: SingleFile) -> str:
     """The card of the base that a file is, as far as its layers tell."""
-    keys = [key.removeprefix(DENOISER) for key in file.shapes]
-    if file.architecture == "flux1":
-        return "flux1-dev" if any(key.startswith("guidance_in.") for key in keys) else "flux1-schnell"
-    if file.architecture == "sd3":
-        if any(".attn2." in key for key in keys):
-            return "sd35-medium"
-        return "sd35-large" if any(".ln_q." in key for key in keys) else "sd3-medium"
-    return CARDS[file.architecture]
+    return file.layout.card_of(file.shapes)
 
 
 def denoiser_config(family: type, file: SingleFile) -> dict[str, Any]:
-    if file.architecture in ("sd3", "flux1"):
-        prefix = file.prefixes["transformer"]
-        shapes = {key.removeprefix(prefix): shape for key, shape in file.shapes.items() if key.startswith(prefix)}
-        try:
-            return dict(family.CONFIG) | original_layout.find_config(file.architecture, shapes, family.CONFIG)
-        except KeyError as error:
-            raise LorakitError(f"{file.path}: its transformer lacks {error.args[0]}; give another copy of the file") from None
-    return dict(family.CONFIG) | (SD2_UNET if file.architecture == "sd2" else {})
+    if not file.layout.blocks:
+        return dict(family.CONFIG) | dict(file.layout.config)
+    prefix = file.prefixes[family.FOLDER]
+    shapes = {key.removeprefix(prefix): shape for key, shape in file.shapes.items() if key.startswith(prefix)}
+    try:
+        return dict(family.CONFIG) | family.config_from(shapes)
+    except KeyError as error:
+        raise LorakitError(f"{file.path}: its transformer lacks {error.args[0]}; give another copy of the file") from None
 
 
 def encoder_config(family: type, file: SingleFile, name: str) -> CLIPTextConfig | T5Config:
-    config = CLIP_H if file.architecture == "sd2" else family.ENCODER_CONFIGS[name]
-    return (T5Config if family.ENCODERS[name] is T5EncoderModel else CLIPTextConfig)(**config)
+    config = file.layout.encoder_configs.get(name) or family.ENCODER_CONFIGS[name]
+    return (T5Config if name in family.t5_encoders() else CLIPTextConfig)(**config)
 
 
 def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch.dtype | None = None) -> Any:
@@ -165,9 +146,8 @@ def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch
         else:
             model = family.ENCODERS[part](encoder_config(family, file, part))
     if part == "transformer":
-        tensors = original_layout.converted(
-            file.architecture, file.read(part), {key: tuple(t.shape) for key, t in model.state_dict().items()}
-        )
+        wanted = {key: tuple(t.shape) for key, t in model.state_dict().items()}
+        tensors = original_layout.converted(family.place, file.read(part), wanted)
     else:
         tensors = _encoder_tensors(model, file, part)
     return _filled(model, tensors, dtype, file.path, part)
@@ -211,7 +191,7 @@ def _filled(model: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype 
 
 def configs_of(family: type, source: Source, file: SingleFile) -> Path:
     """The folder of this file's configurations, written where it is not there yet."""
-    key = files.short_hash(denoiser_config(family, file), file.architecture, card_of(file), 2)
+    key = files.short_hash(denoiser_config(family, file), file.layout.name, card_of(file), 2)
     folder = Path(source.configs) / key
     if not folder.is_dir():
         files.write_folder(folder, lambda part: write_configs(family, part, file))
@@ -234,9 +214,8 @@ def write_configs(family: type, folder: Path, file: SingleFile | None = None) ->
     with torch.device("meta"):  # models without memory: only their configurations are wanted, with every default filled in
         AutoencoderKL(**AUTOENCODER | dict(family.VAE_CONFIG)).save_config(folder / "vae")
         family.DENOISER(**config).save_config(folder / family.FOLDER)
-    clips = [name for name, cls in family.ENCODERS.items() if cls is not T5EncoderModel]
-    for name in clips:
-        config = CLIP_H if file and file.architecture == "sd2" else family.ENCODER_CONFIGS[name]
+    for name in family.clip_encoders():
+        config = (file and file.layout.encoder_configs.get(name)) or family.ENCODER_CONFIGS[name]
         CLIPTextConfig(**config).save_pretrained(folder / name)
         tokenizer = clip_tokenizer(folder)
         if config["pad_token_id"] == 0:  # open_clip's models were trained with texts that end in zeros, which is "!"

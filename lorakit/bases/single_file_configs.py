@@ -1,4 +1,33 @@
-"""Configurations of the parts of real bases, as published: a single file does not hold them."""
+"""How bases lie in single files, and the configurations of their parts, as published: a file does not hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One architecture in a single `.safetensors`: where its parts are, and by what it is told from all others."""
+
+    name: str
+    title: str
+    encoders: Mapping[str, str]  # sub-folder of diffusers -> how its keys begin
+    cards: Mapping[str, str]  # card -> a part of a key that only this base has; the first that fits, "" is the rest
+    usual: str  # the card to propose
+    mark: str = ""  # how a key begins that no other architecture has: of a text encoder ...
+    blocks: str = ""  # ... or, of a transformer, which may also lie bare in the file, of its blocks
+    inputs: tuple[str, int] = ("", 0)  # the denoiser's first weight, and how many channels it reads
+    others: Mapping[str, str] = field(default_factory=dict)  # part of a key -> title of another base with blocks of these names
+    text_width: int = 0  # by which a U-Net alone is told: of the text that it reads
+    config: Mapping[str, Any] = field(default_factory=dict)  # of the denoiser, what is otherwise than in the family's
+    encoder_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # text encoders that are others than the family's
+
+    def card_of(self, keys: Iterable[str]) -> str:
+        keys = tuple(keys)
+        return next(card for card, part in self.cards.items() if not part or any(part in key for key in keys))
+
 
 CLIP = {
     "vocab_size": 49408, "max_position_embeddings": 77, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407,

@@ -14,13 +14,13 @@ from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.images import load_crop_to_read
 from lorakit.project import Project, manifest, stamps
-from lorakit.record import Record
+from lorakit.record import Caption, Pixels, Record
 from lorakit.text.composing import RawCaption
 
 ON_CPU = 8  # photos at once, from where more gains nothing on a CPU
 LARGEST = 64  # the same on a GPU; and results come onto the disk as a batch ends
-Job = tuple[Record, Any, dict | None]  # a record; what `Reader.prepare` made of its crop or an `UnreadablePhoto`; its pixels
-Found = tuple[Record, RawCaption | UnreadablePhoto, dict | None]
+Job = tuple[Record, Any, Pixels | None]  # a record; what `Reader.prepare` made of its crop or an `UnreadablePhoto`; its pixels
+Found = tuple[Record, RawCaption | UnreadablePhoto, Pixels | None]
 
 
 def caption(project: Project) -> None:
@@ -118,14 +118,14 @@ def _free_memory() -> None:
         torch.mps.empty_cache()
 
 
-def _result(project: Project, record: Record, found: RawCaption | UnreadablePhoto, measured: dict | None) -> Record:
+def _result(project: Project, record: Record, found: RawCaption | UnreadablePhoto, measured: Pixels | None) -> Record:
     """The record with what was read, or with why nothing was."""
     settings = project.settings.caption
     if isinstance(found, UnreadablePhoto):
         return manifest.fail(record, "caption", str(found))
     if not found.text:
         return manifest.fail(record, "caption", f"{settings.captioner} found no words for it")
-    words = {
+    words: Caption = {
         "sentence": found.sentence, "tags": list(found.tags), "by": settings.captioner, "own": False, "box": record["crop"]["box"],
         "pixels": measured,
     }  # fmt: skip
@@ -149,7 +149,7 @@ def _batches(records: list[Record], size: int, prepare: Callable) -> Iterator[li
         yield batch
 
 
-def _measure(record: Record) -> dict | None:
+def _measure(record: Record) -> Pixels | None:
     try:
         return pixels.measure(load_crop_to_read(record))
     except UnreadablePhoto:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from lorakit.record import Pixels
 from lorakit.text.facets import HUES as SEEN_HUES
 from lorakit.text.facets import LEAST_CHROMA
 
@@ -16,7 +17,7 @@ HUES = ((15, "red"), (40, "orange"), (68, "yellow"), (165, "green"), (195, "teal
 MAIN_SHARE = 0.22  # of the picture that a colour must fill to be named
 
 
-def measure(picture: Image.Image) -> dict:
+def measure(picture: Image.Image) -> Pixels:
     """`luma`: its 5th, 50th and 95th percentile (0-255); `colours`: the share of the picture that may be called so."""
     scale = min(1.0, SIDE / max(picture.size))
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

@@ -1,49 +1,71 @@
-"""A person's word, which wins over every stage: verdicts and texts set by hand."""
+"""A person's word, which wins over every stage: verdicts, texts and crops set by hand, and copies that are none."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lorakit.console import say
-from lorakit.errors import LorakitError
-from lorakit.project import Project, manifest
+from lorakit.project import Project, by_hand, manifest
 from lorakit.record import Record
 from lorakit.text import sidecars
 
 
-def review(project: Project, files: list[str], verdict: str | None = None, text: str | None = None, clear: bool = False) -> list[Record]:
-    """Set (or clear) the verdict, 'keep' or 'reject', and the training text of photos, named as `status` names them.
+def review(
+    project: Project,
+    files: list[str],
+    verdict: str | None = None,
+    text: str | None = None,
+    clear: bool = False,
+    crop: Sequence[int] | None = None,
+    apart: str | None = None,
+    by: str = "command",
+) -> list[Record]:
+    """Set (or clear) what is decided of photos, named as `status` names them: the verdict, 'keep' or 'reject'; the training
+    text; the crop, a box of (left, top, right, bottom) in pixels of the upright photo; and `apart`, the name of a photo that
+    they are no copies of.
 
-    Returns the changed records. Raises `LorakitError` for a name that no photo has.
+    One decision, which waits for no work in the project: the next run, or the one at work before its next stage, takes it in.
+    Returns the records of the photos. Raises `LorakitError` for a name that no photo has or a box outside of a photo.
     """
-    by_name = {r["file"]: r for r in project.manifest}
-    unknown = [name for name in files if name not in by_name]
-    if unknown:
-        raise LorakitError(f"{unknown[0]}: no photo of this project is called so; `lorakit status` lists them")
-    changed = []
-    for name in files:
-        human = {} if clear else dict(by_name[name].get("human", {}))
-        human |= {key: value for key, value in (("verdict", verdict), ("text", text)) if value is not None}
-        changed.append({**by_name[name], "human": human})
-    project.manifest.keep(*changed)
-    project.manifest.save()
-    return changed
+    photos = by_hand.find_photos(project, files)
+    changes = by_hand.take_back_all(project, photos) if clear else []
+    for record in photos:
+        found = (("verdict", verdict), ("text", text), ("crop", by_hand.crop_to(project, record, crop) if crop else None))
+        changes += [by_hand.change(record, what, now) for what, now in found if now is not None]
+    if apart is not None:
+        changes += by_hand.set_apart(photos, *by_hand.find_photos(project, [apart]))
+    project.decide(_last_of_each(changes), by)
+    return [project.manifest[record["id"]] for record in photos]
+
+
+def _last_of_each(changes: list[by_hand.Change]) -> list[by_hand.Change]:
+    """One change of each thing: what is cleared and set anew in one go is set."""
+    return list({(change["id"], change["what"]): change for change in changes}.values())
 
 
 def adopt_edits(project: Project) -> int:
-    """Take over texts that a person has edited in `dataset/*.txt` since they were written. Returns how many."""
-    changed = []
+    """Take over texts that a person has edited in `dataset/*.txt` since they were written, as one decision. Returns how many."""
+    changes, edited = [], []
     for record in project.manifest.everything():
         found = record.get("dataset")
-        path = (project.dataset_folder / found["file"]).with_suffix(".txt") if found else None
-        if path is None or not path.is_file():
+        if not found:
+            continue
+        path = (project.dataset_folder / found["file"]).with_suffix(".txt")
+        if not path.is_file():
+            continue
+        if path.stat().st_size > sidecars.MOST_BYTES:
+            sidecars.pass_over(str(path), "too large for a caption")
             continue
         text = " ".join(sidecars.read_text(path).split())
         if not text:
             path.unlink()  # emptied by accident: stage dataset writes it again
         elif text != found["text"]:
-            edited = {**record, "human": {**record.get("human", {}), "text": text}, "dataset": {**found, "text": text}}
-            changed.append(manifest.finish(edited, "trigger", "edited"))
-    project.manifest.keep(*changed)
-    if changed:
+            changes.append(by_hand.change(record, "text", text))
+            taken: Record = {**record, "dataset": {**found, "text": text}}
+            edited.append(manifest.finish(taken, "trigger", "edited"))
+    if edited:
+        project.decide(changes, "file")
+        project.manifest.keep(*edited)
         project.manifest.save()
-        say(f"caption   {len(changed)} texts edited by hand in dataset/ are taken over and kept")
-    return len(changed)
+        say(f"caption   {len(edited)} texts edited by hand in dataset/ are taken over and kept")
+    return len(edited)

@@ -29,7 +29,7 @@ class ClipScorer:
         """{record id: {family: [tag, probability]}}, None for a photo that could not be read."""
         seen = [r["id"] for r in records if r["id"] in self.points]
         found: dict[str, Any] = {r["id"]: {} for r in records if r["id"] in self.points}
-        for family, options in facets.families().items() if seen else ():
+        for family, options in facets.attributes().items() if seen else ():
             said = np.stack([_mean(self.clip.say(option.seen)) for option in options])
             chances = self.clip.chances(np.stack([self.points[id] for id in seen]), said)
             for id, row in zip(seen, chances, strict=True):

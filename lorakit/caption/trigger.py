@@ -10,7 +10,7 @@ from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import faults
-from lorakit.record import Record
+from lorakit.record import Former, Record, Trigger
 from lorakit.settings import Settings
 from lorakit.text import facets, rules
 from lorakit.text.composing import RawCaption, compose
@@ -33,7 +33,7 @@ def trigger(project: Project) -> None:
     if todo:
         count, sight = tokens.counter_for(project).count, open_sight(project, todo)
         found = sight.facets(todo) if sight else {}
-        todo = [{**r, "facets": found.get(r["id"])} for r in todo]
+        todo: list[Record] = [{**r, "facets": found.get(r["id"])} for r in todo]
         worded = [note_former(r, reword(r, project.settings, count), change) for r in todo]
         worded = sight.score(worded, project.trigger) if sight else worded
         project.manifest.keep(*(manifest.finish(r, "trigger", stamp[r["id"]]) for r in worded))
@@ -64,7 +64,7 @@ def reword(record: Record, settings: Settings, count: Callable[[str], int]) -> R
     word = settings.trigger.word
     former = tuple(before.get("words", ()))
     text, cut = word_text(record, settings, count, former)
-    made_with = {
+    made_with: Trigger = {
         "words": list(dict.fromkeys([*former, *([word] if word else [])])),
         "human": by_hand,
         "rules": list(settings.caption.rules),
@@ -112,13 +112,17 @@ def protected_words(settings: Settings) -> tuple[str, ...]:
 
 
 def note_former(before: Record, after: Record, change: int) -> Record:
-    """`after` with the text that it replaces, and with what that was made, under the number of this change."""
+    """`after` with the text that it replaces, and with what that was made, under the number of this change; a change that
+    was taken back is former no longer."""
     text = before.get("text")
     if text is None or text == after["text"]:
         return after
-    made_with = before.get("trigger", {})
-    entry = {"change": change, "text": text, "human": made_with.get("human"), "rules": made_with.get("rules", [])}
-    return {**after, "former": [*before.get("former", ()), entry]}
+    made_with, now = before.get("trigger", {}), after["trigger"]
+    former = before.get("former", [])
+    if former and (former[-1]["text"], former[-1]["human"], former[-1]["rules"]) == (after["text"], now["human"], now["rules"]):
+        return {**after, "former": former[:-1]}
+    entry: Former = {"change": change, "text": text, "human": made_with.get("human"), "rules": made_with.get("rules", [])}
+    return {**after, "former": [*former, entry]}
 
 
 def report(project: Project) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 from lorakit.caption.trigger import protected_words, reword
-from lorakit.errors import LorakitError
-from lorakit.project import Project, manifest, open_project, stamps
-from lorakit.record import Record
+from lorakit.errors import LorakitError, ProjectBusy
+from lorakit.project import Project, by_hand, decisions, manifest, stamps
+from lorakit.project.decisions import Change
+from lorakit.record import Human, Record, Trigger
+from lorakit.settings import Settings
 from lorakit.text import rules
 
 
@@ -23,10 +25,12 @@ def invariant_phrases(project: Project) -> list[tuple[str, int]]:
 
 
 def with_rules(project: Project, new: list[str]) -> Project:
-    """The project with these rules after its own, written to its project.yaml. Raises for a rule that cannot be read."""
+    """The project with these rules after its own, decided and written to its project.yaml. Raises for a rule that cannot be
+    read."""
     for rule in new:
         rules.check(rule)
-    return _with_settings(project, {"caption.rules": [*project.settings.caption.rules, *new]})
+    project.decide(rules=[*project.settings.caption.rules, *new])
+    return project
 
 
 def prune(project: Project) -> tuple[Project, list[tuple[str, int]]]:
@@ -50,42 +54,65 @@ def preview(project: Project, new: list[str]) -> list[tuple[str, str, str]]:
 def unlock(project: Project) -> int:
     """Let texts written by hand follow the captions and rules again; they stay in `former`. Returns how many."""
     locked = [r for r in project.manifest.selected if r.get("human", {}).get("text") is not None]
-    for record in locked:
-        human = {key: value for key, value in record["human"].items() if key != "text"}
-        project.manifest.keep({**record, "human": human})
-    project.manifest.save()
+    project.decide([by_hand.change(record, "text", None) for record in locked])
     return len(locked)
 
 
 def undo(project: Project) -> tuple[Project, int]:
-    """Take the last change of texts back: its rules go, and each text is again what it was, pinned by hand where no
-    rule brings it back. Returns the project and the number of texts. Raises when there is nothing to take back."""
+    """Take the last change of texts back, whatever brought it: its rules go, and each text is again what it was, pinned by
+    hand where no rule brings it back. That is one decision. Returns the project and the number of texts. Raises when there is
+    nothing to take back.
+
+    While others are at work in the project the texts stay, and the next run words them so."""
     changes = [entry["change"] for r in project.manifest.selected for entry in r.get("former", ())[-1:]]
     if not changes:
         raise LorakitError(f"{project.folder}: no text has been changed yet, so there is nothing to undo")
     touched = [r for r in project.manifest.selected if r.get("former") and r["former"][-1]["change"] == max(changes)]
     earlier = touched[0]["former"][-1]["rules"]
-    project = _with_settings(project, {"caption.rules": earlier})
-    project.manifest.keep(*(_restored(project, record) for record in touched))
-    project.manifest.save()
+    settings = replace(project.settings, caption=replace(project.settings.caption, rules=tuple(earlier)))
+    pinned = [by_hand.change(r, "text", _former_human(r, settings)) for r in touched]
+    project.decide(pinned, rules=earlier, undoes=_taken_back(project, pinned, earlier))
+    with suppress(ProjectBusy), project.locked():
+        project.manifest.keep(*(_restored(project, project.manifest[r["id"]]) for r in touched))
+        project.manifest.save()
     return project, len(touched)
+
+
+def _former_human(record: Record, settings: Settings) -> str | None:
+    """What has to be decided of the text of a photo for its former text to come back."""
+    entry = record["former"][-1]
+    human = _without_text(record.get("human", {}))
+    if entry["human"] is not None:
+        human["text"] = entry["human"]
+    return entry["human"] if reword({**record, "human": human}, settings, len)["text"] == entry["text"] else entry["text"]
+
+
+def _taken_back(project: Project, changes: list[Change], earlier: list[str]) -> int | None:
+    """The number of the decision that is undone by this, where the last change of texts was one."""
+    of_texts = (d for d in project.manifest.decisions.standing() if "rules" in d or any(c["what"] == "text" for c in d["changes"]))
+    found = next(of_texts, None)
+    if found is None:
+        return None
+    inverse, of_rules = decisions.inverse(found)
+    wanted = {c["id"]: c["now"] for c in changes if c["was"] != c["now"]}
+    same = wanted == {c["id"]: c["now"] for c in inverse} and all(c["what"] == "text" for c in inverse)
+    return found["n"] if same and (of_rules["now"] if of_rules else list(project.settings.caption.rules)) == earlier else None
 
 
 def _restored(project: Project, record: Record) -> Record:
     """The record with its former text, which stays when the stage is run again."""
     *former, entry = record["former"]
-    human = {key: value for key, value in record.get("human", {}).items() if key != "text"}
-    if entry["human"] is not None:
-        human["text"] = entry["human"]
-    restored = {**record, "human": human, "former": former}
-    if reword(restored, project.settings, len)["text"] != entry["text"]:
-        restored["human"] = {**human, "text": entry["text"]}
-    return _stamped(project, {**restored, "text": entry["text"]})
+    return _stamped(project, {**record, "former": former, "text": entry["text"]})
+
+
+def _without_text(human: Human) -> Human:
+    """What a person decided besides the text."""
+    return cast("Human", {key: value for key, value in human.items() if key != "text"})
 
 
 def _stamped(project: Project, record: Record) -> Record:
     """The record as stage trigger would leave it, were it run now."""
-    made_with = {
+    made_with: Trigger = {
         **record["trigger"],
         "human": record.get("human", {}).get("text"),
         "rules": list(project.settings.caption.rules),
@@ -96,7 +123,3 @@ def _stamped(project: Project, record: Record) -> Record:
 
 def _worded(project: Project) -> list[Record]:
     return [r for r in project.manifest.selected if r.get("text") is not None and r.get("caption") and r.get("trigger")]
-
-
-def _with_settings(project: Project, changed: Mapping[str, Any]) -> Project:
-    return open_project(project.folder, settings=changed, device=project.device)

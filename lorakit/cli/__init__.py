@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -21,6 +22,10 @@ ORDER = (
     "report",
     "status",
     "review",
+    "pick",
+    "undo",
+    "history",
+    "words",
     "show",
     "bases",
     "kinds",
@@ -63,24 +68,30 @@ def group() -> None:
 
 def main() -> None:
     """Console entry: errors that a user can mend are one line and a non-zero exit, Ctrl-C is exit 130."""
-    from lorakit.errors import LorakitError
+    from lorakit.console import safe
+    from lorakit.errors import LorakitError, Stopped
 
     # Threads that wait shall sleep: when another program works on the machine, OpenMP's default (spinning) made a
     # training on 2 cores 25 times slower. Read by OpenMP when torch is imported, so it is set before that.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
     try:
         group(standalone_mode=False)
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except click.ClickException as error:
-        error.show()
+        error.show(told := io.StringIO())
+        print("\n".join(map(safe, told.getvalue().rstrip("\n").split("\n"))), file=sys.stderr)
         sys.exit(error.exit_code)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
     except LorakitError as error:
         if os.environ.get("LORAKIT_TRACEBACK"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {safe(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         print("stopped; what was done is kept, the same command goes on from here", file=sys.stderr)

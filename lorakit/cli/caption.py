@@ -47,7 +47,7 @@ def _unlock(project) -> None:
 
     with project.locked():
         adopt_edits(project)  # first: an edit that has not been seen yet is unlocked as well
-        click.echo(f"{words.unlock(project)} texts written by hand are unlocked")
+    click.echo(f"{words.unlock(project)} texts written by hand are unlocked")
 
 
 def _pruned(project):

@@ -51,7 +51,7 @@ def photos_from(words: tuple[str, ...], out: Path | None) -> tuple[str, ...]:
         return words
     if out is None:
         raise LorakitError("a list on stdin has no name: say where to, lorakit curate - -o PROJECT")
-    return (str(keep_list(click.get_text_stream("stdin", errors="surrogateescape").read(), out)),)
+    return (str(keep_list(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"), out)),)
 
 
 def keep_list(text: str, out: Path) -> Path:
@@ -63,10 +63,10 @@ def keep_list(text: str, out: Path) -> Path:
     return path
 
 
-def together(*decorators: Callable) -> Callable:
+def together(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Several options as one decorator, shown in this order."""
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: Any) -> Any:
         for decorator in reversed(decorators):
             function = decorator(function)
         return function

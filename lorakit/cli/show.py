@@ -32,7 +32,7 @@ def _resolve(project, base, kind, changes):
     from lorakit.project.project import FILE, read_config
 
     words = read_config(project.resolve()) if project else {}
-    card = catalog.card(base or words.get("base", "sd15"), project)
+    card = catalog.card(base or words.get("base", catalog.DEFAULT_BASE), project)
     of_kind = catalog.kind(kind or words.get("kind", "object"), project)
     layers = [(f"base {card.name}", card.settings), (f"kind {of_kind.name}", of_kind.settings)]
     return settings_module.resolve([*layers, (FILE, words.get("settings") or {}), ("command line", changes)])

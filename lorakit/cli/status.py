@@ -8,6 +8,7 @@ import sys
 import click
 
 from lorakit.cli import options
+from lorakit.console import safe
 
 WIDEST = 60  # column of names; longer ones push their own line aside
 WORST = 5  # texts that are named as fitting their photo worst
@@ -37,23 +38,32 @@ def show_lines(found: dict) -> None:
     for photo in found["photos"]:
         parts = [why(photo), photo["text"] or ""]
         line = f"{photo['file']:<{width}}  {photo['verdict']:<6}  {'chosen' if photo['selected'] else '-':<6}  {' | '.join(p for p in parts if p)}"
-        click.echo(on_one_line(line).rstrip())
-    for line in [*(f"lacks: {line}" for line in found["lacks"]), *worst_texts(found)]:
+        click.echo(safe(line).rstrip())
+    for line in [*(f"lacks: {line}" for line in found["lacks"]), *worst_texts(found), *by_hand(found)]:
         click.echo(line)
     click.echo(stage_line(found))
     if found["lora"]:
-        click.echo(f"LoRA: {found['lora']}")
-
-
-def on_one_line(text: str) -> str:
-    """What cannot be printed, as in some file names, by its escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        click.echo(safe(f"LoRA: {found['lora']}"))
 
 
 def worst_texts(found: dict) -> list[str]:
     """The texts that fit their photo worst, where open_clip has scored them."""
     scored = sorted((p for p in found["photos"] if p["agreement"] is not None), key=lambda p: p["agreement"])
-    return [on_one_line(f"fits worst: {p['agreement']:.2f}  {p['file']}: {p['text']}") for p in scored[:WORST]]
+    return [safe(f"fits worst: {p['agreement']:.2f}  {p['file']}: {p['text']}") for p in scored[:WORST]]
+
+
+def by_hand(found: dict) -> list[str]:
+    """What was decided of a copy and holds for the kept photo, and what no run has applied yet."""
+    taken = [
+        f"by hand: {photo['file']} takes over the {what} that was given its copy {name}"
+        for photo in found["photos"]
+        for what, name in photo["decided_of"].items()
+    ]
+    waiting = found["waiting"]
+    named = ", ".join(waiting[:WORST]) + (" ..." if len(waiting) > WORST else "")
+    return [
+        safe(line) for line in taken + [f"by hand: decided and not applied yet, the next `lorakit run` does it: {named}"] * bool(waiting)
+    ]
 
 
 def stage_line(found: dict) -> str:
@@ -73,13 +83,19 @@ def show_table(found: dict) -> None:
     for photo in found["photos"]:
         style = STYLES[photo["verdict"]]
         verdict = f"[{style}]{photo['verdict']}[/]" + (" (by hand)" if photo["by_hand"] else "")
-        table.add_row(escape(photo["file"]), verdict, escape(why(photo)), "yes" if photo["selected"] else "", escape(photo["text"] or ""))
+        table.add_row(
+            escape(safe(photo["file"])),
+            verdict,
+            escape(safe(why(photo))),
+            "yes" if photo["selected"] else "",
+            escape(safe(photo["text"] or "")),
+        )
     console.print(table)
-    for line in [*(f"lacks:  {line}" for line in found["lacks"]), *worst_texts(found)]:
+    for line in [*(f"lacks:  {line}" for line in found["lacks"]), *worst_texts(found), *by_hand(found)]:
         console.print(line, highlight=False, markup=False)
     console.print(stage_line(found), highlight=False)
     if found["lora"]:
-        console.print(f"LoRA:   {found['lora']}", highlight=False, soft_wrap=True)
+        console.print(safe(f"LoRA:   {found['lora']}"), highlight=False, soft_wrap=True)
 
 
 def why(photo: dict) -> str:

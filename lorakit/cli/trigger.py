@@ -20,7 +20,7 @@ def command(word, base, weights) -> None:
     from lorakit.project import catalog
 
     trigger.check_word(word)
-    card = catalog.card(base or "sd15")
+    card = catalog.card(base or catalog.DEFAULT_BASE)
     tokenizers = tokens.tokenizers_of(tokens.folder_of(card, weights))
     found = trigger_words.judge(word, card, tokenizers)
     click.echo(f"{word}: {found.verdict}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from lorakit.console import safe
+
 INCOMPLETE = 1  # exit code when a tool that was asked about leaves something out
 
 
@@ -19,9 +21,9 @@ def command(file, tools) -> None:
 
     wanted = tuple(tool.strip() for tool in tools.split(",")) if tools else verify.TOOLS
     family, judgements = verify.judge_file(file, wanted)
-    click.echo(f"{'base':<10} {family or 'none that lorakit knows'}")
+    click.echo(f"{'base':<10} {verify.base_in_words(family, verify.read_shapes(file))}")
     for judgement in judgements:
         for line in verify.in_words(judgement):
-            click.echo(line)
+            click.echo(safe(line))
     if not all(judgement.is_whole for judgement in judgements) and (tools or not any(j.is_whole for j in judgements)):
         sys.exit(INCOMPLETE)

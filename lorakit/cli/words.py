@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lorakit.cli import options
+from lorakit.console import safe
 
 pairs = {"nargs": 2, "multiple": True, "metavar": "OLD NEW"}
 
@@ -45,7 +46,7 @@ def _show_table(project, top: int) -> None:
     if not texts:
         raise LorakitError(f"{project.folder}: no texts yet; `lorakit caption` writes them")
     for phrase, count in rules.frequencies(texts)[:top]:
-        click.echo(f"{count:>5}  {count / len(texts):>4.0%}  {phrase}")
+        click.echo(f"{count:>5}  {count / len(texts):>4.0%}  {safe(phrase)}")
 
 
 def _change(project, rules: list[str], prune: bool, unlock: bool, preview: bool) -> None:
@@ -58,20 +59,28 @@ def _change(project, rules: list[str], prune: bool, unlock: bool, preview: bool)
             click.echo(f"remove {phrase!r}: in {count} of {len(words.texts(project))} texts")
     shown = words.preview(project, rules)
     for file, before, after in shown:
-        click.echo(f"{file}\n  - {before}\n  + {after}")
+        click.echo(f"{safe(file)}\n  - {safe(before)}\n  + {safe(after)}")
     if preview:
         click.echo(f"{len(shown)} texts would change")
         return
     if unlock:
-        with project.locked():
-            click.echo(f"{words.unlock(project)} texts written by hand are unlocked")
-    options.go(words.with_rules(project, rules) if rules else project, "trigger", "dataset")
+        click.echo(f"{words.unlock(project)} texts written by hand are unlocked")
+    _word_again(words.with_rules(project, rules) if rules else project)
 
 
 def _undo(project) -> None:
     from lorakit.caption import words
 
-    with project.locked():
-        project, count = words.undo(project)
+    project, count = words.undo(project)
     click.echo(f"{count} texts are again what they were")
-    options.go(project, "trigger", "dataset")
+    _word_again(project)
+
+
+def _word_again(project) -> None:
+    """Apply what was decided now, or say who will: a decision does not wait for a training."""
+    from lorakit.errors import ProjectBusy
+
+    try:
+        options.go(project, "trigger", "dataset")
+    except ProjectBusy as busy:
+        click.echo(f"that is decided and kept; the texts follow with the next run, for {str(busy).partition(': ')[2].partition(';')[0]}")

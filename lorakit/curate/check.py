@@ -13,7 +13,7 @@ import cv2
 
 from lorakit import lookup
 from lorakit.console import progress, say
-from lorakit.curate.look import look
+from lorakit.curate.descriptors import descriptors
 from lorakit.errors import UnreadablePhoto
 from lorakit.photo import read_photo
 from lorakit.project import Project, manifest, stamps
@@ -67,7 +67,7 @@ def measure(path: Path) -> dict[str, Any]:
         return {"measures": {"damaged": {"unreadable": error.reason, "detail": error.detail}}, "look": None}
     checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
     usable = {name: module for name, module in checks.items() if lookup.is_installed(module)}
-    return {"measures": {name: module.measure(photo) for name, module in usable.items()}, "look": look(photo)}
+    return {"measures": {name: module.measure(photo) for name, module in usable.items()}, "look": descriptors(photo)}
 
 
 def _say_what_is_passed_over() -> None:

@@ -30,7 +30,7 @@ def is_same_picture(found: Likeness) -> bool:
 
 
 def compare(left: Path, right: Path, turn: int) -> Likeness:
-    """How like `right` the photo `left` is, once it is turned (see `look.turned`). All zero when one cannot be read."""
+    """How like `right` the photo `left` is, once it is turned (see `descriptors.turned`). All zero when one cannot be read."""
     try:
         moved, fixed = _prepare(left, turn), _prepare(right, 0)
     except UnreadablePhoto:
@@ -45,8 +45,9 @@ def _prepare(path: Path, turn: int) -> tuple[np.ndarray, np.ndarray, np.ndarray 
     gray = read_photo(path).gray
     scale = SIDE / min(gray.shape)
     gray = _turn(cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), turn)
-    points, descriptors = cv2.SIFT_create(KEYPOINTS).detectAndCompute(gray, None)
-    return gray, np.float32([point.pt for point in points]).reshape(-1, 2), descriptors
+    sift = cv2.SIFT_create(KEYPOINTS)  # pyright: ignore[reportAttributeAccessIssue]  # in no stub of OpenCV
+    points, descriptors = sift.detectAndCompute(gray, None)
+    return gray, np.array([point.pt for point in points], np.float32).reshape(-1, 2), descriptors
 
 
 def forget_prepared() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lorakit import buckets
 from lorakit.buckets import Box, Size
 from lorakit.project import Project, manifest, stamps
-from lorakit.record import Record
+from lorakit.record import Crop, Record
 from lorakit.settings import Settings
 
 
@@ -14,16 +14,19 @@ def crop(project: Project) -> None:
     the upright photo; the cut itself is made when the dataset is written.
 
     Borders are left out, faces stay whole, else what draws the eye stays in, and a photo too small for the base's buckets
-    gets a smaller one rather than be enlarged more than `crop.max_upscale` times.
+    gets a smaller one rather than be enlarged more than `crop.max_upscale` times. A crop by hand wins over all of this.
     """
     changed = []
     for record in project.manifest.selected:
         stamp = stamps.crop(project, record)
         if record.get("done", {}).get("crop") == stamp:
             continue
-        region = region_of(record, project.settings)
-        bucket = bucket_for(region, project.settings)
-        box = place(region, bucket, record, project.settings.crop.faces)
+        if by_hand := record.get("human", {}).get("crop"):
+            box, bucket = crop_by_hand(by_hand, project.settings)
+        else:
+            region = region_of(record, project.settings)
+            bucket = bucket_for(region, project.settings)
+            box = place(region, bucket, record, project.settings.crop.faces)
         changed.append(manifest.finish(record, "crop", stamp, crop={"box": list(box), "bucket": list(bucket)}))
     project.manifest.keep(*changed)
     project.manifest.save()
@@ -40,15 +43,20 @@ def region_of(record: Record, settings: Settings) -> Box:
 
 def bucket_for(region: Box, settings: Settings) -> Size:
     """The base's bucket nearest in aspect, or one of less area where the photo has too few pixels for that."""
-    train, most = settings.train, settings.crop.max_upscale
-    width, height = region[2] - region[0], region[3] - region[1]
-    resolution = train.resolution
-    while True:
-        bucket = buckets.nearest(width, height, buckets.sizes(resolution, train.bucket_step, settings.crop.max_aspect))
-        kept = buckets.largest_box(width, height, bucket)
-        if bucket[0] <= kept[0] * most or resolution <= train.bucket_step:
-            return bucket
-        resolution -= train.bucket_step
+    train, limits = settings.train, settings.crop
+    size = region[2] - region[0], region[3] - region[1]
+    return buckets.with_enough_pixels(*size, train.resolution, train.bucket_step, limits.max_aspect, limits.max_upscale)
+
+
+def crop_by_hand(chosen: Crop, settings: Settings) -> tuple[Box, Size]:
+    """A person's box and bucket as they stand; for another base, whose buckets are others, its nearest bucket and what of
+    the box has that shape."""
+    left, top, right, bottom = chosen["box"]
+    box, bucket = (left, top, right, bottom), (chosen["bucket"][0], chosen["bucket"][1])
+    fitting = bucket_for(box, settings)
+    if bucket == fitting or bucket in buckets.sizes(settings.train.resolution, settings.train.bucket_step, settings.crop.max_aspect):
+        return box, bucket
+    return buckets.within(box, fitting), fitting
 
 
 def place(region: Box, bucket: Size, record: Record, with_faces: bool = True) -> Box:

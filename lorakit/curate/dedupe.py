@@ -11,7 +11,7 @@ import cv2
 from lorakit.ahead import ahead
 from lorakit.console import progress
 from lorakit.curate.compare import Likeness, compare, forget_prepared, is_same_picture
-from lorakit.curate.look import hash_bytes
+from lorakit.curate.descriptors import hash_bytes
 from lorakit.curate.search import BITS, close_pairs
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import verdicts
@@ -40,8 +40,10 @@ def dedupe(project: Project) -> None:
     originals = [r for r in ranked if r["id"] not in copies and r.get("look")]
     copies |= near_copies(originals, project)
     forget_prepared()
-    nothing = {"of": None}
-    finished = [manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], nothing)) for r in project.manifest]
+    takes = decided_of_copies(ranked, copies)
+    finished = [
+        manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], {"of": None, **takes.get(r["id"], {})})) for r in project.manifest
+    ]
     project.manifest.keep(*finished)
     project.manifest.save()
 
@@ -54,14 +56,30 @@ def _rank(record: Record, project: Project) -> tuple:
     return (not chosen, alone.verdict == "reject", -worth, -record["bytes"], len(record["file"]), record["file"])
 
 
+def decided_of_copies(ranked: list[Record], copies: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{kept photo: {"takes": [{"id", "what"}]}}: the kept photo takes over the text that a person gave one of its copies, and
+    of one with the same bytes the crop. Verdicts stay with the file: a copy is rejected for being one."""
+    takes: dict[str, dict[str, Any]] = defaultdict(lambda: {"takes": []})
+    for record in ranked:
+        found = copies.get(record["id"])
+        human = record.get("human", {})
+        usable = ("text", "crop") if found and found["reason"] == "duplicate" else ("text",)
+        what = [name for name in usable if name in human and name not in human.get("taken_from", {})]
+        if found and found["reason"] != "burst" and what:
+            takes[found["of"]]["takes"].append({"id": record["id"], "what": what})
+    return dict(takes)
+
+
 def exact_copies(ranked: list[Record]) -> dict[str, dict[str, Any]]:
-    """Photos whose bytes are those of one ranked before them."""
-    first: dict[str, str] = {}
+    """Photos whose bytes are those of one ranked before them, from which nobody has set them apart."""
+    kept: dict[str, list[Record]] = defaultdict(list)
     copies = {}
     for record in ranked:
-        kept = first.setdefault(record["hash"], record["id"])
-        if kept != record["id"] and verdicts.is_readable(record):
-            copies[record["id"]] = {"of": kept, "reason": "duplicate", "distance": 0}
+        same = [r for r in kept[record["hash"]] if not verdicts.are_apart(r, record)]
+        if same and verdicts.is_readable(record):
+            copies[record["id"]] = {"of": same[0]["id"], "reason": "duplicate", "distance": 0}
+        elif not same:
+            kept[record["hash"]].append(record)
     return copies
 
 
@@ -73,7 +91,8 @@ def near_copies(ranked: list[Record], project: Project) -> dict[str, dict[str, A
     settings = project.settings.dedupe
     limit = min(settings.distance, _most_bits(len(ranked)))
     hashes = hash_bytes([r["look"]["phash"] for r in ranked])
-    pairs = sorted(close_pairs(hashes, limit, settings.mirrored), key=lambda pair: (pair[0], pair[2]))
+    close = (pair for pair in close_pairs(hashes, limit, settings.mirrored) if not verdicts.are_apart(ranked[pair[0]], ranked[pair[1]]))
+    pairs = sorted(close, key=lambda pair: (pair[0], pair[2]))
     copies: dict[str, dict[str, Any]] = {}
     like: dict[str, list[str]] = defaultdict(list)  # kept photos of the same moment that are ranked before a photo
     chosen = _nearest_of_each(pairs)

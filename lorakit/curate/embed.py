@@ -141,7 +141,7 @@ def apply_head(layers: list[tuple[np.ndarray, np.ndarray]], points: np.ndarray) 
 
 def _look(project: Project, records: list[Record]) -> dict[str, np.ndarray]:
     """{id: vector} of the photos that can be read; only what is not in the cache is seen."""
-    given = project.settings.embed.clip
+    given = project.settings.embed.clip or ""
     return embed_cached(
         lambda: Clip(given, "embed.clip", device.choose(project.device)),
         _store(project),
@@ -158,4 +158,4 @@ def _small(record: Record) -> Image.Image:
 
 
 def _store(project: Project) -> Path:
-    return project.cache_folder / "embed" / f"{files.short_hash(stamps.clip_identity(project.settings.embed.clip))}.npz"
+    return project.cache_folder / "embed" / f"{files.short_hash(stamps.clip_identity(project.settings.embed.clip or ''))}.npz"

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lorakit import files
-from lorakit.console import say, track
+from lorakit.console import say, track, warn
 from lorakit.curate.sources import MOST_BYTES
 from lorakit.errors import LorakitError
-from lorakit.photo import NAME_ENDINGS, sniff_bytes
+from lorakit.photo import MAX_BYTES, NAME_ENDINGS, sniff_bytes
 from lorakit.text.sidecars import TEXT_KEYS
 
 if TYPE_CHECKING:
+    import pyarrow
     from datasets import IterableDataset
 
 TABLES = (".parquet", ".arrow")
@@ -26,6 +28,7 @@ HUB_NAME = re.compile(
     r"(?::(?P<split>[\w.-]+)(?:\[:(?P<count>\d+)\])?)?"
 )
 HUB_FORM = "hf://owner/name, or with its parts hf://owner/name/config@revision:split[:100]"
+BATCH = 16  # rows of a parquet file that are held at a time
 SENTENCE = 4  # a text of more words is a caption, not a tag
 
 
@@ -41,7 +44,7 @@ def unpack_table(path: Path, cache: Path) -> Path:
     folder = cache / "photos" / f"{path.stem}-{files.short_hash(str(path), facts.st_size, facts.st_mtime_ns)}"
     if not folder.is_dir():
         try:
-            files.write_folder(folder, lambda part: _fill(part, str(path), _open_table(path)))
+            files.write_folder(folder, lambda part: _fill(part, str(path), _open_table(path), path.parent))
         except LorakitError:
             raise
         except Exception as error:  # pyarrow and datasets raise many kinds
@@ -60,7 +63,7 @@ def fetch(name: str, cache: Path) -> Path:
         try:
             rows = open_dataset(parts["name"], parts["config"], parts["revision"], parts["split"])
             rows = rows.take(int(parts["count"])) if parts["count"] else rows
-            files.write_folder(folder, lambda part: _fill(part, name, rows))
+            files.write_folder(folder, lambda part: _fill(part, name, _undecoded(rows), parts["name"]))
         except LorakitError:
             raise
         except Exception as error:  # offline, no such name, gated, several configurations: each in the library's own words
@@ -76,7 +79,7 @@ def open_dataset(name: str, config: str | None = None, revision: str | None = No
     `train`, else of the first there is."""
     import datasets
 
-    found = datasets.load_dataset(name, config, revision=revision, split=split, streaming=True)
+    found: Any = datasets.load_dataset(name, config, revision=revision, split=split, streaming=True)
     if split is None:
         split = "train" if "train" in found else next(iter(found))
         if len(found) > 1:
@@ -85,21 +88,43 @@ def open_dataset(name: str, config: str | None = None, revision: str | None = No
     return found
 
 
-def _open_table(path: Path) -> IterableDataset:
-    import datasets
+def _open_table(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file as they are stored. Opened by its own name: `datasets` takes names for patterns, as in `set [1]`."""
+    number = 0
+    for batch in _batches(path):
+        for row in range(batch.num_rows):
+            try:
+                yield batch.slice(row, 1).to_pylist()[0]
+            except ValueError as error:  # no UTF-8 in a text, a date that Python does not have
+                warn(f"{path}, row {number}: cannot be read ({_first_line(error)}); passed over")
+            number += 1
+
+
+def _batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
+    import pyarrow
+    from pyarrow import parquet
 
     if path.suffix.lower() == ".arrow":
-        return datasets.Dataset.from_file(str(path)).to_iterable_dataset()
-    return datasets.load_dataset("parquet", data_files=[str(path)], split="train", streaming=True)
+        with pyarrow.memory_map(str(path)) as mapped, pyarrow.ipc.open_stream(mapped) as stream:
+            yield from stream
+        return
+    with parquet.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            try:
+                yield from file.iter_batches(BATCH, row_groups=[group])
+            except (pyarrow.ArrowException, OSError) as error:
+                warn(f"{path}: what is left of row group {group} cannot be read ({_first_line(error)}); passed over")
 
 
-def _fill(folder: Path, source: str, rows: IterableDataset) -> None:
-    """Write each row's picture, as its bytes are, and one line of metadata.jsonl for each that has words."""
-    column, taken, left, lines, without = None, set(), MOST_BYTES, [], 0
-    for number, row in enumerate(_undecoded(rows)):
+def _fill(folder: Path, source: str, rows: Iterable[dict[str, Any]], home: Path | str) -> None:
+    """Write each row's picture, as its bytes are, and one line of metadata.jsonl for each that has words. Of rows that only name
+    their picture, those are read that lie in `home`: the table's folder, or the dataset of the hub of this name."""
+    column: str | None = None
+    taken, left, lines, without = set(), MOST_BYTES, [], 0
+    for number, row in enumerate(rows):
         column = column or _picture_column(row, source)
-        data = _picture_bytes(row[column]) if column else None
-        if not data:
+        data = _picture_bytes(row[column], home) if column else None
+        if not column or not data:
             without += 1
             continue
         left -= len(data)
@@ -112,7 +137,7 @@ def _fill(folder: Path, source: str, rows: IterableDataset) -> None:
     if not taken:
         raise LorakitError(f"{source}: no column with pictures in its rows; give a dataset that holds the pictures themselves")
     files.write_text(folder / "metadata.jsonl", "".join(lines))
-    missing = f", {without} rows without one" if without else ""
+    missing = f", {without} rows without one that may be read" if without else ""
     say(f"scan      {source}: {len(taken)} pictures, {len(lines)} with a caption{missing}")
 
 
@@ -143,15 +168,36 @@ def _is_picture(value: Any) -> bool:
     return isinstance(value, bytes) and sniff_bytes(value[:64]) is not None
 
 
-def _picture_bytes(value: Any) -> bytes | None:
-    if not isinstance(value, dict):
-        return value if isinstance(value, bytes) else None
-    if value.get("bytes") or not value.get("path"):
-        return value.get("bytes")
+def _picture_bytes(value: Any, home: Path | str) -> bytes | None:
+    """The picture itself; None for what is none, whatever the row calls it."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if not data and isinstance(value, dict) and isinstance(path := value.get("path"), str):
+        data = _read_beside(path, home) if isinstance(home, Path) else _read_from_hub(path, home)
+    return data if isinstance(data, bytes) and len(data) <= MAX_BYTES and sniff_bytes(data[:64]) else None
+
+
+def _read_beside(path: str, folder: Path) -> bytes | None:
+    """A row is written by others: it gets no file from elsewhere, no link to one, no device and no address."""
+    try:
+        file = (folder / path).resolve()
+        facts = file.stat()
+        if file.is_relative_to(folder.resolve()) and stat.S_ISREG(facts.st_mode) and facts.st_size <= MAX_BYTES:
+            return file.read_bytes()
+    except (OSError, ValueError, RuntimeError):
+        pass
+    return None
+
+
+def _read_from_hub(path: str, name: str) -> bytes | None:
+    """As `_read_beside` for a file of the dataset that is being read, which may lie in a zip there."""
+    inside = re.fullmatch(rf"(?:zip://[^:]+::)?hf://datasets/{re.escape(name)}(?:@[^/:]+)?/[^:]+", path)
+    if not inside or ".." in re.split(r"[/\\]|::", path):
+        return None
     import fsspec
 
-    with fsspec.open(value["path"], "rb") as file:  # a local path, or hf://... where the hub's files are read as a stream
-        return file.read()
+    opened: Any = fsspec.open(path, "rb")
+    with opened as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def _name(value: Any, number: int, data: bytes, taken: set[str]) -> str:

@@ -9,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from lorakit import files, photo
 from lorakit.console import say, track, warn
 from lorakit.curate import hf_datasets, sources
 from lorakit.errors import LorakitError
 from lorakit.project import Project
-from lorakit.project.project import is_on_hub
 from lorakit.record import Record
 from lorakit.text import sidecars
 
@@ -34,6 +34,7 @@ def scan(project: Project) -> None:
     Raises `LorakitError` when a folder is missing or no photo is found at all.
     """
     sidecars.read_metadata.cache_clear()
+    sidecars.pass_over.cache_clear()
     listed = [entry for place in project.photos for entry in find_photos(place, project)]
     found = [(root, path) for path, root in {path: root for root, path in reversed(listed)}.items()][::-1]  # each once
     if not found:
@@ -64,14 +65,16 @@ def _state(record: Record) -> tuple:
 
 def _read_interrupted(path: Path) -> Iterator[Record]:
     """What a scan that was stopped had read already; a last line that is not whole is passed over."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        with suppress(json.JSONDecodeError):
-            yield json.loads(line)
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        with suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and isinstance(entry.get("hash"), str) and all(key in entry for key in STATE):
+                yield cast(Record, entry)
 
 
 def find_photos(place: Path | str, project: Project) -> Iterator[tuple[Path, Path]]:
     """(root, path) of every photo in a place that the user named: a folder, an archive, a dataset, a list or a photo."""
-    if is_on_hub(place):
+    if isinstance(place, str):  # on the hub: whatever is here is a path
         yield from _in_folder(hf_datasets.fetch(place, project.cache_folder), project)
     elif not place.exists():
         raise LorakitError(f"{place}: no such folder of photos")
@@ -195,11 +198,11 @@ def match(before: list[Record], fresh: list[Record]) -> list[Record]:
     for record in fresh:
         same = [r for r in former[record["hash"]] if r["id"] not in taken]
         same = [r for r in same if r["path"] == record["path"]] or [r for r in same if r["path"] not in paths]
-        old = same[0] if same else {"id": _free_id(record["hash"], taken, former)}
+        old: Record = same[0] if same else {"id": _free_id(record["hash"], taken, former)}
         taken.add(old["id"])
         kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar", "mask")}
-        matched.append({**kept, **record, "done": {**old.get("done", {}), "scan": record["hash"]}})
-    gone = [{**r, "gone": True} for r in before if r["id"] not in taken]
+        matched.append(cast("Record", kept | record | {"done": {**old.get("done", {}), "scan": record["hash"]}}))
+    gone: list[Record] = [{**r, "gone": True} for r in before if r["id"] not in taken]
     return matched + gone
 
 

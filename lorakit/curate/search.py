@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lorakit.curate.look import HASH_SIZE, TURNS, turned
+from lorakit.curate.descriptors import HASH_SIZE, TURNS, turned
 from lorakit.curate.search_many import near_in_shape
 
 MANY = 20_000  # hashes up to which each is compared with each
@@ -20,7 +20,7 @@ BITS = HASH_SIZE * HASH_SIZE
 
 def close_pairs(hashes: np.ndarray, limit: int, turns: bool = True) -> Iterator[tuple[int, int, int, int]]:
     """(later, earlier, distance, turn) of every two of `hashes` [n, 32] at most `limit` bits apart; of several turns
-    the nearest (see `look.turned`). Exact; memory stays at a few blocks of n numbers. Of more than MANY hashes, only those pairs
+    the nearest (see `descriptors.turned`). Exact; memory stays at a few blocks of n numbers. Of more than MANY hashes, only those pairs
     whose coarse shapes agree (see `search_many`)."""
     if len(hashes) > MANY:
         for later, earlier in near_in_shape(hashes, limit, turns):

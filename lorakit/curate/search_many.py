@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from lorakit.curate.look import HASH_SIZE, turned
+from lorakit.curate.descriptors import HASH_SIZE, turned
 
 SIDE = 6  # of the square of lowest coefficients with even row and column
 HALF = SIDE * SIDE // 2  # bits of a key

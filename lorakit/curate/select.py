@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lorakit.console import warn
+from lorakit.curate.descriptors import bits, hash_bytes
 from lorakit.curate.embed import vectors
-from lorakit.curate.look import bits, hash_bytes
 from lorakit.errors import LorakitError
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import coverage, verdicts

@@ -3,17 +3,25 @@ that lists photos, one path a line. Datasets are read by `hf_datasets`."""
 
 from __future__ import annotations
 
+import errno
+import lzma
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Any
 
 from lorakit import files
+from lorakit.console import warn
 from lorakit.errors import LorakitError
+from lorakit.photo import MAX_BYTES
 
 MOST_BYTES = 32 << 30  # unpacked; an archive that claims more is taken for a bomb
+MOST_MEMBERS = 1_000_000
 
 
 def is_archive(path: Path) -> bool:
@@ -27,38 +35,81 @@ def unpack(archive: Path, cache: Path) -> Path:
     if not folder.is_dir():
         try:
             files.write_folder(folder, lambda part: _fill(part, archive))
-        except (zipfile.BadZipFile, tarfile.TarError, RuntimeError, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, tarfile.TarError, RuntimeError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError) as error:
             raise LorakitError(f"{archive}: cannot be unpacked ({error}); unpack it yourself and give the folder") from None
     return folder
 
 
 def _fill(folder: Path, archive: Path) -> None:
-    left = MOST_BYTES
-    for name, size, content in _members(archive):
+    """Write what may be written; a member that is damaged, too large or badly named is said and passed over."""
+    left, written, wrong = MOST_BYTES, 0, ""
+    for number, (name, size, open_member) in enumerate(_members(archive)):
+        if number >= MOST_MEMBERS:
+            raise LorakitError(f"{archive}: more than {MOST_MEMBERS:,} files; unpack it yourself and give the folder")
+        inside = PurePosixPath(name.replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts or ":" in name or not inside.parts:
+            continue  # a name that points out of the folder
+        if size > MAX_BYTES:
+            warn(f"{archive}: {name}: {size >> 20} MB is more than a photo has; passed over")
+            continue
         left -= size
         if left < 0:
             raise LorakitError(f"{archive}: it would unpack to more than {MOST_BYTES >> 30} GB; unpack it yourself and give the folder")
-        inside = PurePosixPath(name.replace("\\", "/"))
-        if inside.is_absolute() or ".." in inside.parts or ":" in name:
-            continue  # a name that points out of the folder
-        path = folder / inside
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with content, open(path, "wb") as out:
+        try:
+            _write(folder / inside, open_member)
+            written += 1
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            wrong = _told(archive, name, error)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+            wrong = _told(archive, name, error)
+    if wrong and not written:
+        raise LorakitError(f"{archive}: cannot be unpacked, not one of its files ({wrong}); unpack it yourself and give the folder")
+
+
+def _told(archive: Path, name: str, error: Exception) -> str:
+    reason = (getattr(error, "strerror", None) or str(error)) or type(error).__name__
+    warn(f"{archive}: {name}: cannot be unpacked ({reason}); passed over")
+    return reason
+
+
+def _write(path: Path, open_member: Callable[[], Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open_member() as content, open(path, "wb") as out:
             shutil.copyfileobj(content, out)
+    except BaseException:
+        with suppress(OSError, ValueError):  # half a picture would be taken for a damaged photo
+            path.unlink()
+        raise
 
 
-def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """(name, bytes, content) of every regular file in a zip or tar; links and devices are passed over."""
+def _members(archive: Path) -> Iterator[tuple[str, int, Callable[[], Any]]]:
+    """(name, bytes, how it is opened) of every regular file in a zip or tar; links and devices are passed over."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
             for entry in opened.infolist():
                 if not entry.is_dir():
-                    yield entry.filename, entry.file_size, opened.open(entry)
+                    yield entry.filename, entry.file_size, partial(opened.open, entry)
         return
     with tarfile.open(archive) as opened:
         for entry in opened:
             if entry.isreg():
-                yield entry.name, entry.size, opened.extractfile(entry)
+                yield entry.name, entry.size, partial(opened.extractfile, entry)
+        _read_to_its_end(opened, archive)
+
+
+def _read_to_its_end(opened: tarfile.TarFile, archive: Path) -> None:
+    """A compressed tar is checked by the sum at its very end, and `tarfile` ends without a word at a header that is damaged."""
+    stream: Any = opened.fileobj
+    stream.seek(opened.offset)
+    left, more = MOST_BYTES, False
+    while left > 0 and (block := stream.read(1 << 20)):
+        more = more or any(block)
+        left -= len(block)
+    if more:
+        warn(f"{archive}: damaged behind its first {len(opened.getmembers())} members; what comes after them is left out")
 
 
 def listed(path: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from lorakit import files
 from lorakit.bases import layer_names
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats, verify
-from lorakit.lora_file.formats import Adapter, LayerAdapter, LoraLayer, LycorisLayer
+from lorakit.lora_file.formats import Adapter, LayerAdapter, LoraLayer
 
 ABOUT_ONE_BASE = ("ss_base_model_version", "ss_sd_model_name", "modelspec.architecture", "modelspec.implementation")
 
@@ -39,14 +39,16 @@ def convert(
     families = {family for family, _, _, _ in opened}
     if len(families) > 1:
         raise LorakitError(f"files for different bases cannot be merged: {', '.join(sorted(families))}")
-    family, network, header, dtype = opened[0]
+    family, first, header, dtype = opened[0]
+    network: Mapping[str, LayerAdapter] = first
     networks = [network for _, network, _, _ in opened]
     merged = len(opened) > 1 or strengths != [1.0]
     if rank:
-        networks = [{path: as_lora(path, change, family) for path, change in network.items()} for network in networks]
-    network = merge(networks, strengths) if merged else networks[0]
-    if rank:
-        network = {path: formats.nearest(delta, rank) for path, delta in network.items()}
+        loras = [{path: as_lora(path, change, family) for path, change in network.items()} for network in networks]
+        whole = merge(loras, strengths) if merged else loras[0]
+        network = {path: formats.nearest(layer, rank) for path, layer in whole.items()}
+    elif merged:
+        network = merge(networks, strengths)
     tensors = formats.write(network, family, format, dtype)
     kept = header if not merged and not rank else {key: header[key] for key in ABOUT_ONE_BASE if key in header}
     about = true_header(kept, tensors, out.stem) if metadata and header else None
@@ -71,28 +73,32 @@ def open_network(path: Path) -> tuple[str, Adapter, dict[str, str], torch.dtype]
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
-    family = verify.find_family({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    family = verify.find_family(shapes)
     if family is None:
-        raise LorakitError(f"{path}: no layer in it is one of a base that lorakit knows; `lorakit verify` says more")
+        raise LorakitError(f"{path}: its base is {verify.base_in_words(None, shapes)}; `lorakit verify` says more")
     dtype = next(tensor.dtype for tensor in tensors.values() if tensor.dim() > 1)
     return family, formats.read(tensors, family), metadata, dtype
 
 
-def merge(networks: Sequence[Adapter], strengths: Sequence[float]) -> Adapter:
+def merge(networks: Sequence[Mapping[str, LayerAdapter]], strengths: Sequence[float]) -> dict[str, LoraLayer]:
     """One network whose change is the sum of all, each at its strength: the factors side by side, so nothing is lost and
     the ranks add up. Raises `LorakitError` for DoRA, whose changes do not add, and for LoKr and LoHa, whose factors do not."""
-    merged: Adapter = {}
+    merged: dict[str, LoraLayer] = {}
     for path in dict.fromkeys(path for network in networks for path in network):
         parts = [(network[path], strength) for network, strength in zip(networks, strengths, strict=True) if path in network]
         if any(delta.magnitude is not None for delta, _ in parts):
             raise LorakitError(f"{path}: DoRA sets lengths, which cannot be added or scaled; merge plain LoRAs")
-        if any(isinstance(delta, LycorisLayer) for delta, _ in parts):
+        loras = [(delta, strength) for delta, strength in parts if isinstance(delta, LoraLayer)]
+        if len(loras) < len(parts):
             raise LorakitError(
                 f"{path}: the factors of LoKr and LoHa cannot be added; give --rank, and their sum is made a plain LoRA of it"
             )
-        shape = max((delta.down.shape[1:] for delta, _ in parts), key=len)  # a 1x1 convolution may be written as a linear layer
-        down = torch.cat([delta.down.float().reshape(-1, *shape) for delta, _ in parts])
-        ups = [delta.up.float() * (delta.alpha / delta.rank * strength) for delta, strength in parts]
+        if len({(delta.up.shape[0], delta.down.shape[1]) for delta, _ in loras}) > 1:
+            raise LorakitError(f"{path}: is of different widths in these files; LoRAs of different bases cannot be merged")
+        shape = max((delta.down.shape[1:] for delta, _ in loras), key=len)  # a 1x1 convolution may be written as a linear layer
+        down = torch.cat([delta.down.float().reshape(-1, *shape) for delta, _ in loras])
+        ups = [delta.up.float() * (delta.alpha / delta.rank * strength) for delta, strength in loras]
         up = torch.cat([up.reshape(*up.shape[:2], *(1 for _ in shape[1:])) for up in ups], dim=1)
         merged[path] = LoraLayer(down, up, float(len(down)))
     return merged

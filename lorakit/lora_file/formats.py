@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from lorakit.bases import layer_names
+from lorakit.bases import families, layer_names
 from lorakit.errors import LorakitError
 
 FORMATS = ("kohya", "diffusers")
@@ -49,8 +49,7 @@ class LoraLayer:
         more = rank - self.rank
         if not more:
             return self
-        down, up = self.down.new_zeros(more, *self.down.shape[1:]), self.up.new_zeros(self.up.shape[0], more, *self.up.shape[2:])
-        return replace(self, down=torch.cat([self.down, down]), up=torch.cat([self.up, up], dim=1), alpha=self.alpha * rank / self.rank)
+        return replace(self, down=_pad(self.down, 0, more), up=_pad(self.up, 1, more), alpha=self.alpha * rank / self.rank)
 
     def swapped(self) -> LoraLayer:
         """The two halves of the outputs in the other order."""
@@ -95,6 +94,13 @@ class LycorisLayer:
         if core in self.tensors:
             return torch.einsum("ijkl,ip,jr->prkl", self.tensors[core].float(), left, right)
         return left @ right.flatten(1)
+
+
+def _pad(tensor: Tensor, axis: int, more: int) -> Tensor:
+    """The tensor with `more` zero entries at the end of an axis."""
+    shape = list(tensor.shape)
+    shape[axis] = more
+    return torch.cat([tensor, tensor.new_zeros(shape)], dim=axis)
 
 
 LayerAdapter = LoraLayer | LycorisLayer
@@ -164,7 +170,7 @@ def nearest(delta: LoraLayer, rank: int) -> LoraLayer:
     )
 
 
-def write(network: Adapter, family: str, format: str, dtype: torch.dtype) -> dict[str, Tensor]:
+def write(network: Mapping[str, LayerAdapter], family: str, format: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """The tensors of a LoRA file."""
     tensors = _write_kohya(network, family) if format == "kohya" else _write_diffusers(network, family)
     return {key: value.detach().to(dtype).contiguous().clone() for key, value in tensors.items()}
@@ -215,23 +221,22 @@ def file_size(tensors: Mapping[str, Tensor]) -> int:
     return 8 + -(-length // 8) * 8 + end
 
 
-def _write_kohya(network: Adapter, family: str) -> dict[str, Tensor]:
+def _write_kohya(network: Mapping[str, LayerAdapter], family: str) -> dict[str, Tensor]:
     """LoKr and LoHa cannot be fused: where the original code fuses layers they stand under LyCORIS' own prefix."""
-    fuses = family in ("sd3", "flux1")
-    stems: dict[str, dict[int, LoraLayer]] = {}
-    slots: dict[str, int] = {}
+    fused: dict[str, dict[int, LoraLayer]] = {}  # by kohya's stem and slot
+    heights: dict[str, tuple[int, ...]] = {}
     tensors: dict[str, Tensor] = {}
     for path, delta in network.items():
         stem, original = _kohya_name(path, family)
         if isinstance(delta, LycorisLayer):
             inner = path.removeprefix(f"{layer_names.denoiser_folder(family)}.")
-            own = f"lycoris_{inner.replace('.', '_')}" if fuses and inner != path else stem
+            own = layer_names.underscored("lycoris", inner) if layer_names.is_fused(family) and inner != path else stem
             tensors |= {f"{own}.{name}": tensor for name, tensor in delta.tensors.items()} | _scales(own, delta, delta.change)
             continue
-        stems.setdefault(stem, {})[original.slot] = delta.swapped() if is_swapped(path, delta) else delta
-        slots[stem] = original.slots
-    for stem, parts in stems.items():
-        delta = parts[0] if slots[stem] == 1 else fuse(parts, slots[stem])
+        fused.setdefault(stem, {})[original.slot] = delta.swapped() if is_swapped(path, delta) else delta
+        heights[stem] = original.heights
+    for stem, parts in fused.items():
+        delta = parts[0] if len(heights[stem]) == 1 else fuse(parts, heights[stem])
         tensors |= {f"{stem}.lora_down.weight": delta.down, f"{stem}.lora_up.weight": delta.up}
         tensors |= _scales(stem, delta, lambda delta=delta: delta.down)
     return tensors
@@ -242,8 +247,7 @@ def _kohya_name(path: str, family: str) -> tuple[str, layer_names.Original]:
     if path in texts:
         return texts[path], layer_names.Original(path)
     inner = path.removeprefix(f"{layer_names.denoiser_folder(family)}.")
-    original = layer_names.originals(family)[inner] if family in ("sd3", "flux1") else layer_names.Original(inner)
-    return layer_names.kohya_stem(family, inner), original
+    return layer_names.kohya_stem(family, inner), layer_names.originals(family).get(inner) or layer_names.Original(inner)
 
 
 def _scales(stem: str, delta: LayerAdapter, like) -> dict[str, Tensor]:
@@ -260,35 +264,38 @@ def is_swapped(path: str, delta: LoraLayer) -> bool:
     return path.endswith("norm1_context.linear") and delta.up.shape[0] == 2 * delta.down.shape[1]
 
 
-def fuse(parts: Mapping[int, LoraLayer], slots: int) -> LoraLayer:
-    """Several layers that the original code holds as one: their downs above each other, their ups on the diagonal. Layers
-    that were not trained stay zero. Nothing is lost; the rank is the sum."""
+def fuse(parts: Mapping[int, LoraLayer], heights: tuple[int, ...]) -> LoraLayer:
+    """Several layers that the original code holds as one, by their slots: their downs above each other, their ups on the
+    diagonal. Layers that were not trained stay zero. Nothing is lost; the rank is the sum. `heights` as in
+    `layer_names.Original`."""
     first = next(iter(parts.values()))
     magnitude = None
     if any(delta.magnitude is not None for delta in parts.values()):
-        if len(parts) < slots or any(delta.magnitude is None for delta in parts.values()):
+        lengths = [parts[slot].magnitude for slot in range(len(heights)) if slot in parts]
+        magnitudes = [length for length in lengths if length is not None]
+        if len(magnitudes) < len(heights):
             raise LorakitError(
                 "DoRA cannot be written in kohya's fused layers of this base where only some of the fused ones were trained: "
                 "the lengths of the others stand in no file; write it with export.format=diffusers"
             )
-        magnitude = torch.cat([parts[slot].magnitude for slot in range(slots)])
-    hidden = next((d.up.shape[0] for slot, d in parts.items() if slot < 3), first.up.shape[0] // 4)
-    heights = [parts[slot].up.shape[0] if slot in parts else hidden * (4 if slot == 3 else 1) for slot in range(slots)]
+        magnitude = torch.cat(magnitudes)
+    slot, some = min(parts.items(), key=lambda part: part[0])
+    unit = some.up.shape[0] // heights[slot]
     rank = sum(delta.rank for delta in parts.values())
-    up = first.up.new_zeros(sum(heights), rank)
-    row = column = 0
-    for slot, height in enumerate(heights):
-        if slot in parts:
-            delta = parts[slot]
-            up[row : row + height, column : column + delta.rank] = delta.up * (delta.alpha / delta.rank) / (first.alpha / first.rank)
-            column += delta.rank
-        row += height
+    up = first.up.new_zeros(sum(heights) * unit, rank)
+    column = 0
+    for slot, delta in sorted(parts.items()):
+        row = sum(heights[:slot]) * unit
+        # the whole has one alpha, so what is otherwise in one of them goes into its factor
+        up[row : row + len(delta.up), column : column + delta.rank] = delta.up * (delta.alpha / delta.rank) / (first.alpha / first.rank)
+        column += delta.rank
     return LoraLayer(torch.cat([parts[slot].down for slot in sorted(parts)]), up, first.alpha / first.rank * rank, magnitude)
 
 
-def _write_diffusers(network: Adapter, family: str) -> dict[str, Tensor]:
-    """FLUX carries alpha as a float tensor; everywhere else diffusers refuses that key, so the scale goes into lora_B, and all
+def _write_diffusers(network: Mapping[str, LayerAdapter], family: str) -> dict[str, Tensor]:
+    """Alpha is a tensor where diffusers takes it (FLUX). Everywhere else it refuses that key, so the scale goes into lora_B, and all
     layers of a part get one rank: without alphas diffusers, before #14409 of August 2026, scales all layers by one of the ranks."""
+    takes_alpha = families.load(family).DIFFUSERS_READS_ALPHA
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for path, delta in network.items():
@@ -299,7 +306,7 @@ def _write_diffusers(network: Adapter, family: str) -> dict[str, Tensor]:
         if isinstance(delta, LycorisLayer):
             tensors |= {f"{path}.{name}": tensor for name, tensor in delta.tensors.items()} | _scales(path, delta, delta.change)
             continue
-        if family == "flux1" and path == layer:
+        if takes_alpha and path == layer:
             tensors[f"{path}.alpha"] = torch.tensor(delta.alpha)
         else:
             delta = delta.folded().widened(ranks[layer.partition(".")[0]])
@@ -310,7 +317,7 @@ def _write_diffusers(network: Adapter, family: str) -> dict[str, Tensor]:
 
 
 def _read_kohya(left: dict[str, Tensor], family: str) -> Adapter:
-    network: Adapter = {}
+    network: dict[str, LayerAdapter | None] = {}
     for stem, paths in kohya_index(family).items():
         if len(paths) == 1 and (factors := _pop_factors(left, stem)):
             network[paths[0]] = factors
@@ -322,8 +329,9 @@ def _read_kohya(left: dict[str, Tensor], family: str) -> Adapter:
         alpha = left.pop(f"{stem}.alpha", None)
         magnitude = left.pop(f"{stem}.dora_scale", None)
         delta = LoraLayer(down, up, float(down.shape[0] if alpha is None else alpha), None if magnitude is None else magnitude.flatten())
+        heights = layer_names.originals(family)[paths[0].partition(".")[2]].heights if len(paths) > 1 else layer_names.SINGLE
         if len(paths) > 1:
-            network |= dict(zip(paths, split(delta, len(paths)), strict=True))
+            network |= dict(zip(paths, split(delta, heights), strict=True))
         else:
             network[paths[0]] = delta.swapped() if is_swapped(paths[0], delta) else delta
     return {path: delta for path, delta in network.items() if delta is not None}
@@ -340,31 +348,25 @@ def _pop_factors(left: dict[str, Tensor], stem: str) -> LycorisLayer | None:
 
 
 def kohya_index(family: str) -> dict[str, list[str]]:
-    """{kohya's stem: the paths that it holds, in the order of their slots}; SDXL's also under diffusers' names."""
+    """{kohya's stem: the paths that it holds, in the order of their slots}."""
     folder = layer_names.denoiser_folder(family)
-    index: dict[str, list[str]] = {}
-    known = layer_names.layers(family) if family == "sd15" else layer_names.originals(family)
-    ordered = sorted(known, key=lambda path: layer_names.originals(family)[path].slot if family in ("sd3", "flux1") else 0)
-    for path in ordered:
-        index.setdefault(layer_names.kohya_stem(family, path), []).append(f"{folder}.{path}")
-        if family == "sdxl":
-            index.setdefault(f"lora_unet_{path.replace('.', '_')}", [f"{folder}.{path}"])
+    index = {stem: [f"{folder}.{path}" for path in paths] for stem, paths in layer_names.kohya_paths(family).items()}
     for path in layer_names.layers(family):  # LyCORIS' own prefix, on models of diffusers
-        index.setdefault(f"lycoris_{path.replace('.', '_')}", [f"{folder}.{path}"])
-    index |= {stem: [path] for path, stem in (layer_names.text_layers(family) | layer_names.t5_layers(family)).items()}
-    if family == "flux1":  # OneTrainer numbers the encoders that the base has
-        index |= {stem.replace("lora_te3", "lora_te2"): [path] for path, stem in layer_names.t5_layers(family).items()}
+        index.setdefault(layer_names.underscored("lycoris", path), [f"{folder}.{path}"])
+    for texts in (layer_names.text_layers, layer_names.t5_layers, layer_names.t5_names_of_onetrainer):
+        index |= {stem: [path] for path, stem in texts(family).items()}
     return index
 
 
-def split(delta: LoraLayer, slots: int) -> list[LoraLayer | None]:
+def split(delta: LoraLayer, heights: tuple[int, ...]) -> list[LoraLayer | None]:
     """A fused layer as its single ones: with their own downs where `fuse` (or sd-scripts' split_qkv) made it, else each
-    with all of it. A part that is zero was not trained and is None (with DoRA, whose lengths stand for all, it is kept)."""
-    hidden = delta.up.shape[0] // (slots if slots == 3 else 7)
-    heights = [hidden] * 3 + [4 * hidden] * (slots - 3)
-    lengths = [None] * slots if delta.magnitude is None else delta.magnitude.split(heights)
+    with all of it. A part that is zero was not trained and is None (with DoRA, whose lengths stand for all, it is kept).
+    `heights` as in `layer_names.Original`."""
+    unit = delta.up.shape[0] // sum(heights)
+    rows = [height * unit for height in heights]
+    lengths = [None] * len(rows) if delta.magnitude is None else delta.magnitude.split(rows)
     parts: list[LoraLayer | None] = []
-    for up, magnitude in zip(delta.up.split(heights), lengths, strict=True):
+    for up, magnitude in zip(delta.up.split(rows), lengths, strict=True):
         used = up.any(dim=0).nonzero().flatten()
         if not len(used) and magnitude is None:
             parts.append(None)

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
-from lorakit.bases import layer_names
+from lorakit.bases import families, layer_names
+from lorakit.bases.layer_names import OddForm, underscored
 from lorakit.errors import LorakitError, UnknownName
+from lorakit.lora_file import strangers
 
 TOOLS = ("comfyui", "a1111", "forge", "diffusers")
 FORGE_LIMIT = 12  # with more unknown keys than this Forge loads nothing of a file
 
-_UP_DOWN = ("lora_up.weight", "lora_down.weight")
-_A_B = ("lora_A.weight", "lora_B.weight")
+# The two factors of a layer, in each way that they are called: the one on its inputs, the one on its outputs.
+_KOHYA = ("lora_down.weight", "lora_up.weight")
+_PEFT = ("lora_A.weight", "lora_B.weight")
+_ADAPTER = ("lora_A.default.weight", "lora_B.default.weight")  # peft's with the adapter's name left in, which diffusers leaves empty
+_OLD = ("lora.down.weight", "lora.up.weight")  # diffusers' before peft ...
+_OLD_TEXT = ("lora_linear_layer.down.weight", "lora_linear_layer.up.weight")  # ... of text encoders ...
+_OLD_ATTENTION = ("down.weight", "up.weight")  # ... and of attention, after `processor.to_q_lora`
+PAIRS = (_KOHYA, _PEFT, _ADAPTER, _OLD, _OLD_TEXT, _OLD_ATTENTION)
 _MORE = ("dora_scale", "lora_mid.weight", "lokr_w1", "lokr_w2", "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
          "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "diff", "diff_b")  # fmt: skip
-SUFFIXES = {
-    "comfyui": ("alpha", *_UP_DOWN, *_A_B, "lora.up.weight", "lora.down.weight", "up.weight", "down.weight", *_MORE),
-    "a1111": ("alpha", *_UP_DOWN, *_MORE),
-}
+_FORGE = ("alpha", *_KOHYA, *_PEFT, *_OLD, *_OLD_TEXT, *_OLD_ATTENTION, *_MORE)
+SUFFIXES = {"comfyui": (*_FORGE, *_ADAPTER), "forge": _FORGE, "a1111": ("alpha", *_KOHYA, *_MORE)}
 ALL_SUFFIXES = (*SUFFIXES["comfyui"], "lora_magnitude_vector", "lora_B.bias")
-SUPPORTED = {"a1111": ("sd15", "sdxl"), "forge": ("sd15", "sdxl", "flux1")}  # the other tools know all four
-
 
 _REFUSED = "it takes no key of such a name"
-_XLABS = re.compile(r"(double|single)_blocks\.\d+\.processor\.(qkv|proj)_lora[12]?\.(up|down)\.weight")
+
+Shapes = Mapping[str, tuple[int, ...]]  # of a file's tensors
 
 
 @dataclass(frozen=True)
@@ -39,39 +44,46 @@ class Judgement:
     loaded: tuple[str, ...]  # keys
     skipped: Mapping[str, str] = field(default_factory=dict)  # key -> why
     wrong_scale: Mapping[str, float] = field(default_factory=dict)  # layer -> strength it gets over the one it says
+    is_known: bool = True  # whether the file's base is one that lorakit knows: of others it cannot judge
 
     @property
     def is_whole(self) -> bool:
-        return not self.skipped and not self.wrong_scale
+        return self.is_known and not self.skipped and not self.wrong_scale
 
 
 def judge_file(path: Path, tools: tuple[str, ...] = TOOLS, family: str | None = None) -> tuple[str | None, list[Judgement]]:
     """(the base's family, one judgement a tool) of a `.safetensors` LoRA file."""
+    shapes, peft_alpha, alphas = _read_header(path)
+    return judge(shapes, tools, peft_alpha, family, alphas)
+
+
+def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], float | None, dict[str, float]]:
+    """(shapes by key, the alpha of peft's header, alphas by layer) of a file, none of whose factors is read."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "np") as file:
+        with safe_open(path, "pt") as file:  # numpy has no bf16
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
-            alpha = _peft_alpha(file.metadata() or {})
-            alphas = {
-                key.removesuffix(".alpha"): float(file.get_tensor(key))
-                for key, shape in shapes.items()
-                if key.endswith(".alpha") and not shape
-            }
+            single = [key for key, shape in shapes.items() if key.endswith(".alpha") and shape in ((), (1,))]
+            return shapes, _peft_alpha(file.metadata() or {}), {key.removesuffix(".alpha"): float(file.get_tensor(key)) for key in single}
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
-    return judge(shapes, tools, alpha, family, alphas)
+
+
+def read_shapes(path: Path) -> Shapes:
+    """{key: shape} of a file. Raises `LorakitError` where it is no .safetensors."""
+    return _read_header(path)[0]
 
 
 def judge(
-    shapes: Mapping[str, tuple[int, ...]],
+    shapes: Shapes,
     tools: tuple[str, ...] = TOOLS,
     peft_alpha: float | None = None,
     family: str | None = None,
     alphas: Mapping[str, float] | None = None,
 ) -> tuple[str | None, list[Judgement]]:
     """(the base's family, one judgement a tool) of a file's keys and shapes; `peft_alpha` is what its header says, and
-    `alphas` what its layers' alpha tensors say (left out, their strength is not judged). The family is found by the names where it is not given."""
+    `alphas` what its layers' alpha tensors say (left out, their strength is not judged). The family is found where it is not given."""
     unknown = [tool for tool in tools if tool not in TOOLS]
     if unknown:
         raise UnknownName("tool", unknown[0], list(TOOLS))
@@ -79,20 +91,84 @@ def judge(
     return family, [_judge_for(tool, family, shapes, peft_alpha, alphas or {}) for tool in tools]
 
 
-def find_family(keys: Mapping[str, tuple[int, ...]]) -> str | None:
-    """The family whose layer names (in any form) most of the keys have, None when none has any."""
-    if _is_control(keys) or any(_XLABS.fullmatch(key) for key in keys):
-        return "flux1"
-    stems = {split_key(key)[0] for key in keys}
-    counts = {family: len(stems & _known_anywhere(family)) for family in layer_names.FAMILIES}
-    widths = [shape[1] for key, shape in keys.items() if key.endswith((".lora_down.weight", ".lora_A.weight")) and len(shape) > 1]
+def find_family(shapes: Shapes) -> str | None:
+    """The family that most of a file's layers are of, by their names in any form and their widths. None where none has more
+    than half of them: names alone do not tell, since other models call their layers alike."""
+    for name in families.names():
+        for form in families.load(name).ODD_FORMS:
+            if any(form.key.fullmatch(key) for key in shapes):
+                return name
+    sizes = {stem: _size(stem, shapes) for stem in {split_key(key)[0] for key in shapes}}
+    found = {name: _count_fits(name, sizes) for name in families.names()}
 
-    def fit(family: str) -> tuple[int, int]:  # where names fit two families the widths of the layers decide
-        known = {shape[1] for shape in layer_names.layers(family).values()}
-        return counts[family], sum(width in known for width in widths)
+    def rank(name: str) -> tuple[int, int, int]:  # CLIP's layers alone fit several: then it is the one that most tools know
+        return found[name].fit, found[name].exact, len(families.load(name).TOOLS)
 
-    best = max(layer_names.FAMILIES, key=fit)
-    return best if counts[best] else None
+    best = max(families.names(), key=rank)
+    return best if found[best].fit > found[best].misfit else None
+
+
+@dataclass(frozen=True)
+class _Fits:
+    fit: int = 0  # layers that a family has, as wide as its bases or as a small one of the same build
+    exact: int = 0  # those of them that are as wide as in one of its bases
+    misfit: int = 0  # layers that it has not, or that are of another width
+
+
+def _count_fits(family: str, sizes: Mapping[str, tuple[int, int] | None]) -> _Fits:
+    known, fit, exact, misfit = _layers_by_stem(family), 0, 0, 0
+    for stem, size in sizes.items():
+        if stem not in known:
+            misfit += size is not None  # what is no layer at all does not count
+            continue
+        wanted = _sizes(family, known[stem])
+        if size in wanted:
+            exact += 1
+        # Of text encoders and of some forms the width is not known. Tiny bases are built as the real ones, but half as wide at most.
+        if size in wanted or size is None or not wanted or any(2 * size[0] <= out and 2 * size[1] <= into for out, into in wanted):
+            fit += 1
+        else:
+            misfit += 1
+    return _Fits(fit, exact, misfit)
+
+
+def _size(stem: str, shapes: Shapes) -> tuple[int, int] | None:
+    """(outputs, inputs) of the layer that a file changes; None where its tensors do not tell."""
+    of = {suffix: shapes[f"{stem}.{suffix}"] for suffix in ALL_SUFFIXES if len(shapes.get(f"{stem}.{suffix}", ())) > 1}
+    for down, up in PAIRS:
+        if down in of and up in of:
+            return of[up][0], of[down][1]
+    if "hada_w1_a" in of and "hada_w1_b" in of and "hada_t1" not in of:
+        return of["hada_w1_a"][0], of["hada_w1_b"][1]
+    first, second = (of.get(name) or _product(of.get(f"{name}_a"), of.get(f"{name}_b")) for name in ("lokr_w1", "lokr_w2"))
+    return (first[0] * second[0], first[1] * second[1]) if first and second and "lokr_t2" not in of else None
+
+
+def _product(left: tuple[int, ...] | None, right: tuple[int, ...] | None) -> tuple[int, int] | None:
+    return (left[0], right[1]) if left and right else None
+
+
+@cache
+def _sizes(family: str, paths: tuple[str, ...]) -> frozenset[tuple[int, int]]:
+    """(outputs, inputs) of these layers of the denoiser, one above the other, in each of the family's bases that has them."""
+    having = [member for member in layer_names.members(family) if all(path in member for path in paths)]
+    return frozenset((sum(member[path][0] for path in paths), member[paths[0]][1]) for member in having if paths)
+
+
+def base_in_words(family: str | None, shapes: Shapes) -> str:
+    """'sd15 (Stable Diffusion 2)'; where no family is known, what else the file looks like."""
+    if family is None:
+        other = strangers.looks_like(shapes)
+        return f"none that lorakit knows (looks like {other})" if other else "none that lorakit knows"
+    title = layout_title(family, shapes)
+    return f"{family} ({title})" if title else family
+
+
+def layout_title(family: str, shapes: Shapes) -> str | None:
+    """The title of the family's base that a file's layers are of, where its bases differ in the width of the text they read."""
+    layouts = [layout for layout in families.load(family).LAYOUTS if layout.text_width]
+    reads = {size[1] for key in shapes if "attn2" in key and "to_k" in key and (size := _size(split_key(key)[0], shapes))}
+    return next((layout.title for layout in layouts if layout.text_width in reads), None) if len(layouts) > 1 else None
 
 
 def split_key(key: str) -> tuple[str, str]:
@@ -104,14 +180,12 @@ def split_key(key: str) -> tuple[str, str]:
     return stem, suffix
 
 
-def _judge_for(
-    tool: str, family: str | None, shapes: Mapping[str, tuple[int, ...]], peft_alpha: float | None, alphas: Mapping[str, float]
-) -> Judgement:
+def _judge_for(tool: str, family: str | None, shapes: Shapes, peft_alpha: float | None, alphas: Mapping[str, float]) -> Judgement:
     if family is None:
-        return Judgement(tool, (), {key: _why_unknown(key) for key in shapes})
-    if family not in SUPPORTED.get(tool, layer_names.FAMILIES):
+        return Judgement(tool, (), {key: _why_unknown(key) for key in shapes}, is_known=False)
+    if tool not in families.load(family).TOOLS:
         return Judgement(tool, (), dict.fromkeys(shapes, f"{tool} does not load LoRAs of {family}"))
-    skipped = {key: why for key in shapes if (why := _why_not(tool, family, key, shapes))}
+    skipped = {key: why for key, why in _reasons(tool, family, shapes).items() if why}
     if tool == "forge" and len(skipped) > FORGE_LIMIT:
         whole = f"forge throws a file away that has more than {FORGE_LIMIT} unknown keys"
         return Judgement(tool, (), {**dict.fromkeys(shapes, whole), **skipped})
@@ -125,32 +199,117 @@ def _judge_for(
 def _why_unknown(key: str) -> str:
     if re.match(r"lora_(unet|te\d?)_(unet|te\d?|text_encoder)_", key):
         return "the prefix stands twice, which no tool reads"
-    return "no layer of a base that lorakit knows is called so"
+    return "no base that lorakit knows has layers of such names and widths"
 
 
-def _is_control(keys: Mapping[str, tuple[int, ...]]) -> bool:
-    """A FLUX control LoRA (depth, canny), which also brings the norms of the attention."""
-    return any(key.endswith(".norm.query_norm.scale") for key in keys)
+def _reasons(tool: str, family: str, shapes: Shapes) -> dict[str, str]:
+    """{key: why the tool will not load it}, empty where it will."""
+    whole = next((form for form in families.load(family).ODD_FORMS if form.whole and any(map(form.key.fullmatch, shapes))), None)
+    if whole:
+        return dict.fromkeys(shapes, "" if tool in whole.tools else f"{tool} knows no {whole.title}s")
+    rules = {"diffusers": _DIFFUSERS, "a1111": _A1111}.get(tool, _COMFYUI)
+    is_kohya = any(".lora_down.weight" in key for key in shapes)
+    found = {}
+    for key in shapes:
+        tensor = _Tensor(tool, family, key, shapes, is_kohya)
+        reason = next(reason for is_so, reason in rules if is_so(tensor))
+        found[key] = reason if isinstance(reason, str) else reason(tensor)
+    return found
 
 
-def _why_not(tool: str, family: str, key: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Why a tool will not load a key; empty when it will."""
-    if _is_control(shapes):
-        return "" if tool in ("comfyui", "diffusers") else f"{tool} knows no control LoRAs"
-    if tool == "diffusers":
-        return _why_not_diffusers(family, key, shapes)
-    stem, suffix = split_key(key)
-    if suffix not in SUFFIXES["a1111" if tool == "a1111" else "comfyui"]:
-        what = "DoRA's lora_magnitude_vector" if suffix == "lora_magnitude_vector" else f"tensors called {suffix}"
-        return f"{tool} does not know {what}"
-    if stem not in (_a1111_stems(family) if tool == "a1111" else _comfyui_stems(family)):
-        return f"{tool} knows no layer of this name"
-    return _broken_pair(stem, suffix, shapes) or _broken_factors(stem, suffix, shapes)
+@dataclass(frozen=True)
+class _Tensor:
+    """One tensor of a file, as the rules ask about it."""
+
+    tool: str
+    family: str
+    key: str
+    shapes: Shapes
+    is_kohya: bool  # whether the file is one
+
+    @cached_property
+    def parts(self) -> tuple[str, str]:
+        return split_key(self.key)
+
+    @property
+    def stem(self) -> str:
+        return self.parts[0]
+
+    @property
+    def suffix(self) -> str:
+        return self.parts[1]
+
+    @property
+    def base(self) -> type[families.Family]:
+        return families.load(self.family)
+
+    @property
+    def odd(self) -> OddForm | None:
+        return next((form for form in self.base.ODD_FORMS if form.key.fullmatch(self.key)), None)
+
+    def broken(self) -> str:
+        """What its layer lacks, empty where that is whole."""
+        return _broken_pair(self.stem, self.suffix, self.shapes) or _broken_factors(self.stem, self.suffix, self.shapes)
 
 
-def _broken_pair(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+# The first rule that holds tells why a tool leaves a tensor out; one that says nothing lets it load.
+Rule = tuple[Callable[[_Tensor], bool], str | Callable[[_Tensor], str]]
+
+
+def _unknown_suffix(tensor: _Tensor) -> str:
+    what = "DoRA's lora_magnitude_vector" if tensor.suffix == "lora_magnitude_vector" else f"tensors called {tensor.suffix}"
+    return f"{tensor.tool} does not know {what}"
+
+
+def _converts(tensor: _Tensor) -> bool:
+    """Whether diffusers takes the file through its converter of kohya's names."""
+    return tensor.is_kohya and tensor.base.DIFFUSERS_READS_KOHYA
+
+
+def _is_alpha_of_a_layer(tensor: _Tensor) -> bool:
+    takes = not _converts(tensor) and tensor.base.DIFFUSERS_READS_ALPHA
+    return takes and tensor.suffix == "alpha" and tensor.stem in _dotted(tensor.family)
+
+
+def _is_read_by_diffusers(tensor: _Tensor) -> bool:
+    if tensor.stem.endswith("_lora"):
+        return tensor.suffix in _OLD_ATTENTION
+    old = _OLD_TEXT if tensor.stem.startswith("text_encoder") else _OLD
+    return not _converts(tensor) and tensor.suffix in (*_PEFT, *old, "lora_magnitude_vector")
+
+
+_COMFYUI: tuple[Rule, ...] = (  # Forge took ComfyUI's loader over
+    (lambda t: t.suffix not in SUFFIXES[t.tool], _unknown_suffix),
+    (lambda t: t.stem not in _comfyui_stems(t.family), lambda t: f"{t.tool} knows no layer of this name"),
+    (lambda t: True, _Tensor.broken),
+)
+_A1111: tuple[Rule, ...] = (
+    (lambda t: t.suffix not in SUFFIXES["a1111"], _unknown_suffix),
+    (lambda t: t.stem not in _a1111_stems(t.family), lambda t: f"{t.tool} knows no layer of this name"),
+    (lambda t: True, _Tensor.broken),
+)
+_DIFFUSERS: tuple[Rule, ...] = (
+    (lambda t: t.odd is not None and t.tool in t.odd.tools, ""),
+    (lambda t: t.suffix == "dora_scale", "diffusers leaves DoRA's dora_scale out, so the layer changes in another way than it was trained to"),
+    (lambda t: t.suffix.startswith(("lokr_", "hada_")), f"{_REFUSED}, LoKr's and LoHa's"),
+    (lambda t: t.suffix in _MORE, "diffusers loads no LyCORIS layers of this base"),
+    (lambda t: _converts(t) and t.stem not in _kohya_stems(t.family), f"{_REFUSED} in a kohya file"),
+    (lambda t: _converts(t) and t.suffix in ("alpha", *_KOHYA), _Tensor.broken),
+    (_is_alpha_of_a_layer, ""),
+    (lambda t: not _converts(t) and t.suffix == "alpha", f"{_REFUSED} of an alpha"),
+    (lambda t: not _converts(t) and t.stem in _t5_stems(t.family), "diffusers loads no LoRA of T5"),
+    (lambda t: not _converts(t) and t.stem not in _dotted(t.family) and t.stem.startswith("base_model."), _REFUSED),
+    (lambda t: not _converts(t) and t.stem not in _dotted(t.family), "diffusers passes over layers of this name"),
+    (lambda t: t.suffix == "lora_magnitude_vector" and t.stem.startswith("text_encoder"),
+     "diffusers leaves DoRA's lengths in text encoders out, so these layers change in another way than they were trained to"),
+    (_is_read_by_diffusers, _Tensor.broken),
+    (lambda t: True, lambda t: f"diffusers does not know {t.suffix}"),
+)  # fmt: skip
+
+
+def _broken_pair(stem: str, suffix: str, shapes: Shapes) -> str:
     """A down without its up (or the other way round), or two of different rank."""
-    for down, up in (("lora_down.weight", "lora_up.weight"), ("lora_A.weight", "lora_B.weight")):
+    for down, up in PAIRS:
         if suffix not in (down, up):
             continue
         first, second = shapes.get(f"{stem}.{down}"), shapes.get(f"{stem}.{up}")
@@ -161,7 +320,7 @@ def _broken_pair(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]]) 
     return ""
 
 
-def _broken_factors(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _broken_factors(stem: str, suffix: str, shapes: Shapes) -> str:
     """LoKr without one of its factors (whole, or as a and b), or LoHa without one of its four."""
     if suffix.startswith("hada_"):
         missing = [name for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b") if f"{stem}.{name}" not in shapes]
@@ -173,33 +332,7 @@ def _broken_factors(stem: str, suffix: str, shapes: Mapping[str, tuple[int, ...]
     return ""
 
 
-def _why_not_diffusers(family: str, key: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    stem, suffix = split_key(key)
-    if _XLABS.fullmatch(key):
-        return ""
-    if suffix == "dora_scale":
-        return "diffusers leaves DoRA's dora_scale out, so the layer changes in another way than it was trained to"
-    if suffix.startswith(("lokr_", "hada_")):
-        return f"{_REFUSED}, LoKr's and LoHa's"
-    if suffix in _MORE:
-        return "diffusers loads no LyCORIS layers of this base"
-    is_kohya = any(".lora_down.weight" in other for other in shapes)
-    if is_kohya and family != "sd3":
-        if stem not in _kohya_stems(family):
-            return f"{_REFUSED} in a kohya file"
-        return _broken_pair(stem, suffix, shapes) if suffix in ("alpha", *_UP_DOWN) else f"diffusers does not know {suffix}"
-    if suffix == "alpha":
-        return "" if family == "flux1" and stem in _dotted(family) else f"{_REFUSED} of an alpha"
-    if stem in _t5_stems(family):
-        return "diffusers loads no LoRA of T5"
-    if stem not in _dotted(family):
-        return f"{_REFUSED}" if stem.startswith("base_model.") else "diffusers passes over layers of this name"
-    if suffix == "lora_magnitude_vector" and stem.startswith("text_encoder"):
-        return "diffusers leaves DoRA's lengths in text encoders out, so these layers change in another way than they were trained to"
-    return _broken_pair(stem, suffix, shapes) if suffix in (*_A_B, "lora_magnitude_vector") else f"diffusers does not know {suffix}"
-
-
-def _wrong_scales(tool: str, loaded: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]], peft_alpha: float | None) -> dict[str, float]:
+def _wrong_scales(tool: str, loaded: tuple[str, ...], shapes: Shapes, peft_alpha: float | None) -> dict[str, float]:
     """Layers whose alpha stands only in peft's header, which no tool but diffusers reads: their strength is off by rank / alpha."""
     if peft_alpha is None:
         return {}
@@ -214,7 +347,7 @@ def _wrong_scales(tool: str, loaded: tuple[str, ...], shapes: Mapping[str, tuple
 def _uneven_alphas(family: str, loaded: tuple[str, ...], alphas: Mapping[str, float]) -> dict[str, float]:
     """Layers that diffusers gives the alpha that most layers of their part have: where a kohya file of a U-Net has several,
     it looks attention's up under a name that they do not have (`get_peft_kwargs`)."""
-    if family not in ("sd15", "sdxl"):
+    if layer_names.denoiser_folder(family) != "unet":
         return {}
     stems = {key.removesuffix(".lora_down.weight") for key in loaded if key.endswith(".lora_down.weight")}
     wrong = {}
@@ -237,67 +370,96 @@ def _peft_alpha(metadata: Mapping[str, str]) -> float | None:
     return next((float(value) for key, value in found.items() if key.endswith("lora_alpha")), None)
 
 
-def _underscored(prefix: str, paths: Iterator[str]) -> set[str]:
-    return {f"{prefix}_{path.replace('.', '_')}" for path in paths}
+@cache
+def _layers_by_stem(family: str) -> dict[str, tuple[str, ...]]:
+    """{stem: layers of the denoiser that it holds} in every form that is found in the wild; none of text encoders' layers."""
+    folder, fused = layer_names.denoiser_folder(family), {}
+    for path, original in layer_names.originals(family).items():
+        fused.setdefault(original.name, []).append(path)
+    found: dict[str, tuple[str, ...]] = dict.fromkeys((*_t5_stems(family), *_clip_stems(family)), ())
+    for name, paths in fused.items():
+        found |= dict.fromkeys((underscored("lora_unet", name), f"diffusion_model.{name}"), tuple(paths))
+    for path in layer_names.layers(family):
+        stems = [f"{folder}.{path}", f"base_model.model.{path}", underscored("lycoris", path), underscored("lora_transformer", path)]
+        if "diffusers" in families.load(family).KOHYA_NAMES:
+            stems.append(underscored("lora_unet", path))
+        found |= dict.fromkeys((*stems, *(_old_stems(path) if folder == "unet" else ())), (path,))
+    return found
+
+
+def _old_stems(path: str) -> Iterator[str]:
+    """diffusers' own names before peft, of attention as its old processors had them: with `attn1.to_q` ComfyUI knows no layer."""
+    old = path.replace(".to_", ".processor.to_").removesuffix(".0" if path.endswith("to_out.0") else "")
+    return (f"{prefix}{old}{end}" for prefix in ("", "unet.") for end in ("", "_lora"))
+
+
+def _all_underscored(prefix: str, paths: Iterable[str]) -> set[str]:
+    return {underscored(prefix, path) for path in paths}
 
 
 @cache
-def _comfyui_stems(family: str) -> frozenset[str]:
-    folder, paths = layer_names.denoiser_folder(family), tuple(layer_names.layers(family))
-    originals = [original.name for original in layer_names.originals(family).values()]
-    stems = _underscored("lora_unet", originals) | {f"diffusion_model.{name}" for name in originals}
-    if folder == "unet":
-        stems |= _underscored("lora_unet", paths) | _underscored("lycoris", paths)
-        # diffusers' dotted names, of attention only as its old processors had them: with `attn1.to_q` it knows no layer
-        dotted = [path.replace(".to_", ".processor.to_").removesuffix(".0" if path.endswith("to_out.0") else "") for path in paths]
-        stems |= {f"{prefix}{path}{end}" for path in dotted for prefix in ("", "unet.") for end in ("", "_lora")}
-    else:
-        stems |= {f"transformer.{path}" for path in paths} | _underscored("lycoris", paths) | _underscored("lora_transformer", paths)
-        stems |= {f"base_model.model.{path}" for path in paths if family == "sd3"}
-    stems |= _t5_stems(family)
-    return frozenset(stems | set(layer_names.text_layers(family)) | set(layer_names.text_layers(family).values()))
+def _clip_stems(family: str) -> frozenset[str]:
+    """Of CLIP's layers: diffusers' paths and kohya's names."""
+    return frozenset({*layer_names.text_layers(family), *layer_names.text_layers(family).values()})
 
 
 @cache
 def _t5_stems(family: str) -> frozenset[str]:
-    """sd-scripts' names of T5's layers, and on FLUX OneTrainer's, which numbers the encoders that the base has."""
-    stems = set(layer_names.t5_layers(family).values())
-    return frozenset(stems | ({stem.replace("lora_te3", "lora_te2") for stem in stems} if family == "flux1" else set()))
+    """sd-scripts' names of T5's layers and OneTrainer's."""
+    return frozenset({*layer_names.t5_layers(family).values(), *layer_names.t5_names_of_onetrainer(family).values()})
+
+
+def _original_names(family: str) -> list[str]:
+    return [original.name for original in layer_names.originals(family).values()]
+
+
+@cache
+def _comfyui_stems(family: str) -> frozenset[str]:
+    paths, originals = tuple(layer_names.layers(family)), _original_names(family)
+    stems = _all_underscored("lora_unet", originals) | {f"diffusion_model.{name}" for name in originals}
+    stems |= _all_underscored("lycoris", paths)
+    if layer_names.denoiser_folder(family) == "unet":
+        stems |= _all_underscored("lora_unet", paths) | {stem for path in paths for stem in _old_stems(path)}
+    else:
+        stems |= {f"transformer.{path}" for path in paths} | _all_underscored("lora_transformer", paths)
+        stems |= {f"{prefix}.{path}" for path in paths for prefix in families.load(family).COMFYUI_PREFIXES}
+    return frozenset(stems | _t5_stems(family) | _clip_stems(family))
 
 
 @cache
 def _a1111_stems(family: str) -> frozenset[str]:
-    stems = _underscored("lora_unet", layer_names.layers(family)) | _underscored(
-        "lora_unet", [o.name for o in layer_names.originals(family).values()]
-    )
+    stems = _all_underscored("lora_unet", layer_names.layers(family)) | _all_underscored("lora_unet", _original_names(family))
     return frozenset(stems | set(layer_names.text_layers(family).values()))
 
 
 @cache
 def _kohya_stems(family: str) -> frozenset[str]:
-    """What diffusers' converter of kohya files knows: original and diffusers names on U-Nets, original ones on FLUX."""
-    if family == "flux1":
-        fused = _underscored("lora_unet", [o.name for path, o in layer_names.originals(family).items() if "blocks" in path])
-        return frozenset(fused | set(layer_names.text_layers(family).values()))
-    return _a1111_stems(family)
+    """What diffusers' converters of kohya files know: the usual names, of transformers those of blocks alone, and OneTrainer's
+    of their attention."""
+    text = set(layer_names.text_layers(family).values())
+    stems = layer_names.kohya_paths(family)
+    if layer_names.denoiser_folder(family) == "unet":
+        return frozenset(text | set(stems))
+    attention = [path for path in layer_names.layers(family) if ".attn." in path]
+    in_blocks = {stem for stem, paths in stems.items() if "blocks" in paths[0]}
+    return frozenset(text | in_blocks | _all_underscored("lora_transformer", attention))
 
 
 @cache
 def _dotted(family: str) -> frozenset[str]:
-    return frozenset(
-        {f"{layer_names.denoiser_folder(family)}.{path}" for path in layer_names.layers(family)} | set(layer_names.text_layers(family))
-    )
-
-
-@cache
-def _known_anywhere(family: str) -> frozenset[str]:
-    stems = _comfyui_stems(family) | _dotted(family) | (_kohya_stems(family) if family != "sd3" else frozenset())
-    return stems | {f"base_model.model.{path}" for path in layer_names.layers(family)}
+    """diffusers' own paths: of U-Nets also attention's as its old processors had them."""
+    folder, paths = layer_names.denoiser_folder(family), layer_names.layers(family)
+    old = {stem for path in paths if ".to_" in path for stem in _old_stems(path) if stem.startswith("unet.") and stem.endswith("_lora")}
+    return frozenset({f"{folder}.{path}" for path in paths} | (old if folder == "unet" else set()) | set(layer_names.text_layers(family)))
 
 
 def in_words(judgement: Judgement) -> Iterator[str]:
     """The judgement in lines: the counts, then each reason with how many keys it holds for and the first of them."""
     total = len(judgement.loaded) + len(judgement.skipped)
+    if not judgement.is_known:
+        reason, count = Counter(judgement.skipped.values()).most_common(1)[0] if total else ("the file is empty", 0)
+        yield f"{judgement.tool:<10} not judged: {reason} ({count} of {total} keys)"
+        return
     yield f"{judgement.tool:<10} loads {len(judgement.loaded)} of {total} keys"
     for reason, count in Counter(judgement.skipped.values()).most_common():
         first = next(key for key, why in judgement.skipped.items() if why == reason)

@@ -15,6 +15,7 @@ from lorakit import lookup
 from lorakit.errors import LorakitError, UnknownName
 
 PACKAGE = Path(__file__).parents[1]
+DEFAULT_BASE = "sd15"  # the card of a project that names none
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,13 @@ class Card:
 
     name: str
     title: str
-    family: str  # a file of train/families
+    family: str  # a file of bases/families
     licence: str
     size_gb: float  # of the download
     min_vram_gb: float  # to train a LoRA on it at its own resolution
     hub: str | None = None  # hub id for from_pretrained
     folder: str | None = None  # weights that travel with the card, relative to it
-    builder: str | None = None  # a module of lorakit.train that makes the weights on this machine
+    builder: str | None = None  # a module of lorakit.bases that makes the weights on this machine
     note: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)  # names that loaders read in the LoRA file's header
     settings: Mapping[str, Any] = field(default_factory=dict)

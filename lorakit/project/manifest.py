@@ -1,31 +1,25 @@
 """The book of photos: one record per photo in `manifest.jsonl`, readable and mendable by a person.
 
-A record is a plain dict:
-    id            content hash; an exact copy of another photo carries `~2`, `~3`, ... behind it
-    file, path    the name that is shown, and where the photo lies
-    measures      {check: numbers}; verdicts are derived from them when read, never stored
-    look          hashes and mean colours, by which photos are told apart; `compared` {id: likeness} of those looked at closely
-    sidecar       {"text", "file"}: a caption that lay beside the photo
-    mask          {"path", "hash"}: a picture beside the photo that says what of it is to be learned
-    dedupe, select, crop, caption, trigger, dataset     what each stage found out
-    facets        {family: [tag, probability]}, as open_clip sees the crop
-    done          {stage: fingerprint}; `failed` {stage: message}
-    human         {"verdict", "text"}: a person's word, written by `review` alone; it wins over everything
+What stands in a record is written down in lorakit/record.py. `human` alone is not in the book: a person's word stands in
+`decisions.jsonl`, is laid over the records when they are read and stripped when they are written.
 
 Changes go to `manifest.journal` line by line as they happen, so that a killed run loses nothing; `save` folds them
-into the manifest, which is always replaced whole.
+into the manifest, which is always replaced whole. A line that is no record is passed over, said, and kept in `manifest.rejected`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lorakit import files
-from lorakit.errors import LorakitError
+from lorakit.console import warn
+from lorakit.project.decisions import Change, Decision, Decisions
 from lorakit.record import Record
+
+TORN = "not a photo's record (no whole JSON)"
 
 
 class Manifest:
@@ -35,10 +29,15 @@ class Manifest:
         self.path = folder / "manifest.jsonl"
         self.journal = folder / "manifest.journal"
         self._records: dict[str, Record] = {}
+        self._rejected: list[str] = []
         self._torn = self.journal.exists()  # left by a killed run: its last line may be half a record
         for path in (self.path, self.journal):
-            for record in _read_records(path, torn_end=path is self.journal):
+            for record in _read_records(path, self._rejected, torn_end=path is self.journal):
                 self._records[record["id"]] = record
+        before = {id: record.pop("human") for id, record in self._records.items() if "human" in record}  # of an older version
+        self.decisions = Decisions(folder, {id: human for id, human in before.items() if isinstance(human, dict)})
+        self._taken = len(self.decisions.lines)
+        self._lay(self._records)
 
     def __iter__(self) -> Iterator[Record]:
         """Records of the photos that are there (a photo that has gone keeps its record, but is not listed)."""
@@ -58,54 +57,120 @@ class Manifest:
         """All records, also of photos that are no longer there."""
         return list(self._records.values())
 
+    def decide(self, changes: Iterable[Change], by: str, undoes: int | None = None, rules: dict[str, list[str]] | None = None) -> Decision:
+        """Write a person's decision, and lay it over the records. Raises `Conflict` where somebody else was first."""
+        try:
+            return self.decisions.append(changes, by, undoes, rules, self.name_of)
+        finally:
+            self._lay(self._records)
+
+    def take_decisions(self) -> list[Decision]:
+        """Lay over the records what has been decided elsewhere since. Returns the new decisions."""
+        self.decisions.refresh()
+        new = self.decisions.lines[self._taken :]
+        self._taken = len(self.decisions.lines)
+        if new:
+            self._lay(self._records)
+        return new
+
+    def name_of(self, id: str) -> str:
+        """The photo's name as it is shown; a run, or a photo that this book does not know, by its id."""
+        return self._records[id]["file"] if id in self._records else id
+
+    def _lay(self, ids: Iterable[str]) -> None:
+        for id in list(ids):
+            record = self._records[id]
+            human = self._word_on(record)
+            if record.get("human") != human:
+                self._records[id] = _stripped(record) if human is None else cast("Record", {**record, "human": dict(human)})
+
+    def _word_on(self, record: Record) -> dict[str, Any] | None:
+        """What was decided of a photo; what it has no word on, it takes over from its copies, under `taken_from`."""
+        human = self.decisions.of(record["id"])
+        for copy in (record.get("dedupe") or {}).get("takes", ()):
+            of_copy = self.decisions.of(copy["id"]) or {}
+            for what in copy["what"]:
+                if what in of_copy and what not in (human or {}):
+                    human = {**(human or {}), what: of_copy[what], "taken_from": {**(human or {}).get("taken_from", {}), what: copy["id"]}}
+        return human
+
     def keep(self, *records: Record) -> None:
         """Note changed records in the journal, at once."""
         if not records:
             return
-        if self._torn:
+        self.decisions.migrate()
+        if self._torn or self._rejected:
             self.save()
         with open(self.journal, "a", encoding="utf-8", newline="\n") as file:
             for record in records:
                 self._records[record["id"]] = record
-                file.write(json.dumps(record, ensure_ascii=True) + "\n")
+                file.write(json.dumps(_stripped(record), ensure_ascii=True) + "\n")
+        self._lay(record["id"] for record in records)
 
     def replace(self, records: list[Record]) -> None:
         """Put `records` in place of all that there were."""
         self._records = {r["id"]: r for r in records}
+        self._lay(self._records)
         self.save()
 
     def save(self) -> None:
         """Fold the journal into the manifest."""
-        lines = "".join(json.dumps(r, ensure_ascii=True) + "\n" for r in self._records.values())
+        self.decisions.migrate()
+        if self._rejected:  # before the manifest is written without them
+            with open(self.path.with_suffix(".rejected"), "a", encoding="utf-8", errors="surrogateescape", newline="\n") as aside:
+                aside.writelines(f"{line}\n" for line in self._rejected)
+            self._rejected = []
+        lines = "".join(json.dumps(_stripped(r), ensure_ascii=True) + "\n" for r in self._records.values())
         if not self.path.exists() or self.journal.exists() or self.path.read_text(encoding="utf-8") != lines:
             files.write_text(self.path, lines)
         self.journal.unlink(missing_ok=True)
         self._torn = False
 
 
-def _read_records(path: Path, torn_end: bool) -> list[Record]:
+def _stripped(record: Record) -> Record:
+    """The record as it stands in the book: a person's word stands elsewhere, where no work overwrites it."""
+    return cast("Record", {key: value for key, value in record.items() if key != "human"})
+
+
+def _read_records(path: Path, rejected: list[str], torn_end: bool) -> list[Record]:
+    """The records of a file; lines that are none are named and put into `rejected`."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    if not lines[-1]:
+        lines.pop()
     records = []
     for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            record["id"].strip()
+        record, wrong = _read_record(line)
+        if record is not None:
             records.append(record)
-        except (json.JSONDecodeError, KeyError, TypeError):
-            if torn_end and number == len(lines):
-                break  # the run was killed while it wrote this line
-            raise LorakitError(
-                f"{path}, line {number}: not a photo's record; mend or remove the line (each is one JSON object with an id)"
-            ) from None
+        elif wrong == TORN and torn_end and number == len(lines):
+            break  # the run was killed while it wrote this line
+        elif line.strip():
+            warn(f"{path}, line {number}: {wrong}; passed over, and kept in manifest.rejected at the next save")
+            rejected.append(line)
     return records
+
+
+def _read_record(line: str) -> tuple[Record | None, str]:
+    """The record of a line, or None and what is wrong with it."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None, TORN
+    if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+        return None, "not a photo's record (each is one JSON object with an id)"
+    written = record.get("dataset") or {}
+    names = [written.get("file"), *([written["mask"]] if written.get("mask") else [])] if isinstance(written, dict) else [written]
+    if written and not all(map(files.is_plain_name, names)):  # these are written and removed
+        return None, "the dataset's file is not named by a plain file name"
+    return cast(Record, record), ""
 
 
 def finish(record: Record, stage: str, stamp: str, **found: Any) -> Record:
     """A copy of `record` with what `stage` found out, marked done with `stamp`."""
     failed = {key: value for key, value in record.get("failed", {}).items() if key != stage}
-    return {**record, **found, "done": {**record.get("done", {}), stage: stamp}, "failed": failed}
+    return cast("Record", {**record, **found, "done": {**record.get("done", {}), stage: stamp}, "failed": failed})
 
 
 def fail(record: Record, stage: str, message: str) -> Record:

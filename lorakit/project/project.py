@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import yaml
 
 from lorakit import files
 from lorakit import settings as settings_module
-from lorakit.errors import LorakitError, UnknownName
-from lorakit.project import catalog
+from lorakit.errors import Conflict, LorakitError, UnknownName
+from lorakit.project import catalog, work
 from lorakit.project.catalog import Card, Kind
+from lorakit.project.decisions import Change, Decision
 from lorakit.project.manifest import Manifest
 from lorakit.settings import Settings
 from lorakit.weights import Source, local_base, local_folder
@@ -63,7 +64,7 @@ class Project:
             return Source(given.removeprefix(HUB), False, card.title, card.size_gb)
         if given or card.folder:
             configs = self.cache_folder / "configs" / card.family
-            return local_base(given or card.path.parent / card.folder, configs, card.title, card.size_gb, self._rest)
+            return local_base(given or card.path.parent / (card.folder or ""), configs, card.title, card.size_gb, self._rest)
         if card.builder:
             return Source(str(self.cache_folder / "weights" / card.name), True, card.title, card.size_gb, built=card.name)
         return Source(card.hub or "", False, card.title, card.size_gb)
@@ -79,22 +80,49 @@ class Project:
         return Source(hub, False, *facts) if hub else None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Only one lorakit at a time writes to a project."""
-        from filelock import FileLock, Timeout
+    def locked(self, verb: str | None = None) -> Iterator[work.Work]:
+        """Only one lorakit at a time works in a project; others wait two seconds and are refused with `ProjectBusy`. A
+        decision needs no such lock."""
+        with work.locked(self.folder, verb or work.this_verb()) as held:
+            yield held
 
-        try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                yield
-        except Timeout:
-            raise LorakitError(f"{self.folder}: another lorakit is at work in this project; wait for it or stop it") from None
+    def decide(
+        self, changes: Iterable[Change] = (), by: str = "command", *, rules: Iterable[str] | None = None, undoes: int | None = None
+    ) -> Decision | None:
+        """Write a person's decision: changes of photos, and the set's rules of words where they are to be others. Returns
+        None when nothing would change and nothing is undone. Raises `Conflict` where photos or rules have changed since the project was opened."""
+        changes = [change for change in changes if change["was"] != change["now"]]
+        was, now = list(self.settings.caption.rules), None if rules is None else list(rules)
+        if undoes is None and not changes and now in (None, was):
+            return None
+        decisions = self.manifest.decisions
+        with decisions.locked():
+            if now is not None and _rules_of(self.folder, was) not in (was, now):
+                raise Conflict(f"{self.folder / FILE}: caption.rules are others by now; nothing was changed, look again and decide anew")
+            line = self.manifest.decide(changes, by, undoes, None if now is None else {"was": was, "now": now})
+            if now is not None:
+                _write_rules(self.folder, now)
+                self._take_rules(now)
+        return line
+
+    def take_decisions(self) -> list[Decision]:
+        """Take in what has been decided since the project was opened, in the middle of a run too. Returns the new decisions."""
+        new = self.manifest.take_decisions()
+        for line in new:
+            if "rules" in line:
+                self._take_rules(line["rules"]["now"])
+        return new
+
+    def _take_rules(self, rules: list[str]) -> None:
+        caption = replace(self.settings.caption, rules=tuple(rules))
+        self.settings = replace(self.settings, caption=caption, origin={**self.settings.origin, "caption.rules": FILE})
 
 
 def new_project(
     folder: str | Path,
     photos: str | Path | Iterable[str | Path],
     *,
-    base: str = "sd15",
+    base: str = catalog.DEFAULT_BASE,
     kind: str = "object",
     trigger: str | None = None,
     class_word: str | None = None,
@@ -158,7 +186,7 @@ def is_project(folder: str | Path) -> bool:
 
 def read_config(folder: Path, create: bool = False) -> dict[str, Any]:
     """The content of project.yaml with its defaults filled in."""
-    words: dict[str, Any] = {"photos": [], "base": "sd15", "kind": "object", "settings": {}}
+    words: dict[str, Any] = {"photos": [], "base": catalog.DEFAULT_BASE, "kind": "object", "settings": {}}
     path = folder / FILE
     if not path.is_file():
         if not create:
@@ -182,7 +210,7 @@ def _photo_words(photos: str | Path | Iterable[str | Path] | None) -> list[str] 
     if photos is None:
         return None
     several = [photos] if isinstance(photos, (str, Path)) else list(photos)
-    return [p if is_on_hub(p) else str(Path(p).expanduser().resolve()) for p in several]
+    return [str(p) if is_on_hub(p) else str(Path(p).expanduser().resolve()) for p in several]
 
 
 def _check_photo_folders(folder: Path, photos: list[str]) -> None:
@@ -198,6 +226,18 @@ def _write_config(folder: Path, words: dict[str, Any]) -> None:
     path = folder / FILE
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         files.write_text(path, text)
+
+
+def _rules_of(folder: Path, default: list[str]) -> list[str]:
+    """The rules of words as project.yaml has them now."""
+    stored = settings_module.flatten(read_config(folder).get("settings") or {})
+    return list(settings_module.convert("caption.rules", stored.get("caption.rules", default), FILE))
+
+
+def _write_rules(folder: Path, rules: list[str]) -> None:
+    words = read_config(folder)
+    words["settings"] = {**settings_module.flatten(words.get("settings") or {}), "caption.rules": rules}
+    _write_config(folder, words)
 
 
 def _plain(value: Any) -> Any:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from lorakit import files
+from lorakit.console import warn
 
 
 class Run:
-    """One folder of `runs/`. `facts` is run.json: {"stamp", "done": {stage: fingerprint}, "result": {...}}."""
+    """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "done": {stage: fingerprint}, "result": {...}}."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.facts: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        self.facts: dict[str, Any] = _read_facts(folder / "run.json")
 
     @property
     def metrics(self) -> Path:
@@ -34,7 +35,7 @@ class Run:
     def lora(self) -> Path | None:
         """The exported LoRA file, once it is there."""
         name = self.facts.get("result", {}).get("lora")
-        return self.folder / name if name and (self.folder / name).is_file() else None
+        return self.folder / name if files.is_plain_name(name) and (self.folder / name).is_file() else None
 
     def is_done(self, stage: str, stamp: str) -> bool:
         return self.facts["done"].get(stage) == stamp
@@ -45,22 +46,55 @@ class Run:
         self.facts.setdefault("result", {}).update(result)
         files.write_json(self.folder / "run.json", self.facts)
 
+    def plan(self, **planned: Any) -> None:
+        """Note at the start what the training is going to be: {"steps", "prompts", "seed", "sample_every"}."""
+        if self.facts.get("planned") != planned:
+            self.facts["planned"] = planned
+            files.write_json(self.folder / "run.json", self.facts)
+
+    @property
+    def saved_steps(self) -> list[int]:
+        """Steps at which there are checkpoints, rising."""
+        return sorted(int(path.parent.name.split("_")[1]) for path in self.checkpoints.glob("step_*/optimizer.pt"))
+
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl; a torn last line (killed run) is left out."""
+        """Lines of metrics.jsonl; a torn last line (killed run) is left out, as is, with a word, one that is torn in the middle."""
         if not self.metrics.is_file():
             return []
         entries = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, 1):
             try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                entry = None
+            if isinstance(entry, dict):
+                entries.append(entry)
+            elif number < len(lines):
+                warn(f"{self.metrics}, line {number}: not whole; passed over")
         return entries
 
 
+def _read_facts(path: Path) -> dict[str, Any]:
+    """Raises `ValueError` where the file is no run's."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(facts, dict) or "stamp" not in facts or not isinstance(facts.get("done"), dict):
+        raise ValueError("it lacks its stamp or what is done")
+    return facts
+
+
 def all_runs(project: Path) -> list[Run]:
-    """Runs of a project, oldest first."""
-    return [Run(path.parent) for path in sorted((project / "runs").glob("*/run.json"))]
+    """Runs of a project, oldest first; one whose run.json is torn is named and left out."""
+    found = []
+    for path in sorted((project / "runs").glob("*/run.json")):
+        try:
+            found.append(Run(path.parent))
+        except ValueError as error:
+            warn(f"{path}: cannot be read ({error}); this run is passed over")
+    return found
 
 
 def find(project: Path, stamp: str) -> Run | None:

@@ -1,23 +1,30 @@
 """What each stage depends on, on one page. A stamp is the fingerprint of a stage's version and of the settings and
-fields that it reads; where the stamp under `done` is the same, there is nothing to do.
+fields that it reads; where the stamp under `done` is the same, there is nothing to do. Whole sections are read by
+`for_stamp`, which leaves out settings that are neutral; a stage that names its settings one by one adds a new one only
+where it is not neutral, as `beside` in `caption`.
 
 Stages of single photos take (project, record); stages that look at the whole set, or make a run, take (project)."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit import lookup, weights
 from lorakit.files import short_hash
+from lorakit.project import runs
 from lorakit.quality import verdicts
 from lorakit.record import Record
+from lorakit.settings import for_stamp
 
 if TYPE_CHECKING:
     from lorakit.project.project import Project
 
-# Raise a number when the stage's code changes what it makes.
+# Raise a number when the stage's code makes something else of the same photos and settings, and only then: every project
+# redoes that stage, and what comes of it. So `report` when the page shows more, `crop` when other boxes are cut; but `train`
+# (hours for a user) when the tensors differ and the former ones were wrong, never for a new setting, which says the value
+# at which all is as before (`neutral` in settings.py). A check has a VERSION of its own. tests/project/test_stamps.py opens
+# a project of 0.1.0 and holds that it is still done.
 VERSIONS = dict.fromkeys(
     ("check", "dedupe", "embed", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
 ) | {"trigger": 2}
@@ -35,7 +42,8 @@ def check(project: Project, record: Record) -> str:
 
 def dedupe(project: Project) -> str:
     facts = [(r["id"], r["hash"], r.get("look"), verdicts.quality(r, project.settings)) for r in project.manifest]
-    return _stamp("dedupe", asdict(project.settings.dedupe), facts)
+    apart = [(r["id"], sorted(r["human"]["apart"])) for r in project.manifest if r.get("human", {}).get("apart")]
+    return _stamp("dedupe", for_stamp(project.settings.dedupe), facts, *([apart] if apart else []))
 
 
 def embed(project: Project) -> str:
@@ -67,7 +75,7 @@ def select(project: Project) -> str:
         )  # fmt: skip
         for r in project.manifest
     ]
-    return _stamp("select", asdict(project.settings.select), facts)
+    return _stamp("select", for_stamp(project.settings.select), facts)
 
 
 def crop(project: Project, record: Record) -> str:
@@ -75,8 +83,9 @@ def crop(project: Project, record: Record) -> str:
     measures, look = record["measures"], record.get("look") or {}
     faces = measures.get("faces", {}).get("boxes")
     photo = (measures["size"], measures.get("borders"), look.get("columns"), look.get("rows"), *([faces] if faces else []))
-    limits = (asdict(project.settings.crop), project.settings.check.borders.max_share)
-    return _stamp("crop", limits, train.resolution, train.bucket_step, photo)
+    limits = (for_stamp(project.settings.crop), project.settings.check.borders.max_share)
+    by_hand = record.get("human", {}).get("crop")
+    return _stamp("crop", limits, train.resolution, train.bucket_step, photo, *([by_hand] if by_hand else []))
 
 
 def caption(project: Project, record: Record) -> str:
@@ -108,12 +117,12 @@ def trigger(project: Project, record: Record) -> str:
     human, wanted = record.get("human", {}).get("text"), project.settings.caption
     clip = wanted.clip or project.settings.embed.clip
     words = (wanted.style, wanted.token_budget, wanted.omit, wanted.omit_of_thing, wanted.rules, wanted.strict, clip, wanted.min_facet)
-    return _stamp("trigger", asdict(project.settings.trigger), words, record.get("caption"), human)
+    return _stamp("trigger", for_stamp(project.settings.trigger), words, record.get("caption"), human)
 
 
 def dataset(project: Project, record: Record) -> str:
     return _stamp(
-        "dataset", record["hash"], record.get("crop"), record.get("text"), asdict(project.settings.dataset), *mask(project, record)
+        "dataset", record["hash"], record.get("crop"), record.get("text"), for_stamp(project.settings.dataset), *mask(project, record)
     )
 
 
@@ -136,7 +145,7 @@ def mask(project: Project, record: Record) -> tuple:
 
 
 def train(project: Project) -> str:
-    settings = {key: value for key, value in asdict(project.settings.train).items() if key not in NOT_IN_RESULT}
+    settings = {key: value for key, value in for_stamp(project.settings.train).items() if key not in NOT_IN_RESULT}
     chosen = [r for r in project.manifest.selected if r.get("dataset")]
     photos = [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r)) for r in chosen]
     folder = project.settings.train.regularisation  # by its content: it may be moved
@@ -145,17 +154,41 @@ def train(project: Project) -> str:
 
 
 def sample(project: Project) -> str:
-    return _stamp("sample", train(project), asdict(project.settings.sample), asdict(project.settings.trigger))
+    step = exported_step(project)
+    return _stamp(
+        "sample",
+        train(project),
+        for_stamp(project.settings.sample),
+        for_stamp(project.settings.trigger),
+        *([step] if step is not None else []),
+    )
 
 
 def export(project: Project) -> str:
-    return _stamp("export", train(project), asdict(project.settings.export), asdict(project.settings.trigger))
+    settings = {key: value for key, value in for_stamp(project.settings.export).items() if key != "checkpoint"}  # part of what is chosen
+    chosen = pick(project) or exported_step(project)
+    return _stamp("export", train(project), settings, for_stamp(project.settings.trigger), *([chosen] if chosen is not None else []))
+
+
+def exported_step(project: Project) -> int | None:
+    """The step whose checkpoint is drawn with and exported: the one that a person picked, else `export.checkpoint`; None:
+    the last, as it always was before there was a choice."""
+    picked = pick(project)
+    return picked["step"] if picked else project.settings.export.checkpoint
+
+
+def pick(project: Project) -> dict[str, Any] | None:
+    """{"step", "strength"} that a person picked of the training that belongs to the present settings and dataset."""
+    if not project.manifest.decisions.has_picks:
+        return None
+    run = runs.find(project.folder, train(project))
+    return project.manifest.decisions.pick(run.folder.name) if run else None
 
 
 def report(project: Project) -> str:
     shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "trigger", "dedupe", "human")} for r in project.manifest]
     judged = [verdict.verdict for verdict in verdicts.judge_all(list(project.manifest), project.settings).values()]
-    return _stamp("report", shown, judged, project.settings.flat(), sample(project), export(project))
+    return _stamp("report", shown, judged, project.settings.flat_for_stamp(), sample(project), export(project))
 
 
 def _stamp(stage: str, *facts: Any) -> str:

@@ -37,7 +37,8 @@ def judge(record: Record, settings: Settings, with_duplicates: bool = True, with
     """The verdict on a photo. `with_duplicates=False` judges it alone, as `dedupe` needs it; `with_embed=False` by what
     was known before `embed`."""
     reasons = list(_check_reasons(record, settings))
-    if with_duplicates and (found := record.get("dedupe", {})).get("of"):
+    found = record.get("dedupe", {})
+    if with_duplicates and found.get("of") and found["of"] not in record.get("human", {}).get("apart", ()):
         reasons.append(Reason("reject", found["reason"], found["distance"], settings.dedupe.distance))
     if with_duplicates and with_embed:
         reasons += _embed_reasons(record, settings)
@@ -56,8 +57,9 @@ def _embed_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
     found, limits = record.get("embed") or {}, settings.embed
     if limits.apart and (found.get("apart") or 0.0) >= limits.apart:
         yield Reason("reject", "other_subject", found["apart"], limits.apart)
-    if found.get("of") and found["cosine"] >= limits.same:
-        yield Reason("warn", "same_meaning", found["cosine"], limits.same)
+    cosine = found.get("cosine")
+    if found.get("of") and cosine is not None and cosine >= limits.same:
+        yield Reason("warn", "same_meaning", cosine, limits.same)
 
 
 def judge_all(records: list[Record], settings: Settings) -> dict[str, Verdict]:
@@ -85,6 +87,11 @@ def add_warnings(verdict: Verdict, reasons: Sequence[Reason]) -> Verdict:
         return verdict
     worst = "warn" if verdict.verdict == "keep" and not verdict.by_hand else verdict.verdict
     return replace(verdict, verdict=worst, reasons=(*verdict.reasons, *reasons))
+
+
+def are_apart(one: Record, other: Record) -> bool:
+    """Whether a person has said that two photos are no copies of each other."""
+    return other["id"] in one.get("human", {}).get("apart", ()) or one["id"] in other.get("human", {}).get("apart", ())
 
 
 def is_readable(record: Record) -> bool:

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
+from types import ModuleType
 
 from PIL import Image
 
@@ -28,8 +29,9 @@ def hand_over(project: Project, trainer: str, out: Path | None = None) -> Path:
     photos = [record for record in project.manifest.selected if record.get("dataset")]
     if not photos:
         raise LorakitError(f"{project.folder}: no dataset yet to hand over; run `lorakit run` with --until dataset first")
-    if project.card.family not in module.FAMILIES:
-        raise LorakitError(f"{module.TITLE} trains no base of the family {project.card.family}")
+    its_words = lookup.constant(lookup.FAMILIES, project.card.family, "OTHER_TRAINERS", {})
+    if name_of(module) not in its_words:
+        raise LorakitError(f"{module.TITLE}: nothing is known here of how it trains {project.card.title} (family {project.card.family})")
     if out and out.exists() and (out.is_file() or any(out.iterdir())):
         raise LorakitError(f"{out}: not empty; choose a new or an empty folder for -o")
     folder = out or project.folder / "handover" / module.TITLE
@@ -38,12 +40,18 @@ def hand_over(project: Project, trainer: str, out: Path | None = None) -> Path:
         copy = _copy_flat if module.TITLE == "diffusers" else _copy_by_repeats
         subsets = copy(project, photos, part)
         name = project.settings.export.name or _plain(f"{project.trigger or project.kind.name}_{project.card.name}")
-        handover = Handover(project, tuple(subsets), project.settings.train.planned_steps(len(photos)), name)
+        steps = project.settings.train.planned_steps(len(photos))
+        handover = Handover(project, tuple(subsets), steps, name, its_words[name_of(module)])
         words = module.write(handover, part)
         files.write_text(part / "README.md", _readme(project, module, words))
 
     files.write_folder(folder, fill)
     return folder
+
+
+def name_of(module: ModuleType) -> str:
+    """By which a family's file knows a trainer: the name of its own file."""
+    return module.__name__.rpartition(".")[2]
 
 
 def _plain(words: str) -> str:
@@ -98,8 +106,8 @@ def _copy_picture(project: Project, record: Record, to: Path, with_text: bool = 
 def _copy_mask(project: Project, record: Record, to: Path, picture: Path) -> None:
     """A photo without a mask is learned whole: other trainers want a white one for it."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    if record["dataset"].get("mask"):
-        shutil.copyfile(project.masks_folder / record["dataset"]["mask"], to)
+    if mask := (record["dataset"] or {}).get("mask"):
+        shutil.copyfile(project.masks_folder / mask, to)
         return
     with Image.open(picture) as image:
         Image.new("L", image.size, 255).save(to)

@@ -3,6 +3,7 @@ upload."""
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 from pathlib import Path
@@ -57,13 +58,14 @@ def push(project: Project, repo: str) -> str:
 def write_repository(project: Project, repo: str) -> Path:
     """`runs/<time>/hub/` with the LoRA, up to four samples and README.md; photos, captions and settings stay at home."""
     run = runs.find(project.folder, stamps.train(project))
-    if run is None or not run.lora:
+    lora = run.lora if run else None
+    if run is None or lora is None:
         raise LorakitError(f"{project.folder}: no LoRA is written yet with these settings; `lorakit run` makes it")
     folder, pictures = run.folder / "hub", sorted((run.samples / "final").glob("*_lora.png"))[:MOST_SAMPLES]
     shutil.rmtree(folder, ignore_errors=True)
 
     def fill(part: Path) -> None:
-        shutil.copyfile(run.lora, part / run.lora.name)
+        shutil.copyfile(lora, part / lora.name)
         for picture in pictures:
             (part / "images").mkdir(exist_ok=True)
             shutil.copyfile(picture, part / "images" / picture.name)
@@ -78,22 +80,23 @@ def model_card(project: Project, run: Run, repo: str, pictures: list[str]) -> st
     from huggingface_hub import ModelCardData
 
     card, trigger = project.card, project.trigger
-    title = run.lora.stem
+    lora = str(run.facts["result"]["lora"])
+    about: dict[str, Any] = _licence(card.licence) | ({"instance_prompt": trigger} if trigger else {})
     hub = base_on_hub(project)
     header = ModelCardData(
         base_model=hub, library_name="diffusers", pipeline_tag="text-to-image", tags=["lora", "text-to-image", "lorakit"],
         widget=[{"text": prompt, "output": {"url": f"images/{name}"}} for name, prompt in _captions(run, pictures)] or None,
-        **_licence(card.licence), **({"instance_prompt": trigger} if trigger else {}),
+        **about,
     )  # fmt: skip
     base = f"[{card.title}](https://huggingface.co/{hub})" if hub else card.title
     word = f"Write `{trigger}` into the prompt." if trigger else "It has no trigger word: it acts on every prompt."
     return "\n".join([
-        f"---\n{header.to_yaml()}\n---", "", f"# {title}", "",
+        f"---\n{header.to_yaml()}\n---", "", f"# {_plain(Path(lora).stem)}", "",
         f"{project.kind.title} LoRA for {base}. {word}", "",
-        *(f"![{prompt}](images/{name})" for name, prompt in _captions(run, pictures)), "",
+        *(f"![{_plain(prompt)}](images/{name})" for name, prompt in _captions(run, pictures)), "",
         "## Strength", "",
         "Begin at 0.7; lower towards 0.4 where it takes over the picture, raise towards 1.0 where it is too faint.", "",
-        "## Use", "", f"In ComfyUI, A1111 or Forge, put `{run.lora.name}` into the folder of LoRAs. In diffusers:", "",
+        "## Use", "", f"In ComfyUI, A1111 or Forge, put `{lora}` into the folder of LoRAs. In diffusers:", "",
         "```python", *_python(project, run, repo), "```", "",
         "## Training", "", *(f"- {name}: {value}" for name, value in _facts(project, run).items()), "",
         "## Licence", "", f"The base is under the {card.licence}, which holds for what is made with it too.", "",
@@ -122,7 +125,7 @@ def _python(project: Project, run: Run, repo: str) -> list[str]:
     return [
         "import torch", "from diffusers import AutoPipelineForText2Image", "",
         f'pipeline = AutoPipelineForText2Image.from_pretrained("{base_on_hub(project) or "the base"}", torch_dtype=torch.float16).to("cuda")',
-        f'pipeline.load_lora_weights("{repo}", weight_name="{run.lora.name}", adapter_name="lora")',
+        f'pipeline.load_lora_weights("{repo}", weight_name="{run.facts["result"]["lora"]}", adapter_name="lora")',
         'pipeline.set_adapters("lora", 0.7)', f"picture = pipeline({prompt!r}).images[0]",
     ]  # fmt: skip
 
@@ -134,6 +137,11 @@ def _facts(project: Project, run: Run) -> dict[str, Any]:
         "learning rate": f"{train.learning_rate:g}, {train.lr_schedule}, {train.optimizer}",
         "resolution": f"{train.resolution} px", "seed": train.seed,
     }  # fmt: skip
+
+
+def _plain(words: str) -> str:
+    """Captions are others' words: in the page that the hub shows they are neither HTML nor Markdown."""
+    return re.sub(r"([\\`*_\[\]!|~])", r"\\\1", html.escape(" ".join(words.split())))
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,7 @@ from lorakit import __version__, files
 from lorakit.errors import UnreadablePhoto
 from lorakit.images import data_uri, thumbnail
 from lorakit.photo import read_photo
-from lorakit.project import Project, runs, stamps
+from lorakit.project import Project, by_hand, runs, stamps
 from lorakit.project.runs import Run
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
@@ -57,12 +58,13 @@ def photo_part(project: Project) -> dict[str, Any]:
         verdict = judged[record["id"]]
         if of := record.get("dedupe", {}).get("of"):
             copies[of].append(record)
-        elif verdict.verdict == "reject":
+        elif verdict.verdict == "reject" and not record.get("select", {}).get("selected"):  # not both: see `waiting`
             rejected[_main_reason(verdict)].append(record)
     chosen = worst_first(project.manifest.selected, judged)
     return {
         "counts": {name: sum(1 for v in judged.values() if v.verdict == name) for name in ("keep", "warn", "reject")},
         "total": len(records),
+        "waiting": [record["file"] for record in by_hand.waiting(project.manifest)],
         "chosen_count": len(chosen),
         "chosen": [photo_card(r, judged[r["id"]], side) for r in chosen[:SHOWN_CHOSEN]],
         "rejected": {
@@ -149,8 +151,8 @@ def picture_uri(path: Path, side: int) -> str:
 def run_part(project: Project, run: Run | None) -> dict[str, Any]:
     """The training: curve, samples, the file, the settings with their layers."""
     metrics = run.read_metrics() if run else []
-    result = dict.fromkeys(("steps", "modules", "lora", "bytes")) | (run.facts.get("result", {}) if run else {})
-    settings = [(key, value, project.settings.origin[key]) for key, value in project.settings.flat().items()]
+    result: dict[str, Any] = dict.fromkeys(("steps", "modules", "lora", "bytes")) | (run.facts.get("result", {}) if run else {})
+    settings = [(key, _without_folders(value), project.settings.origin[key]) for key, value in project.settings.flat().items()]
     return {
         "run": run,
         "result": result,
@@ -162,6 +164,11 @@ def run_part(project: Project, run: Run | None) -> dict[str, Any]:
         "finals": final_samples(run, result.get("prompts", [])) if run else [],
         "settings": settings,
     }
+
+
+def _without_folders(value: Any) -> Any:
+    """The page is passed on: of a path on this machine, its last name."""
+    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if isinstance(value, str) and re.match(r"[/~\\]|[A-Za-z]:[/\\]", value) else value
 
 
 def sample_steps(run: Run) -> list[tuple[int, list[str]]]:

@@ -14,7 +14,7 @@ from lorakit.text.composing import LIGHT, MEDIUM, SETTING, RawCaption
 from lorakit.text.words import words
 
 SURE = 0.9  # probability from which a facet is held against a text; it may be said from `caption.min_facet`
-SPEAKS_OF = {  # a caption with one of these words has its own say on the family, and is the one who looked longer
+SPEAKS_OF = {  # a caption with one of these words has its own say on the attribute, and is the one who looked longer
     "framing": frozenset("close-up closeup macro portrait above below aerial distance far near full-length wide".split()),
     "light": LIGHT | frozenset("night day noon sunny dim bright".split()),
     "setting": SETTING - {"night", "day"} | frozenset("outside inside room indoor outdoor".split()),
@@ -30,7 +30,7 @@ NO_COLOUR_OF_ITS_OWN = frozenset("eye eyes hair nose lips tea onion panda wine".
 
 @dataclass(frozen=True)
 class Option:
-    """One answer of a family. `tag` is '' for what most photos are."""
+    """One value of an attribute. `tag` is '' for what most photos are."""
 
     tag: str
     seen: tuple[str, ...]
@@ -38,22 +38,22 @@ class Option:
 
 
 @cache
-def families() -> dict[str, tuple[Option, ...]]:
-    """{family: its options}, from facets.yaml."""
+def attributes() -> dict[str, tuple[Option, ...]]:
+    """{attribute: its options}, from facets.yaml."""
     import yaml
 
     read = yaml.safe_load((resources.files("lorakit.text") / "facets.yaml").read_text(encoding="utf-8"))
     return {
-        family: tuple(Option(tag, tuple(about["seen"]), frozenset(about.get("rules_out", ()))) for tag, about in options.items())
-        for family, options in read.items()
+        attribute: tuple(Option(tag, tuple(about["seen"]), frozenset(about.get("rules_out", ()))) for tag, about in options.items())
+        for attribute, options in read.items()
     }
 
 
 def joined(reading: RawCaption, facets: Mapping[str, Any] | None, least: float) -> RawCaption:
-    """The reading with the facets of at least this probability as tags, but for families that it speaks of itself."""
+    """The reading with the facets of at least this probability as tags, but for attributes that it speaks of itself."""
     said = words(reading.text) | set(reading.text.lower().split())
-    silent = [family for family, its_words in SPEAKS_OF.items() if not said & its_words]
-    seen = [facets[family] for family in silent if family in facets] if facets else []
+    silent = [attribute for attribute, its_words in SPEAKS_OF.items() if not said & its_words]
+    seen = [facets[attribute] for attribute in silent if attribute in facets] if facets else []
     tags = [tag for tag, sure in seen if tag and sure >= least]
     return RawCaption(reading.sentence, (*reading.tags, *tags))
 
@@ -61,8 +61,8 @@ def joined(reading: RawCaption, facets: Mapping[str, Any] | None, least: float) 
 def contradicted(text: str, facets: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     """(word of the text, the facet that it contradicts), where the facet is SURE."""
     said = words(text) | set(text.lower().split())
-    for family, (tag, sure) in (facets or {}).items():
-        option = next((o for o in families()[family] if o.tag == tag), None)
+    for attribute, (tag, sure) in (facets or {}).items():
+        option = next((o for o in attributes()[attribute] if o.tag == tag), None)
         if option and sure >= SURE and (wrong := said & option.rules_out):
             yield min(wrong), tag
 

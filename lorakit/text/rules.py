@@ -28,8 +28,8 @@ LEAST_TEXTS = 5  # with fewer texts everything stands in most of them
 
 
 @cache
-def families() -> dict[str, frozenset[str]]:
-    """{family: its words}, from families.yaml."""
+def word_groups() -> dict[str, frozenset[str]]:
+    """{family: its words}, from word_groups.yaml."""
     import yaml
 
     text = (resources.files("lorakit.text") / "word_groups.yaml").read_text(encoding="utf-8")
@@ -39,9 +39,9 @@ def families() -> dict[str, frozenset[str]]:
 def family_words(names: tuple[str, ...], where: str) -> frozenset[str]:
     """The words of these families together. Raises `UnknownName`."""
     for name in names:
-        if name not in families():
-            raise UnknownName("family of words", name, list(families()), where)
-    return frozenset().union(*(families()[name] for name in names))
+        if name not in word_groups():
+            raise UnknownName("family of words", name, list(word_groups()), where)
+    return frozenset().union(*(word_groups()[name] for name in names))
 
 
 def check(rule: str) -> tuple[str, str, str]:

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lorakit import lookup
-from lorakit.bases import single_file
+from lorakit.bases import families, single_file
 from lorakit.bases.families.base import Family
 from lorakit.bases.load import base_source
 from lorakit.console import say
@@ -53,7 +52,7 @@ def say_size(project: Project) -> None:
 
 def predict_size(project: Project) -> Size:
     """The size of a project's adapter and of its file. Reads the base's configurations and no weights."""
-    cls, settings = lookup.load(lookup.FAMILIES, project.card.family).CLASS, project.settings
+    cls, settings = families.load(project.card.family), project.settings
     skeleton = skeleton_of(cls, base_source(project), settings.train)
     return size_of(skeleton, cls.NAME, settings.train, export.file_format(project, cls), export.DTYPES[settings.export.precision])
 

@@ -4,6 +4,7 @@ with all its files or not at all."""
 from __future__ import annotations
 
 import shutil
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def save_checkpoint(run: Run, step: int, adapter: dict[str, Tensor], state: dict
 
 def all_steps(run: Run) -> list[int]:
     """Steps at which there are checkpoints, rising."""
-    return sorted(int(path.parent.name.split("_")[1]) for path in run.checkpoints.glob(f"step_*/{STATE}"))
+    return run.saved_steps
 
 
 def load_adapter(run: Run, step: int) -> dict[str, Tensor]:
@@ -41,7 +42,8 @@ def load_state(run: Run, step: int) -> dict:
     return torch.load(run.checkpoints / f"step_{step:06d}" / STATE, map_location="cpu", weights_only=True)
 
 
-def remove_old(run: Run, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints; 0 keeps all."""
+def remove_old(run: Run, keep: int, spared: Container[int] = ()) -> None:
+    """Remove all but the newest `keep` checkpoints and the `spared` steps; 0 keeps all."""
     for step in all_steps(run)[:-keep] if keep else []:
-        shutil.rmtree(run.checkpoints / f"step_{step:06d}")
+        if step not in spared:
+            shutil.rmtree(run.checkpoints / f"step_{step:06d}")

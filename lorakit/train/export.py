@@ -19,7 +19,7 @@ from torch import Tensor
 
 import lorakit
 from lorakit import files
-from lorakit.bases import layer_names
+from lorakit.bases import families
 from lorakit.bases.families.base import Family
 from lorakit.bases.load import load_family
 from lorakit.console import say, warn
@@ -32,6 +32,7 @@ from lorakit.settings import Train
 from lorakit.train import checkpoint, lora
 from lorakit.train.cache import cache, load_latents, load_text, readings
 from lorakit.train.loss import picture_sizes
+from lorakit.train.picked import exported_step
 from lorakit.train.sample import trained_run
 
 # How far a layer's change may be from the trained one, of its size. bf16 keeps 8 bits of each factor, which costs 2e-3.
@@ -52,7 +53,7 @@ def export(project: Project) -> Run:
     if run.is_done("export", stamp) and run.lora:
         return run
     settings, family = project.settings.export, load_family(project)
-    network = formats.with_uniform_alpha(formats.from_adapter(checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1])))
+    network = formats.with_uniform_alpha(formats.from_adapter(checkpoint.load_adapter(run, exported_step(project, run))))
     tensors = formats.write(network, family.NAME, file_format(project, family), DTYPES[settings.precision])
     path = run.folder / f"{file_name(project)}.safetensors"
     metadata = make_metadata(project, run, tensors, path.stem) if settings.metadata else None
@@ -182,7 +183,7 @@ def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:
     or is one that this tool has no way to read."""
     _, judgements = verify.judge_file(path, family=family)
     for judgement in judgements:
-        knows_base = family in verify.SUPPORTED.get(judgement.tool, layer_names.FAMILIES)
+        knows_base = judgement.tool in families.load(family).TOOLS
         if knows_base and not judgement.is_whole:
             text = " ".join(line.strip() for line in verify.in_words(judgement))
             its_lack = any(adapter in why for why in judgement.skipped.values() for adapter in ("DoRA", "LoKr", "T5"))
@@ -216,7 +217,7 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "ss_network_alpha": lora.file_alpha(train) if train.init == "kaiming" else 2 * train.rank,
         "ss_resolution": f"({train.resolution}, {train.resolution})",
         "ss_num_train_images": sum(r.get("repeats", 1) for r in photos),
-        "ss_steps": run.facts["result"]["steps"],
+        "ss_steps": exported_step(project, run),
         "ss_learning_rate": train.learning_rate,
         "ss_lr_scheduler": train.lr_schedule,
         "ss_batch_size_per_device": train.batch_size,
@@ -251,9 +252,9 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "modelspec.resolution": f"{train.resolution}x{train.resolution}",
         "modelspec.hash_sha256": f"0x{hash}",
         "modelspec.trigger_phrase": trigger_phrase(project),
-        "modelspec.usage_hint": f"write {trigger_phrase(project)!r} into the prompt; begin at strength 0.7"
+        "modelspec.usage_hint": f"write {trigger_phrase(project)!r} into the prompt; {strength_hint(project)}"
         if project.trigger
-        else "no trigger word; begin at strength 0.7",
+        else f"no trigger word; {strength_hint(project)}",
         "modelspec.thumbnail": thumbnail(run),
         "modelspec.tags": f"{project.kind.name},lora",
         "lorakit_version": lorakit.__version__,
@@ -272,6 +273,12 @@ def network_args(train: Train) -> dict[str, object]:
 
 def text_encoder_rate(train: Train) -> float:
     return train.learning_rate if train.text_encoder_rate is None else train.text_encoder_rate
+
+
+def strength_hint(project: Project) -> str:
+    """The strength that a person picked, or the one that is usual."""
+    strength = (stamps.pick(project) or {}).get("strength")
+    return "begin at strength 0.7" if strength is None else f"best at strength {strength:g}"
 
 
 def thumbnail(run: Run) -> str:

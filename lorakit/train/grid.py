@@ -14,6 +14,7 @@ from lorakit.project import Project
 from lorakit.text.placing import without_word
 from lorakit.text.words import count_word
 from lorakit.train import checkpoint, lora
+from lorakit.train.picked import exported_step
 from lorakit.train.sample import draw, sample_prompts, save_picture, trained_run
 
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)  # 0 is the base itself
@@ -28,7 +29,7 @@ def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[floa
     prompts = list(prompts) or with_and_without(project)
     family = load_family(project)
     lora.add_lora(family, project.settings.train)
-    lora.set_lora(family, checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
+    lora.set_lora(family, checkpoint.load_adapter(run, exported_step(project, run)))
     columns = []
     with progress("grid", len(prompts) * len(strengths)) as shown:
         for strength in strengths:

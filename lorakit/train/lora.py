@@ -22,9 +22,12 @@ from lorakit.settings import Train
 
 NAME, START = "lorakit", "lorakit_start"  # what learns, and what is taken off again where it does not start at zero
 TENSORS = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector", *FACTORS)
-# What sd-scripts trains of CLIP and of T5.
-TEXT_TARGETS = re.compile(
-    r"encoder\.(layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])|block\.\d+\.layer\.\d\.(SelfAttention\.[qkvo]|DenseReluDense\.w[io](_[01])?))$"
+TEXT_TARGETS = re.compile(  # what sd-scripts trains of CLIP ...
+    r"""encoder\.(
+          layers\.\d+\.        ( self_attn\.(q|k|v|out)_proj | mlp\.fc[12] )
+        | block\.\d+\.layer\.\d\.( SelfAttention\.[qkvo] | DenseReluDense\.w[io](_[01])? )  # ... and of T5
+    )$""",
+    re.VERBOSE,
 )
 
 
@@ -250,9 +253,14 @@ def set_lora(family: Family, tensors: Mapping[str, Tensor]) -> None:
         for name, prefix in ((NAME, ""), (START, "start.")):
             wanted |= {f"{path}.{prefix}{suffix}": parameter for suffix, parameter in tensors_of(layer, name).items()}
     given = {key: tensor for key, tensor in tensors.items() if not key.endswith((".alpha", ".rank"))}
-    wrong = [*sorted(wanted.keys() ^ given.keys()), *(k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape)]
-    if wrong:
-        raise ValueError(f"adapter does not fit the model: {wrong[:3]}")
+    faults = {
+        "missing": sorted(wanted.keys() - given.keys()),
+        "left over": sorted(given.keys() - wanted.keys()),
+        "of another shape": sorted(key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape),
+    }
+    if any(faults.values()):
+        lines = [f"{len(keys)} {what}, as {keys[0]}" for what, keys in faults.items() if keys]
+        raise ValueError(f"adapter does not fit the model: {'; '.join(lines)}")
     for key, parameter in wanted.items():
         parameter.copy_(given[key])
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorakit import lookup
-from lorakit.bases import single_file
+from lorakit.bases import families, layer_names, single_file
 from lorakit.bases.schedules import Diffusion
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
@@ -80,10 +79,10 @@ def check_single_file(project: Project) -> list[str]:
     source = project.base_source
     if not source.configs:
         return []
-    family = lookup.load(lookup.FAMILIES, project.card.family).CLASS
+    family = families.load(project.card.family)
     file = single_file.open_file(Path(source.location), family.NAME)
     card = single_file.card_of(file)
-    if project.card.name != card and project.card.name in single_file.ALL_CARDS:
+    if project.card.name != card and any(project.card.name in layout.cards for layout in family.LAYOUTS):
         raise LorakitError(f"{source.location}: is {card}, by its layers; choose --base {card}, or weights of {project.card.title}")
     lacks = [name for name in ("vae", *family.ENCODERS, *family.TOKENIZERS) if not file.has(name)]
     if lacks and source.rest is None:
@@ -105,7 +104,7 @@ def check_settings(project: Project) -> None:
 
 def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     train, export = project.settings.train, project.settings.export
-    family = lookup.load(lookup.FAMILIES, project.card.family).CLASS
+    family = families.load(project.card.family)
     defaults = {field.name: field.default for field in dataclasses.fields(train)}
     step, name = family.PIXEL_STEP, project.card.name
     yield train.bucket_step % step != 0, f"train.bucket_step = {train.bucket_step}: {name} wants a multiple of {step}"
@@ -143,8 +142,11 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     whole = not (train.weights or "").endswith(".safetensors")
     yield bool(train.parts) and whole, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
     yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"
-    fused = export.format == "kohya" and family.NAME in ("sd3", "flux1")
-    yield train.adapter == "dora" and fused, f"train.adapter=dora cannot be written as export.format=kohya for {name}; use auto"
+    dora_in_kohya = train.adapter == "dora" and export.format == "kohya"
+    yield (
+        dora_in_kohya and layer_names.is_fused(family.NAME),
+        f"train.adapter=dora cannot be written as export.format=kohya for {name}; use auto",
+    )
 
 
 def say_plan(project: Project, photos: list[Record], steps: int, others: Sequence[Record] = ()) -> None:

@@ -16,6 +16,7 @@ from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
 from lorakit.text.placing import place_trigger, without_word
 from lorakit.train import checkpoint, lora
+from lorakit.train.picked import exported_step
 
 
 def sample(project: Project) -> Run:
@@ -27,7 +28,7 @@ def sample(project: Project) -> Run:
         return run
     family = load_family(project)
     lora.add_lora(family, project.settings.train)
-    lora.set_lora(family, checkpoint.load_adapter(run, checkpoint.all_steps(run)[-1]))
+    lora.set_lora(family, checkpoint.load_adapter(run, exported_step(project, run)))
     prompts = sample_prompts(project)
     with progress("sample", 2 * len(prompts)) as shown:
         for name in ("base", "lora"):

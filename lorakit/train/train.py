@@ -21,17 +21,20 @@ from lorakit.train.adapter_size import say_size
 from lorakit.train.average import Average
 from lorakit.train.cache import cache
 from lorakit.train.loss import BatchLoss
+from lorakit.train.picked import picked_steps
 from lorakit.train.preflight import say_plan
 from lorakit.train.regularisation import Interleaved, regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
-from lorakit.train.sample import sample_in_training
+from lorakit.train.sample import sample_in_training, sample_prompts
+from lorakit.train.stopping import Stop
 
 
 def train(project: Project) -> Run:
     """Train the LoRA of the project's dataset. A finished run is found again, a killed one goes on at its last
     checkpoint and ends with the same tensors as one that was never stopped.
 
-    Raises `LorakitError` when the loss is no longer a number (naming the photos of that step).
+    Raises `LorakitError` when the loss is no longer a number (naming the photos of that step), and `Stopped` when somebody
+    has asked for that, after the checkpoint of that step.
     """
     photos = cache(project)
     stamp = stamps.train(project)
@@ -44,6 +47,9 @@ def train(project: Project) -> Run:
     say_plan(project, photos, steps, others)
     say_size(project)
     write_settings(project, run)
+    sampled = project.settings.sample
+    run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every)
+    stop = Stop(run)
 
     family = load_family(project)
     family.release_encoders()
@@ -60,7 +66,7 @@ def train(project: Project) -> Run:
     average = Average(parameters, optimizer, settings.ema)
     first = resume(run, family, optimizer, scaler, average)
 
-    with open(run.metrics, "a", encoding="utf-8") as metrics, progress("train", steps, start=first) as shown:
+    with stop.at_ctrl_c(), open(run.metrics, "a", encoding="utf-8") as metrics, progress("train", steps, start=first) as shown:
         for step in range(first, steps):
             began = time.perf_counter()
             rate = optim.lr_at(step, steps, settings)
@@ -89,16 +95,19 @@ def train(project: Project) -> Run:
             metrics.write(json.dumps({**entry, "grad_norm": round(float(norm), 6), "seconds": seconds, **names}) + "\n")
             metrics.flush()
             shown.advance(note=f"loss {loss:.4f}")
-            if is_due(step + 1, settings.checkpoint_every, steps):
+            is_last = stop.is_asked() and step + 1 < steps
+            if is_last or is_due(step + 1, settings.checkpoint_every, steps):
                 state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), **average.state()}
                 with average.averaged_weights():
                     checkpoint.save_checkpoint(run, step + 1, lora.read_lora(family), state)
-                checkpoint.remove_old(run, settings.keep_checkpoints)
+                checkpoint.remove_old(run, settings.keep_checkpoints, spared=picked_steps(project, run))
             if is_due(step + 1, project.settings.sample.every, steps, at_end=False):
                 with average.averaged_weights():
                     sample_in_training(project, run, family, step + 1)
                 family.release_encoders()
                 family.denoiser.train()
+            if is_last:
+                stop.leave(step + 1, steps)
 
     run.finish("train", stamp, steps=steps, photos=len([record for record in photos if not record.get("view")]), visits=count_visits(run))
     say(f"train     done: {steps} steps, loss {mean_loss(run):.4f} over the last tenth")

@@ -2,6 +2,7 @@
 real bases' configurations are right."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,13 +12,13 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors.torch import load_file, save_file
 
-from lorakit import lookup
-from lorakit.bases import layer_names, original_layout, single_file
+from lorakit.bases import families, original_layout, single_file, unet_names
 from lorakit.bases.families.flux1 import Flux1
 from lorakit.bases.families.sd3 import SD3
 from lorakit.bases.families.sd15 import SD15
 from lorakit.bases.families.sdxl import SDXL
 from lorakit.bases.single_file import write_configs
+from lorakit.bases.single_file_configs import CLIP_H, SD2_UNET
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
 from lorakit.train.preflight import preflight
@@ -73,7 +74,7 @@ TINY = {"sd15": TinySD15, "sdxl": TinySDXL, "sd3": TinySD3, "flux1": TinyFlux1}
 def unet_key(key: str, with_attention) -> str:
     path, end = key.rsplit(".", 1)
     path = path.replace("conv_norm_out", "out.0") if path == "conv_norm_out" else path
-    path = layer_names._sgm(path, with_attention=with_attention).name if not path.startswith("out.") else path
+    path = unet_names.original_name(path, with_attention=with_attention).name if not path.startswith("out.") else path
     path = re.sub(r"(blocks\.\d+\.0|middle_block\.[02])\.norm1$", r"\1.in_layers.0", path)
     return "model.diffusion_model." + re.sub(r"(blocks\.\d+\.0|middle_block\.[02])\.norm2$", r"\1.out_layers.0", path) + f".{end}"
 
@@ -120,17 +121,17 @@ def write_single_file(
         with_attention = (1, 2, 3) if family.NAME == "sd15" else (0, 1)
         tensors |= {unet_key(key, with_attention): value for key, value in family.denoiser.state_dict().items()}
     elif "denoiser" in parts:
-        tensors |= {denoiser + key: value for key, value in original_layout.as_original(family.NAME, family.denoiser.state_dict()).items()}
+        tensors |= {denoiser + key: value for key, value in original_layout.as_original(family.place, family.denoiser.state_dict()).items()}
     for key, value in family.vae.state_dict().items() if "vae" in parts else ():
         is_attention = "attentions" in key and value.dim() == 2
         tensors[vae + vae_key(key)] = value[..., None, None] if is_attention else value
-    for name, prefixes in single_file.ENCODERS[family.NAME].items() if "encoders" in parts else ():
-        if prefixes[0] in single_file.OPEN_CLIP:
-            tensors |= {prefixes[0] + key: value for key, value in open_clip_keys(family.encoder(name).state_dict()).items()}
+    for name, prefix in family.LAYOUTS[0].encoders.items() if "encoders" in parts else ():
+        if prefix in single_file.OPEN_CLIP:
+            tensors |= {prefix + key: value for key, value in open_clip_keys(family.encoder(name).state_dict()).items()}
             continue
         for key, value in family.encoder(name).state_dict().items():
-            level = "" if "t5xxl" in prefixes[0] or key.startswith("text_projection") else "text_model."
-            tensors[prefixes[0] + level + key.removeprefix("text_model.")] = value
+            level = "" if "t5xxl" in prefix or key.startswith("text_projection") else "text_model."
+            tensors[prefix + level + key.removeprefix("text_model.")] = value
     save_file({key: value.to(dtype).contiguous().clone() for key, value in tensors.items()}, path)
 
 
@@ -176,9 +177,9 @@ def test_what_a_file_lacks_comes_from_a_diffusers_folder(load_tiny, tiny_base, t
         dtype=torch.float32,
         denoiser="" if family == "flux1" else "model.diffusion_model.",
     )
-    sd15 = {32: "sd15", 48: "sdxl"}  # a U-Net alone is known by the width of its text
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(single_file, "WIDTHS", {**single_file.WIDTHS, **sd15})
+        for cls, width in ((SD15, 32), (SDXL, 48)):  # a U-Net alone is known by the width of its text
+            patch.setattr(cls, "LAYOUTS", (replace(cls.LAYOUTS[0], text_width=width), *cls.LAYOUTS[1:]))
         found = TINY[family](source_of(tmp_path / "bare.safetensors", tmp_path, tiny_base(family)), "cpu", torch.float32, Train())
         alone = TINY[family](source_of(tmp_path / "bare.safetensors", tmp_path), "cpu", torch.float32, Train())
     assert same(found.denoiser, wanted.denoiser, 0) and same(found.vae, wanted.vae, 0)
@@ -194,18 +195,18 @@ def test_flux_as_in_diffusers_own_conversion():
     with torch.device("meta"):
         model = Flux1.DENOISER(**{**Flux1.CONFIG, "num_layers": 1, "num_single_layers": 2})
     state = {key: torch.randn(t.shape[0], *([1] * (t.dim() - 1))) for key, t in model.state_dict().items()}
-    file = original_layout.as_original("flux1", state)
+    file = original_layout.as_original(Flux1.place, state)
     converted = convert_flux_transformer_checkpoint_to_diffusers(dict(file))
-    found = original_layout.converted("flux1", file, {key: tuple(t.shape) for key, t in state.items()})
+    found = original_layout.converted(Flux1.place, file, {key: tuple(t.shape) for key, t in state.items()})
     assert found.keys() == converted.keys() == state.keys()
     assert all(torch.equal(found[key], converted[key]) and torch.equal(found[key], state[key]) for key in state)
 
 
 def test_sd3_as_in_diffusers_own_conversion(load_tiny):
     state = load_tiny("sd3").denoiser.state_dict()
-    file = original_layout.as_original("sd3", state)
+    file = original_layout.as_original(SD3.place, state)
     converted = convert_sd3_transformer_checkpoint_to_diffusers(dict(file))
-    found = original_layout.converted("sd3", file, {key: tuple(t.shape) for key, t in state.items()})
+    found = original_layout.converted(SD3.place, file, {key: tuple(t.shape) for key, t in state.items()})
     assert found.keys() == converted.keys() == state.keys()
     assert all(torch.equal(found[key], converted[key]) and torch.equal(found[key], state[key]) for key in state)
 
@@ -238,13 +239,29 @@ def test_a_weight_that_is_missing_is_named(load_tiny, tmp_path, gone, line):
         ("flux1", ["x"], "has no U-Net or transformer of a base that lorakit knows"),
         ("sd15", ["lora_unet_mid_block_attentions_0_proj_in.lora_up.weight"], "is a LoRA, no base"),
         ("flux1", ["double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn.qkv.scale_weight"], "is quantised"),
+        ("flux1", ["transformer_blocks.0.qkv_proj.qweight"], "is quantised"),
+        ("flux1", ["double_blocks.0.x", "distilled_guidance_layer.layers.0.x"], "is Chroma, .* lorakit does not know it"),
+        ("flux1", ["double_blocks.0.x", "double_stream_modulation_img.lin.weight"], "is FLUX.2, .* lorakit does not know it"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_base_or_of_no_use_is_named_in_one_line(tmp_path, family, keys, line):
     save_file({key: torch.zeros(1) for key in keys}, tmp_path / "some.safetensors")
     with pytest.raises(LorakitError, match=line) as error:
-        lookup.load(lookup.FAMILIES, family).CLASS(source_of(tmp_path / "some.safetensors", tmp_path), "cpu", torch.float32, Train())
+        families.load(family)(source_of(tmp_path / "some.safetensors", tmp_path), "cpu", torch.float32, Train())
     assert "\n" not in str(error.value) and not (tmp_path / "configs").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "mark", "first", "channels"),
+    [
+        ("flux1", "double_blocks.0.x", "img_in.weight", 384),
+        ("sd15", "cond_stage_model.transformer.x", "model.diffusion_model.input_blocks.0.0.weight", 9),
+    ],
+)
+def test_a_base_for_inpainting_is_named(tmp_path, family, mark, first, channels):
+    save_file({mark: torch.zeros(1), first: torch.zeros(2, channels, 1, 1)}, tmp_path / "fill.safetensors")
+    with pytest.raises(LorakitError, match=f"reads {channels} channels in place of .*, for inpainting or control"):
+        single_file.open_file(tmp_path / "fill.safetensors", family)
 
 
 UNET = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -298,7 +315,7 @@ def test_open_clip_s_tokenizer_fills_up_with_zeros_as_it_was_trained(tmp_path):
 def test_configurations_are_those_of_the_real_bases(tmp_path, name, counts):
     from diffusers import AutoencoderKL
 
-    family = lookup.load(lookup.FAMILIES, name).CLASS
+    family = families.load(name)
     write_configs(family, tmp_path)
     classes = {family.FOLDER: family.DENOISER, "vae": AutoencoderKL, **family.ENCODERS}
     for part, count in counts.items():
@@ -312,7 +329,7 @@ def test_configurations_are_those_of_the_real_bases(tmp_path, name, counts):
 
 def test_stable_diffusion_2_and_t5_have_as_many_weights_as_published():
     with torch.device("meta"):
-        unet = SD15.DENOISER(**{**SD15.CONFIG, **single_file.SD2_UNET})
-        clip = SD15.ENCODERS["text_encoder"](single_file.CLIPTextConfig(**single_file.CLIP_H))
+        unet = SD15.DENOISER(**{**SD15.CONFIG, **SD2_UNET})
+        clip = SD15.ENCODERS["text_encoder"](single_file.CLIPTextConfig(**CLIP_H))
         t5 = single_file.T5EncoderModel(single_file.T5Config(**Flux1.ENCODER_CONFIGS["text_encoder_2"]))
     assert [sum(p.numel() for p in model.parameters()) for model in (unet, clip, t5)] == [865_910_724, 340_387_840, 4_762_310_656]

@@ -34,7 +34,7 @@ def taught_clip(tmp_path_factory):
     model = open_clip.CLIP(**TINY_CLIP["model_cfg"])
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     given = Clip(str(folder), "caption.clip", "cpu")
-    options = [o for o in facets.families()["light"] if o.tag in LIGHTS]
+    options = [o for o in facets.attributes()["light"] if o.tag in LIGHTS]
     pictures = torch.stack([given.prepare(lit(o.tag, seed)) for seed in range(4) for o in options])
     texts = [phrase for o in options for phrase in o.seen]
     which = torch.tensor([n for n, o in enumerate(options) for _ in o.seen])
@@ -75,8 +75,8 @@ def open_lights(tmp_path, lights, weights, **settings):
 
 
 def test_facets_are_what_the_photo_shows_and_join_its_tags(tmp_path, lights, taught_clip, monkeypatch):
-    known = tuple(o for o in facets.families()["light"] if o.tag in LIGHTS)
-    monkeypatch.setattr(facets, "families", lambda: {"light": known})
+    known = tuple(o for o in facets.attributes()["light"] if o.tag in LIGHTS)
+    monkeypatch.setattr(facets, "attributes", lambda: {"light": known})
     project = open_lights(tmp_path, lights, taught_clip)
     for record in project.manifest.selected:
         tag = record["file"][2:-4].replace("_", " ").replace("even", "")
@@ -95,7 +95,7 @@ def test_text_that_fits_scores_higher_than_one_that_does_not(tmp_path, lights, t
         for record in project.manifest.selected:
             tag = next((t for t in said if t.replace(" ", "_") in record["file"]), None)
             if tag:
-                project.manifest.keep({**record, "human": {"text": f"{text_of[tag]}, zwx"}})
+                lorakit.review(project, [record["file"]], text=f"{text_of[tag]}, zwx")
         lorakit.trigger(project)
         return {
             r["file"]: r["trigger"]["agreement"] for r in project.manifest.selected if any(t.replace(" ", "_") in r["file"] for t in said)

@@ -61,8 +61,7 @@ def test_second_run_changes_nothing(captioned):
 
 def test_changed_trigger_replaces_the_former_everywhere(captioned):
     project = captioned(SIX)
-    by_hand = project.manifest.selected[0]
-    project.manifest.keep({**by_hand, "human": {"text": "my own zwx mug, in the sun"}})
+    lorakit.review(project, [project.manifest.selected[0]["file"]], text="my own zwx mug, in the sun")
     for word in ("ohwx", None, "qmv"):
         project = lorakit.open_project(project.folder, settings={"trigger.word": word}, device="cpu")
         lorakit.trigger(project)
@@ -134,7 +133,7 @@ def test_style_trigger_survives_the_cut(captioned):
 def test_text_by_hand_is_never_cut_but_reported(captioned):
     project = captioned(SIX)
     own = "zwx mug, " + LONG
-    project.manifest.keep({**project.manifest.selected[0], "human": {"text": own}})
+    lorakit.review(project, [project.manifest.selected[0]["file"]], text=own)
     lorakit.trigger(project)
     assert texts(project)[0] == own
     assert "too_many_tokens" in [r["reason"] for r in pipeline.status(project)["photos"][0]["reasons"]]

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from lorakit import open_project, pipeline
 from lorakit.curate.compare import compare, forget_prepared, is_same_picture
-from lorakit.curate.look import look, phash, turned
+from lorakit.curate.descriptors import descriptors, phash, turned
 from lorakit.curate.search import close_pairs
 from lorakit.photo import read_photo
 from tests.conftest import draw_photo
@@ -114,7 +114,7 @@ def test_search_finds_exactly_the_pairs_that_counting_bits_finds(turns):
 
 
 def test_flat_picture_has_no_hash(make_photo):
-    assert look(read_photo(make_photo("a.png", image=Image.new("RGB", (600, 600), "red")))) is None
+    assert descriptors(read_photo(make_photo("a.png", image=Image.new("RGB", (600, 600), "red")))) is None
 
 
 @pytest.fixture

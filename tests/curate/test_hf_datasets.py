@@ -97,7 +97,8 @@ def test_copy_of_a_hub_repository_by_split_and_number(tmp_path, write_table):
     rows = hf_datasets.open_dataset(str(tmp_path / "repo"))
     assert rows.split == "train" and len(list(rows)) == 3
     (tmp_path / "out").mkdir()
-    hf_datasets._fill(tmp_path / "out", "hf://a/b", hf_datasets.open_dataset(str(tmp_path / "repo"), split="test").take(1))
+    rows = hf_datasets._undecoded(hf_datasets.open_dataset(str(tmp_path / "repo"), split="test").take(1))
+    hf_datasets._fill(tmp_path / "out", "hf://a/b", rows, tmp_path / "repo")
     (line,) = (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()
     assert json.loads(line) == {"file_name": "a.jpg", "text": "a red mug"}
 
@@ -107,7 +108,8 @@ def test_pictures_that_a_repository_keeps_as_files(tmp_path, make_photo):
     lines = [json.dumps({"file_name": name, "text": f"photo {name}"}) for name in ("a.jpg", "b.jpg")]
     (tmp_path / "photos" / "train" / "metadata.jsonl").write_text("\n".join(lines))
     (tmp_path / "out").mkdir()
-    hf_datasets._fill(tmp_path / "out", "hf://a/b", hf_datasets.open_dataset(str(tmp_path / "photos")))
+    rows = hf_datasets._undecoded(hf_datasets.open_dataset(str(tmp_path / "photos")))
+    hf_datasets._fill(tmp_path / "out", "hf://a/b", rows, tmp_path / "photos")
     assert (tmp_path / "out" / "a.jpg").read_bytes() == (tmp_path / "photos" / "train" / "a.jpg").read_bytes()
     assert "photo b.jpg" in (tmp_path / "out" / "metadata.jsonl").read_text()
 
@@ -153,3 +155,48 @@ def test_imagefolder_with_its_metadata_above(tmp_path, make_photo):
     datasets.Dataset.from_list(lines).to_parquet(str(tmp_path / "photos" / "metadata.parquet"))
     told = {r["file"]: r["sidecar"]["text"] for r in scanned(tmp_path, tmp_path / "photos")}
     assert told == {"train/a.jpg": "first", "test/a.jpg": "second", "b.jpg": "third"}
+
+
+@pytest.mark.parametrize(
+    "where", ["absolute", "above", "link", "/dev/zero", "http://127.0.0.1:9/a.jpg", "file:///etc/hostname", "text.jpg"]
+)
+def test_a_row_opens_nothing_outside_the_folder_of_its_table(tmp_path, make_photo, where):
+    """Nor what lies in it and is no picture."""
+    secret, folder = make_photo("secret.jpg", 1), tmp_path / "set"
+    folder.mkdir()
+    (folder / "text.jpg").write_text("no picture")
+    inside = folder / "inside.jpg"
+    make_photo("b.jpg", 2).rename(inside)
+    if where == "link":
+        os.symlink(secret, folder / "link")
+    path = {"absolute": str(secret), "above": "../photos/secret.jpg"}.get(where, where)
+    pictures = [{"bytes": None, "path": path}, {"bytes": None, "path": "inside.jpg"}, {"bytes": b"key", "path": "k.jpg"}]
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"image": pictures}), folder / "t.parquet")
+    unpacked = hf_datasets.unpack_table(folder / "t.parquet", tmp_path / "cache")
+    assert [p.read_bytes() for p in unpacked.glob("*.jpg")] == [inside.read_bytes()]
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "hf://datasets/a/other/x.jpg", "hf://datasets/a/b/../../c/d/x.jpg", "http://a/b.jpg"])
+def test_a_row_of_the_hub_opens_only_files_of_its_dataset(path):
+    assert hf_datasets._read_from_hub(path, "a/b") is None
+
+
+@pytest.mark.parametrize("name", ["set [1].parquet", "a*b.parquet", "a?{b}.parquet"])
+def test_names_of_tables_are_no_patterns(tmp_path, write_table, name):
+    path, contents = write_table(name)
+    write_table("axxb.parquet")
+    assert len(scanned(tmp_path, path)) == len(contents)
+
+
+def test_a_row_that_is_no_text_costs_itself_only(tmp_path, make_photo, capsys):
+    import pyarrow
+    from pyarrow import parquet
+
+    data = [make_photo("a.jpg", 1).read_bytes(), make_photo("b.jpg", 2).read_bytes()]
+    texts = pyarrow.array([b"a\xff", b"a mug"], pyarrow.binary()).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"image": data, "text": texts}), tmp_path / "t.parquet")
+    assert [r["sidecar"]["text"] for r in scanned(tmp_path, tmp_path / "t.parquet")] == ["a mug"]
+    assert "t.parquet, row 0: cannot be read" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lorakit.curate import search, search_many
-from lorakit.curate.look import turned
+from lorakit.curate.descriptors import turned
 
 
 def some_hashes(count: int, copies: int, most_bits: int = 60) -> np.ndarray:

@@ -154,3 +154,58 @@ def test_without_alphas_all_layers_of_a_part_have_one_rank():
         formats.write(network, "flux1", "diffusers", torch.float32)["transformer.transformer_blocks.0.attn.to_q.lora_A.weight"].shape[0]
         == 4
     )
+
+
+UNET = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
+FLUX = "transformer_blocks.0.attn"
+CLIP = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+PEFT, KOHYA, OLD_PAIR = ("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up")
+FORMS = {  # as they are found: family, {layer: how the file names it}, the two factors, whether with alphas
+    "peft": ("sd15", {f"unet.{UNET}.to_q": f"unet.{UNET}.to_q"}, PEFT, False),
+    "peft with alphas": ("sd15", {f"unet.{UNET}.to_q": f"unet.{UNET}.to_q"}, PEFT, True),
+    "peft, bare": ("sd15", {f"unet.{UNET}.to_q": f"{UNET}.to_q"}, PEFT, False),
+    "peft's model": ("sd15", {f"unet.{UNET}.to_q": f"base_model.model.{UNET}.to_q"}, PEFT, False),
+    "peft's adapter": ("sd15", {f"unet.{UNET}.to_q": f"unet.{UNET}.to_q"}, ("lora_A.default", "lora_B.default"), False),
+    "before peft": ("sd15", {f"unet.{UNET}.to_q": f"unet.{UNET}.to_q", f"unet.{UNET}.to_out.0": f"unet.{UNET}.to_out.0"}, OLD_PAIR, False),
+    "processors": ("sd15", {f"unet.{UNET}.to_q": f"unet.{UNET}.processor.to_q_lora", f"unet.{UNET}.to_out.0": f"unet.{UNET}.processor.to_out_lora"},
+                   ("down", "up"), False),
+    "text before peft": ("sd15", {CLIP: CLIP}, ("lora_linear_layer.down", "lora_linear_layer.up"), False),
+    "text as the U-Net": ("sd15", {CLIP: CLIP}, OLD_PAIR, False),
+    "kohya": ("sd15", {f"unet.{UNET}.to_q": f"lora_unet_{UNET}.to_q".replace(".", "_")}, KOHYA, True),
+    "kohya, original": ("sd15", {f"unet.{UNET}.to_q": "lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q"}, KOHYA, True),
+    "FLUX, peft": ("flux1", {f"transformer.{FLUX}.to_q": f"transformer.{FLUX}.to_q"}, PEFT, True),
+    "FLUX, before peft": ("flux1", {f"transformer.{FLUX}.to_q": f"transformer.{FLUX}.to_q"}, OLD_PAIR, False),
+    "FLUX, peft's adapter": ("flux1", {f"transformer.{FLUX}.to_q": f"transformer.{FLUX}.to_q"}, ("lora_A.default", "lora_B.default"), False),
+    "FLUX, OneTrainer": ("flux1", {f"transformer.{FLUX}.to_q": f"lora_transformer_{FLUX}.to_q".replace(".", "_")}, KOHYA, True),
+    "FLUX, kohya": ("flux1", {f"transformer.{FLUX}.to_out.0": "lora_unet_double_blocks_0_img_attn_proj"}, KOHYA, True),
+    "FLUX, ai-toolkit": ("flux1", {f"transformer.{FLUX}.to_out.0": "diffusion_model.double_blocks.0.img_attn.proj"}, PEFT, False),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_diffusers_loads_what_verify_says_that_it_loads(load_tiny, tmp_path, form):
+    """The rules are held against the installed diffusers: it loads a form whole, every layer at its strength, or it does not."""
+    from safetensors.torch import save_file
+
+    from lorakit.lora_file import verify
+    from lorakit.train.export import load_in_diffusers
+
+    name, layers, (down, up), with_alpha = FORMS[form]
+    family = load_tiny(name, Train(rank=2, text_encoder=True))
+    modules = {lora.canonical_name(folder, path): m for folder, model in lora.models(family).items() for path, m in model.named_modules()}
+    generator, tensors, network = torch.Generator().manual_seed(0), {}, {}
+    for path, stem in layers.items():
+        out, into = modules[path].weight.shape
+        network[path] = LoraLayer(
+            torch.randn(2, into, generator=generator), torch.randn(out, 2, generator=generator), 1.0 if with_alpha else 2.0
+        )
+        tensors |= {f"{stem}.{down}.weight": network[path].down, f"{stem}.{up}.weight": network[path].up}
+        tensors |= {f"{stem}.alpha": torch.tensor(1.0)} if with_alpha else {}
+    save_file(tensors, tmp_path / "form.safetensors")
+    try:
+        load_in_diffusers(tmp_path / "form.safetensors", network, family)
+        loads = True
+    except (LorakitError, ValueError, KeyError, RuntimeError, AttributeError, NotImplementedError):
+        loads = False
+    assert verify.judge_file(tmp_path / "form.safetensors", ("diffusers",), name)[1][0].is_whole == loads

@@ -2,8 +2,10 @@
 
 import pytest
 
+from lorakit.bases import families
 from lorakit.errors import LorakitError
-from lorakit.lora_file.verify import TOOLS, judge, judge_file
+from lorakit.lora_file import verify
+from lorakit.lora_file.verify import TOOLS, base_in_words, in_words, judge, judge_file
 
 SD15 = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 SDXL = "lora_unet_input_blocks_7_1_transformer_blocks_9_attn1_to_q"
@@ -12,14 +14,28 @@ FLUX_BFL = "double_blocks.0.img_attn.qkv"
 SD3_BFL = "lora_unet_joint_blocks_0_x_block_attn_qkv"
 
 
-def kohya(*stems, alpha=True):
-    keys = {f"{stem}.lora_down.weight": (4, 3072) for stem in stems} | {f"{stem}.lora_up.weight": (32, 4) for stem in stems}
-    return keys | ({f"{stem}.alpha": () for stem in stems} if alpha else {})
+WIDE = {  # (outputs, inputs) of the real layers, by the end of their names; all others are 320 wide
+    "mlp_fc1": (3072, 768), "ff.net.2": (320, 1280), "resnets.0.conv1": (1280, 1280), "layers_31_self_attn_out_proj": (1280, 1280),
+    "blocks_9_attn1_to_q": (1280, 1280), "mid_block_attentions_0_proj_in": (1280, 1280), "img_attn.qkv": (9216, 3072),
+    "img_attn_qkv": (9216, 3072), "transformer_blocks.0.attn.to_q": (3072, 3072), "transformer_blocks_0_attn_to_q": (3072, 3072),
+    "attn2.to_q": (1536, 1536), "x_block_attn_qkv": (4608, 1536), "attn.to_k": (3072, 3072),
+}  # fmt: skip
 
 
-def peft(*stems, alpha=False):
-    keys = {f"{stem}.lora_A.weight": (4, 3072) for stem in stems} | {f"{stem}.lora_B.weight": (32, 4) for stem in stems}
-    return keys | ({f"{stem}.alpha": () for stem in stems} if alpha else {})
+def factors(stems, down, up, alpha, size=None):
+    keys = {}
+    for stem in stems:
+        out, into = size or next((wide for end, wide in WIDE.items() if stem.endswith(end)), (320, 320))
+        keys |= {f"{stem}.{down}": (4, into), f"{stem}.{up}": (out, 4)} | ({f"{stem}.alpha": ()} if alpha else {})
+    return keys
+
+
+def kohya(*stems, alpha=True, size=None):
+    return factors(stems, "lora_down.weight", "lora_up.weight", alpha, size)
+
+
+def peft(*stems, alpha=False, size=None):
+    return factors(stems, "lora_A.weight", "lora_B.weight", alpha, size)
 
 
 def whole(shapes):
@@ -39,15 +55,16 @@ def whole(shapes):
         (peft("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"), "sd15", {"diffusers"}),
         (peft("unet.down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2", "unet.mid_block.resnets.0.conv1"), "sd15",
          {"comfyui", "forge", "diffusers"}),
-        ({f"unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.{part}.weight": (4, 1280) for part in ("up", "down")}, "sd15",
-         {"comfyui", "forge"}),
+        ({f"unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.{part}.weight": shape
+          for part, shape in (("up", (1280, 4)), ("down", (4, 1280)))}, "sd15",
+         {"comfyui", "forge", "diffusers"}),
         (peft(FLUX), "flux1", {"comfyui", "forge", "diffusers"}),
         (peft(FLUX, alpha=True), "flux1", {"comfyui", "forge", "diffusers"}),
         (peft(f"diffusion_model.{FLUX_BFL}"), "flux1", {"comfyui", "forge"}),
         (peft("base_model.model.single_transformer_blocks.0.attn.to_k"), "flux1", set()),
         (kohya(f"lora_unet_{FLUX_BFL.replace('.', '_')}"), "flux1", {"comfyui", "forge", "diffusers"}),
-        (kohya("lora_transformer_transformer_blocks_0_attn_to_q"), "flux1", {"comfyui", "forge"}),
-        ({f"diffusion_model.{FLUX_BFL}.lokr_w1": (4, 4), f"diffusion_model.{FLUX_BFL}.lokr_w2": (8, 8)}, "flux1", {"comfyui", "forge"}),
+        (kohya("lora_transformer_transformer_blocks_0_attn_to_q"), "flux1", {"comfyui", "forge", "diffusers"}),
+        ({f"diffusion_model.{FLUX_BFL}.lokr_w1": (96, 32), f"diffusion_model.{FLUX_BFL}.lokr_w2": (96, 96)}, "flux1", {"comfyui", "forge"}),
         ({"double_blocks.0.processor.qkv_lora1.down.weight": (4, 32)}, "flux1", {"diffusers"}),
         ({"double_blocks.0.img_attn.norm.query_norm.scale": (8,), "img_in.lora_B.bias": (8,)}, "flux1", {"comfyui", "diffusers"}),
         (peft("transformer.transformer_blocks.0.attn2.to_q"), "sd3", {"comfyui", "diffusers"}),
@@ -64,6 +81,53 @@ def test_who_loads_all_of_it(keys, family, tools):
 
 def judgement_of(tool, shapes, **options):
     return judge(shapes, (tool,), **options)[1][0]
+
+
+def of_flux2(width=6144):
+    """Its double blocks are called as FLUX.1's."""
+    stems = [f"transformer.transformer_blocks.{n}.attn.{part}" for n in range(8) for part in ("to_q", "to_k", "to_v", "add_q_proj")]
+    return peft(*stems, size=(width, width))
+
+
+def of_qwen():
+    """As wide as FLUX.1, and its attention is called the same, but there are three times as many blocks."""
+    stems = [f"transformer.transformer_blocks.{n}.attn.{part}" for n in range(60) for part in ("to_q", "to_k", "to_v", "to_out.0")]
+    return peft(*stems, size=(3072, 3072))
+
+
+def of_klein():
+    stems = peft(*(f"diffusion_model.double_blocks.{n}.img_attn.qkv" for n in range(5)), size=(9216, 3072))
+    return stems | peft(*(f"diffusion_model.single_blocks.{n}.linear1" for n in range(20)), size=(27648, 3072))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        (of_flux2(), "none that lorakit knows (looks like FLUX.2)"),
+        (of_qwen(), "none that lorakit knows (looks like Qwen-Image)"),
+        (of_klein(), "none that lorakit knows"),
+        (kohya("lora_unet_blocks_0_cross_attn_k"), "none that lorakit knows (looks like Wan)"),
+        (kohya(SD15.replace("lora_unet_", "lora_unet_unet_")), "none that lorakit knows"),
+        (kohya(SD15.replace("attn1_to_q", "attn2_to_k"), size=(320, 768)), "sd15 (Stable Diffusion 1)"),
+        (kohya(SD15.replace("attn1_to_q", "attn2_to_k"), size=(320, 1024)), "sd15 (Stable Diffusion 2)"),
+        (kohya(SDXL), "sdxl"),
+        (peft("transformer.transformer_blocks.37.attn.to_q", size=(2432, 2432)), "sd3"),
+        (peft(FLUX, size=(32, 32)), "flux1"),  # of a tiny base
+        (kohya("lora_te_text_model_encoder_layers_22_mlp_fc1"), "sd15"),  # Stable Diffusion 2 reads 23 layers
+    ],
+)
+def test_a_base_is_told_by_names_and_widths(shapes, words):
+    family, judgements = judge(shapes)
+    assert base_in_words(family, shapes) == words
+    if family is None:
+        assert not any(judgement.is_whole or judgement.loaded for judgement in judgements)
+        assert all("not judged: " in line for judgement in judgements for line in in_words(judgement))
+
+
+def test_whatever_a_tool_knows_tells_the_family():
+    for family in families.names():
+        known = verify._layers_by_stem(family).keys()
+        assert verify._comfyui_stems(family) | verify._dotted(family) <= known, family
 
 
 def test_a_doubled_prefix_is_called_so():
@@ -88,7 +152,7 @@ def test_peft_s_alpha_in_the_header_alone_is_a_wrong_strength():
 def test_half_a_layer_and_ranks_that_differ_are_named():
     half = {key: shape for key, shape in kohya(SD15).items() if "up" not in key}
     assert "lora_up.weight is missing" in judgement_of("comfyui", half).skipped[f"{SD15}.lora_down.weight"]
-    odd = {**kohya(SD15), f"{SD15}.lora_up.weight": (32, 8)}
+    odd = {**kohya(SD15), f"{SD15}.lora_up.weight": (320, 8)}
     assert "differ" in judgement_of("a1111", odd).skipped[f"{SD15}.lora_up.weight"]
 
 

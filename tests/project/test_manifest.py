@@ -2,7 +2,6 @@
 
 import pytest
 
-from lorakit.errors import LorakitError
 from lorakit.project import manifest
 from lorakit.project.manifest import Manifest
 
@@ -34,10 +33,21 @@ def test_save_folds_the_journal_in(tmp_path):
     assert Manifest(tmp_path)["a"]["n"] == 2
 
 
-def test_a_broken_line_is_named_not_lost(tmp_path):
-    (tmp_path / "manifest.jsonl").write_text('{"id": "a"}\n{"id": \n', encoding="utf-8")
-    with pytest.raises(LorakitError, match=r"manifest\.jsonl, line 2: not a photo's record"):
-        Manifest(tmp_path)
+@pytest.mark.parametrize("name", ["manifest.jsonl", "manifest.journal"])
+@pytest.mark.parametrize(
+    "line",
+    ['{"id": ', "[1]", '{"id": 3}', "[" * 100_000, '{"id": "x", "dataset": {"file": "../../x.png"}}',
+     '{"id": "x", "dataset": {"file": "/x.png"}}', '{"id": "x", "dataset": {"file": "x.png", "mask": "../x.png"}}',
+     '{"id": "x", "dataset": {"file": "C:x.png"}}', '{"id": "x", "dataset": {"file": ".."}}', '{"id": "x", "dataset": {"file": 3}}'],
+)  # fmt: skip
+def test_a_line_that_is_no_record_is_named_and_kept_aside(tmp_path, capsys, name, line):
+    """So are names that would lead out of the project, whose files it writes and removes."""
+    (tmp_path / name).write_text(f'{{"id": "a"}}\n{line}\n{{"id": "b"}}\n', encoding="utf-8")
+    book = Manifest(tmp_path)
+    assert [r["id"] for r in book] == ["a", "b"] and f"{name}, line 2: " in capsys.readouterr().err
+    book.keep({"id": "c"})
+    assert (tmp_path / "manifest.rejected").read_text(encoding="utf-8") == line + "\n"
+    assert [r["id"] for r in Manifest(tmp_path)] == ["a", "b", "c"] and not capsys.readouterr().err
 
 
 def test_file_names_that_are_no_text_survive(tmp_path):

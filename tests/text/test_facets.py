@@ -9,8 +9,8 @@ SEEN = {"medium": ["oil painting", 0.95], "framing": ["", 0.8], "light": ["soft 
 
 
 def test_every_family_has_one_option_that_is_not_said_and_each_says_how_it_is_seen():
-    assert set(facets.families()) == set(facets.SPEAKS_OF)
-    for family, options in facets.families().items():
+    assert set(facets.attributes()) == set(facets.SPEAKS_OF)
+    for family, options in facets.attributes().items():
         assert [o.tag for o in options].count("") == 1, family
         assert len({o.tag for o in options}) == len(options) > 4
         assert all(o.seen and all(isinstance(phrase, str) for phrase in o.seen) for o in options)

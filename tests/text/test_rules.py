@@ -85,7 +85,7 @@ def test_unknown_family_names_the_nearest():
 
 
 def test_every_family_is_a_list_of_plain_words():
-    for name, words in rules.families().items():
+    for name, words in rules.word_groups().items():
         assert len(words) > 4, name
         assert all(word == word.lower() and " " not in word for word in words)
 

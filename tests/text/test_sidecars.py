@@ -9,7 +9,7 @@ from lorakit.text import sidecars
 
 @pytest.fixture(autouse=True)
 def forget_lists():
-    sidecars.read_metadata.cache_clear()
+    sidecars.read_metadata.cache_clear(), sidecars.pass_over.cache_clear()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
@@ -108,3 +108,36 @@ def test_kohya_folders_say_how_often(tmp_path, folder, repeats):
 
 def test_kohya_folder_given_as_the_photo_folder_itself(tmp_path):
     assert sidecars.repeats_of(tmp_path / "10_bear" / "a.jpg", tmp_path / "10_bear") == 10
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"caption": ' + "9" * 6000 + "}", '{"caption": "a'])
+def test_json_that_cannot_be_read_costs_itself_only(tmp_path, content, capsys):
+    (tmp_path / "a.json").write_text(content)
+    (tmp_path / "metadata.jsonl").write_text(content + '\n{"file_name": "a.jpg", "text": "a bear"}\n')
+    assert sidecars.find_caption(tmp_path / "a.jpg") == ("a bear", "metadata.jsonl")
+    told = capsys.readouterr().err
+    assert "a.json: " in told and "metadata.jsonl, line 1: " in told
+
+
+def test_half_a_letter_can_be_written(tmp_path):
+    (tmp_path / "a.json").write_text('{"caption": "a \\ud800 bear \\ud83d\\ude00"}')
+    assert sidecars.find_caption(tmp_path / "a.jpg")[0] == "a \ufffd bear \U0001f600"
+
+
+def test_csv_with_an_empty_byte_and_a_long_field(tmp_path, capsys):
+    text = "file_name,text\na.jpg,a\0 bear\nb.jpg," + "x" * 200_000 + "\nc.jpg,a cup\n"
+    (tmp_path / "metadata.csv").write_text(text)
+    assert sidecars.find_caption(tmp_path / "a.jpg") == ("a bear", "metadata.csv")
+    assert sidecars.find_caption(tmp_path / "c.jpg") == ("a cup", "metadata.csv")
+    assert "metadata.csv, line 3: field larger" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("a.txt", sidecars.MOST_BYTES), ("a.json", sidecars.MOST_BYTES), ("metadata.jsonl", sidecars.MOST_IN_LIST)]
+)
+def test_files_too_large_are_said_once_and_not_read(tmp_path, name, most, capsys, monkeypatch):
+    with open(tmp_path / name, "wb") as file:
+        file.truncate(most + 1)
+    monkeypatch.setattr(sidecars, "read_text", lambda path: pytest.fail("read"))
+    assert sidecars.find_caption(tmp_path / "a.jpg") is None and sidecars.find_caption(tmp_path / "a.jpg") is None
+    assert capsys.readouterr().err.count(name) == 1

@@ -7,7 +7,7 @@ from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoi
 from safetensors.torch import load_file, save_file
 
 from lorakit import lookup
-from lorakit.bases import layer_names
+from lorakit.bases import families, layer_names
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats, verify
 from lorakit.settings import Train, resolve
@@ -81,7 +81,7 @@ def test_a_lycoris_file_says_what_was_trained(load_tiny, name, adapter):
     assert denoiser and all(stem.startswith(prefix) for stem in denoiser)
 
     judged = {judgement.tool: judgement.is_whole for judgement in verify.judge({key: tuple(t.shape) for key, t in tensors.items()})[1]}
-    knows = {tool: name in verify.SUPPORTED.get(tool, layer_names.FAMILIES) for tool in verify.TOOLS}
+    knows = {tool: tool in families.load(name).TOOLS for tool in verify.TOOLS}
     assert judged == {**knows, "diffusers": False}
 
 
@@ -161,7 +161,7 @@ def original_sd3(transformer, generator):
     for path, original in layer_names.originals("sd3").items():
         module = dict(transformer.named_modules()).get(path)
         if module is not None:
-            rows = module.weight.shape[0] * original.slots
+            rows = module.weight.shape[0] * len(original.heights)
             made[f"{original.name}.weight"] = torch.randn(rows, module.weight.shape[1], generator=generator)
             made[f"{original.name}.bias"] = torch.randn(rows, generator=generator)
     state = transformer.state_dict()

@@ -1,5 +1,6 @@
-"""The contract of a family: one architecture a file of this folder, with all its oddities inside, so that the training
-loop needs to know none of them. A family file names its class as CLASS."""
+"""The contract of a family: one architecture a file of this folder, with all its oddities and its tables of names inside:
+nothing else in the package knows a family by name. A family file names its class as CLASS, and has at its top, written out
+in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from lorakit.bases import single_file
+from lorakit.bases.layer_names import OddForm, Original
+from lorakit.bases.original_layout import Place
 from lorakit.bases.schedules import Diffusion, Flow
+from lorakit.bases.single_file_configs import Layout
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
 from lorakit.weights import Source, hub_errors_in_words
@@ -32,7 +36,7 @@ class Family(ABC):
     ENCODERS: Mapping[str, type]  # text encoders by sub-folder
     TOKENIZERS: Mapping[str, type]
     VAE_CONFIG: Mapping[str, Any] = {}  # beside the usual; with the next one only where single files can be read
-    ENCODER_CONFIGS: Mapping[str, Mapping[str, Any]] = {}
+    ENCODER_CONFIGS: Mapping[str, Mapping[str, Any]] = {}  # of the full-size text encoders
     SCHEDULER_CONFIG: Mapping[str, Any] = {}
     TARGETS: Mapping[str, tuple[str, ...]]  # names at whose end a module gets a LoRA; each level has the ones before it
     PIPELINE: type  # of diffusers, for sampling
@@ -44,6 +48,52 @@ class Family(ABC):
 
     PROCESS: type[Diffusion] | type[Flow]  # what it learns
     PIXEL_STEP: int  # picture sides are multiples of this
+
+    # In LoRA files. The names of the denoiser's layers are read off its class, which is built without memory.
+    MEMBERS: tuple[Mapping[str, Any], ...] = ()  # what is otherwise than CONFIG in the denoisers of the family's other bases
+    KOHYA_NAMES: tuple[str, ...] = ("diffusers",)  # of layers in kohya files, or "original" ones: the first is written, all are read
+    KOHYA_TEXT: Mapping[str, str] = {}  # what they call a text encoder, where it is not lora_te with its number
+    ODD_FORMS: tuple[OddForm, ...] = ()  # keys of LoRA files that no layer's name explains
+    TOOLS: tuple[str, ...] = ("comfyui", "diffusers")  # that load LoRAs of it
+    COMFYUI_PREFIXES: tuple[str, ...] = ()  # that ComfyUI reads before diffusers' paths, beside its usual ones
+    DIFFUSERS_READS_KOHYA = False  # whether diffusers has a converter for kohya files of it
+    DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
+
+    LAYOUTS: tuple[Layout, ...] = ()  # how its bases lie in single files; none can be read where there is none
+
+    @staticmethod
+    def original_name(path: str) -> Original | None:
+        """What a layer of the denoiser is called in the original code; None where that has it not, or is not known."""
+        return None
+
+    @staticmethod
+    def place(key: str, shape: tuple[int, ...]) -> Place | None:
+        """Where a single file has the transformer's tensor `key`, whose layer's weight has this shape; None where it has it
+        not. U-Nets are read by diffusers itself."""
+        return None
+
+    @classmethod
+    def config_from(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        """What the shapes of a single file's transformer tell of its configuration. Raises `KeyError` for a tensor it lacks."""
+        return {}
+
+    @classmethod
+    def t5_encoders(cls) -> tuple[str, ...]:
+        return tuple(name for name, kind in cls.ENCODERS.items() if kind is T5EncoderModel)
+
+    @classmethod
+    def clip_encoders(cls) -> tuple[str, ...]:
+        return tuple(name for name, kind in cls.ENCODERS.items() if kind is not T5EncoderModel)
+
+    @classmethod
+    def encoder_layers(cls, name: str) -> int:
+        """How many layers a text encoder has, in the largest of the family's bases."""
+        configs = (cls.ENCODER_CONFIGS, *(layout.encoder_configs for layout in cls.LAYOUTS))
+        return max((c[name].get("num_hidden_layers") or c[name]["num_layers"] for c in configs if name in c), default=0)
+
+    @classmethod
+    def kohya_text(cls, name: str) -> str:
+        return cls.KOHYA_TEXT.get(name, f"lora_te{list(cls.ENCODERS).index(name) + 1}")
 
     def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
         self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
@@ -127,7 +177,7 @@ class Family(ABC):
 
     @classmethod
     def encoders_that_learn(cls, settings: Train) -> tuple[str, ...]:
-        return tuple(name for name, kind in cls.ENCODERS.items() if settings.text_encoder and (settings.t5 or kind is not T5EncoderModel))
+        return tuple(name for name in cls.ENCODERS if settings.text_encoder and (settings.t5 or name in cls.clip_encoders()))
 
     @torch.no_grad()
     def encode_text(self, text: str) -> Text:

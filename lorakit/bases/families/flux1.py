@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -12,8 +13,41 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
 from lorakit.bases.families.base import Family, Text
+from lorakit.bases.layer_names import QKV, OddForm, Original
+from lorakit.bases.original_layout import Place, count_blocks, outer_place
 from lorakit.bases.schedules import Flow
-from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, T5_XXL
+from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, T5_XXL, Layout
+
+OTHER_TRAINERS = {
+    "sd_scripts": {
+        "script": "flux_train_network.py",
+        "network": "networks.lora_flux",
+        "timesteps": "timestep_sampling",
+        "beside": {"clip_l": "clip_l.safetensors", "t5xxl": "t5xxl_fp16.safetensors", "ae": "ae.safetensors"},
+    },
+    "diffusers": {
+        "script": "dreambooth/train_dreambooth_lora_flux.py",
+        "takes": ("train_text_encoder", "lora_alpha", "guidance_scale"),
+    },
+    "ai_toolkit": {"arch": "flux", "scheduler": "flowmatch"},
+}
+
+SLOTS = {"q": 0, "k": 1, "v": 2}
+LINEAR1 = (1, 1, 1, 4)  # query, key, value and the MLP of a single block
+BLOCK = {
+    "attn.to_out.0": "img_attn.proj", "attn.to_add_out": "txt_attn.proj", "ff.net.0.proj": "img_mlp.0", "ff.net.2": "img_mlp.2",
+    "ff_context.net.0.proj": "txt_mlp.0", "ff_context.net.2": "txt_mlp.2", "norm1.linear": "img_mod.lin",
+    "norm1_context.linear": "txt_mod.lin",
+}  # fmt: skip
+SINGLE_BLOCK = {"proj_out": "linear2", "norm.linear": "modulation.lin"}
+OUTER = {"x_embedder": "img_in", "context_embedder": "txt_in", "proj_out": "final_layer.linear"}
+ONLY_IN_FILES = {  # of the base, in which no LoRA is trained
+    **{f"time_text_embed.{ours}_embedder.linear_{number}": f"{theirs}_in.{layer}_layer"
+       for ours, theirs in (("timestep", "time"), ("guidance", "guidance"), ("text", "vector")) for number, layer in ((1, "in"), (2, "out"))},
+    "norm_out.linear": "final_layer.adaLN_modulation.1",
+}  # fmt: skip
+NORMS = {"norm_q": "img_attn.norm.query_norm", "norm_k": "img_attn.norm.key_norm", "norm_added_q": "txt_attn.norm.query_norm",
+         "norm_added_k": "txt_attn.norm.key_norm"}  # fmt: skip
 
 
 class Flux1(Family):
@@ -33,6 +67,64 @@ class Flux1(Family):
     PIPELINE = FluxPipeline
     PROCESS, PIXEL_STEP = Flow, 16
     NAME, FORMAT = "flux1", "diffusers"
+
+    KOHYA_NAMES = ("original",)
+    KOHYA_TEXT = {"text_encoder_2": "lora_te3"}  # as SD3's T5
+    TOOLS = ("comfyui", "forge", "diffusers")
+    DIFFUSERS_READS_KOHYA, DIFFUSERS_READS_ALPHA = True, True
+    ODD_FORMS = (
+        # depth and canny; they bring the norms of the attention too
+        OddForm("control LoRA", re.compile(r".*\.norm\.query_norm\.scale"), ("comfyui", "diffusers"), whole=True),
+        OddForm(
+            "XLabs' LoRA", re.compile(r"(double|single)_blocks\.\d+\.processor\.(qkv|proj)_lora[12]?\.(up|down)\.weight"), ("diffusers",)
+        ),
+    )
+    LAYOUTS = (
+        Layout(
+            "flux1", "FLUX.1", {"text_encoder": "text_encoders.clip_l.transformer.", "text_encoder_2": "text_encoders.t5xxl.transformer."},
+            cards={"flux1-dev": "guidance_in.", "flux1-schnell": ""}, usual="flux1-dev", blocks="double_blocks.", inputs=("img_in.weight", 64),
+            others={"distilled_guidance_layer.": "Chroma", "double_stream_modulation": "FLUX.2"},
+        ),
+    )  # fmt: skip
+
+    @staticmethod
+    def original_name(path: str) -> Original | None:
+        if path in OUTER:
+            return Original(OUTER[path])
+        if found := re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", path):
+            block, part = f"double_blocks.{found[1]}", found[2]
+            if fused := re.fullmatch(r"attn\.(?:to_([qkv])|add_([qkv])_proj)", part):
+                return Original(f"{block}.{'img' if fused[1] else 'txt'}_attn.qkv", SLOTS[fused[1] or fused[2]], QKV)
+            return Original(f"{block}.{BLOCK[part]}") if part in BLOCK else None
+        if found := re.fullmatch(r"single_transformer_blocks\.(\d+)\.(.+)", path):
+            block, part = f"single_blocks.{found[1]}", found[2]
+            if part == "proj_mlp" or part.startswith("attn.to_"):
+                return Original(f"{block}.linear1", 3 if part == "proj_mlp" else SLOTS[part[-1]], LINEAR1)
+            return Original(f"{block}.{SINGLE_BLOCK[part]}") if part in SINGLE_BLOCK else None
+        return None
+
+    @staticmethod
+    def place(key: str, shape: tuple[int, ...]) -> Place | None:
+        if at := outer_place(ONLY_IN_FILES, key):
+            return at
+        path, _, kind = key.rpartition(".")
+        if found := re.fullmatch(r"transformer_blocks\.(\d+)\.attn\.(norm_(?:added_)?[qk])", path):
+            return Place(f"double_blocks.{found[1]}.{NORMS[found[2]]}.scale")
+        if found := re.fullmatch(r"single_transformer_blocks\.(\d+)\.attn\.norm_([qk])", path):
+            return Place(f"single_blocks.{found[1]}.norm.{'query' if found[2] == 'q' else 'key'}_norm.scale")
+        layer = Flux1.original_name(path)
+        return Place(f"{layer.name}.{kind}", layer.slot, layer.heights) if layer else None
+
+    @classmethod
+    def config_from(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        width, channels = shapes["img_in.weight"]
+        head = shapes["double_blocks.0.img_attn.norm.query_norm.scale"][0]
+        return {
+            "num_layers": count_blocks("double_blocks", shapes), "num_single_layers": count_blocks("single_blocks", shapes),
+            "in_channels": channels, "guidance_embeds": "guidance_in.in_layer.weight" in shapes, "attention_head_dim": head,
+            "num_attention_heads": width // head, "joint_attention_dim": shapes["txt_in.weight"][1],
+            "pooled_projection_dim": shapes["vector_in.in_layer.weight"][1],
+        }  # fmt: skip
 
     @cached_property
     def text_length(self) -> int:

@@ -6,9 +6,17 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from lorakit.bases import unet_names
 from lorakit.bases.families.base import Family, Text
+from lorakit.bases.layer_names import Original
 from lorakit.bases.schedules import Diffusion
-from lorakit.bases.single_file_configs import CLIP, DDPM
+from lorakit.bases.single_file_configs import CLIP, CLIP_H, DDPM, SD2_UNET, Layout
+
+OTHER_TRAINERS = {
+    "sd_scripts": {"script": "train_network.py"},
+    "diffusers": {"script": "text_to_image/train_text_to_image_lora.py"},
+    "ai_toolkit": {"arch": "sd1", "scheduler": "ddpm"},
+}
 
 UNET_TARGETS = {
     "attention": ("to_q", "to_k", "to_v", "to_out.0"),
@@ -30,6 +38,33 @@ class SD15(Family):
     OPTIONAL = ("safety_checker", "feature_extractor")
     PROCESS, PIXEL_STEP = Diffusion, 8
     NAME, FORMAT = "sd15", "kohya"
+
+    MEMBERS = (
+        SD2_UNET,
+        {  # mini's U-Net, whose blocks are laid out otherwise
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "block_out_channels": (48, 96, 144), "norm_num_groups": 16,
+        },
+    )  # fmt: skip
+    KOHYA_TEXT = {"text_encoder": "lora_te"}
+    TOOLS = ("comfyui", "a1111", "forge", "diffusers")
+    DIFFUSERS_READS_KOHYA = True
+    LAYOUTS = (
+        Layout(
+            "sd15", "Stable Diffusion 1", {"text_encoder": "cond_stage_model.transformer."}, cards={"sd15": ""}, usual="sd15",
+            mark="cond_stage_model.transformer.", text_width=768, inputs=unet_names.INPUTS,
+        ),
+        Layout(
+            "sd2", "Stable Diffusion 2", {"text_encoder": "cond_stage_model.model."}, cards={"sd21": ""}, usual="sd21",
+            mark="cond_stage_model.model.", text_width=1024, inputs=unet_names.INPUTS, config=SD2_UNET,
+            encoder_configs={"text_encoder": CLIP_H},
+        ),
+    )  # fmt: skip
+
+    @staticmethod
+    def original_name(path: str) -> Original | None:
+        return unet_names.original_name(path, with_attention=(1, 2, 3))
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"states": (77, self.denoiser.config.cross_attention_dim)}

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
 
 from lorakit.bases.families.base import Family, Text
+from lorakit.bases.layer_names import QKV, Original
+from lorakit.bases.original_layout import Place, count_blocks, outer_place
 from lorakit.bases.schedules import Flow
-from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, CLIP_G, T5_XXL
+from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, CLIP_G, T5_XXL, Layout
+
+OTHER_TRAINERS = {
+    "sd_scripts": {
+        "script": "sd3_train_network.py",
+        "network": "networks.lora_sd3",
+        "timesteps": "weighting_scheme",
+        "beside": {"clip_l": "clip_l.safetensors", "clip_g": "clip_g.safetensors", "t5xxl": "t5xxl_fp16.safetensors"},
+    },
+    "diffusers": {"script": "dreambooth/train_dreambooth_lora_sd3.py", "takes": ("train_text_encoder",)},
+    "ai_toolkit": {"arch": "sd3", "scheduler": "flowmatch"},
+}
+
+SLOTS = {"q": 0, "k": 1, "v": 2}
+BLOCK = {
+    "attn.to_out.0": "x_block.attn.proj", "attn.to_add_out": "context_block.attn.proj", "attn2.to_out.0": "x_block.attn2.proj",
+    "ff.net.0.proj": "x_block.mlp.fc1", "ff.net.2": "x_block.mlp.fc2", "ff_context.net.0.proj": "context_block.mlp.fc1",
+    "ff_context.net.2": "context_block.mlp.fc2", "norm1.linear": "x_block.adaLN_modulation.1",
+    "norm1_context.linear": "context_block.adaLN_modulation.1",
+}  # fmt: skip
+ONLY_IN_FILES = {  # of the base, in which no LoRA is trained
+    "pos_embed.pos_embed": "pos_embed", "pos_embed.proj": "x_embedder.proj", "context_embedder": "context_embedder",
+    "time_text_embed.timestep_embedder.linear_1": "t_embedder.mlp.0", "time_text_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "time_text_embed.text_embedder.linear_1": "y_embedder.mlp.0", "time_text_embed.text_embedder.linear_2": "y_embedder.mlp.2",
+    "norm_out.linear": "final_layer.adaLN_modulation.1", "proj_out": "final_layer.linear",
+}  # fmt: skip
 
 
 class SD3(Family):
@@ -38,7 +70,58 @@ class SD3(Family):
     PROCESS, PIXEL_STEP = Flow, 16
     NAME, FORMAT = "sd3", "diffusers"
 
+    MEMBERS = (  # 3.5 large, and 3 medium, whose layers are among those of 3.5 medium
+        {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "dual_attention_layers": ()},
+    )
+    KOHYA_NAMES = ("original",)
+    COMFYUI_PREFIXES = ("base_model.model",)
+    LAYOUTS = (
+        Layout(
+            "sd3", "Stable Diffusion 3",
+            {"text_encoder": "text_encoders.clip_l.transformer.", "text_encoder_2": "text_encoders.clip_g.transformer.",
+             "text_encoder_3": "text_encoders.t5xxl.transformer."},
+            cards={"sd35-medium": ".attn2.", "sd35-large": ".ln_q.", "sd3-medium": ""}, usual="sd35-medium", blocks="joint_blocks.",
+            inputs=("x_embedder.proj.weight", 16),
+        ),
+    )  # fmt: skip
+
     text_length = 256  # T5 tokens: what diffusers' pipeline draws with
+
+    @staticmethod
+    def original_name(path: str) -> Original | None:
+        found = re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", path)
+        if not found:
+            return None
+        block, part = f"joint_blocks.{found[1]}", found[2]
+        if fused := re.fullmatch(r"(attn2?)\.(?:to_([qkv])|add_([qkv])_proj)", part):
+            side = "x_block" if fused[2] else "context_block"
+            return Original(f"{block}.{side}.{fused[1]}.qkv", SLOTS[fused[2] or fused[3]], QKV)
+        return Original(f"{block}.{BLOCK[part]}") if part in BLOCK else None
+
+    @staticmethod
+    def place(key: str, shape: tuple[int, ...]) -> Place | None:
+        if at := outer_place(ONLY_IN_FILES, key):
+            return at
+        path, _, kind = key.rpartition(".")
+        if found := re.fullmatch(r"transformer_blocks\.(\d+)\.(attn2?)\.norm_(added_)?([qk])", path):
+            side = "context_block" if found[3] else "x_block"
+            return Place(f"joint_blocks.{found[1]}.{side}.{found[2]}.ln_{found[4]}.{kind}")
+        layer = SD3.original_name(path)
+        # the last block's norm of the text has one shift and one scale, which diffusers has the other way round
+        halves = path.endswith("norm1_context.linear") and len(shape) > 1 and shape[0] == 2 * shape[1]
+        return Place(f"{layer.name}.{kind}", layer.slot, layer.heights, swapped=halves) if layer else None
+
+    @classmethod
+    def config_from(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        width, channels, patch, _ = shapes["x_embedder.proj.weight"]
+        dual = {int(found[1]) for key in shapes if (found := re.match(r"joint_blocks\.(\d+)\.x_block\.attn2\.", key))}
+        return {
+            "num_layers": count_blocks("joint_blocks", shapes), "in_channels": channels, "patch_size": patch,
+            "out_channels": shapes["final_layer.linear.weight"][0] // patch**2, "num_attention_heads": width // cls.CONFIG["attention_head_dim"],
+            "caption_projection_dim": shapes["context_embedder.weight"][0], "joint_attention_dim": shapes["context_embedder.weight"][1],
+            "pooled_projection_dim": shapes["y_embedder.mlp.0.weight"][1], "pos_embed_max_size": math.isqrt(shapes["pos_embed"][1]),
+            "dual_attention_layers": tuple(sorted(dual)), "qk_norm": "rms_norm" if any(".ln_q." in key for key in shapes) else None,
+        }  # fmt: skip
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         config = self.denoiser.config

@@ -7,10 +7,18 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline, UN
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from lorakit.bases import unet_names
 from lorakit.bases.families.base import Family, Text
 from lorakit.bases.families.sd15 import UNET_TARGETS
+from lorakit.bases.layer_names import Original
 from lorakit.bases.schedules import Diffusion
-from lorakit.bases.single_file_configs import CLIP, CLIP_G, DDPM
+from lorakit.bases.single_file_configs import CLIP, CLIP_G, DDPM, Layout
+
+OTHER_TRAINERS = {
+    "sd_scripts": {"script": "sdxl_train_network.py"},
+    "diffusers": {"script": "text_to_image/train_text_to_image_lora_sdxl.py", "takes": ("train_text_encoder",)},
+    "ai_toolkit": {"arch": "sdxl", "scheduler": "ddpm"},
+}
 
 
 class SDXL(Family):
@@ -31,6 +39,21 @@ class SDXL(Family):
     PIPELINE = StableDiffusionXLPipeline
     PROCESS, PIXEL_STEP = Diffusion, 8
     NAME, FORMAT = "sdxl", "kohya"
+
+    KOHYA_NAMES = ("original", "diffusers")
+    TOOLS = ("comfyui", "a1111", "forge", "diffusers")
+    DIFFUSERS_READS_KOHYA = True
+    LAYOUTS = (
+        Layout(
+            "sdxl", "SDXL",
+            {"text_encoder": "conditioner.embedders.0.transformer.", "text_encoder_2": "conditioner.embedders.1.model."},
+            cards={"sdxl": ""}, usual="sdxl", mark="conditioner.embedders.1.", text_width=2048, inputs=unet_names.INPUTS,
+        ),
+    )  # fmt: skip
+
+    @staticmethod
+    def original_name(path: str) -> Original | None:
+        return unet_names.original_name(path, with_attention=(0, 1))
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"states": (77, self.denoiser.config.cross_attention_dim), "pooled": (CLIP_G["projection_dim"],)}

@@ -77,9 +77,10 @@ def load_model(source: Source, device: str) -> tuple[Any, Any]:
     # The processor's backend is pinned: otherwise captions would depend on whether torchvision is installed.
     pinned = {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
     with hub_errors_in_words(source):
-        processor = transformers.AutoProcessor.from_pretrained(source.location)
+        processor: Any = transformers.AutoProcessor.from_pretrained(source.location)
         processor.image_processor = transformers.AutoImageProcessor.from_pretrained(source.location, **pinned)
-        model = transformers.AutoModelForImageTextToText.from_pretrained(source.location, dtype=dtype)
+        model_class: Any = transformers.AutoModelForImageTextToText
+        model = model_class.from_pretrained(source.location, dtype=dtype)
     return model.to(device).eval(), processor
 
 

@@ -38,7 +38,7 @@ FAMILIES = {
 def load(source: Source, device: str, settings: Caption) -> Reader:
     import torch
 
-    model = load_classifier().to(device)
+    model: Any = load_classifier().to(device)  # its layers stand in no annotation
     names = class_names()
 
     @torch.inference_mode()

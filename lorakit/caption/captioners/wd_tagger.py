@@ -69,7 +69,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     side = entry.shape[1]
 
     def read(batch: list[np.ndarray]) -> list[RawCaption]:
-        chances = session.run(None, {entry.name: np.stack(batch)})[0]
+        chances = np.asarray(session.run(None, {entry.name: np.stack(batch)})[0])
         return [RawCaption(tags=choose(row, names)) for row in chances]
 
     return Reader(lambda picture: prepare(picture, side), read)

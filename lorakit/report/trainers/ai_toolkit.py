@@ -12,13 +12,11 @@ from lorakit.report.trainers.base import EVERYWHERE, PRECISIONS, Handover, Subse
 from lorakit.settings import Train
 
 TITLE = "ai-toolkit"
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
 CARRIED = EVERYWHERE | {
     "other_resolutions", "text_encoder", "text_encoder_rate", "rank_stabilised", "optimizer", "weight_decay", "lr_schedule", "ema",
     "caption_dropout", "shuffle_tags", "keep_tags", "tag_dropout", "loss_weighting", "min_snr_gamma", "noise_offset", "prediction", "masked_loss",
     "mask_outside", "regularisation", "regularisation_weight", "preservation", "lokr_factor", "timestep_sampling",
 }  # fmt: skip
-ARCHES = {"sd15": "sd1", "sdxl": "sdxl", "sd3": "sd3", "flux1": "flux"}
 OPTIMIZERS = ("adamw", "adamw8bit", "adafactor", "lion", "prodigy")
 SCHEDULES = {"constant": {}, "cosine": {}, "linear": {"start_factor": 1.0, "end_factor": 0.0}}  # its linear would rise
 
@@ -72,15 +70,15 @@ def _dataset(handover: Handover, subset: Subset) -> dict[str, Any]:
 
 
 def _train(handover: Handover) -> dict[str, Any]:
-    train, flows = handover.train, handover.family in ("sd3", "flux1")
-    sampling = {"noise_scheduler": "flowmatch", "timestep_type": "linear" if train.timestep_sampling == "uniform" else "sigmoid"}
+    train, scheduler = handover.train, handover.words["scheduler"]
+    of_flows = {"timestep_type": "linear" if train.timestep_sampling == "uniform" else "sigmoid"}
     return {
         "batch_size": train.batch_size, "steps": handover.steps, "gradient_accumulation": train.gradient_accumulation, "train_unet": True,
         "train_text_encoder": train.text_encoder, "gradient_checkpointing": train.gradient_checkpointing, "lr": train.learning_rate,
         "optimizer": train.optimizer if train.optimizer in OPTIMIZERS else "adamw",
         "optimizer_params": {"weight_decay": train.weight_decay}, "max_grad_norm": train.max_grad_norm,
         "dtype": "fp32" if train.precision == "fp32" else PRECISIONS[train.precision],
-        **(sampling if flows else {"noise_scheduler": "ddpm"}),
+        "noise_scheduler": scheduler, **(of_flows if scheduler == "flowmatch" else {}),
         **filled({
             "lr_scheduler": train.lr_schedule if train.lr_schedule in SCHEDULES else None,
             "lr_scheduler_params": SCHEDULES.get(train.lr_schedule) or None,
@@ -96,13 +94,13 @@ def _train(handover: Handover) -> dict[str, Any]:
 
 def _model(handover: Handover) -> dict[str, Any]:
     second = handover.project.card.metadata.get("ss_base_model_version", "").startswith("sd_v2")
-    arch = "sd2" if second else ARCHES[handover.family]
+    arch = "sd2" if second else handover.words["arch"]
     return {"name_or_path": handover.base, "arch": arch, **filled({"is_v_pred": is_velocity(handover)})}
 
 
 def _sample(handover: Handover) -> dict[str, Any]:
     sample, side = handover.project.settings.sample, handover.train.resolution
     return {
-        "sampler": "flowmatch" if handover.family in ("sd3", "flux1") else "ddpm", "sample_every": sample.every or handover.steps, "width": side,
+        "sampler": handover.words["scheduler"], "sample_every": sample.every or handover.steps, "width": side,
         "height": side, "prompts": handover.prompts, "neg": "", "seed": sample.seed, "walk_seed": True, "guidance_scale": sample.guidance, "sample_steps": sample.steps,
     }  # fmt: skip

@@ -1,5 +1,6 @@
-"""What a file of this folder has: TITLE, FAMILIES, `carried(train)`, the names of the `train` settings that it takes along, and
-`write(handover, folder)`, which writes the trainer's own settings into the folder and returns the README's words on how to begin."""
+"""What a file of this folder has: TITLE, `carried(train)`, the names of the `train` settings that it takes along, and
+`write(handover, folder)`, which writes the trainer's own settings into the folder and returns the README's words on how to begin.
+What it calls a base stands in the base's family, under the trainer's file name in OTHER_TRAINERS."""
 
 from __future__ import annotations
 
@@ -33,14 +34,11 @@ class Handover:
     subsets: tuple[Subset, ...]
     steps: int
     name: str
+    words: Mapping[str, Any]  # what this trainer calls the base's family, and which of its options that takes
 
     @property
     def train(self) -> Train:
         return self.project.settings.train
-
-    @property
-    def family(self) -> str:
-        return self.project.card.family
 
     @property
     def own(self) -> list[Subset]:

@@ -11,14 +11,9 @@ from lorakit.report.trainers.base import EVERYWHERE, PRECISIONS, Handover, fille
 from lorakit.settings import Train
 
 TITLE = "diffusers"
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
 CARRIED = EVERYWHERE | {
     "text_encoder", "text_encoder_rate", "weight_decay", "lr_schedule", "warmup_steps", "loss_weighting", "min_snr_gamma", "noise_offset",
     "prediction", "timestep_sampling", "logit_mean", "logit_std", "guidance",
-}  # fmt: skip
-SCRIPTS = {
-    "sd15": "text_to_image/train_text_to_image_lora.py", "sdxl": "text_to_image/train_text_to_image_lora_sdxl.py",
-    "sd3": "dreambooth/train_dreambooth_lora_sd3.py", "flux1": "dreambooth/train_dreambooth_lora_flux.py",
 }  # fmt: skip
 SCHEDULES = ("cosine", "constant", "linear")
 
@@ -32,7 +27,7 @@ def carried(train: Train) -> set[str]:
 
 
 def write(handover: Handover, folder: Path) -> list[str]:
-    words = [f"accelerate launch path/to/diffusers/examples/{SCRIPTS[handover.family]}"]
+    words = [f"accelerate launch path/to/diffusers/examples/{handover.words['script']}"]
     for key, value in _options(handover).items():
         words.append(f"  --{key}" if value is True else f"  --{key}={shlex.quote(str(value))}")
     files.write_text(folder / "train.sh", "#!/bin/sh\n" + " \\\n".join(words) + "\n")
@@ -44,7 +39,7 @@ def write(handover: Handover, folder: Path) -> list[str]:
 
 
 def _options(handover: Handover) -> dict[str, Any]:
-    train, dreambooth = handover.train, handover.family in ("sd3", "flux1")
+    train, dreambooth = handover.train, _is_dreambooth(handover)
     data = {"dataset_name": "images", "instance_prompt": handover.prompt} if dreambooth else {"train_data_dir": "images"}
     schedule = train.lr_schedule if train.lr_schedule in SCHEDULES else "constant"
     return {
@@ -57,18 +52,24 @@ def _options(handover: Handover) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _is_dreambooth(handover: Handover) -> bool:
+    """Whether the base's script is one of the dreambooth ones, which all flows have: it wants a prompt, and takes other options."""
+    return handover.words["script"].startswith("dreambooth/")
+
+
 def _sometimes(handover: Handover) -> dict[str, Any]:
-    train, family = handover.train, handover.family
+    train, takes = handover.train, handover.words.get("takes", ())
     scheme = {"logit_normal": "logit_normal", "mode": "mode"}.get(train.timestep_sampling, "none")
     found: dict[str, Any] = {
         "gradient_checkpointing": train.gradient_checkpointing, "use_8bit_adam": train.optimizer == "adamw8bit",
-        "train_text_encoder": train.text_encoder and family != "sd15",
+        "train_text_encoder": train.text_encoder and "train_text_encoder" in takes,
     }  # fmt: skip
-    if family in ("sd3", "flux1"):
+    if _is_dreambooth(handover):
         found |= {"weighting_scheme": scheme, "logit_mean": train.logit_mean, "logit_std": train.logit_std}
         found |= {"text_encoder_lr": handover.text_encoder_rate if train.text_encoder else None}
         found |= {"optimizer": "prodigy" if train.optimizer == "prodigy" else None}
-        found |= {"lora_alpha": round(handover.alpha), "guidance_scale": train.guidance} if family == "flux1" else {}
+        further = {"lora_alpha": round(handover.alpha), "guidance_scale": train.guidance}
+        found |= {key: value for key, value in further.items() if key in takes}
         return filled(found)
     found |= {
         "snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else None, "noise_offset": train.noise_offset or None,

@@ -11,20 +11,15 @@ from lorakit.report.trainers.base import EVERYWHERE, PRECISIONS, Handover, Subse
 from lorakit.settings import Train
 
 TITLE = "sd-scripts"
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
 CARRIED = EVERYWHERE | {
     "other_resolutions", "text_encoder", "text_encoder_rate", "t5", "rank_stabilised", "optimizer", "weight_decay", "lr_schedule", "warmup_steps",
     "lora_plus_ratio", "caption_dropout", "shuffle_tags", "keep_tags", "tag_dropout", "loss", "loss_weighting", "min_snr_gamma", "noise_offset",
     "multires_noise", "input_perturbation", "prediction", "zero_terminal_snr", "masked_loss", "regularisation", "regularisation_weight", "adapter",
     "lokr_factor", "timestep_sampling", "logit_mean", "logit_std", "flow_shift", "guidance",
 }  # fmt: skip
-SCRIPTS = {"sd15": "train_network.py", "sdxl": "sdxl_train_network.py", "sd3": "sd3_train_network.py", "flux1": "flux_train_network.py"}
-NETWORKS = {"sd3": "networks.lora_sd3", "flux1": "networks.lora_flux"}
 OPTIMIZERS = {
     "adamw": "AdamW", "adafactor": "Adafactor", "adamw8bit": "AdamW8bit", "lion": "Lion", "prodigy": "Prodigy", "schedulefree": "AdamWScheduleFree",
 }  # fmt: skip
-BESIDE = {"sd3": {"clip_l": "clip_l.safetensors", "clip_g": "clip_g.safetensors", "t5xxl": "t5xxl_fp16.safetensors"},
-          "flux1": {"clip_l": "clip_l.safetensors", "t5xxl": "t5xxl_fp16.safetensors", "ae": "ae.safetensors"}}  # fmt: skip
 
 
 def carried(train: Train) -> set[str]:
@@ -35,8 +30,8 @@ def write(handover: Handover, folder: Path) -> list[str]:
     files.write_text(folder / "dataset.toml", "\n".join(_dataset(handover)) + "\n")
     settings = _settings(handover)
     files.write_text(folder / "train.toml", "".join(f"{key} = {toml(value)}\n" for key, value in settings.items()))
-    beside = BESIDE.get(handover.family)
-    words = [f"accelerate launch path/to/sd-scripts/{SCRIPTS[handover.family]} --config_file train.toml"]
+    beside = handover.words.get("beside")
+    words = [f"accelerate launch path/to/sd-scripts/{handover.words['script']} --config_file train.toml"]
     if settings["network_module"] == "lycoris.kohya":
         words.insert(0, "pip install lycoris_lora")
     if not beside:
@@ -83,9 +78,10 @@ def toml(value: Any) -> str:
 
 def _settings(handover: Handover) -> dict[str, Any]:
     train, project = handover.train, handover.project
+    beside = handover.words.get("beside", {})  # files of the base that are named one by one
     single = project.card.metadata.get("ss_sd_model_name", handover.base)
     always = {
-        "pretrained_model_name_or_path": handover.base if train.weights or handover.family not in BESIDE else single,
+        "pretrained_model_name_or_path": handover.base if train.weights or not beside else single,
         "dataset_config": "dataset.toml", "output_dir": "output", "output_name": handover.name, "save_model_as": "safetensors",
         "save_precision": {"fp32": "float"}.get(project.settings.export.precision, project.settings.export.precision),
         "save_every_n_steps": train.checkpoint_every or handover.steps,
@@ -104,7 +100,7 @@ def _settings(handover: Handover) -> dict[str, Any]:
         "debiased_estimation_loss": train.loss_weighting == "debiased", "masked_loss": train.masked_loss,
         "prior_loss_weight": train.regularisation_weight if train.regularisation else None,
         "v2": project.card.metadata.get("ss_base_model_version", "").startswith("sd_v2"), "v_parameterization": is_velocity(handover),
-        "zero_terminal_snr": train.zero_terminal_snr, **_network(handover), **_flow(handover), **BESIDE.get(handover.family, {}),
+        "zero_terminal_snr": train.zero_terminal_snr, **_network(handover), **_flow(handover), **beside,
         **({"loss_type": "huber", "huber_schedule": "constant", "huber_c": 0.1} if train.loss == "huber" else {}),
     }  # fmt: skip
     return always | filled(sometimes)
@@ -124,8 +120,8 @@ def _network(handover: Handover) -> dict[str, Any]:
     if train.adapter == "lora":
         conv = [f"conv_dim={train.rank}", f"conv_alpha={handover.alpha:g}"] if train.targets == "conv" else []
         plus = [f"loraplus_lr_ratio={train.lora_plus_ratio:g}"] if train.lora_plus_ratio != 1 else []
-        t5 = ["train_t5xxl=True"] if train.t5 and handover.family in BESIDE else []
-        return {"network_module": NETWORKS.get(handover.family, "networks.lora"), "network_args": conv + plus + t5}
+        t5 = ["train_t5xxl=True"] if train.t5 and "t5xxl" in handover.words.get("beside", {}) else []
+        return {"network_module": handover.words.get("network", "networks.lora"), "network_args": conv + plus + t5}
     kind = {"dora": ["algo=lora", "dora_wd=True"], "lokr": ["algo=lokr", f"factor={train.lokr_factor}"], "loha": ["algo=loha"]}[
         train.adapter
     ]
@@ -134,11 +130,11 @@ def _network(handover: Handover) -> dict[str, Any]:
 
 def _flow(handover: Handover) -> dict[str, Any]:
     train = handover.train
-    if handover.family == "sd3":
+    if handover.words.get("timesteps") == "weighting_scheme":  # one script of flows draws its timesteps by this option ...
         scheme = {"logit_normal": "logit_normal", "mode": "mode"}.get(train.timestep_sampling, "uniform")
         shift = 3.0 if train.flow_shift is None else train.flow_shift
         return {"weighting_scheme": scheme, "logit_mean": train.logit_mean or None, "logit_std": train.logit_std, "training_shift": shift}
-    if handover.family == "flux1":
+    if handover.words.get("timesteps") == "timestep_sampling":  # ... and the others by this
         usual = "flux_shift" if train.flow_shift is None else "shift"
         sampling = {"uniform": "uniform", "sigmoid": "sigmoid"}.get(train.timestep_sampling, usual)
         return {

@@ -15,7 +15,7 @@ FLAT = 4.0  # standard deviation of luma below which a picture has no structure 
 TURNS = 8  # upright, mirrored, and both turned by quarters
 
 
-def look(photo: Photo) -> dict[str, str] | None:
+def descriptors(photo: Photo) -> dict[str, str] | None:
     """Hex strings: `phash` (256 bits), `colours` (GRID x GRID x RGB bytes), `columns` and `rows` (BINS bytes each: how
     much each column and row of the picture draws the eye). None for a flat picture, because all flat
     pictures share one hash though they are unrelated."""
