@@ -235,6 +235,7 @@ class Train:
         "auto",
         "how the frozen base is held: bf16 as it is, fp8 half, nf4 a quarter of it; auto: what the card needs",
         choices=("auto", "bf16", "fp8", "nf4"),
+        neutral="auto",
     )
     gradient_checkpointing: bool = setting(False, "less memory for about a third more time")
     checkpoint_every: int = setting(250, "steps between two checkpoints; 0 = only at the end", least=0)
