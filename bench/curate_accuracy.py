@@ -26,8 +26,8 @@ from edits import CORE, HARD, TURNED, versions
 from PIL import Image
 
 from lorakit.curate.checks import sharpness
-from lorakit.curate.compare import compare, is_same_picture
-from lorakit.curate.look import TURNS, hash_bytes, look, turned
+from lorakit.curate.compare import compare, is_another, is_same_picture
+from lorakit.curate.descriptors import TURNS, descriptors, hash_bytes, turned
 from lorakit.errors import UnreadablePhoto
 from lorakit.photo import NAME_ENDINGS, Photo, load_image, read_photo
 from lorakit.settings import Dedupe
@@ -88,7 +88,7 @@ bits: dict[Path, np.ndarray | None] = {}  # of each file, in all 8 turns
 def bits_of(path: Path) -> np.ndarray | None:
     """[8, 256] of 0 and 1; None for a flat picture."""
     if path not in bits:
-        found = look(read_photo(path))
+        found = descriptors(read_photo(path))
         hashes = hash_bytes([found["phash"]]) if found else None
         bits[path] = None if hashes is None else np.unpackbits(np.concatenate([turned(hashes, t) for t in range(TURNS)]), axis=1)
     return bits[path]
@@ -103,7 +103,8 @@ def is_copy(left: Path, right: Path) -> bool:
     turn = int(np.argmin(distances))
     if distances[turn] > LIMITS.distance:
         return False
-    return distances[turn] <= LIMITS.sure or is_same_picture(compare(left, right, turn))
+    found = compare(left, right, turn)
+    return is_same_picture(found) or distances[turn] <= LIMITS.sure and not is_another(found)
 
 
 def wrong_pairs(files: list[Path], is_same: Same) -> tuple[str, str]:

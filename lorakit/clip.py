@@ -3,6 +3,7 @@ Its weights are not part of lorakit: a setting names a folder or a hub id, and w
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,9 +18,9 @@ from lorakit.ahead import ahead
 from lorakit.console import progress
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.record import Record
-from lorakit.weights import Source, hub_errors_in_words
+from lorakit.weights import Source, check_whole, hub_errors_in_words
 
-CONFIG = "open_clip_config.json"
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 HUB = "hf-hub:"
 BATCH = 32
 KEEP_EVERY = 10.0  # seconds after which what was seen is written down
@@ -53,6 +54,7 @@ class Clip:
             made: Any = open_clip.create_model_from_pretrained(place, device=device)  # annotated as a model alone
             self.model, self.prepare = made
             self.tokenize: Any = open_clip.get_tokenizer(place)
+        _check_shapes(source, self.model)
         self.device = device
         self.scale = float(self.model.logit_scale.detach().exp())  # what cosines are multiplied by, as it was trained
 
@@ -81,6 +83,21 @@ class Clip:
                 for i in range(0, len(texts), BATCH)
             ]
         return torch.cat(parts).float().cpu().numpy()
+
+
+def _check_shapes(source: Source, model: Any) -> None:
+    """open_clip stretches position embeddings to the size in its config, and so loads weights that are not of this model."""
+    from huggingface_hub import try_to_load_from_cache
+    from safetensors import safe_open
+
+    place = Path(source.location) / WEIGHTS if source.is_local else try_to_load_from_cache(source.location, WEIGHTS)
+    if not isinstance(place, (str, Path)) or not Path(place).is_file():
+        return  # older files, which open_clip opens itself
+    wanted = model.state_dict()
+    with safe_open(place, "np") as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys() if key in wanted}
+    other = [(key, shape) for key, shape in shapes.items() if math.prod(shape) != wanted[key].numel()]
+    check_whole(source.location, {"mismatched_keys": other})
 
 
 def embed_cached(

@@ -3,7 +3,9 @@ stdout is left to results that another program may read."""
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,46 @@ def warn(text: str) -> None:
     say(f"warning: {text}")
 
 
+_silence = threading.Lock()
+_silenced = 0  # threads within `quiet_libraries`
+_terminal: int | None = None  # what file descriptor 2 was before the first of them
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps what libraries in C write to the terminal past Python (libtiff, libjpeg) away from it, from any number of threads at
+    once. Our own lines go on: `sys.stderr` is given a way of its own to the terminal first."""
+    global _silenced, _terminal
+    with _silence:
+        if _silenced == 0:
+            _terminal = _divert()
+        _silenced += 1
+    try:
+        yield
+    finally:
+        with _silence:
+            _silenced -= 1
+            if _silenced == 0 and _terminal is not None:
+                os.dup2(_terminal, 2)
+                os.close(_terminal)
+                _terminal = None
+
+
+def _divert() -> int | None:
+    """Points file descriptor 2 to nowhere; where it pointed, or None where there is no such descriptor."""
+    try:
+        kept = os.dup(2)
+        if sys.stderr is not None and sys.stderr is sys.__stderr__ and sys.stderr.fileno() == 2:
+            sys.stderr.flush()
+            sys.stderr = open(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)  # noqa: SIM115
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        return kept
+    except (OSError, ValueError, AttributeError):  # a closed or replaced stderr
+        return None
+
+
 class Progress:
     """Counts towards `total`; `advance` may carry a short note such as the loss."""
 
@@ -40,7 +82,7 @@ class Progress:
 @contextmanager
 def progress(label: str, total: int, start: int = 0) -> Iterator[Progress]:
     """A progress bar (terminal) or a line now and then (file, pipe) for `total` items of work."""
-    with _bar(label, total, start) if sys.stderr.isatty() else _lines(label, total) as shown:
+    with _bar(label, total, start) if sys.stderr.isatty() else _lines(label, total, start) as shown:
         shown.count = start
         yield shown
 
@@ -61,19 +103,42 @@ def _bar(label: str, total: int, start: int) -> Iterator[Progress]:
     from rich.progress import Progress as RichProgress
 
     columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with RichProgress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total, completed=start, note="")
-        yield Progress(label, total, lambda count, note: bar.update(task, completed=count, note=escape(safe(note))))
+    columns += (TextColumn("{task.fields[pace]}"), TextColumn("{task.fields[note]}"))
+    began = time.monotonic()
+    with RichProgress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total, completed=start, note="", pace="")
+
+        def show(count: int, note: str) -> None:
+            bar.update(task, completed=count, note=escape(safe(note)), pace=pace(count - start, time.monotonic() - began))
+
+        yield Progress(label, total, show)
 
 
 @contextmanager
-def _lines(label: str, total: int) -> Iterator[Progress]:
-    last = time.monotonic()
+def _lines(label: str, total: int, start: int) -> Iterator[Progress]:
+    began = last = time.monotonic()
 
     def show(count: int, note: str) -> None:
         nonlocal last
-        if time.monotonic() - last >= PLAIN_EVERY:
-            last = time.monotonic()
-            say(f"{label:<9} {count}/{total} {note}".rstrip())
+        now = time.monotonic()
+        if now - last >= PLAIN_EVERY:
+            last, done = now, count - start
+            left = f", {duration((now - began) / done * (total - count))} left" if done and total > count else ""
+            say(f"{label:<9} {count}/{total} ({pace(done, now - began)}{left}) {note}".rstrip())
 
     yield Progress(label, total, show)
+
+
+def pace(done: int, seconds: float) -> str:
+    """'1.2 s each' or '8.1 a second'."""
+    if not done or not seconds:
+        return ""
+    return f"{seconds / done:.2g} s each" if seconds > done else f"{done / seconds:.2g} a second"
+
+
+def duration(seconds: float) -> str:
+    """'40 s', '12 min' or '3 h 20 min'."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -15,6 +15,15 @@ def available() -> list[str]:
     return [name for name in DEVICES if there[name]]
 
 
+def check(wanted: str) -> None:
+    """Raises `LorakitError` for a device that is not here; for a name that is none, and for the CPU, without loading torch."""
+    name = wanted.split(":")[0]
+    if name not in DEVICES:
+        raise LorakitError(f"--device {wanted}: no such device; {', '.join(DEVICES)}, or cuda:1 for the second card")
+    if name != "cpu":
+        choose(wanted)
+
+
 def choose(wanted: str | None) -> str:
     """The wanted device, or the fastest. Raises `LorakitError` when it is not there."""
     there = available()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from lorakit.errors import UnknownName
 
 PACKAGE = Path(__file__).parent
+PLUGINS = "LORAKIT_PLUGINS"  # further folders laid out as the package is, such as MINE/caption/captioners/http.py
 CHECKS, CAPTIONERS, FAMILIES, TRAINERS = "curate/checks", "caption/captioners", "bases/families", "report/trainers"
 SINGULAR = {CHECKS: "check", CAPTIONERS: "captioner", FAMILIES: "family", TRAINERS: "trainer"}
 
@@ -25,10 +27,17 @@ def names(folder: str) -> tuple[str, ...]:
     return tuple(sorted(_files(folder)))
 
 
+def places(folder: str) -> list[Path]:
+    """Where plug-ins of a folder lie: in the package, in the folders that the environment names in LORAKIT_PLUGINS, and in
+    those of `add_folder`."""
+    given = [Path(place).expanduser() / folder for place in os.environ.get(PLUGINS, "").split(os.pathsep) if place]
+    return [PACKAGE / folder, *(place for place in given if place.is_dir()), *_further.get(folder, ())]
+
+
 @cache
 def _files(folder: str) -> dict[str, Path]:
-    places = (PACKAGE / folder, *_further.get(folder, ()))
-    return {file.stem: file for place in places for file in place.glob("*.py") if file.stem not in ("__init__", "base")}
+    files = (file for place in places(folder) for file in place.glob("*.py"))
+    return {file.stem: file for file in files if file.stem not in ("__init__", "base")}
 
 
 _further: dict[str, list[Path]] = {}
@@ -38,22 +47,17 @@ def add_folder(folder: str, place: Path) -> None:
     """Let plug-ins of `folder` (such as `FAMILIES`) lie in `place` too, as if they were in the package: `load` imports them
     under the names of its folder."""
     _further.setdefault(folder, []).append(place)
-    _package(folder).__path__.append(str(place))
-    _forget()
+    forget()
 
 
 def remove_folder(folder: str, place: Path) -> None:
     """Undo `add_folder`; what was loaded from it stays loaded."""
     _further[folder].remove(place)
-    _package(folder).__path__.remove(str(place))
-    _forget()
+    forget()
 
 
-def _package(folder: str) -> ModuleType:
-    return importlib.import_module(f"lorakit.{folder.replace('/', '.')}")
-
-
-def _forget() -> None:
+def forget() -> None:
+    """Look into the folders anew: their files, or LORAKIT_PLUGINS, have changed."""
     for found in (names, _files, _module):
         found.cache_clear()
     importlib.invalidate_caches()
@@ -71,12 +75,20 @@ def constant(folder: str, name: str, constant: str, default: Any = None) -> Any:
 
 def load(folder: str, name: str, where: str = "") -> ModuleType:
     """Import the plug-in `name` of `folder`. Raises `UnknownName` when there is no such file."""
+    check_name(folder, name, where)
+    return _module(folder, name)
+
+
+def check_name(folder: str, name: str, where: str = "") -> None:
     if name not in names(folder):
         raise UnknownName(SINGULAR[folder], name, list(names(folder)), where)
-    return _module(f"lorakit.{folder.replace('/', '.')}.{name}")
 
 
-_module = cache(importlib.import_module)  # Python's own look-up takes ten times as long, and checks are asked for a record each
+@cache  # Python's own look-up takes ten times as long, and checks are asked for a record each
+def _module(folder: str, name: str) -> ModuleType:
+    package = importlib.import_module(f"lorakit.{folder.replace('/', '.')}")
+    package.__path__ = [str(place) for place in places(folder)]  # lorakit's own come first
+    return importlib.import_module(f"{package.__name__}.{name}")
 
 
 def is_installed(module: ModuleType) -> bool:

@@ -22,6 +22,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from lorakit import colour
+from lorakit.console import quiet_libraries
 from lorakit.errors import UnreadablePhoto
 
 if TYPE_CHECKING:
@@ -44,7 +46,13 @@ _MAGIC = (
 _BRANDS = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"heim": "heic", b"heis": "heic",
            b"hevc": "heic", b"mif1": "heic", b"msf1": "heic"}  # fmt: skip
 _ANIMATED = ("gif", "webp", "png", "avif", "tiff")  # elsewhere further frames are previews, depth or gain maps
+FLAT_STEP = 5  # levels of luma that neighbours of a backdrop may differ by
+BACKDROP_OF_BORDER = 0.7  # share of the frame's edge that a backdrop takes at the least
+CLEAR = 16  # alpha (0-255) below which nothing of the picture is there
+_TURNED_BY_DECODER = ("TIFF", "HEIF")
 _one_large_at_a_time = threading.Lock()
+# Once for the process: `warnings.catch_warnings` is no tool for threads. Complaints that matter come as errors.
+warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,9 @@ class Photo:
     jpeg_quality: int | None = None  # of 1-100, read from the file's quantization table
     taken: str | None = None  # the camera's local time, ISO 8601
     warning: str = ""  # the decoder's complaint about a file that can be shown nevertheless
+    told: str = ""  # in which other terms than an ICC profile's the file tells its colours, which are sRGB here
+    hdr: str = ""  # PQ or HLG: brighter than white in places, and tone-mapped here
+    opaque: np.ndarray | None = None  # [height, width] uint8 like `gray`, 0 where nothing of the picture is; None where all is opaque
 
 
 def sniff(path: Path) -> str | None:
@@ -92,16 +103,28 @@ def read_photo(path: Path) -> Photo:
 def _read_photo(data: bytes) -> Photo:
     with _open(data) as image, _alone_if_large(image):
         format = sniff_bytes(data[:64]) or "image"
+        space, when = colour.told(image, data), taken(image)
+        frames = getattr(image, "n_frames", 1) if format in _ANIMATED else 1
+        if format != "jpeg":
+            image.load()  # which turns a TIFF
         turn = orientation(image)
         width, height = image.size[::-1] if turn >= 5 else image.size
-        frames = getattr(image, "n_frames", 1) if format in _ANIMATED else 1
-        rgb, warning = _decode_jpeg(data, image) if format == "jpeg" else (_decode_small(image), "")
+        rgb, warning = _decode_jpeg(data, image) if format == "jpeg" else (_decode_small(image, space), "")
+        gray = np.ascontiguousarray(upright(_shrink(_to_gray(rgb), WORKING_SIDE), turn))
+        transparent = _is_transparent(image)
         return Photo(
-            format, width, height,
-            gray=np.ascontiguousarray(upright(_shrink(_to_gray(rgb), WORKING_SIDE), turn)),
-            colours=np.ascontiguousarray(upright(_small_colours(rgb, image.info.get("icc_profile"), format), turn)),
-            bytes=len(data), frames=frames, transparent=_is_transparent(image), jpeg_quality=_jpeg_quality(image), taken=taken(image), warning=warning,
+            format, width, height, gray=gray,
+            colours=np.ascontiguousarray(upright(_small_colours(rgb, space, format), turn)),
+            bytes=len(data), frames=frames, transparent=transparent, jpeg_quality=_jpeg_quality(image), taken=when, warning=warning,
+            told=space.name if isinstance(space, colour.Told) else "", hdr=space.hdr if isinstance(space, colour.Told) else "",
+            opaque=_opacity(image, turn, gray.shape) if transparent else None,
         )  # fmt: skip
+
+
+def _opacity(image: Image.Image, turn: int, shape: tuple[int, int]) -> np.ndarray:
+    """The alpha of a loaded picture at the size of its grey copy, upright."""
+    alpha = upright(np.asarray(image.convert("RGBA").getchannel("A")), turn)
+    return cv2.resize(np.ascontiguousarray(alpha), shape[::-1], interpolation=cv2.INTER_AREA)
 
 
 def load_image(path: Path) -> Image.Image:
@@ -118,13 +141,13 @@ def load_reduced(path: Path, scale: float) -> tuple[Image.Image, int]:
 
 def _load_reduced(data: bytes, scale: float) -> tuple[Image.Image, int]:
     with _open(data) as image, _alone_if_large(image):
-        turn, width = orientation(image), image.width
+        space, width = colour.told(image, data), image.width
         factor = max((f for f in (1, 2, 4, 8) if f * scale <= 1 and f <= min(image.size)), default=1)
         image.draft(None, (image.width // factor, image.height // factor))
-        factor, profile = round(width / image.width), image.info.get("icc_profile")
-        image.load()  # which may change its mode
-        rgb = np.asarray(to_rgb(image, profile))
-        return Image.fromarray(np.ascontiguousarray(upright(rgb, turn))), factor
+        factor = round(width / image.width)
+        image.load()  # which may change its mode, and turns a TIFF
+        rgb = np.asarray(to_rgb(image, space))
+        return Image.fromarray(np.ascontiguousarray(upright(rgb, orientation(image)))), factor
 
 
 def load_alpha(path: Path) -> Image.Image | None:
@@ -168,18 +191,16 @@ def _open(data: bytes) -> Image.Image:
     import pillow_heif
 
     pillow_heif.register_heif_opener()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = Image.open(io.BytesIO(data))
-            if image.format == "PNG":  # its sums show damage that `load` passes; `verify` leaves nothing to load
-                Image.open(io.BytesIO(data)).verify()
-        except UnidentifiedImageError:
-            raise UnreadablePhoto("damaged", "no decoder recognises what follows its first bytes") from None
-        except Image.DecompressionBombError as error:
-            raise UnreadablePhoto("too_many_pixels", str(error).split(",")[0]) from None
-        except Exception as error:  # decoders raise anything on broken input
-            raise UnreadablePhoto("damaged", _one_line(error)) from None
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.format == "PNG":  # its sums show damage that `load` passes; `verify` leaves nothing to load
+            Image.open(io.BytesIO(data)).verify()
+    except UnidentifiedImageError:
+        raise UnreadablePhoto("damaged", "no decoder recognises what follows its first bytes") from None
+    except Image.DecompressionBombError as error:
+        raise UnreadablePhoto("too_many_pixels", str(error).split(",")[0]) from None
+    except Exception as error:  # decoders raise anything on broken input
+        raise UnreadablePhoto("damaged", _one_line(error)) from None
     if image.width * image.height > MAX_PIXELS:
         raise UnreadablePhoto("too_many_pixels", f"{image.width} x {image.height}")
     return image
@@ -190,9 +211,16 @@ def _alone_if_large(image: Image.Image):
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) to 8; 1 where the tag is missing or senseless."""
+    """How a picture just loaded still is to be turned: the EXIF orientation, 1 (upright) to 8; 1 where the tag is missing or senseless,
+    or Pillow has turned the picture already (TIFF when it is loaded, HEIC when it is opened)."""
+    if image.format in _TURNED_BY_DECODER:
+        return 1
     try:
-        value = image.getexif().get(0x0112, 1)
+        exif = image.getexif()
+        if image.format == "AVIF":  # Pillow writes irot and imir there; an orientation in XMP counts for nothing
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+        value = exif.get(0x0112, 1)
     except Exception:  # a broken EXIF block is no reason to refuse the photo
         return 1
     return value if value in range(1, 9) else 1
@@ -223,7 +251,7 @@ def _decode_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray, str]:
     as a grey or shifted rest is found by strict decoding; such a file is then read once more, by Pillow."""
     if image.mode not in ("RGB", "L"):
         image.draft(None, _least_size(image.size))
-        return _decode_small(image), _jpeg_complaint(data, image.mode)
+        return _decode_small(image, image.info.get("icc_profile")), _jpeg_complaint(data, image.mode)
     try:
         return _simplejpeg(data, image), ""
     except ValueError as error:
@@ -254,21 +282,19 @@ def _jpeg_complaint(data: bytes, mode: str) -> str:
     return ""
 
 
-def _decode_small(image: Image.Image) -> np.ndarray:
+def _decode_small(image: Image.Image, space: bytes | colour.Told | None) -> np.ndarray:
     """Any other format: RGB, not turned, shrunk by a whole factor while it is still as stored, to spare memory."""
     factor = min(image.size) // WORKING_SIDE
-    profile = image.info.get("icc_profile")
     image.load()
     if factor > 1 and image.mode in ("RGB", "L", "CMYK", "YCbCr") and "transparency" not in image.info:
-        return np.asarray(to_rgb(image.reduce(factor), profile))
-    rgb = to_rgb(image, profile)
+        return np.asarray(to_rgb(image.reduce(factor), space))
+    rgb = to_rgb(image, space)
     return np.asarray(rgb.reduce(factor) if factor > 1 else rgb)
 
 
 def _guarded(work: Callable[[], Any]) -> Any:
     """The result of `work`, with whatever decoders raise on broken input told as `UnreadablePhoto`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet_libraries():
         try:
             return work()
         except UnreadablePhoto:
@@ -279,8 +305,9 @@ def _guarded(work: Callable[[], Any]) -> Any:
             raise UnreadablePhoto("damaged", _one_line(error)) from None
 
 
-def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
-    """Any Pillow mode as RGB: deep bit depths scaled (not clipped), transparency over white, profiles applied."""
+def to_rgb(image: Image.Image, space: bytes | colour.Told | None = None) -> Image.Image:
+    """Any Pillow mode as sRGB: deep bit depths scaled (not clipped), transparency over white, `space` (an ICC profile, or colours told
+    in other terms) applied."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _deep_to_gray(image)
     if image.mode == "LAB":
@@ -289,9 +316,10 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
         layer = image.convert("RGBA")
         image = Image.new("RGB", image.size, "white")
         image.paste(layer, mask=layer.getchannel("A"))
-    if profile and image.mode in ("RGB", "CMYK", "L"):
-        image = _to_srgb(image, profile)
-    return image.convert("RGB")
+    if isinstance(space, bytes) and image.mode in ("RGB", "CMYK", "L"):
+        image = _to_srgb(image, space)
+    image = image.convert("RGB")
+    return Image.fromarray(colour.to_srgb(np.asarray(image), space)) if isinstance(space, colour.Told) else image
 
 
 def _deep_to_gray(image: Image.Image) -> Image.Image:
@@ -308,11 +336,37 @@ def _deep_to_gray(image: Image.Image) -> Image.Image:
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
+        name = ImageCms.getProfileDescription(source).lower()
+        if "srgb" in name and "linear" not in name:
             return image.convert("RGB")
         return _by_profile(image, source)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image  # a broken profile is no reason to refuse the photo
+
+
+def backdrop(gray: np.ndarray, opaque: np.ndarray | None = None) -> np.ndarray | None:
+    """[height, width] bool: the flat backdrop around a thing (paper, a studio's wall, transparency), joined to the border; None where
+    most of the border is no backdrop. A pale sky lies along one edge and is none."""
+    small = cv2.resize(gray, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) if min(gray.shape) >= 2 * COLOUR_SIDE else gray
+    clear = None if opaque is None else cv2.resize(opaque, small.shape[::-1], interpolation=cv2.INTER_AREA) < CLEAR
+    around = np.ones((3, 3), np.uint8)
+    flat = cv2.subtract(cv2.dilate(small, around), cv2.erode(small, around)) <= FLAT_STEP
+    flat = flat if clear is None else flat | clear
+    border = np.concatenate([flat[0], flat[-1], flat[:, 0], flat[:, -1]])
+    if border.mean() < BACKDROP_OF_BORDER:
+        return None
+    _, labels = cv2.connectedComponents(flat.astype(np.uint8), connectivity=4)
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    counts = np.bincount(edge)
+    counts[0] = 0
+    joined = np.isin(labels, np.nonzero(counts >= 0.05 * len(edge))[0])
+    if np.concatenate([joined[0], joined[-1], joined[:, 0], joined[:, -1]]).mean() < BACKDROP_OF_BORDER:
+        return None
+    tones = small[joined]
+    middle = int(np.median(tones))
+    if np.abs(tones.astype(np.int16) - middle).mean() <= FLAT_STEP:  # of one tone: the same paper shows between the lines of a drawing
+        joined |= np.abs(small.astype(np.int16) - middle) <= FLAT_STEP
+    return cv2.resize(joined.astype(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _by_profile(image: Image.Image, profile: Any) -> Image.Image:
@@ -335,13 +389,13 @@ def _shrink(pixels: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR if factor > 0.5 else cv2.INTER_AREA)
 
 
-def _small_colours(pixels: np.ndarray, profile: bytes | None, format: str) -> np.ndarray:
+def _small_colours(pixels: np.ndarray, space: bytes | colour.Told | None, format: str) -> np.ndarray:
     while min(pixels.shape[:2]) >= 2 * COLOUR_SIDE:
         pixels = _halved(pixels)
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
-    if profile and format == "jpeg":  # other formats went through `to_rgb`
-        return np.asarray(_to_srgb(Image.fromarray(pixels), profile))
+    if format == "jpeg":  # other formats went through `to_rgb`
+        return np.asarray(to_rgb(Image.fromarray(pixels), space))
     return pixels
 
 

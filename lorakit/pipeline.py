@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from lorakit import weights
+from lorakit import device, findings, lookup, weights
 from lorakit.caption.review import adopt_edits
-from lorakit.caption.trigger import check_word
 from lorakit.console import say
 from lorakit.errors import UnknownName
 from lorakit.project import Project, by_hand, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
 from lorakit.text.composing import RawCaption
+from lorakit.text.trigger_word import check_word
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
             has_worked = after != before or _photos_there(project) != there  # as many may be others
             if has_worked:
                 worked.append(name)
-            say(f"{name:<9} {_in_words(after)}{'' if has_worked else ' (nothing to do)'}")
+            say(f"{name:<9} {_in_words(project, name, after)}{'' if has_worked else ' (nothing to do)'}")
         project.take_decisions()
         if meanwhile := len(project.manifest.decisions.lines) - begun:
             counted = "1 decision was" if meanwhile == 1 else f"{meanwhile} decisions were"
@@ -100,17 +101,34 @@ def is_settled(project: Project, name: str) -> bool:
 
 
 def preflight(project: Project, names: tuple[str, ...]) -> None:
-    """Before any work: is the trigger a word, can the base be trained, can its weights be had, and do the settings agree?
-    Raises `LorakitError` in one line."""
+    """Before any work: is the trigger a word, are captioner and device there, can the base be trained, can its weights be had, and
+    do the settings agree? Raises `LorakitError` in one line."""
     check_word(project.trigger)
+    if "caption" in names:
+        _check_captioner(project)
+    if project.device and any(STAGES[NAMES.index(name)].wing in ("caption", "train") for name in names):
+        device.check(project.device)
     if "cache" in names or "train" in names:
         catalog.check_family(project.card)
         if not is_run_done(project, "train"):
             weights.check_reachable(project.base_source)
+            if "torch" not in sys.modules:
+                say("train     looks at the base and its settings first (loading torch takes a moment)")
             from lorakit.train.preflight import check_settings, check_single_file  # loads torch, which a training needs anyway
 
             check_settings(project)
             check_single_file(project)
+
+
+def _check_captioner(project: Project) -> None:
+    """Its name always, what it needs only where there is something to caption: a finished project asks for nothing."""
+    settings = project.settings.caption
+    lookup.check_name(lookup.CAPTIONERS, settings.captioner, "caption.captioner")
+    counts = progress_of(project, "caption")
+    if counts["pending"] or counts["failed"] or not counts["done"]:
+        from lorakit.caption.captioners.base import check_captioner
+
+        check_captioner(settings.captioner, settings)
 
 
 def progress_of(project: Project, name: str) -> dict[str, int]:
@@ -186,10 +204,11 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "caption": RawCaption(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,
         "text": record.get("text"),
         "agreement": (record.get("trigger") or {}).get("agreement"),
+        "phash": record.get("phash"),
         "failed": record.get("failed", {}),
     }
 
 
-def _in_words(counts: dict[str, int]) -> str:
-    parts = [f"{counts['done']} done"] + [f"{counts[key]} {key}" for key in ("pending", "failed") if counts[key]]
-    return ", ".join(parts)
+def _in_words(project: Project, name: str, counts: dict[str, int]) -> str:
+    told = findings.of_stage(project, name) or f"{counts['done']} done"
+    return ", ".join([told, *(f"{counts[key]} {key}" for key in ("pending", "failed") if counts[key])])

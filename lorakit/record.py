@@ -140,6 +140,7 @@ class Record(TypedDict, total=False):
     # what each stage found out, under the stage's name, and what it makes of the photo
     measures: dict[str, dict[str, Any]]  # of check: {check: numbers}; verdicts are derived from them when read, never stored
     look: Look | None  # of check; None for a flat picture
+    phash: str | None  # of check: 64 bits in hex, as imagehash makes them, for other tools
     dedupe: Dedupe
     compared: dict[str, list[Any]]  # of dedupe: {id: likeness} of the photos that it was laid over
     embed: Embed | None

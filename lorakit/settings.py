@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from lorakit.errors import LorakitError, UnknownName
 
 TARGETS = ("attention", "mlp", "linear", "conv")
 ADAPTERS = ("lora", "dora", "lokr", "loha")
+SECRET = re.compile(r"(^|_)(api_?key|key|token|secret|password)$")  # names of what does not belong into a file
 FLOW_SAMPLING = ("logit_normal", "uniform", "mode", "sigmoid")
 
 
@@ -65,7 +67,9 @@ class Scan:
 
 @dataclass(frozen=True)
 class Dedupe:
-    sure: int = setting(48, "bits of 256 by which two perceptual hashes may differ in one and the same picture", least=0, most=128)
+    sure: int = setting(
+        48, "bits of 256 up to which two perceptual hashes are of one picture, unless a place of it clearly differs", least=0, most=128
+    )
     distance: int = setting(108, "up to so many, both photos are opened and laid over each other; at most 104 in sets of over 150 photos, 80 over 3000",
                             least=0, most=116)  # fmt: skip
     mirrored: bool = setting(True, "a mirrored or turned copy is a near duplicate too")
@@ -281,6 +285,33 @@ def check_section() -> Any:
     return dataclasses.make_dataclass("Check", fields, frozen=True)
 
 
+def caption_section() -> type:
+    """The `caption` section: what all captioners share, and one sub-section per file of caption/captioners that has `Settings`."""
+    return _with_captioners(SECTIONS["caption"])
+
+
+@cache
+def _with_captioners(shared: type) -> type:
+    modules = {name: lookup.load(lookup.CAPTIONERS, name) for name in lookup.names(lookup.CAPTIONERS)}
+    own = {name: module.Settings for name, module in modules.items() if hasattr(module, "Settings")}
+    for name, settings in own.items():
+        _check_own_settings(name, settings)
+    fields = [(name, settings, field(default_factory=settings)) for name, settings in own.items()]
+    return dataclasses.make_dataclass("Caption", fields, bases=(shared,), frozen=True)
+
+
+def _check_own_settings(captioner: str, settings: type) -> None:
+    """A captioner's settings must not hide shared ones, and must not hold what may not stand in project.yaml."""
+    if captioner in {f.name for f in dataclasses.fields(Caption)}:
+        raise LorakitError(f"captioner {captioner}: caption.{captioner} is a setting of all captioners; give the file another name")
+    if secret := next((f.name for f in dataclasses.fields(settings) if SECRET.search(f.name)), None):
+        raise LorakitError(
+            f"captioner {captioner}: caption.{captioner}.{secret} would be written into project.yaml; let the environment hold it, "
+            "in the variable that CARD.secret names"
+        )
+
+
+SUBSECTIONS = {"check": check_section, "caption": caption_section}  # sections of which plug-ins bring parts
 SECTIONS = {
     "scan": Scan, "dedupe": Dedupe, "embed": Embed, "select": Select, "crop": Crop, "caption": Caption, "trigger": Trigger,
     "dataset": Dataset, "cache": Cache, "train": Train, "sample": Sample, "export": Export, "report": Report,
@@ -321,17 +352,19 @@ def known_keys() -> dict[str, tuple[dataclasses.Field, Any]]:
     """Every dotted key with its dataclass field and its type."""
     keys: dict[str, tuple[dataclasses.Field, Any]] = {}
     for section in (f.name for f in dataclasses.fields(Settings) if f.name != "origin"):
-        if section == "check":
-            for sub in dataclasses.fields(check_section()):
-                keys |= _keys_of(f"check.{sub.name}", typing.cast("type", sub.type))
-        else:
-            keys |= _keys_of(section, SECTIONS[section])
+        whole = SUBSECTIONS[section]() if section in SUBSECTIONS else SECTIONS[section]
+        keys |= _keys_of(section, whole)
     return keys
 
 
 def _keys_of(prefix: str, section: type) -> dict[str, tuple[dataclasses.Field, Any]]:
-    types = typing.get_type_hints(section)
-    return {f"{prefix}.{f.name}": (f, types[f.name]) for f in dataclasses.fields(section)}
+    types, keys = typing.get_type_hints(section), {}
+    for f in dataclasses.fields(section):
+        if dataclasses.is_dataclass(types[f.name]):
+            keys |= _keys_of(f"{prefix}.{f.name}", types[f.name])
+        else:
+            keys[f"{prefix}.{f.name}"] = (f, types[f.name])
+    return keys
 
 
 def resolve(layers: list[tuple[str, Mapping]]) -> Settings:
@@ -424,16 +457,16 @@ def _type_words(wanted: Any) -> str:
 
 
 def _build(values: dict[str, Any], origin: dict[str, str]) -> Settings:
-    parts: dict[str, Any] = {"origin": origin}
-    for name, section in SECTIONS.items():
-        parts[name] = _section(section, name, values)
-    subs = {f.name: _section(typing.cast("type", f.type), f"check.{f.name}", values) for f in dataclasses.fields(check_section())}
-    parts["check"] = check_section()(**subs)
-    return Settings(**parts)
+    sections = SECTIONS | {name: whole() for name, whole in SUBSECTIONS.items()}
+    return Settings(origin=origin, **{name: _section(section, name, values) for name, section in sections.items()})
 
 
 def _section(section: type, prefix: str, values: dict[str, Any]) -> Any:
-    return section(**{f.name: values[f"{prefix}.{f.name}"] for f in dataclasses.fields(section)})
+    parts = {}
+    for f in dataclasses.fields(section):
+        key = f"{prefix}.{f.name}"
+        parts[f.name] = values[key] if key in values else _section(typing.cast("type", f.type), key, values)
+    return section(**parts)
 
 
 def _get(settings: Settings, key: str) -> Any:

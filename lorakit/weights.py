@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from lorakit.errors import LorakitError, WeightsMissing
 
+SHOWN = 3  # names of tensors that an error line gives
 EDGE = 1 << 16  # bytes read at both ends of a weight file to tell it from another
 
 
@@ -97,13 +100,59 @@ def hub_errors_in_words(source: Source):
     quiet_libraries()
     check_reachable(source)  # at once, where the loaders would ask for every file five times
     try:
-        yield
+        with without_own_code(source.location):
+            yield
     except (OSError, ValueError, RuntimeError) as error:
         if source.is_local:
             raise LorakitError(f"{source.location}: cannot be loaded ({_first_line(error)})") from error
         if isinstance(error, OSError) or "onnect" in str(error) or "offline" in str(error):
             raise WeightsMissing(missing_line(source, error)) from error
         raise
+
+
+@contextmanager
+def without_own_code(place: str):
+    """Weights that can only be loaded by code of their own repository are refused in one line. Never asks: a "y" on stdin that is
+    meant for something else would run it."""
+    from transformers import dynamic_module_utils
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise LorakitError(
+            f"{place}: needs code of its own to be loaded, and lorakit runs no code that comes with weights; choose weights in the form "
+            "that transformers knows by itself"
+        ) from None
+
+
+def load_whole(cls: type, place: str | Path, **options: Any) -> Any:
+    """`cls.from_pretrained(place)` of a model of transformers or diffusers, with every tensor from its file. The libraries fill what
+    is missing with random numbers and go on. Raises `LorakitError` that names what is missing or of another shape."""
+    if cls.__module__.startswith("transformers."):  # its error does not name the tensor; what it leaves out is refused here
+        options["ignore_mismatched_sizes"] = True
+    model, found = cls.from_pretrained(place, output_loading_info=True, **options)
+    check_whole(f"{place}{'/' + options['subfolder'] if 'subfolder' in options else ''}", found)
+    return model
+
+
+def check_whole(place: str, found: Mapping[str, Iterable]) -> None:
+    """Raises `LorakitError` when what a library says of its loading (`missing_keys`, `mismatched_keys`, `unexpected_keys`) is not whole."""
+    missing = sorted({*found.get("missing_keys", ()), *(entry[0] for entry in found.get("mismatched_keys", ()))})
+    if not missing:
+        return
+    unknown = sorted(found.get("unexpected_keys", ()))
+    other = f"; {len(unknown)} of other names are in it: {_some(unknown)}" if unknown else ""
+    raise LorakitError(
+        f"{place}: {len(missing)} tensors are missing or of another shape: {_some(missing)}{other}. The file is damaged or belongs to another "
+        "model; take another copy"
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def quiet_libraries() -> None:
@@ -128,4 +177,8 @@ def missing_line(source: Source, error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+    """The first line of an error; and the next, where torch puts there what the first one announces."""
+    lines = [" ".join(line.split()) for line in str(error).strip().splitlines()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return f"{lines[0]} {lines[1]}"[:240]
+    return lines[0][:120] if lines else type(error).__name__

@@ -18,13 +18,14 @@ WINGS = ("curate", "caption", "train", "report")
 FLOORS = [
     {"errors", "record"},
     {"ahead", "console", "files", "lookup", "weights", "device"},
-    {"settings", "photo", "buckets", "text"},
+    {"settings", "colour", "photo", "buckets", "text"},
     {"images", "clip"},
     {"quality"},
     {"project"},
     {"bases"},
     {"lora_file"},
     set(WINGS),
+    {"findings"},
     {"pipeline"},
     {"cli"},
     {"__main__"},
@@ -104,6 +105,27 @@ def test_help_loads_nothing_heavy(words):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--help" in done.stdout
+
+
+HEAVY = {"torch", "torchvision", "transformers", "diffusers", "open_clip", "timm", "scipy", "peft", "datasets"}
+LIGHT = [
+    (["show"], set()), (["show", "--base", "sdxl", "--all"], set()), (["bases"], {"numpy"}), (["kinds"], {"numpy"}), (["captioners"], set()),
+    (["trigger", "dog"], {"numpy"}), (["help", "run"], {"numpy"}), (["status", "PROJECT"], set()), (["status", "PROJECT", "--json"], set()),
+    (["run", "-o", "PROJECT", "--trigger", "dog"], set()), (["run", "PHOTOS", "-o", "new", "--trigger", "zwx", "--captioner", "blipp"], set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "also"), LIGHT, ids=lambda given: " ".join(given) if isinstance(given, list) else "")
+def test_light_commands_load_nothing_heavy(words, also, make_project, photo_folder, tmp_path):
+    folder = make_project(**{"train.weights": None}).folder if "PROJECT" in words else None
+    named = {"PROJECT": str(folder), "PHOTOS": str(photo_folder), "new": str(tmp_path / "new")}
+    code = (
+        "import sys\nfrom lorakit.cli import group\nfrom lorakit.errors import LorakitError\n"
+        f"try: group({[named.get(word, word) for word in words]!r}, standalone_mode=False)\nexcept (SystemExit, LorakitError): pass\n"
+        f"heavy = {HEAVY | also!r} & set(sys.modules)\nsys.exit(f'loaded {{heavy}}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_package_itself_loads_nothing_heavy():

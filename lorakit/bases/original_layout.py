@@ -4,6 +4,7 @@ together again, by what the family says of where each one lies."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -45,14 +46,19 @@ def outer_place(outer: Mapping[str, str], key: str) -> Place | None:
 
 
 def converted(place: PlaceOf, tensors: Mapping[str, Tensor], wanted: Shapes) -> dict[str, Tensor]:
-    """The tensors of a file under diffusers' names, as far as the file has them; `place` is the family's."""
+    """The tensors of a file under diffusers' names, as far as the file has them; `place` is the family's. One that is not as
+    high as its parts together is given whole, for whoever compares shapes to name it."""
+    # of a bias the weight tells whether it is the last norm's, with its halves swapped
+    places = {key: place(key, wanted.get(f"{key.removesuffix('.bias')}.weight", shape)) for key, shape in wanted.items()}
+    heights: Counter[str] = Counter()
+    for key, at in places.items():
+        if at:
+            heights[at.key] += wanted[key][0]
     found = {}
-    for key, shape in wanted.items():
-        # of a bias the weight tells whether it is the last norm's, with its halves swapped
-        weight = wanted.get(f"{key.removesuffix('.bias')}.weight", shape)
-        at = place(key, weight)
+    for key, at in places.items():
         if at and at.key in tensors:
-            found[key] = at.take(tensors[at.key], shape[0])
+            tensor = tensors[at.key]
+            found[key] = at.take(tensor, wanted[key][0]) if tensor.shape[:1] == (heights[at.key],) else tensor
     return found
 
 

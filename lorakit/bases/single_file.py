@@ -12,7 +12,11 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL
-from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
+)
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, T5Config, T5EncoderModel
@@ -134,12 +138,7 @@ def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch
     if part == "scheduler":
         return family.PROCESS.SCHEDULER.from_pretrained(configs, subfolder=part)
     if part in ("vae", "unet"):
-        cls = AutoencoderKL if part == "vae" else family.DENOISER
-        options = {"config": str(configs), "subfolder": part, "local_files_only": True, "torch_dtype": dtype}
-        try:
-            return cls.from_single_file(file.read(part, keep_prefix=True), **options)
-        except KeyError as error:
-            raise LorakitError(f"{file.path}: its {part} lacks {error.args[0]}; give another copy of the file") from None
+        return _ldm_part(AutoencoderKL if part == "vae" else family.DENOISER, configs, file, part, dtype)
     with init_empty_weights(include_buffers=False):
         if part == "transformer":
             model = family.DENOISER.from_config(denoiser_config(family, file))
@@ -151,6 +150,21 @@ def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch
     else:
         tensors = _encoder_tensors(model, file, part)
     return _filled(model, tensors, dtype, file.path, part)
+
+
+def _ldm_part(cls: type, configs: Path, file: SingleFile, part: str, dtype: torch.dtype | None) -> nn.Module:
+    """The VAE or the U-Net: names by diffusers' own conversion, tensors laid in and counted here, since diffusers leaves open what
+    is missing."""
+    config = cls.load_config(configs, subfolder=part)
+    with init_empty_weights(include_buffers=False):
+        model = cls.from_config(config)
+    convert = convert_ldm_vae_checkpoint if part == "vae" else convert_ldm_unet_checkpoint
+    try:
+        tensors = convert(file.read(part, keep_prefix=True), config)
+    except KeyError as error:
+        raise LorakitError(f"{file.path}: its {part} lacks {error.args[0]}; give another copy of the file") from None
+    absent = [name for name, tensor in tensors.items() if tensor is None]
+    return _filled(model, {name: tensors[name] for name in tensors if name not in absent}, dtype, file.path, part)
 
 
 def _encoder_tensors(model: nn.Module, file: SingleFile, part: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 from lorakit import device, lookup
 from lorakit.ahead import ahead
 from lorakit.caption import pixels
-from lorakit.caption.captioners.base import CaptionerCard, Reader, source_of
+from lorakit.caption.captioners.base import CaptionerCard, NoCaption, Reader, check_captioner, source_of
 from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.images import load_crop_to_read
@@ -20,7 +20,7 @@ from lorakit.text.composing import RawCaption
 ON_CPU = 8  # photos at once, from where more gains nothing on a CPU
 LARGEST = 64  # the same on a GPU; and results come onto the disk as a batch ends
 Job = tuple[Record, Any, Pixels | None]  # a record; what `Reader.prepare` made of its crop or an `UnreadablePhoto`; its pixels
-Found = tuple[Record, RawCaption | UnreadablePhoto, Pixels | None]
+Found = tuple[Record, RawCaption | NoCaption | UnreadablePhoto, Pixels | None]
 
 
 def caption(project: Project) -> None:
@@ -48,7 +48,10 @@ def _read_photos(project: Project, todo: list[Record]) -> None:
     if not todo:
         return
     settings = project.settings.caption
+    check_captioner(settings.captioner, settings)
     captioner = lookup.load(lookup.CAPTIONERS, settings.captioner, "caption.captioner")
+    if settings.weights and not captioner.CARD.weights:
+        say(f"caption   {settings.captioner} has no weights, so caption.weights is left aside")
     place = device.choose(project.device)
     reader = captioner.load(source_of(captioner.CARD, settings.weights), place, settings)
     size = settings.batch_size or fitting_batch(captioner.CARD, device.free_gb(place))
@@ -78,10 +81,10 @@ def _pixels(record: Record) -> float:
     return (right - left) * (bottom - top)
 
 
-def read_in_parts(reader: Reader, prepared: list, size: int) -> tuple[list[RawCaption], int]:
+def read_in_parts(reader: Reader, prepared: list, size: int) -> tuple[list[RawCaption | NoCaption], int]:
     """The readings of a batch in its order, and the part size that fitted into memory: where `size` does not, it is
     halved and the reading goes on. Raises `LorakitError` when not even one photo fits."""
-    readings: list[RawCaption] = []
+    readings: list[RawCaption | NoCaption] = []
     while len(readings) < len(prepared):
         part = prepared[len(readings) : len(readings) + size]
         try:
@@ -118,11 +121,13 @@ def _free_memory() -> None:
         torch.mps.empty_cache()
 
 
-def _result(project: Project, record: Record, found: RawCaption | UnreadablePhoto, measured: Pixels | None) -> Record:
+def _result(project: Project, record: Record, found: RawCaption | NoCaption | UnreadablePhoto, measured: Pixels | None) -> Record:
     """The record with what was read, or with why nothing was."""
     settings = project.settings.caption
     if isinstance(found, UnreadablePhoto):
         return manifest.fail(record, "caption", str(found))
+    if isinstance(found, NoCaption):
+        return manifest.fail(record, "caption", f"{settings.captioner}: {found.reason}")
     if not found.text:
         return manifest.fail(record, "caption", f"{settings.captioner} found no words for it")
     words: Caption = {

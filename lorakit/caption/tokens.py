@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorakit.errors import LorakitError
-from lorakit.project import Project
-from lorakit.project.catalog import Card
-from lorakit.text import phrases
-from lorakit.weights import local_folder
+from lorakit.text import clip_bpe, phrases
+from lorakit.weights import local_folder, without_own_code
+
+if TYPE_CHECKING:
+    from lorakit.project import Project
+    from lorakit.project.catalog import Card
 
 CLIP_BUDGET = 75  # of CLIP's 77 positions, two are for start and end
 T5_TOKENS_A_WORD = 1.4  # an estimate, where T5's own tokenizer is not at hand
@@ -66,7 +69,7 @@ def _counter(folder: Path | None, budget: int) -> Counter:
     encoders = {name: encode for name, encode in tokenizers_of(folder).items() if name.startswith(wanted)}
     if encoders:
         return Counter(encoders)
-    return Counter({}, estimated=True) if wanted == "T5" else Counter({"CLIP (of open_clip)": clip_tokens})
+    return Counter({}, estimated=True) if wanted == "T5" else Counter({"CLIP (of open_clip)": clip_bpe.tokens})
 
 
 def cached_folder(hub: str) -> Path | None:
@@ -83,23 +86,22 @@ def tokenizer_class(folder: Path) -> str:
 
 
 def load_tokenizer(folder: Path) -> Callable[[str], list[str]]:
+    whole = folder / "tokenizer.json"
+    if whole.is_file():  # at once, where transformers takes seconds to import
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_file(str(whole))
+        except Exception as error:  # the library raises nothing narrower
+            raise LorakitError(f"{whole}: cannot be read as a tokenizer ({error})") from None
+        tokenizer.no_padding()  # a file may ask to fill every text up to 77 tokens, or to cut it there
+        tokenizer.no_truncation()
+        return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    return lambda text: tokenizer.tokenize(text)
-
-
-def clip_tokens(text: str) -> list[str]:
-    """The tokens of CLIP's own tokenizer, which open_clip carries. SD1.5, SDXL and the CLIP sides of SD3 and FLUX use it."""
-    tokenizer = open_clip_tokenizer()
-    return [tokenizer.decoder[number] for number in tokenizer.encode(text)]
-
-
-@lru_cache(maxsize=1)
-def open_clip_tokenizer():
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer()
+    with without_own_code(str(folder)):
+        slow = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return lambda text: slow.tokenize(text)
 
 
 def fit(text: str, style: str, fits: Callable[[str], bool]) -> tuple[str, list[str]]:

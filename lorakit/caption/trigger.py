@@ -7,7 +7,6 @@ from collections.abc import Callable
 from lorakit.caption import tokens
 from lorakit.caption.sight import open_sight
 from lorakit.console import say
-from lorakit.errors import LorakitError
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import faults
 from lorakit.record import Former, Record, Trigger
@@ -15,6 +14,7 @@ from lorakit.settings import Settings
 from lorakit.text import facets, rules
 from lorakit.text.composing import RawCaption, compose
 from lorakit.text.placing import keep_trigger, place_trigger
+from lorakit.text.trigger_word import check_word
 
 SHOWN = 5  # phrases and faults that are named one by one
 
@@ -41,12 +41,6 @@ def trigger(project: Project) -> None:
     if project.settings.caption.strict:
         _fail_faulty(project)
     project.manifest.save()
-
-
-def check_word(word: str | None) -> None:
-    """Raises for a trigger with a comma (it would be two tags), or without a letter or digit."""
-    if word is not None and ("," in word or not any(c.isalnum() for c in word)):
-        raise LorakitError(f"--trigger {word!r}: a trigger is one word or a few, with letters and without commas, like zwx")
 
 
 def check_rules(settings: Settings) -> None:

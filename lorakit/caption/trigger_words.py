@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
-from lorakit.caption.tokens import CLIP_BUDGET, clip_tokens, open_clip_tokenizer
+from lorakit.caption.tokens import CLIP_BUDGET
 from lorakit.project.catalog import Card
+from lorakit.text import clip_bpe
+from lorakit.text.trigger_word import faults_of
 
 MANY_TOKENS = 4
 # CLIP's merges stand in the order of how often they were made: the first ones are everyday words, the last ones rare.
@@ -31,13 +35,14 @@ Encode = Callable[[str], list[str]]
 class Judgement:
     verdict: Literal["good", "usable", "bad"]
     findings: tuple[str, ...]
+    faults: tuple[str, ...] = ()  # of the findings, those that make it bad
 
 
 def judge(word: str, card: Card, tokenizers: Mapping[str, Encode] | None = None) -> Judgement:
     """What speaks for and against a trigger word on this base. `tokenizers`: the base's own by their names, as far as
     they are at hand (`tokens.tokenizers_of`); without a CLIP among them, open_clip's stands for it."""
     encoders = with_clip(tokenizers)
-    faults, doubts = [], []
+    faults, doubts = faults_of(word), []
     findings = _counts(word, card, encoders)
     for part in word.split():
         faults += _meaning(part, encoders)
@@ -54,14 +59,14 @@ def judge(word: str, card: Card, tokenizers: Mapping[str, Encode] | None = None)
         doubts.append('long and pronounceable, so perhaps a name that is known: `pip install "lorakit[words]"` looks it up')
     if not faults and not doubts:
         findings.append("no ordinary word and no known name")
-    return Judgement("bad" if faults else "usable" if doubts else "good", (*findings, *faults, *doubts))
+    return Judgement("bad" if faults else "usable" if doubts else "good", (*findings, *faults, *doubts), tuple(faults))
 
 
 def with_clip(tokenizers: Mapping[str, Encode] | None) -> dict[str, Encode]:
     """The base's tokenizers, and where no CLIP is among them, open_clip's before them: its vocabulary is the same for all
     bases that read CLIP."""
     own = dict(tokenizers or {})
-    return own if any(name.startswith("CLIP") for name in own) else {"CLIP": clip_tokens, **own}
+    return own if any(name.startswith("CLIP") for name in own) else {"CLIP": clip_bpe.tokens, **own}
 
 
 def _counts(word: str, card: Card, encoders: Mapping[str, Encode]) -> list[str]:
@@ -110,16 +115,11 @@ def _may_be_a_name(word: str) -> bool:
 
 
 def _known_to_clip(word: str, piece: str) -> str:
-    rank = clip_rank(piece)
+    rank = clip_bpe.rank(piece)
     if rank is None:
         return f"{word!r} is one token of the base's own vocabulary, so a word that it has a picture of"
     kind = "an everyday word" if rank < EVERYDAY_RANK else "a word or a name"
     return f"{word!r} is one token of CLIP's vocabulary (rank {rank:,} of 49,408), so {kind} that the base has a picture of"
-
-
-def clip_rank(token: str) -> int | None:
-    """The token's place in CLIP's vocabulary, None where it is not CLIP's."""
-    return open_clip_tokenizer().encoder.get(token)
 
 
 def written_often(word: str) -> float | None:
@@ -134,11 +134,11 @@ def written_often(word: str) -> float | None:
 
 @lru_cache(maxsize=1)
 def thing_names() -> frozenset[str]:
-    """Every word of the names that timm's word list gives to 21,000 classes of things."""
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo("imagenet-21k-goog")
-    names = (info.index_to_description(index) for index in range(info.num_classes()))
+    """Every word of the names that timm's word list gives to 21,000 classes of things. Its files are read without importing timm,
+    which takes torch and seconds."""
+    lists = Path(find_spec("timm").submodule_search_locations[0]) / "data" / "_info"
+    lemmas = dict(csv.reader((lists / "imagenet_synset_to_lemma.txt").read_text("utf-8").splitlines(), delimiter="\t"))
+    names = (lemmas[synset] for synset in (lists / "imagenet21k_goog_synsets.txt").read_text("utf-8").splitlines())
     return frozenset(word for name in names for word in name.lower().replace(",", " ").split() if len(word) > 2)
 
 

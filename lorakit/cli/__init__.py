@@ -31,6 +31,7 @@ ORDER = (
     "kinds",
     "captioners",
     "doctor",
+    "help",
 )
 
 
@@ -45,6 +46,12 @@ class Verbs(click.Group):
         if name not in self.list_commands(context):
             return None
         return importlib.import_module(f"lorakit.cli.{name}").command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each verb with its whole first sentence, where click would cut it to the line."""
+        commands = [(verb, self.get_command(context, verb)) for verb in self.list_commands(context)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, command.get_short_help_str(limit=1000)) for verb, command in commands if command])
 
     def resolve_command(self, context: click.Context, args: list[str]):
         from difflib import get_close_matches

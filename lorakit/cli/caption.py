@@ -34,6 +34,7 @@ def command(project, captioner, trigger, class_word, base, kind, last, device, a
     settings = options.settings_from(assignments, captioner=captioner, trigger=trigger, class_word=class_word)
     settings |= {key: value for key, value in (("caption.existing", existing), ("caption.strict", strict)) if value is not None}
     opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
+    options.check_trigger(opened, trigger, must_be=False)
     if unlock:
         _unlock(opened)
     if prune:

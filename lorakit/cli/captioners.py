@@ -12,5 +12,4 @@ def command() -> None:
 
     for name in lookup.names(lookup.CAPTIONERS):
         card = lookup.load(lookup.CAPTIONERS, name).CARD
-        where = f"{card.size_gb:g} GB from {card.hub}" if card.hub else "works offline"
-        click.echo(f"{name:<11} {card.title}: writes {card.writes}; {card.note}\n{'':<11} {where}; {card.licence}")
+        click.echo(f"{name:<11} {card.title}: writes {card.writes}; {card.note}\n{'':<11} {card.place}; {card.licence}")

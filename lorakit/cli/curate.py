@@ -26,5 +26,7 @@ def command(photos, out, base, kind, last, assignments) -> None:
     photos = options.photos_from(photos, out)
     out = out or options.default_folder(photos[0])
     settings = options.settings_from(assignments)
-    project = open_project(out, photos=photos or None, base=base, kind=kind, settings=settings, create=not is_project(out) and bool(photos))
-    options.go(project, "scan", last or "crop")
+    with options.nothing_left_of_a_failed_start(out):
+        is_new = not is_project(out) and bool(photos)
+        project = open_project(out, photos=photos or None, base=base, kind=kind, settings=settings, create=is_new)
+        options.go(project, "scan", last or "crop")

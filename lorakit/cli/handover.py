@@ -11,7 +11,7 @@ from lorakit.cli import options
 
 @click.command("handover")
 @options.project_argument
-@click.option("--to", "trainer", required=True, help="sd-scripts, ai-toolkit or diffusers.")
+@click.option("--to", "trainer", required=True, help="sd-scripts (also called kohya), ai-toolkit or diffusers.")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Folder to write; a new or an empty one.  [default: PROJECT/handover/TRAINER]"
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ out = click.option("-o", "--out", type=click.Path(path_type=Path), help="The pro
 base = click.option("--base", help="Base model, see `lorakit bases`.  [default: sd15]")
 kind = click.option("--kind", help="Kind of LoRA, see `lorakit kinds`.  [default: object]")
 trigger = click.option("--trigger", help="Trigger word: a rare word such as zwx.")
+no_trigger = click.option("--no-trigger", is_flag=True, help="Train without a trigger word.")
 class_word = click.option("--class-word", help="What the subject is: dog, woman, mug.")
 captioner = click.option("--captioner", help="Who writes the captions, see `lorakit captioners`.")
 weights = click.option("--weights", help="The base's weights: a diffusers folder, a single .safetensors, or hf://owner/name.")
@@ -87,8 +91,10 @@ def settings_from(assignments: Iterable[str], **words: Any) -> dict[str, Any]:
 
 def go(project: Project, first: str, last: str, push_to_hub: str | None = None) -> None:
     """Walk the stages, push the LoRA where that is asked for, and leave with 3 when photos had to be left out."""
-    from lorakit import pipeline
     from lorakit.console import say
+
+    say(f"project   {project.folder} ({project.card.name}, {project.kind.name})")  # at once: what comes next may load torch
+    from lorakit import pipeline
 
     if push_to_hub:
         from lorakit.report.hub import check_access, push
@@ -104,7 +110,76 @@ def go(project: Project, first: str, last: str, push_to_hub: str | None = None) 
     failed = sorted(r["file"] for r in project.manifest.selected if r.get("failed"))
     if failed:
         say(f"{len(failed)} chosen photos were left out: {', '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}")
+    for line in next_commands(project, last):
+        say(line)
+    if failed:
         sys.exit(INCOMPLETE)
+
+
+def next_commands(project: Project, last: str) -> list[str]:
+    """What may come after a walk that ended at `last`, one command a line."""
+    from lorakit import pipeline
+
+    place, wing = shown_path(project.folder), pipeline.STAGES[pipeline.NAMES.index(last)].wing
+    if last == "dataset" or wing == "caption":
+        words = [f"lorakit words {place}", f"lorakit train {place}"]
+    elif wing == "curate":
+        named = "" if project.trigger else " --trigger zwx"
+        words = [f"lorakit status {place}", f"lorakit caption {place}{named}"]
+    elif last == "report" and pipeline.is_run_done(project, "export"):
+        words = [f"lorakit grid {place}"]
+    else:
+        return []
+    return [f"next      {word}" for word in words]
+
+
+def shown_path(folder: Path) -> str:
+    """A folder as it may be typed here."""
+    below = Path(os.path.relpath(folder))
+    return shlex.quote(str(folder if below.parts[:1] == ("..",) else below))
+
+
+@contextmanager
+def nothing_left_of_a_failed_start(folder: Path) -> Iterator[None]:
+    """A command that is refused before it has found a photo leaves no folder behind: the next try finds the place empty."""
+    from lorakit.errors import LorakitError
+
+    folder = folder.expanduser().absolute()
+    was_there, was_project = folder.is_dir(), (folder / "project.yaml").exists()
+    try:
+        yield
+    except LorakitError:
+        if not was_project and folder.is_dir() and {path.name for path in folder.iterdir()} <= {"project.yaml", ".lock"}:
+            for path in folder.iterdir():
+                path.unlink()
+            if not was_there:
+                folder.rmdir()
+        raise
+
+
+def check_trigger(project: Project, given: str | None, must_be: bool) -> None:
+    """Before hours are spent: a project is not trained without a trigger, or with a bad one, by oversight. Raises `LorakitError` that
+    says how to go on all the same."""
+    from lorakit.errors import LorakitError
+    from lorakit.text.trigger_word import check_word
+
+    check_word(given)
+    if given:
+        from lorakit.caption import tokens, trigger_words
+
+        tokenizers = tokens.tokenizers_of(tokens.folder_of(project.card))
+        found = trigger_words.judge(given, project.card, tokenizers)
+        if found.verdict == "bad":
+            better = ", ".join(trigger_words.propose(given, tokenizers))
+            better = f" Better: {better}." if better else ""
+            raise LorakitError(
+                f"--trigger {given!r} is a bad one: {found.faults[0]}.{better} To take it all the same: --set trigger.word={given!r}"
+            )
+    elif must_be and not project.trigger and not any(project.folder.glob("runs/*")):
+        raise LorakitError(
+            "no trigger: without one the base cannot tell what it learned from what it knew. Name a rare word with --trigger zwx "
+            "(`lorakit trigger WORD` judges it), or go on with --no-trigger"
+        )
 
 
 def results(project: Project) -> list[str]:

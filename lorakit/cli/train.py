@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from lorakit.cli import options
@@ -21,12 +23,13 @@ def command(project, out, base, kind, weights, trigger, class_word, last, device
     from lorakit.project.project import is_project
 
     settings = options.settings_from(assignments, weights=weights, trigger=trigger, class_word=class_word, no_metadata=no_metadata)
-    if is_project(project):
-        opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
-    else:
-        by_hand = {"select.everything": True, "caption.captioner": "text_files"}
-        folder = out or options.default_folder(project)
-        opened = open_project(
-            folder, photos=project, base=base, kind=kind, settings=by_hand | settings, device=device, create=not is_project(folder)
-        )
-    options.go(opened, "scan", last or "report", push_to_hub)
+    folder = project if is_project(project) else out or options.default_folder(project)
+    with options.nothing_left_of_a_failed_start(Path(folder)):
+        if is_project(project):
+            opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
+        else:
+            by_hand = {"select.everything": True, "caption.captioner": "text_files"} | settings
+            is_new = not is_project(folder)
+            opened = open_project(folder, photos=project, base=base, kind=kind, settings=by_hand, device=device, create=is_new)
+        options.check_trigger(opened, trigger, must_be=False)
+        options.go(opened, "scan", last or "report", push_to_hub)

@@ -16,10 +16,11 @@ from lorakit.cli import options
 def command(word, base, weights) -> None:
     """Judge WORD as a trigger before training with it, by the base's tokenizers and lists of words, and propose better
     ones. Exit code 1 for a bad one."""
-    from lorakit.caption import tokens, trigger, trigger_words
+    from lorakit.caption import tokens, trigger_words
     from lorakit.project import catalog
+    from lorakit.text.trigger_word import check_word
 
-    trigger.check_word(word)
+    check_word(word)
     card = catalog.card(base or catalog.DEFAULT_BASE)
     tokenizers = tokens.tokenizers_of(tokens.folder_of(card, weights))
     found = trigger_words.judge(word, card, tokenizers)

@@ -13,7 +13,7 @@ import cv2
 
 from lorakit import lookup
 from lorakit.console import progress, say
-from lorakit.curate.descriptors import descriptors
+from lorakit.curate.descriptors import common_phash, descriptors
 from lorakit.errors import UnreadablePhoto
 from lorakit.photo import read_photo
 from lorakit.project import Project, manifest, stamps
@@ -21,7 +21,8 @@ from lorakit.record import Record
 
 
 def check(project: Project) -> None:
-    """Measure every photo that has not been measured: `measures` (numbers per check) and `look` (hashes, colours).
+    """Measure every photo that has not been measured: `measures` (numbers per check) and `look` (hashes, colours), and `phash`
+    for other tools.
 
     Photos that cannot be decoded get a measure of their own under `damaged`; none of them stops the stage.
     """
@@ -60,14 +61,18 @@ def _in_threads(records: list[Record]) -> Iterator[tuple[Record, dict[str, Any]]
 
 
 def measure(path: Path) -> dict[str, Any]:
-    """{"measures": {check: numbers}, "look": {...}} of one photo file."""
+    """{"measures": {check: numbers}, "look": {...}, "phash": hex} of one photo file."""
     try:
         photo = read_photo(path)
     except UnreadablePhoto as error:
-        return {"measures": {"damaged": {"unreadable": error.reason, "detail": error.detail}}, "look": None}
+        return {"measures": {"damaged": {"unreadable": error.reason, "detail": error.detail}}, "look": None, "phash": None}
     checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
     usable = {name: module for name, module in checks.items() if lookup.is_installed(module)}
-    return {"measures": {name: module.measure(photo) for name, module in usable.items()}, "look": descriptors(photo)}
+    return {
+        "measures": {name: module.measure(photo) for name, module in usable.items()},
+        "look": descriptors(photo),
+        "phash": common_phash(photo),
+    }
 
 
 def _say_what_is_passed_over() -> None:

@@ -10,7 +10,7 @@ import cv2
 
 from lorakit.ahead import ahead
 from lorakit.console import progress
-from lorakit.curate.compare import Likeness, compare, forget_prepared, is_same_picture
+from lorakit.curate.compare import Likeness, compare, forget_prepared, is_another, is_same_picture
 from lorakit.curate.descriptors import hash_bytes
 from lorakit.curate.search import BITS, close_pairs
 from lorakit.project import Project, manifest, stamps
@@ -20,6 +20,7 @@ from lorakit.record import Record
 FEW, MANY = 150, 3000  # photos above which chance brings so many near hashes that comparing all would take long ...
 DISTANCE_OF_SOME, DISTANCE_OF_MANY = 104, 80  # ... so that only nearer ones are
 NEAREST = 8  # of the near photos, those that are compared with
+PATIENCE = 40  # other pictures that a photo is found to be near to, after which it is taken for another picture
 
 Pair = tuple[int, int, int, int]  # later, earlier (positions by rank), distance, turn
 
@@ -98,21 +99,27 @@ def near_copies(ranked: list[Record], project: Project) -> dict[str, dict[str, A
     chosen = _nearest_of_each(pairs)
     cv2.setNumThreads(1)
 
+    others: dict[str, int] = defaultdict(int)  # pictures near to a photo that were found to be others
+
     def compared(pair: Pair) -> Likeness | None:
-        """None where the hashes say enough, or where one photo has been found to be a copy meanwhile."""
-        later, earlier, distance, turn = pair
-        told = distance <= settings.sure or ranked[earlier]["id"] in copies or ranked[later]["id"] in copies
+        """None where one photo has been found to be a copy meanwhile."""
+        later, earlier, _, turn = pair
+        kept, copy = ranked[earlier]["id"], ranked[later]["id"]
+        told = kept in copies or copy in copies or others.get(copy, 0) >= PATIENCE
         return None if told else _compared(project, ranked[later], ranked[earlier], turn)
 
     with progress("dedupe", len(chosen)) as shown:
         for (later, earlier, distance, turn), job in ahead(compared, chosen):
             shown.advance()
             kept, copy = ranked[earlier]["id"], ranked[later]["id"]
-            if kept in copies or copy in copies:
+            if kept in copies or copy in copies or others[copy] >= PATIENCE:
                 continue
-            if distance <= settings.sure or is_same_picture(_kept(project, ranked[later], ranked[earlier], job.result())):
+            found = _kept(project, ranked[later], ranked[earlier], job.result())
+            if is_same_picture(found) or distance <= settings.sure and not is_another(found):
                 copies[copy] = {"of": kept, "reason": "mirrored" if turn else "near_duplicate", "distance": distance}
-            elif not turn and distance <= settings.burst_distance:
+                continue
+            others[copy] += 1
+            if not turn and distance <= settings.burst_distance:
                 like[copy].append(kept)
                 if settings.keep_of_burst and len(like[copy]) >= settings.keep_of_burst:
                     copies[copy] = {"of": kept, "reason": "burst", "distance": distance}
@@ -139,14 +146,14 @@ def _nearest_of_each(pairs: list[Pair]) -> list[Pair]:
 def _compared(project: Project, later: Record, earlier: Record, turn: int) -> Likeness:
     """What the comparison of two photos finds, or found before."""
     left, right = sorted((later["id"], earlier["id"]))
-    known = project.manifest[left].get("compared", {})
-    return Likeness(*known[right]) if right in known else compare(Path(later["path"]), Path(earlier["path"]), turn)
+    known = project.manifest[left].get("compared", {}).get(right, ())
+    return Likeness(*known) if len(known) == len(Likeness._fields) else compare(Path(later["path"]), Path(earlier["path"]), turn)
 
 
 def _kept(project: Project, later: Record, earlier: Record, found: Likeness) -> Likeness:
     """What a comparison found, written into the book."""
     left, right = sorted((later["id"], earlier["id"]))
     known = project.manifest[left].get("compared", {})
-    if right not in known:
+    if known.get(right) != list(found):
         project.manifest.keep({**project.manifest[left], "compared": {**known, right: list(found)}})
     return found

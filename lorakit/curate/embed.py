@@ -117,11 +117,9 @@ def read_head(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"embed.aesthetic={path}: cannot be read ({str(error).splitlines()[0]})") from None
     names = sorted(name.removesuffix("weight") for name in tensors if name.endswith("weight"))
-    layers = [
-        (tensors[f"{name}weight"].astype(np.float32), tensors[f"{name}bias"].astype(np.float32))
-        for name in names
-        if f"{name}bias" in tensors
-    ]
+    if bare := [name for name in names if f"{name}bias" not in tensors]:
+        raise LorakitError(f"embed.aesthetic={path}: {bare[0]}bias is missing; take another copy")
+    layers = [(tensors[f"{name}weight"].astype(np.float32), tensors[f"{name}bias"].astype(np.float32)) for name in names]
     fits = all(a[0].shape[0] == b[0].shape[1] for a, b in zip(layers, layers[1:], strict=False))
     if not layers or not fits or layers[-1][0].shape[0] != 1:
         raise LorakitError(f"embed.aesthetic={path}: not a row of linear layers that ends in one score")

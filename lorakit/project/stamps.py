@@ -7,6 +7,7 @@ Stages of single photos take (project, record); stages that look at the whole se
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,17 @@ def caption(project: Project, record: Record) -> str:
         return _stamp("caption", sidecar)
     box = read_box(record)  # the bucket's size does not matter to a captioner
     beside = (sidecar, settings.existing) if sidecar else ()
-    return _stamp("caption", record["hash"], box, settings.captioner, settings.weights, settings.question, settings.max_tokens, *beside)
+    own = captioner_settings(settings)
+    return _stamp(
+        "caption", record["hash"], box, settings.captioner, settings.weights, settings.question, settings.max_tokens, *beside, *own
+    )
+
+
+def captioner_settings(settings: Any) -> tuple:
+    """The chosen captioner's own settings, as far as they are not neutral."""
+    own = getattr(settings, settings.captioner, None)
+    changed = for_stamp(own) if is_dataclass(own) else {}
+    return ((settings.captioner, changed),) if changed else ()
 
 
 def read_box(record: Record) -> list | None:

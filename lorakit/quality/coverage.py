@@ -18,6 +18,7 @@ ENOUGH = 5  # photos below which nothing is said of what they have in common
 NEARLY_ALL = 0.9
 SQUARE = 1.1  # longer side over shorter up to which a photo is neither wide nor tall
 NEAR, FAR = 0.3, 0.15  # of the photo's height: a face from near; one below which there is room for the whole figure
+PLAIN = 0.2  # share of the frame that a backdrop takes in a product picture or a cut-out
 ONE_LIGHT = 40  # levels of 0-255 within which all medians of luma lie where the light never changes
 
 
@@ -47,6 +48,9 @@ def _shape(chosen: list[Record]) -> Iterator[str]:
 
 
 def _light(chosen: list[Record], settings: Settings) -> Iterator[str]:
+    plain = sum((r["measures"]["exposure"].get("backdrop") or 0.0) >= PLAIN for r in chosen)
+    if plain >= NEARLY_ALL * len(chosen):
+        yield f"{plain} of {len(chosen)} photos stand on a plain backdrop, which is learned with the thing; other surroundings would help"
     medians = [r["measures"]["exposure"]["p50"] for r in chosen]
     if max(medians) - min(medians) <= ONE_LIGHT:
         yield f"all {len(chosen)} photos are about equally bright (median luma {min(medians)} to {max(medians)} of 255); other lights would help"

@@ -11,6 +11,7 @@ from lorakit import lookup
 from lorakit.record import Record
 from lorakit.settings import Settings
 
+SMALL_FOR_ANY = 512  # pixels of the shorter side
 ORDER = {"keep": 0, "warn": 1, "reject": 2}
 
 
@@ -106,7 +107,9 @@ def quality(record: Record, settings: Settings, odd: Sequence[Reason] = ()) -> f
     side = min(measures["size"]["width"], measures["size"]["height"])
     pixels = min(1.0, side / (2 * settings.train.resolution))
     sharp = measures["sharpness"]["sharpness"]
-    warnings = len(judge(record, settings, with_duplicates=False).reasons) + len(odd)
+    reasons = judge(record, settings, with_duplicates=False).reasons
+    # `pixels` says already how small a photo is for a large base; only what is small for any base counts a second time
+    warnings = sum(not (reason.reason == "small" and side >= SMALL_FOR_ANY) for reason in reasons) + len(odd)
     return round(pixels**0.5 * (0.5 if sharp is None else 0.2 + 0.8 * sharp) * 0.8**warnings, 4)
 
 

@@ -18,6 +18,15 @@ from lorakit.project import Project
 from lorakit.record import Record
 from lorakit.report.trainers.base import Handover, Subset
 
+# What people call the trainers; kohya's own windows and OneTrainer-like front ends run sd-scripts.
+ALSO_CALLED = {
+    "kohya": "sd-scripts",
+    "kohya-ss": "sd-scripts",
+    "sdscripts": "sd-scripts",
+    "ostris": "ai-toolkit",
+    "aitoolkit": "ai-toolkit",
+}
+
 
 def hand_over(project: Project, trainer: str, out: Path | None = None) -> Path:
     """Write the pictures, texts and masks, the trainer's own settings and a README into `handover/<trainer>/` of the project,
@@ -25,7 +34,7 @@ def hand_over(project: Project, trainer: str, out: Path | None = None) -> Path:
     Returns the folder.
 
     Raises `UnknownName` for a trainer, and `LorakitError` when there is no dataset yet or `out` is not empty."""
-    module = lookup.load(lookup.TRAINERS, trainer.replace("-", "_"))
+    module = lookup.load(lookup.TRAINERS, ALSO_CALLED.get(trainer.replace("_", "-").lower(), trainer).replace("-", "_"))
     photos = [record for record in project.manifest.selected if record.get("dataset")]
     if not photos:
         raise LorakitError(f"{project.folder}: no dataset yet to hand over; run `lorakit run` with --until dataset first")

@@ -1,5 +1,6 @@
 """Captioners on tiny random checkpoints in the hub's format: the same code that loads the real weights."""
 
+import io
 import json
 import shutil
 
@@ -241,3 +242,92 @@ def test_imagenet_says_nothing_of_the_photo_it_does_not_know():
     dark, red = read([Image.new("RGB", (300, 200), (12, 12, 12)), Image.new("RGB", (300, 200), (220, 20, 20))])
     assert "low light" in dark.tags
     assert "red tones" in red.tags
+
+
+EVIL = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nPath({mark!r}).touch()\nclass Thing: pass\n"
+
+
+def with_code(folder, mark, file: str, **config) -> None:
+    """A model repository whose `file` asks for classes of its own code; importing them leaves a mark."""
+    names = ("AutoConfig", "AutoModelForImageTextToText", "AutoProcessor", "AutoImageProcessor", "AutoModel")
+    tables = dict.fromkeys(names, "own.Thing") | {"AutoTokenizer": ["own.Thing", None]}
+    known = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
+    (folder / file).write_text(json.dumps({**known, **config, "auto_map": tables}))
+    (folder / "own.py").write_text(EVIL.format(mark=str(mark)))
+
+
+@pytest.mark.parametrize("answer", ["", "y\n" * 9, None], ids=["open", "yes", "closed"])
+@pytest.mark.parametrize(
+    ("file", "config"),
+    [
+        ("config.json", {"model_type": "unheard"}),
+        ("preprocessor_config.json", {"image_processor_type": "UnheardProcessor"}),
+        ("tokenizer_config.json", {"tokenizer_class": "UnheardTokenizer"}),
+    ],
+)
+def test_code_of_a_model_repository_is_never_run(tiny_blip, tmp_path, monkeypatch, answer, file, config):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    stdin = io.StringIO(answer or "")
+    if answer is None:
+        stdin.close()
+    monkeypatch.setattr("sys.stdin", stdin)
+    folder = shutil.copytree(tiny_blip, tmp_path / "model")
+    with_code(folder, tmp_path / "mark", file, **config)
+    with pytest.raises(LorakitError) as error:
+        load("blip", folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+    assert not (tmp_path / "mark").exists() and not list(tmp_path.rglob("ran"))
+    assert answer is None or stdin.read() == answer, "nothing was asked"
+
+
+def test_code_of_a_tokenizer_is_never_run(tmp_path, monkeypatch):
+    from lorakit.caption import tokens
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    with_code(tmp_path, tmp_path / "mark", "tokenizer_config.json", tokenizer_class="CLIPUnheard")
+    with pytest.raises(LorakitError, match="runs no code"):
+        tokens.load_tokenizer(tmp_path)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_code_of_an_open_clip_text_tower_is_never_run(tiny_clip, tmp_path, monkeypatch):
+    from lorakit.clip import Clip
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    folder = shutil.copytree(tiny_clip, tmp_path / "clip")
+    tower = tmp_path / "tower"
+    tower.mkdir()
+    with_code(tower, tmp_path / "mark", "config.json", model_type="unheard")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] = {"hf_model_name": str(tower), "hf_tokenizer_name": str(tower), "hf_model_pretrained": False}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(LorakitError, match="runs no code"):
+        Clip(str(folder), "embed.clip", "cpu")
+    assert not (tmp_path / "mark").exists()
+
+
+def without(tensors, key):
+    del tensors[key]
+
+
+def renamed(tensors, key):
+    tensors[f"old.{key}"] = tensors.pop(key)
+
+
+def reshaped(tensors, key):
+    tensors[key] = torch.zeros([side + 1 for side in tensors[key].shape])
+
+
+@pytest.mark.parametrize("change", [without, renamed, reshaped])
+@pytest.mark.parametrize("name", MODELS)
+def test_tensors_that_are_missing_are_named_and_not_made_up(name, change, request, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(request.getfixturevalue(f"tiny_{name}"), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    key = next(key for key in sorted(tensors) if "vision" in key and key.endswith("weight"))
+    change(tensors, key)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LorakitError, match=key.rpartition(".")[0].rpartition(".")[2]) as error:
+        load(name, folder)
+    assert "\n" not in str(error.value)

@@ -7,9 +7,10 @@ import pytest
 import lorakit
 from lorakit import pipeline
 from lorakit.caption import tokens, trigger_words
-from lorakit.caption.trigger import check_word
 from lorakit.errors import LorakitError
 from lorakit.project.catalog import card
+from lorakit.text import clip_bpe
+from lorakit.text.trigger_word import check_word
 from lorakit.text.words import count_word
 
 
@@ -115,8 +116,8 @@ LONG = "a mug on a table, " + ", ".join(f"with a very small and rather unremarka
 def test_too_long_a_text_is_cut_at_a_phrase_and_reported(captioned, style):
     project = captioned([LONG] * 6, **{"caption.style": style})
     record = project.manifest.selected[0]
-    assert len(tokens.clip_tokens(record["text"])) <= 75
-    assert record["trigger"]["tokens"] == len(tokens.clip_tokens(record["text"]))
+    assert len(clip_bpe.tokens(record["text"])) <= 75
+    assert record["trigger"]["tokens"] == len(clip_bpe.tokens(record["text"]))
     assert len(record["trigger"]["cut"]) > 10
     assert not record["text"].endswith(("teaspoon", "number", "a", ","))
     status = pipeline.status(project)["photos"][0]
@@ -127,7 +128,7 @@ def test_too_long_a_text_is_cut_at_a_phrase_and_reported(captioned, style):
 def test_style_trigger_survives_the_cut(captioned):
     project = captioned([LONG] * 6, kind="style", **{"caption.style": "sentences"})
     assert all(text.endswith("in the zwx style") for text in texts(project))
-    assert max(len(tokens.clip_tokens(text)) for text in texts(project)) <= 75
+    assert max(len(clip_bpe.tokens(text)) for text in texts(project)) <= 75
 
 
 def test_text_by_hand_is_never_cut_but_reported(captioned):
@@ -143,7 +144,7 @@ def test_tokens_are_counted_by_the_tokenizer_of_the_base(captioned, tiny_weights
     project = captioned(SIX)
     counter = tokens.counter_for(project)
     assert list(counter.encoders) == ["CLIP (tokenizer)"], "the base's own, from its folder"
-    assert counter.count("zwx mug, a table") == len(tokens.clip_tokens("zwx mug, a table")) == 6
+    assert counter.count("zwx mug, a table") == len(clip_bpe.tokens("zwx mug, a table")) == 6
 
 
 def test_budget_of_t5_without_its_tokenizer_is_an_estimate(make_project):

@@ -8,8 +8,9 @@ from PIL import Image
 
 import lorakit
 from lorakit.caption.captioners import wd_tagger
-from lorakit.caption.captioners.base import source_of
+from lorakit.caption.captioners.base import check_captioner, source_of
 from lorakit.errors import LorakitError
+from lorakit.project import stamps
 from lorakit.settings import Caption
 
 TAGS = "tag_id,name,category,count\n1,general,9,1\n2,1girl,0,9\n3,long_hair,0,5\n4,^_^,0,3\n5,hatsune_miku,4,2\n"
@@ -33,7 +34,7 @@ def test_without_onnxruntime_the_mend_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as it is where it is not installed
     (tmp_path / "selected_tags.csv").write_text(TAGS)
     with pytest.raises(LorakitError, match=r"pip install \"lorakit\[onnx\]\""):
-        wd_tagger.load(source_of(wd_tagger.CARD, str(tmp_path)), "cpu", Caption())
+        check_captioner("wd_tagger", Caption(weights=str(tmp_path)))
 
 
 @pytest.fixture
@@ -72,3 +73,20 @@ def test_tagger_captions_a_project(tiny_tagger, make_photo, make_project):
     lorakit.walk(project, last="trigger")
     texts = {r["file"]: r["text"] for r in project.manifest.selected}
     assert texts["red.png"] == "zwx mug, red" and texts["blue.png"] == "zwx mug, blue sky"
+
+
+def test_thresholds_are_settings_of_the_tagger_s_own(make_project, tmp_path):
+    (tmp_path / "selected_tags.csv").write_text(TAGS)
+    names = wd_tagger.read_names(tmp_path / "selected_tags.csv")
+    assert wd_tagger.choose(np.array([0, 0.5, 0.9, 0.34, 0.8]), names, wd_tagger.Settings(0.6, 0.7)) == ("long hair", "hatsune miku")
+    project = make_project(**{"caption.captioner": "wd_tagger"})
+    record = {"hash": "a", "crop": {"box": [0, 0, 1, 1]}}
+    before = stamps.caption(project, record)
+    again = lorakit.open_project(project.folder, settings={"caption.wd_tagger.threshold": 0.35})
+    assert stamps.caption(again, record) == before, "an own setting at its neutral value is as if it did not exist"
+    other = lorakit.open_project(project.folder, settings={"caption.wd_tagger.threshold": 0.5})
+    assert stamps.caption(other, record) != before
+    imagenet = lorakit.open_project(project.folder, settings={"caption.captioner": "imagenet"})
+    assert stamps.caption(imagenet, record) == stamps.caption(
+        lorakit.open_project(project.folder, settings={"caption.wd_tagger.threshold": 0.7}), record
+    )

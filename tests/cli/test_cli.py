@@ -43,19 +43,34 @@ def test_curate_then_status_json(tmp_path, photo_folder, make_photo):
         (["run", "photos", "-o", "p", "--kind", "styel"], "did you mean 'style'"),
         (["run", "photos", "-o", "p", "--set", "train.rnak=4"], "did you mean 'train.rank'"),
         (["run", "photos", "-o", "p", "--base", "tiny-random", "--trigger", "a, b"], "a trigger is one word or a few"),
-        (["run", "photos", "-o", "p", "--base", "flux1-dev"], "(black-forest-labs/FLUX.1-dev, 33.9 GB) are not on this machine"),
-        pytest.param(
-            ["run", "photos", "-o", "p", "--base", "tiny-random", "--device", "cuda:9"], "--device cuda:9", marks=pytest.mark.slow
+        (
+            ["run", "photos", "-o", "p", "--base", "flux1-dev", "--trigger", "zwx"],
+            "(black-forest-labs/FLUX.1-dev, 33.9 GB) are not on this machine",
         ),
-        (["run", "photos", "-o", "p", "--base", "tiny-random", "--weights", "photos"], "no model_index.json in it"),
-        (["run", "photos", "-o", "p", "--base", "sd15"], "Three ways"),
         pytest.param(
-            ["run", "photos", "-o", "p", "--base", "tiny-random"], "imagenet", marks=pytest.mark.slow
+            ["run", "photos", "-o", "p", "--base", "tiny-random", "--device", "cuda:9", "--trigger", "zwx"],
+            "--device cuda:9",
+            marks=pytest.mark.slow,
+        ),
+        (["run", "photos", "-o", "p", "--base", "tiny-random", "--weights", "photos", "--trigger", "zwx"], "no model_index.json in it"),
+        (["run", "photos", "-o", "p", "--base", "sd15", "--trigger", "zwx"], "Three ways"),
+        pytest.param(
+            ["run", "photos", "-o", "p", "--base", "tiny-random", "--trigger", "zwx"], "imagenet", marks=pytest.mark.slow
         ),  # BLIP's weights are not there either
         (["run", "photos", "-o", "photos"], "not empty and no lorakit project"),
         (["status", "photos"], "no lorakit project"),
         (["run", "photos", "-o", "p", "--base", "tiny-random", "--until", "crops"], "did you mean 'crop'"),
         (["curate"], "name the folder of photos"),
+        (["run"], "name the folder of photos"),
+        (["run", "photos", "-o", "p", "--base", "tiny-random"], "or go on with --no-trigger"),
+        (["run", "photos", "-o", "p", "--trigger", "dog dog"], "'dog' stands in it twice"),
+        (["run", "photos", "-o", "p", "--trigger", "dog"], "To take it all the same: --set trigger.word='dog'"),
+        (["caption", "p", "--trigger", "(zwx:1.2)"], "no lorakit project"),
+        (["run", "photos", "-o", "p", "--trigger", "(zwx:1.2)"], "is syntax: tools for drawing read it"),
+        (["run", "photos", "-o", "p", "--trigger", "zwx", "--no-trigger"], "not both"),
+        (["run", "photos", "-o", "p", "--trigger", "zwx", "--captioner", "blipp"], "did you mean 'blip'"),
+        (["run", "photos", "-o", "p", "--trigger", "zwx", "--device", "tpu"], "no such device; cuda, mps, cpu"),
+        (["train", "photos", "-o", "p", "--device", "tpu"], "no such device; cuda, mps, cpu"),
     ],
 )
 def test_mistakes_are_one_line_and_a_non_zero_exit(words, message, photo_folder, tmp_path):
@@ -63,6 +78,7 @@ def test_mistakes_are_one_line_and_a_non_zero_exit(words, message, photo_folder,
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and len(errors) == 1 and message in errors[0]
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "p").exists(), "a start that failed leaves no folder"
 
 
 def test_folder_curated_by_hand_is_used_whole(tmp_path, make_photo, photo_folder, tiny_weights):
@@ -114,3 +130,28 @@ def test_review_wins_over_the_checks(tmp_path, photo_folder, make_photo):
     assert not photos["photo_1.jpg"]["selected"]
     wrong = lorakit("review", project, "nothing.png", "--keep")
     assert wrong.returncode == 2 and "no photo of this project is called so" in wrong.stderr
+
+
+def test_the_console_says_what_was_found_and_what_comes_next(tmp_path, photo_folder, make_photo):
+    make_photo("tiny.png", seed=9, size=(90, 60))
+    make_photo("copy.jpg", seed=1, quality=60)
+    project = tmp_path / "p"
+    first = lorakit("curate", photo_folder, "-o", project, "--base", "tiny-random", cwd=tmp_path).stderr.splitlines()
+    assert first[0] == f"project   {project} (tiny-random, object)"
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in first}
+    assert lines["scan"] == "8 photos"
+    assert lines["check"].startswith("8 photos: ") and "1 reject (1 too small)" in lines["check"]
+    assert lines["dedupe"] == "1 copy left out (1 near duplicate), 7 photos left"
+    assert lines["select"].startswith("6 of 6 usable photos chosen") and lines["crop"].startswith("6 photos in ")
+    assert first[-2:] == ["next      lorakit status p", "next      lorakit caption p --trigger zwx"]
+    again = lorakit("run", "-o", project, "--trigger", "zwx", "--until", "crop", cwd=tmp_path)  # without PHOTOS
+    assert again.returncode == 0 and "8 photos (nothing to do)" in again.stderr
+
+
+def test_help_is_found_as_it_is_typed_and_cuts_no_line():
+    top = lorakit("help").stdout
+    assert top == lorakit("--help").stdout.replace("\n\n\n", "\n\n") or "Commands:" in top
+    assert "..." not in top.partition("Commands:")[2] and "\u2026" not in top
+    assert "--captioner" in lorakit("help", "run").stdout
+    wrong = lorakit("help", "trian")
+    assert wrong.returncode == 2 and "did you mean 'train'" in wrong.stderr

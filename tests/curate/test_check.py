@@ -221,3 +221,19 @@ def test_one_slow_photo_does_not_hold_up_the_others(curated, make_photo, monkeyp
     monkeypatch.setattr(check_stage, "cpu_count", lambda: 2)
     curated("check")
     assert finished[-1] == "photo_0.jpg"
+
+
+def test_other_tools_can_compare_the_hash(make_photo, curated):
+    """It is imagehash's own of the shrunken gray copy, and within 2 bits that of the file; it stands in no stamp."""
+    import imagehash
+    from PIL import Image
+
+    for seed in range(4):
+        path = make_photo(f"p{seed}.jpg", seed, (900, 700))
+        with Image.open(path) as image:
+            assert imagehash.hex_to_hash(measure(path)["phash"]) - imagehash.phash(image) <= 2
+    project = curated("check")
+    assert all(len(photo["phash"]) == 16 for photo in pipeline.status(project)["photos"])
+    for record in list(project.manifest):
+        project.manifest.keep({key: value for key, value in record.items() if key != "phash"})
+    assert pipeline.progress_of(project, "check")["pending"] == 0 and pipeline.status(project)["photos"][0]["phash"] is None

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from lorakit import open_project, pipeline
-from lorakit.curate.compare import compare, forget_prepared, is_same_picture
+from lorakit.curate.compare import LONGEST, SIDE, _prepare, compare, forget_prepared, is_another, is_same_picture
 from lorakit.curate.descriptors import descriptors, phash, turned
 from lorakit.curate.search import close_pairs
 from lorakit.photo import read_photo
@@ -156,4 +156,38 @@ def test_same_picture_is_seen_behind_a_letterbox_and_another_is_not(make_photo):
         make_photo("c.jpg", 8, (900, 700)),
     )
     assert is_same_picture(compare(right, left, 0)) and not is_same_picture(compare(other, left, 0))
-    assert compare(left, left.with_name("gone.jpg"), 0) == (0, 0.0, 0.0, 0.0)
+    assert compare(left, left.with_name("gone.jpg"), 0) == (0, 0.0, 0.0, 0.0, None)
+
+
+def figure(shirt="navy", mouth="smile", arm=False) -> Image.Image:
+    """One body in one pose, on white."""
+    page = Image.new("RGB", (640, 900), "white")
+    pen = ImageDraw.Draw(page)
+    if arm:
+        pen.polygon([(400, 440), (560, 230), (600, 260), (440, 500)], fill="tan", outline="black")
+    pen.polygon([(200, 420), (440, 420), (500, 860), (140, 860)], fill=shirt, outline="black")
+    pen.ellipse((210, 110, 430, 410), fill=(250, 215, 190), outline="black")
+    pen.pieslice((195, 80, 445, 330), 180, 360, fill="brown", outline="black")
+    for x in (260, 350):
+        pen.ellipse((x, 240, x + 34, 270), fill="white", outline="black")
+    pen.chord((270, 310, 370, 370), 0, 180, fill="red") if mouth == "smile" else pen.ellipse((290, 320, 350, 390), fill="black")
+    return page
+
+
+@pytest.mark.parametrize("other", [{"shirt": "darkred"}, {"mouth": "open"}, {"arm": True}])
+@pytest.mark.parametrize("turn", [0, 1])
+def test_another_face_shirt_or_arm_is_another_picture(make_photo, other, turn):
+    left = make_photo("a.png", image=ImageOps.mirror(figure(**other)) if turn else figure(**other))
+    found = compare(left, make_photo("b.png", image=figure()), turn)
+    assert is_another(found) and not is_same_picture(found)
+
+
+@pytest.mark.parametrize("edit", [*EDITS.values(), ImageOps.mirror])
+def test_an_edited_figure_is_no_other_picture(make_photo, edit):
+    left = make_photo("a.jpg", image=edit(figure()).convert("RGB"), quality=60)
+    assert not is_another(compare(left, make_photo("b.png", image=figure()), int(edit is ImageOps.mirror)))
+
+
+def test_a_picture_of_one_row_is_not_blown_up(make_photo):
+    prepared = _prepare(make_photo("a.png", image=draw_photo(1).resize((20000, 2))), 0)
+    assert prepared.gray.size <= SIDE * LONGEST and prepared.colours.size <= 3 * SIDE * LONGEST

@@ -1,5 +1,6 @@
 """Blur is found whatever its kind, at any resolution and under noise; plain, dark and pale photos are not blurred."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -74,3 +75,17 @@ def test_limits_can_be_set(tmp_path):
 
 def test_tiny_photo_is_not_scored(tmp_path):
     assert scored(draw_photo(1, (160, 120)), tmp_path) == (None, {})
+
+
+@pytest.mark.parametrize("degrees", [30, 45, 120, 150])
+def test_streaks_of_a_slanted_shake_are_no_texture(degrees):
+    """Grain, shaken aslant: to the score it is full of detail."""
+    grain = np.random.default_rng(1).integers(0, 256, (512, 640)).astype(np.uint8)
+    kernel = np.zeros((25, 25), np.float32)
+    kernel[12] = 1
+    kernel = cv2.warpAffine(kernel, cv2.getRotationMatrix2D((12, 12), degrees, 1), (25, 25))
+    shaken = cv2.filter2D(grain, -1, kernel / kernel.sum())
+    assert sharpness.streaks(shaken) > sharpness.Settings().max_streaks > sharpness.streaks(grain)
+    found = {"sharpness": 0.95, "texture": 0.9, "streaks": sharpness.streaks(shaken)}
+    assert [reason.reason for reason in sharpness.judge(found, sharpness.Settings())] == ["soft"]
+    assert not list(sharpness.judge({"sharpness": 0.95, "texture": 0.9}, sharpness.Settings()))  # measured by an earlier version

@@ -70,3 +70,14 @@ def test_of_copies_the_larger_is_worth_more_and_of_equals_the_less_compressed():
     large, small = record(), record(measures=with_size(600, 512))
     worn = record(measures={**GOOD, "compression": {"jpeg_quality": 40, "bits": 0.5}})
     assert verdicts.worth_among_copies(large) > verdicts.worth_among_copies(worn) > verdicts.worth_among_copies(small)
+
+
+def test_a_photo_that_a_large_base_enlarges_is_small_and_loses_no_quality_by_it():
+    """Its pixels count already; `small` says only that a base of 1024 px makes more of it than there is."""
+    from lorakit.project import catalog
+
+    large = resolve([("card", catalog.card("sdxl").settings)])
+    photo = record(measures=with_size(1200, 900))
+    assert [reason.reason for reason in verdicts.judge(photo, large).reasons] == ["small"]
+    lenient = resolve([("card", catalog.card("sdxl").settings), ("test", {"check.size.good_side": 512})])
+    assert verdicts.quality(photo, large) == verdicts.quality(photo, lenient)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lorakit.bases.schedules import Diffusion, Flow
 from lorakit.bases.single_file_configs import Layout
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.weights import Source, hub_errors_in_words
+from lorakit.weights import Source, hub_errors_in_words, load_whole
 
 Text = dict[str, Tensor]  # embeddings of one text or a batch of texts, by name; the first axis counts texts
 
@@ -135,7 +136,8 @@ class Family(ABC):
         if self.file and self.file.has(name):
             return single_file.load(type(self), self.source, self.file, name, options.get("torch_dtype"))
         with hub_errors_in_words(self.source_of(name)):
-            return cls.from_pretrained(self.source_of(name).location, subfolder=name, **options)
+            load_part = partial(load_whole, cls) if issubclass(cls, nn.Module) else cls.from_pretrained
+            return load_part(self.source_of(name).location, subfolder=name, **options)
 
     def source_of(self, name: str) -> Source:
         """Where a part comes from: what a single file lacks lies elsewhere."""

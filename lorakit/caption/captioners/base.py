@@ -1,22 +1,32 @@
 """The contract of a captioner. A captioner is one file of this folder; its name is the file's name.
 
 CARD                                   what it is, frozen data
+Settings                               if it has settings of its own: a frozen dataclass of `setting(...)`. They appear as
+                                       `caption.<name>.*`, and `load` finds them as `settings.<name>`
 load(source, device, settings)         loads the weights once and gives a `Reader`
+check(settings)                        if something can be wrong before any photo is opened: raises `LorakitError`
+
+Settings are kept in project.yaml, which is shared and uploaded. A key or a password is none of them: the environment
+variable that holds it is named in the card, and `secret_of` reads it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from PIL import Image
 
+from lorakit import lookup
+from lorakit.errors import LorakitError
 from lorakit.settings import Caption
 from lorakit.text.composing import RawCaption
 from lorakit.text.phrases import without_loose_end
-from lorakit.weights import Source, hub_errors_in_words, local_folder
+from lorakit.weights import Source, hub_errors_in_words, load_whole, local_folder
 
 
 @dataclass(frozen=True)
@@ -29,17 +39,35 @@ class CaptionerCard:
     batch_per_gb: float = 8.0  # photos at once for each free GB of a GPU; an estimate to begin with, halved where it does not fit
     note: str = ""
     marker: str = "config.json"  # the file that every folder of its weights has
+    weights: bool = True  # whether it has weights that `caption.weights` may name a place of
+    where: str = ""  # where its answers come from, if not from weights: "asks the server at caption.http.url"
+    needs: tuple[str, ...] = ()  # packages besides lorakit's own, and ...
+    extra: str = ""  # ... the extra of lorakit that brings them
+    secret: str = ""  # the environment variable that holds a key
+
+    @property
+    def place(self) -> str:
+        """Where what it needs comes from, in a few words."""
+        found = f"{self.size_gb:g} GB from {self.hub}" if self.hub else self.where or "works offline"
+        return found + (f"; wants lorakit[{self.extra}]" if self.extra else "") + (f"; key in ${self.secret}" if self.secret else "")
+
+
+@dataclass(frozen=True)
+class NoCaption:
+    """In place of a `RawCaption`: one photo that could not be read, and why. The others go on."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
 class Reader:
     """A loaded captioner. `prepare` turns one RGB picture into what the model takes and runs in background threads;
-    `read` takes a batch of those and gives one `RawCaption` for each, in their order."""
+    `read` takes a batch of those and gives one `RawCaption` for each, or `NoCaption` with a reason, in their order."""
 
     prepare: Callable[[Image.Image], Any]
-    read: Callable[[list[Any]], list[RawCaption]]
+    read: Callable[[list[Any]], list[RawCaption | NoCaption]]
 
-    def __call__(self, pictures: list[Image.Image]) -> list[RawCaption]:
+    def __call__(self, pictures: list[Image.Image]) -> list[RawCaption | NoCaption]:
         return self.read([self.prepare(picture) for picture in pictures])
 
 
@@ -52,12 +80,36 @@ class Captioner(Protocol):
 
 def source_of(card: CaptionerCard, given: str | None) -> Source:
     """The folder (or another hub id, `owner/name`) that a user gave as `caption.weights`, else the card's hub id."""
+    if not card.weights:
+        return Source("", True, card.title)
     otherwise = "; or choose --captioner imagenet, which is coarse but needs no hub"
     if given and is_hub_id(given):
         return Source(given, False, given, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker)
     if given:
         return Source(str(local_folder(given, card.marker, "--set caption.weights=")), True, card.title)
     return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker)
+
+
+def check_captioner(name: str, settings: Caption) -> None:
+    """Before any photo is opened: is there such a captioner, are its packages, a folder that is named and its key there? Raises `LorakitError`."""
+    captioner = lookup.load(lookup.CAPTIONERS, name, "caption.captioner")
+    card = captioner.CARD
+    if missing := [package for package in card.needs if find_spec(package) is None]:
+        how = f'`pip install "lorakit[{card.extra}]"`' if card.extra else f"`pip install {' '.join(missing)}`"
+        raise LorakitError(f"captioner {name}: wants {', '.join(missing)}; {how}, or choose another of `lorakit captioners`")
+    if card.secret:
+        secret_of(card)
+    if hasattr(captioner, "check"):
+        captioner.check(settings)
+    source_of(card, settings.weights)  # a folder that is named must be one; whether the hub can be reached shows when it is asked
+
+
+def secret_of(card: CaptionerCard) -> str:
+    """The key that the environment holds. Raises `LorakitError` where it is not there; it is never read from settings."""
+    found = os.environ.get(card.secret, "").strip()
+    if not found:
+        raise LorakitError(f"{card.title}: wants a key in the environment: export {card.secret}=... (it does not belong into project.yaml)")
+    return found
 
 
 def is_hub_id(given: str) -> bool:
@@ -77,10 +129,9 @@ def load_model(source: Source, device: str) -> tuple[Any, Any]:
     # The processor's backend is pinned: otherwise captions would depend on whether torchvision is installed.
     pinned = {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
     with hub_errors_in_words(source):
-        processor: Any = transformers.AutoProcessor.from_pretrained(source.location)
-        processor.image_processor = transformers.AutoImageProcessor.from_pretrained(source.location, **pinned)
-        model_class: Any = transformers.AutoModelForImageTextToText
-        model = model_class.from_pretrained(source.location, dtype=dtype)
+        processor: Any = transformers.AutoProcessor.from_pretrained(source.location, trust_remote_code=False)
+        processor.image_processor = transformers.AutoImageProcessor.from_pretrained(source.location, trust_remote_code=False, **pinned)
+        model = load_whole(transformers.AutoModelForImageTextToText, source.location, dtype=dtype, trust_remote_code=False)
     return model.to(device).eval(), processor
 
 

@@ -15,6 +15,7 @@ from lorakit.text.composing import RawCaption
 from lorakit.weights import Source
 
 CARD = CaptionerCard(
+    weights=False,
     title="EfficientNet-Lite0, ImageNet names",
     writes="tags",
     licence="Apache-2.0",

@@ -9,6 +9,7 @@ from lorakit.text.composing import RawCaption
 from lorakit.weights import Source
 
 CARD = CaptionerCard(
+    weights=False,
     title="Text files beside the photos",
     writes="what is there",
     licence="yours",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.errors import LorakitError
-from lorakit.settings import Caption
+from lorakit.settings import Caption, setting
 from lorakit.text.composing import RawCaption
 from lorakit.weights import Source, hub_errors_in_words
 
@@ -23,10 +24,10 @@ CARD = CaptionerCard(
     size_gb=1.3,
     batch_per_gb=4,
     marker=MARKER,
-    note='for illustration and anime: hundreds of Danbooru tags; wants onnxruntime (`pip install "lorakit[onnx]"`)',
+    note="for illustration and anime: hundreds of Danbooru tags",
+    needs=("onnxruntime",),
+    extra="onnx",
 )
-THRESHOLD = 0.35  # of a general tag, as its author recommends
-CHARACTER_THRESHOLD = 0.85
 GENERAL, CHARACTER = "0", "4"  # the categories of selected_tags.csv; ratings (9) are left out
 FACES = frozenset(
     {
@@ -53,13 +54,18 @@ FACES = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Settings:
+    threshold: float = setting(
+        0.35, "probability from which a general tag is written, as its author recommends", least=0.0, most=1.0, neutral=0.35
+    )
+    character_threshold: float = setting(0.85, "the same for names of characters", least=0.0, most=1.0, neutral=0.85)
+
+
 def load(source: Source, device: str, settings: Caption) -> Reader:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise LorakitError(
-            'captioner wd_tagger: wants onnxruntime; `pip install "lorakit[onnx]"`, or choose another of `lorakit captioners`'
-        ) from None
+    import onnxruntime
+
+    own = getattr(settings, "wd_tagger", None) or Settings()
     folder = _folder(source)
     wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
     there = [name for name in wanted if name in onnxruntime.get_available_providers()]
@@ -67,10 +73,13 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     entry = session.get_inputs()[0]
     names = read_names(folder / MARKER)
     side = entry.shape[1]
+    written = session.get_outputs()[0].shape[-1]
+    if isinstance(written, int) and written != len(names):
+        raise LorakitError(f"{folder}: model.onnx answers with {written} numbers, {MARKER} names {len(names)}; take both from one place")
 
     def read(batch: list[np.ndarray]) -> list[RawCaption]:
         chances = np.asarray(session.run(None, {entry.name: np.stack(batch)})[0])
-        return [RawCaption(tags=choose(row, names)) for row in chances]
+        return [RawCaption(tags=choose(row, names, own)) for row in chances]
 
     return Reader(lambda picture: prepare(picture, side), read)
 
@@ -105,9 +114,9 @@ def prepare(picture: Image.Image, side: int) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(sized, dtype=np.float32)[:, :, ::-1])
 
 
-def choose(chances: np.ndarray, names: list[tuple[str, str]]) -> tuple[str, ...]:
+def choose(chances: np.ndarray, names: list[tuple[str, str]], settings: Settings = Settings()) -> tuple[str, ...]:  # noqa: B008  frozen
     """The tags above their category's threshold, the surest first."""
-    least = {GENERAL: THRESHOLD, CHARACTER: CHARACTER_THRESHOLD}
+    least = {GENERAL: settings.threshold, CHARACTER: settings.character_threshold}
     sure = [
         (float(probability), name) for probability, (name, kind) in zip(chances, names, strict=True) if probability >= least.get(kind, 2.0)
     ]

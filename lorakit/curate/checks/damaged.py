@@ -8,7 +8,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy.ndimage import median_filter
 
 from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
@@ -40,6 +39,8 @@ def seam(gray: np.ndarray) -> float:
     width = gray.shape[1] // STRIPS * STRIPS
     if min(gray.shape) < 32:
         return 0.0
+    from scipy.ndimage import median_filter  # only for the few files that a decoder complains of; half of what `show` would take
+
     steps = cv2.absdiff(gray[1:, :width], gray[:-1, :width])
     strips = np.sort(steps.reshape(len(steps), STRIPS, -1).mean(axis=2), axis=1)[:, 2:]
     jumps = strips.mean(axis=1)

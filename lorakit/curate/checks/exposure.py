@@ -1,4 +1,5 @@
-"""Photos too dark, blown out, pale or empty, judged by where the bulk of their brightness lies."""
+"""Photos too dark, blown out, pale or empty, judged by where the bulk of their brightness lies. A flat backdrop around the thing, white
+paper or nothing at all, is no fault: where leaving it out speaks for the photo, it is left out."""
 
 from __future__ import annotations
 
@@ -9,12 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lorakit.photo import Photo
+from lorakit.photo import Photo, backdrop
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
 
-VERSION = 1
+VERSION = 2
 CLIPPED = 250  # luma from which a pixel counts as blown out
+LEAST_THING = 0.01  # share of the frame; less before a backdrop is an empty page
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,25 @@ class Settings:
 
 
 def measure(photo: Photo) -> dict[str, Any]:
-    """Luma percentiles (0-255) and the share of blown-out pixels (0-1)."""
-    counts = cv2.calcHist([photo.gray], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    """Luma percentiles (0-255) and the share of blown-out pixels (0-1); where there is a backdrop, its share of the frame and, as
+    `thing`, the same numbers of what stands before it."""
+    found, behind = _levels(photo.gray, None), backdrop(photo.gray, photo.opaque)
+    if behind is None:
+        return found
+    share = round(float(behind.mean()), 4)
+    thing = _levels(photo.gray, (~behind).astype(np.uint8)) if 1 - share >= LEAST_THING else None
+    return {**found, "backdrop": share, "thing": thing}
+
+
+def _levels(gray: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
+    counts = cv2.calcHist([gray], [0], mask, [256], [0, 256]).ravel().astype(np.int64)
     shares = np.cumsum(counts) / counts.sum()
     low, median, high = (int(np.searchsorted(shares, share)) for share in (0.01, 0.5, 0.99))
     return {"p1": low, "p50": median, "p99": high, "clipped": round(float(1 - shares[CLIPPED - 1]), 4)}
 
 
 def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
+    measures = _best_of(measures, measures.get("thing"))
     spread = measures["p99"] - measures["p1"]
     if spread < settings.min_spread:
         yield Reason("reject", "flat", spread, settings.min_spread)
@@ -46,6 +59,18 @@ def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
         yield Reason("reject", "too_bright", measures["clipped"], settings.max_clipped)
     else:
         yield from _warnings(measures, spread, settings)
+
+
+def _best_of(frame: dict[str, Any], thing: dict[str, Any] | None) -> dict[str, Any]:
+    """Of the whole frame's numbers and the thing's, those that speak for the photo: a black cat on white is not dark, and a white
+    page around a mug not blown out."""
+    if not thing:
+        return frame
+    widest = max(frame, thing, key=lambda levels: levels["p99"] - levels["p1"])
+    return {
+        "p1": min(widest["p1"], max(frame["p99"], thing["p99"])), "p99": max(frame["p99"], thing["p99"]),
+        "p50": min(frame["p50"], thing["p50"]), "clipped": min(frame["clipped"], thing["clipped"]),
+    }  # fmt: skip
 
 
 def _warnings(measures: dict[str, Any], spread: int, settings: Settings) -> Iterator[Reason]:

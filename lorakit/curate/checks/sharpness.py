@@ -4,7 +4,9 @@ In a blurred picture the second differences are weak against the first ones, wha
 in one direction only, and sensor noise, laid over the blur, strengthens them everywhere. So both are measured in four
 directions, per tile, at three sizes, with and without the noise of the smoothest tiles, and a small network fitted to
 sharp and blurred versions of photos (bench/fit_sharpness.py writes sharpness.json) weighs them. Its score means the same at
-any resolution: blur is judged against the frame, not against the pixels."""
+any resolution: blur is judged against the frame, not against the pixels.
+
+Streaks of a shake aslant look like texture to four directions. Their spectrum does not: along the movement it is empty, across it full."""
 
 from __future__ import annotations
 
@@ -22,11 +24,13 @@ from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
 
-VERSION = 3
+VERSION = 4
 SIDES = (512, 256, 128)  # short sides, in pixels, at which a photo is measured
 TILE = 16
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))  # the four directions, (rows, columns)
 LEAST_SIDE = 192  # below it, a photo holds too little to tell
+SECTORS = 12  # directions in which the spectrum is looked at
+BAND = (0.08, 0.35)  # cycles a pixel, at 512 px short side
 TEXTURED = 1.0  # squared first difference, beyond the noise's, from which a tile is taken to hold texture
 MODEL = Path(__file__).with_suffix(".json")
 
@@ -37,16 +41,43 @@ class Settings:
     good_sharpness: float = setting(0.6, "photos that score less get a warning", least=0.0, most=1.0)
     min_texture: float = setting(0.05, "share of tiles with texture below which the score tells little: a warning, never a rejection",
                                  least=0.0, most=1.0)  # fmt: skip
+    max_streaks: float = setting(1.3, "powers of ten by which the spectrum may be weaker in one direction than across it; above, the photo is "
+                                 "taken for shaken and gets a warning", least=0.0, neutral=1.3)  # fmt: skip
 
 
 def measure(photo: Photo) -> dict[str, Any]:
-    """`sharpness` (0 blurred - 1 sharp; None when nothing can be said) and `texture`, the share of tiles that hold any."""
+    """`sharpness` (0 blurred - 1 sharp; None when nothing can be said), `texture`, the share of tiles that hold any, and `streaks`, how
+    much of one direction the detail is (see `streaks`)."""
     if min(photo.gray.shape) < LEAST_SIDE:
-        return {"sharpness": None, "texture": None}
+        return {"sharpness": None, "texture": None, "streaks": None}
     found, texture = features(photo.gray)
     names, model = _model()
     blur = blur_of(np.array([found[name] for name in names]), model)
-    return {"sharpness": round(float(score(blur)), 4), "texture": round(texture, 4)}
+    return {"sharpness": round(float(score(blur)), 4), "texture": round(texture, 4), "streaks": streaks(photo.gray)}
+
+
+def streaks(gray: np.ndarray) -> float | None:
+    """log10 of the power of detail across a direction over that along it, in the direction in which that is most. None where the picture
+    is smaller than 512 px."""
+    side = SIDES[0]
+    if min(gray.shape) < side:
+        return None
+    top, left = (gray.shape[0] - side) // 2, (gray.shape[1] - side) // 2
+    middle = gray[top : top + side, left : left + side].astype(np.float32)
+    window = np.hanning(side).astype(np.float32)
+    waves = cv2.dft((middle - middle.mean()) * window[:, None] * window, flags=cv2.DFT_COMPLEX_OUTPUT)
+    chosen, sectors, sizes = _sectors(side)
+    power = np.log10(np.bincount(sectors, (waves[chosen] ** 2).sum(axis=1), minlength=SECTORS) / sizes + 1)
+    return round(float((np.roll(power, SECTORS // 2) - power).max()), 2)
+
+
+@cache
+def _sectors(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which places [side, side] of a spectrum lie in BAND, the sector of each of them, and how many each sector has."""
+    down, across = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
+    chosen = (np.hypot(down, across) > BAND[0]) & (np.hypot(down, across) < BAND[1])
+    sectors = (np.degrees(np.arctan2(down, across))[chosen] % 180 / 180 * SECTORS).astype(int) % SECTORS
+    return chosen, sectors, np.bincount(sectors, minlength=SECTORS)
 
 
 def score(blur: np.ndarray | float) -> np.ndarray:
@@ -156,3 +187,5 @@ def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
         yield Reason("reject", "blurry", score, settings.min_sharpness)
     elif score < settings.good_sharpness:
         yield Reason("warn", "soft", score, settings.good_sharpness)
+    elif (found := measures.get("streaks")) is not None and found > settings.max_streaks:
+        yield Reason("warn", "soft", found, settings.max_streaks)
