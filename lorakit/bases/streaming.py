@@ -4,7 +4,7 @@ the whole of it never lies in the machine's memory."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -42,7 +42,7 @@ def fill(model: nn.Module, tensors: Tensors, dtype: torch.dtype, device: str, wh
             layers[key].fill(tensor.to(device), scale)
         elif key in places:
             _check_shape(key, tensor, tuple(places[key].shape), where)
-            dense = tensor if scale is None else tensor.float() * scale.float()
+            dense = tensor if scale is None else scaled(tensor, scale, torch.float32)
             kept = torch.float32 if any(part in key.split(".") for part in exact) else dtype
             _put(model, key, dense.to(device, kept if tensor.is_floating_point() else tensor.dtype))
         filled.add(key)
@@ -54,6 +54,12 @@ def fill(model: nn.Module, tensors: Tensors, dtype: torch.dtype, device: str, wh
             if buffer is not None and not buffer.is_meta:
                 buffer_owner._buffers[name] = buffer.to(device)
     return model
+
+
+def scaled(tensor: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values of fp8 with a scale for all of them or for each row."""
+    by_row = scale.reshape(-1, *[1] * (tensor.dim() - 1)) if scale.numel() > 1 else scale.reshape(())
+    return (tensor.float() * by_row.float()).to(dtype)
 
 
 def _check_shape(key: str, tensor: Tensor, wanted: tuple[int, ...], where: str) -> None:
@@ -77,9 +83,11 @@ def read_folder(folder: Path) -> Tensors:
         names = sorted(set(json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"].values())) if indices else []
     except (OSError, ValueError, KeyError):
         raise LorakitError(f"{indices[0]}: cannot be read as the list of weight files; give another copy of it") from None
-    paths = [folder / Path(name).name for name in names] or sorted(p for p in folder.glob("*.safetensors") if ".fp16." not in p.name)
+    paths = [folder / Path(name).name for name in names] or sorted(p for p in folder.glob("*.safetensors") if "." not in p.stem)
     if not paths:
         raise LorakitError(f"{folder}: no .safetensors in it; give a folder with safe weights")
+    if absent := [path.name for path in paths if not path.is_file()]:
+        raise LorakitError(f"{folder}: lacks {', '.join(absent)}; give the whole folder")
     for path in paths:
         yield from read_file(path)
 
@@ -102,6 +110,35 @@ def read_file(path: Path, prefix: str = "") -> Tensors:
                     done += 1
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
+
+
+class LazyFile(Mapping):
+    """Tensors of a .safetensors file by their key without `prefix`, read when they are asked for; `scales` are those of fp8
+    weights. They come in the file's order, and had best be asked for in it."""
+
+    def __init__(self, path: Path, prefix: str):
+        self.path, self.prefix = path, prefix
+        with safe_open(path, "pt") as file:
+            keys = [key.removeprefix(prefix) for key in file.offset_keys() if key.startswith(prefix)]
+            self.scales = {of: file.get_tensor(prefix + key) for key in keys if (of := scaled_key(key))}
+        self._keys = dict.fromkeys(key for key in keys if not key.endswith(NOT_WEIGHTS))
+        self._file, self._read, self._last = None, 0, ("", None)
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key not in self._keys:
+            raise KeyError(key)
+        if self._last[0] != key:  # of a fused tensor all parts are taken one after another
+            if self._file is None or self._read > READ_AT_ONCE:
+                self._file, self._read = safe_open(self.path, "pt"), 0
+            self._last = key, self._file.get_tensor(self.prefix + key)
+            self._read += self._last[1].nbytes
+        return self._last[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def scaled_key(key: str) -> str | None:

@@ -9,6 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from lorakit import files
 from lorakit.bases import families
 from lorakit.bases.families.base import Family
 from lorakit.bases.load import load_family
+from lorakit.bases.quantised import QuantisedLinear
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats, verify
@@ -171,11 +173,22 @@ def add_to_weights(network: Adapter, family: Family) -> None:
     """Add every change to the base's own weights, as the tools that load a file do; the base is another after this."""
     modules = {lora.canonical_name(folder, name): m for folder, model in lora.models(family).items() for name, m in model.named_modules()}
     for path, change in network.items():
+        if isinstance(modules[path], QuantisedLinear):  # adding would round the change to what the few bits can say
+            modules[path].register_forward_hook(partial(_add_to_output, change))
+            continue
         weight = modules[path].weight
         new = weight.float().flatten(1) + change.change().to(weight.device)
         if change.magnitude is not None:  # DoRA: each output has the length that was learned
             new = new * (change.magnitude.float().to(weight.device) / new.norm(dim=1))[:, None]
         weight.copy_(new.reshape(weight.shape))
+
+
+def _add_to_output(change: LayerAdapter, layer: QuantisedLinear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    base = layer.weight.float()
+    new = base + change.change().to(base.device)
+    if change.magnitude is not None:
+        new = new * (change.magnitude.float().to(base.device) / new.norm(dim=1))[:, None]
+    return output + torch.nn.functional.linear(inputs[0].to(output.dtype), (new - base).to(output.dtype))
 
 
 def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from lorakit import device
 from lorakit.bases import families, layer_names, single_file
+from lorakit.bases.load import check_base_precision
 from lorakit.bases.schedules import Diffusion
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
@@ -100,6 +102,7 @@ def check_settings(project: Project) -> None:
         if wrong:
             raise LorakitError(line)
     optimizer.find_class(project.settings.train.optimizer)
+    check_base_precision(project.settings.train.base_precision, project.device or device.available()[0])
 
 
 def _fights(project: Project) -> Iterator[tuple[bool, str]]:

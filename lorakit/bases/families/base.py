@@ -16,14 +16,14 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from lorakit.bases import single_file
+from lorakit.bases import quantised, single_file, streaming
 from lorakit.bases.layer_names import OddForm, Original
 from lorakit.bases.original_layout import Place
 from lorakit.bases.schedules import Diffusion, Flow
 from lorakit.bases.single_file_configs import Layout
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.weights import Source, hub_errors_in_words, load_whole
+from lorakit.weights import Source, hub_errors_in_words, load_whole, weights_folder
 
 Text = dict[str, Tensor]  # embeddings of one text or a batch of texts, by name; the first axis counts texts
 
@@ -105,7 +105,30 @@ class Family(ABC):
     @property
     def denoiser(self) -> nn.Module:
         """The U-Net or transformer that the LoRA is trained on."""
+        if self.FOLDER not in self._parts and (precision := self.held_in()):
+            self._parts[self.FOLDER] = self._load_quantised(precision).requires_grad_(False).eval().to(self.device)
         return self.model(self.FOLDER, self.DENOISER, self.dtype)
+
+    def held_in(self) -> str | None:
+        """The few bits that the denoiser's layers are held in, fp8 or nf4; None for the family's dtype. `auto` leaves a single
+        file in fp8 as it is."""
+        wanted = self.settings.base_precision
+        if wanted == "auto" and self.file and self.file.is_fp8:
+            return "fp8"
+        return wanted if wanted in quantised.PRECISIONS else None
+
+    def _load_quantised(self, precision: str) -> nn.Module:
+        """The denoiser with its large layers in few bits; a transformer is never whole in memory, a U-Net in a single file is."""
+        if self.file:
+            return single_file.load_quantised(type(self), self.source, self.file, precision, self.dtype, self.device)
+        with hub_errors_in_words(self.source):
+            config = self.DENOISER.load_config(self.source.location, subfolder=self.FOLDER)
+            folder = weights_folder(self.source, self.FOLDER)
+        if "quantization_config" in config:
+            raise LorakitError(f"{folder}: is quantised already; take the fp16 or bf16 version, or train.base_precision=auto")
+        exact = tuple(getattr(self.DENOISER, "_keep_in_fp32_modules", None) or ())
+        model = streaming.build(lambda: self.DENOISER.from_config(config), precision, self.dtype)
+        return streaming.fill(model, streaming.read_folder(folder), self.dtype, self.device, str(folder), exact)
 
     @property
     def vae(self) -> AutoencoderKL:
@@ -241,7 +264,7 @@ class Family(ABC):
 
     def sampling_parts(self) -> dict[str, Any]:
         """The parts that every pipeline takes, by the names that it gives them."""
-        dtype = self.denoiser.dtype
+        dtype = self.dtype
         encoders = {name: self._to_draw_with(name, dtype) for name in self.ENCODERS}
         return {"vae": self.vae.to(dtype), self.FOLDER: self.denoiser, **encoders, **{n: self.tokenizer(n) for n in self.TOKENIZERS}}
 

@@ -151,7 +151,7 @@ class Flux1(Family):
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """Two by two latent pixels are one token; where each token stands is told beside it."""
-        dtype, (count, channels, height, width) = self.denoiser.dtype, noisy.shape
+        dtype, (count, channels, height, width) = self.dtype, noisy.shape
         packed = FluxPipeline._pack_latents(noisy.to(dtype), count, channels, height, width)
         guidance = None
         if self.denoiser.config.guidance_embeds:

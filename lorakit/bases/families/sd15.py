@@ -73,7 +73,7 @@ class SD15(Family):
         return {"states": self.encoder("text_encoder")(prepared["text_encoder"].to(self.device))[0]}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
-        dtype = self.denoiser.dtype
+        dtype = self.dtype
         return self.denoiser(noisy.to(dtype), timesteps, encoder_hidden_states=text["states"].to(dtype), return_dict=False)[0]
 
     def pipeline(self) -> StableDiffusionPipeline:

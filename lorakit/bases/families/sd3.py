@@ -137,7 +137,7 @@ class SD3(Family):
         return {"states": torch.cat([padded, t5], dim=-2), "pooled": torch.cat([output.text_embeds for output in clips], dim=-1)}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
-        dtype = self.denoiser.dtype
+        dtype = self.dtype
         return self.denoiser(
             hidden_states=noisy.to(dtype),
             timestep=timesteps,

@@ -64,7 +64,7 @@ class SDXL(Family):
         return {"states": torch.cat([output.hidden_states[-2] for output in found], dim=-1), "pooled": found[1].text_embeds}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
-        dtype = self.denoiser.dtype
+        dtype = self.dtype
         added = {"text_embeds": text["pooled"].to(dtype), "time_ids": sizes.to(noisy.device, dtype)}
         states = text["states"].to(dtype)
         return self.denoiser(noisy.to(dtype), timesteps, encoder_hidden_states=states, added_cond_kwargs=added, return_dict=False)[0]
