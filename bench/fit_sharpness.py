@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from edits import versions
 
+from lorakit.curate import blur
 from lorakit.curate.checks import sharpness
 from lorakit.errors import UnreadablePhoto
 from lorakit.photo import NAME_ENDINGS
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--unsharp", type=Path)
     parser.add_argument("--singly", nargs="*", default=[], metavar="FOLDER", help="names of folders whose photos are unrelated")
     parser.add_argument("--curves", type=Path)
-    parser.add_argument("--output", type=Path, default=sharpness.MODEL)
+    parser.add_argument("--output", type=Path, default=blur.MODEL)
     args = parser.parse_args()
     torch.set_num_threads(1)
     unsharp = set(args.unsharp.read_text().split("\n")) if args.unsharp else set()
@@ -56,7 +57,7 @@ def main() -> None:
     found[~textured] = -np.inf  # never rejected
     limit = sharpness.Settings().min_sharpness
     shift = float(np.quantile(found[~blurred], 1 - FALSE_REJECTS)) + np.log(limit / (1 - limit))
-    report(rows, sharpness.score(found - shift), args.curves)
+    report(rows, blur.score(found - shift), args.curves)
     model = fit(points[textured], blurred[textured])
     model["out"][-1] -= shift
     args.output.write_text(json.dumps({"features": names, **{name: np.round(values, 4).tolist() for name, values in model.items()}}) + "\n")
@@ -80,8 +81,8 @@ def describe(path: Path, folder: Path) -> list[dict[str, Any]]:
         return []
     rows = []
     for version in made:
-        if min(version.photo.gray.shape) >= sharpness.SIDES[0]:
-            points, texture = sharpness.features(version.photo.gray)
+        if min(version.photo.gray.shape) >= blur.SIDES[0]:
+            points, texture = blur.features(version.photo.gray)
             rows.append({"path": path, "blur": version.blur, "light": version.light, "points": points, "texture": texture})
     return rows
 
@@ -92,7 +93,7 @@ def fold_of(path: Path, singly: list[str]) -> int:
 
 
 def fit(points: np.ndarray, blurred: np.ndarray) -> dict[str, np.ndarray]:
-    """A network of one hidden layer, as `sharpness.blur_of` reads it, that gives the log odds of blur."""
+    """A network of one hidden layer, as `blur.blur_of` reads it, that gives the log odds of blur."""
     torch.manual_seed(0)
     mean, spread = points.mean(axis=0), points.std(axis=0) + 1e-6
     asked = torch.tensor((points - mean) / spread, dtype=torch.float32)
@@ -119,7 +120,7 @@ def fit(points: np.ndarray, blurred: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def blur_of(points: np.ndarray, model: dict[str, np.ndarray]) -> np.ndarray:
-    return np.array([sharpness.blur_of(point, model) for point in points])
+    return np.array([blur.blur_of(point, model) for point in points])
 
 
 def report(rows: list[dict[str, Any]], scores: np.ndarray, curves: Path | None) -> None:

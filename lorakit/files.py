@@ -6,9 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+MOST_BYTES = 200  # of a file's name: file systems take 255, and endings and marks of checkpoints are added
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}  # on Windows
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -17,11 +21,15 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     part = path.with_name(f".{path.name}.part")  # one name, so that what a kill leaves behind is overwritten next time
     try:
         write(part)
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
+        _flush(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -38,9 +46,68 @@ def write_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    fill(part)
+    try:
+        fill(part)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def until_whole(path: Path) -> Iterator[Path]:
+    """A place of the same name, in a folder of its own, to write the file to and to check it; it gets its final place when
+    the block ends without an error, and is gone when there was one."""
+    folder = path.with_name(f".{path.name}.part")
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder / path.name
+        _flush(folder / path.name)
+        os.replace(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def short_name(name: str, most: int = MOST_BYTES) -> str:
+    """A file name cut to `most` bytes; what was cut is told apart by a hash at the end."""
+    if len(name.encode("utf-8", "surrogateescape")) <= most:
+        return name
+    cut = name.encode("utf-8", "surrogateescape")[: most - 9].decode("utf-8", "ignore")
+    return f"{cut}-{short_hash(name)[:8]}"
+
+
+def why_no_name(name: str) -> str | None:
+    """Why `name` cannot be a file's name on every system; None when it can."""
+    stem = name.split(".")[0].rstrip(" ").upper()
+    if not name.strip(". "):
+        return "has no letters in it"
+    if "/" in name or "\\" in name:
+        return "is a path; a name has no slashes"
+    if not name.isprintable():
+        return "has characters in it that cannot be seen"
+    if name[0] in ". " or name[-1] in ". ":
+        return "begins or ends with a dot or a space"
+    if len(name.encode("utf-8", "surrogateescape")) > MOST_BYTES:
+        return f"is longer than {MOST_BYTES} bytes"
+    if stem in RESERVED or any(c in '<>:"|?*' for c in name):
+        return "is none that Windows takes"
+    return None
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process left half written in the folder and below it. Links are not followed."""
+    for place, folders, names in os.walk(folder):
+        for name in [name for name in folders if _is_part(name)]:
+            folders.remove(name)
+            shutil.rmtree(Path(place) / name, ignore_errors=True)
+        for name in names:
+            if _is_part(name):
+                Path(place, name).unlink(missing_ok=True)
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".part")
 
 
 def is_plain_name(name: Any) -> bool:

@@ -73,6 +73,12 @@ def constant(folder: str, name: str, constant: str, default: Any = None) -> Any:
     return default
 
 
+def defines(folder: str, name: str, thing: str) -> bool:
+    """Whether a plug-in's file has a class or function `thing` at its top, without importing what it imports."""
+    tree = ast.parse(_files(folder)[name].read_text(encoding="utf-8"))
+    return any(isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == thing for node in tree.body)
+
+
 def load(folder: str, name: str, where: str = "") -> ModuleType:
     """Import the plug-in `name` of `folder`. Raises `UnknownName` when there is no such file."""
     check_name(folder, name, where)

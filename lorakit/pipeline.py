@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from lorakit import device, findings, lookup, weights
+from lorakit import device, files, findings, lookup, weights
 from lorakit.caption.review import adopt_edits
-from lorakit.console import say
+from lorakit.console import say, warn
 from lorakit.errors import UnknownName
 from lorakit.project import Project, by_hand, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
@@ -68,6 +68,7 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
     preflight(project, names)
     worked = []
     with project.locked() as work:
+        remove_leavings(project)
         project.take_decisions()
         adopt_edits(project)
         begun = len(project.manifest.decisions.lines)
@@ -96,8 +97,25 @@ def _photos_there(project: Project) -> set[tuple[str, str]]:
 def is_settled(project: Project, name: str) -> bool:
     """Whether a stage need not even be called: its run is finished. (Stages of photos find out for themselves.)"""
     if name in ("cache", "train", "sample", "export"):
-        return is_run_done(project, "train" if name == "cache" else name)
+        return is_run_done(project, "train" if name == "cache" else name) and not (name == "export" and is_lora_damaged(project))
     return False
+
+
+def is_lora_damaged(project: Project) -> bool:
+    """Whether the LoRA file is no longer what was written; that is said."""
+    run = runs.find(project.folder, stamps.train(project))
+    damaged = run is not None and not run.has_whole_lora()
+    if damaged:
+        warn(f"{run.lora}: has changed since it was written (its checksum is another); it is written again")
+    return damaged
+
+
+def remove_leavings(project: Project) -> None:
+    """Remove what a killed command left half written, where lorakit alone writes."""
+    for folder in (project.dataset_folder, project.masks_folder, project.cache_folder, project.folder / "runs"):
+        files.remove_parts(folder)
+    for name in ("project.yaml", "manifest.jsonl"):
+        (project.folder / f".{name}.part").unlink(missing_ok=True)
 
 
 def preflight(project: Project, names: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import UnionType
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from lorakit import lookup
+from lorakit import files, lookup
 from lorakit.errors import LorakitError, UnknownName
 
 TARGETS = ("attention", "mlp", "linear", "conv")
@@ -32,14 +32,16 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     neutral: Any = dataclasses.MISSING,
+    why_not: Callable[[Any], str | None] | None = None,
 ) -> Any:
-    """A dataclass field with its help sentence and the values that it may take.
+    """A dataclass field with its help sentence and the values that it may take; `why_not` says what is wrong with one.
 
     `neutral` is the value that means "as before this setting existed", and every setting added after 0.1.0 has one: stamps
     leave the setting out there, so that a finished project stays finished when lorakit is updated. It need not be the
     default: a new setting whose default changes the result does redo the stage, and should.
     """
-    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most, "neutral": neutral})
+    facts = {"help": help, "choices": choices, "least": least, "most": most, "neutral": neutral, "why_not": why_not}
+    return field(default=default, metadata=facts)
 
 
 def is_neutral(spec: dataclasses.Field, value: Any) -> bool:
@@ -263,7 +265,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Export:
-    name: str | None = setting(None, "file name without ending; empty: trigger, kind and base")
+    name: str | None = setting(None, "file name without ending; empty: trigger, kind and base", why_not=files.why_no_name)
     precision: str = setting("fp16", "of the written tensors", choices=("fp16", "bf16", "fp32"))
     format: str = setting("auto", "names in the file; auto: what most tools load for this base", choices=("auto", "kohya", "diffusers"))
     checkpoint: int | None = setting(
@@ -292,8 +294,8 @@ def caption_section() -> type:
 
 @cache
 def _with_captioners(shared: type) -> type:
-    modules = {name: lookup.load(lookup.CAPTIONERS, name) for name in lookup.names(lookup.CAPTIONERS)}
-    own = {name: module.Settings for name, module in modules.items() if hasattr(module, "Settings")}
+    having = [name for name in lookup.names(lookup.CAPTIONERS) if lookup.defines(lookup.CAPTIONERS, name, "Settings")]
+    own = {name: lookup.load(lookup.CAPTIONERS, name).Settings for name in having}
     for name, settings in own.items():
         _check_own_settings(name, settings)
     fields = [(name, settings, field(default_factory=settings)) for name, settings in own.items()]
@@ -421,13 +423,15 @@ def convert(key: str, value: Any, where: str) -> Any:
 
 
 def _check_range(key: str, value: Any, meta: Mapping, where: str) -> None:
-    choices, least, most = meta["choices"], meta["least"], meta["most"]
+    choices, least, most, why_not = meta["choices"], meta["least"], meta["most"], meta["why_not"]
     if choices and value not in choices:
         raise LorakitError(f"{where}: {key} = {value!r}; choose one of {', '.join(choices)}")
     if value is not None and least is not None and not value >= least:
         raise LorakitError(f"{where}: {key} = {value!r} is too small, at least {least:g} ({meta['help']})")
     if value is not None and most is not None and not value <= most:
         raise LorakitError(f"{where}: {key} = {value!r} is too large, at most {most:g} ({meta['help']})")
+    if value is not None and why_not and (fault := why_not(value)):
+        raise LorakitError(f"{where}: {key} = {value!r} {fault} ({meta['help']})")
 
 
 def _as_type(value: Any, wanted: Any) -> Any:

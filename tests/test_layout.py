@@ -108,9 +108,10 @@ def test_help_loads_nothing_heavy(words):
 
 
 HEAVY = {"torch", "torchvision", "transformers", "diffusers", "open_clip", "timm", "scipy", "peft", "datasets"}
+PIXELS = {"numpy", "cv2", "PIL"}
 LIGHT = [
-    (["show"], set()), (["show", "--base", "sdxl", "--all"], set()), (["bases"], {"numpy"}), (["kinds"], {"numpy"}), (["captioners"], set()),
-    (["trigger", "dog"], {"numpy"}), (["help", "run"], {"numpy"}), (["status", "PROJECT"], set()), (["status", "PROJECT", "--json"], set()),
+    (["show"], PIXELS), (["show", "--base", "sdxl", "--all"], PIXELS), (["bases"], PIXELS), (["kinds"], PIXELS), (["captioners"], set()),
+    (["trigger", "dog"], PIXELS), (["help", "run"], PIXELS), (["status", "PROJECT"], PIXELS), (["status", "PROJECT", "--json"], PIXELS),
     (["run", "-o", "PROJECT", "--trigger", "dog"], set()), (["run", "PHOTOS", "-o", "new", "--trigger", "zwx", "--captioner", "blipp"], set()),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -19,6 +20,7 @@ ORDER = (
     "train",
     "sample",
     "grid",
+    "export",
     "report",
     "status",
     "review",
@@ -76,16 +78,18 @@ def group() -> None:
 def main() -> None:
     """Console entry: errors that a user can mend are one line and a non-zero exit, Ctrl-C is exit 130."""
     from lorakit.console import safe
-    from lorakit.errors import LorakitError, Stopped
+    from lorakit.errors import LorakitError, Stopped, os_error_in_words
 
     # Threads that wait shall sleep: when another program works on the machine, OpenMP's default (spinning) made a
     # training on 2 cores 25 times slower. Read by OpenMP when torch is imported, so it is set before that.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
     try:
         group(standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be spoken of
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except click.ClickException as error:
@@ -100,6 +104,31 @@ def main() -> None:
             raise
         print(f"error: {safe(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read our output has heard enough: `lorakit status | head`
+        leave_quietly()
+    except OSError as error:
+        if os.environ.get("LORAKIT_TRACEBACK"):
+            raise
+        print(f"error: {safe(os_error_in_words(error))}", file=sys.stderr)
+        leave_quietly(2)
     except (KeyboardInterrupt, click.Abort):
         print("stopped; what was done is kept, the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def open_closed_streams() -> None:
+    """A command started with stdin, stdout or stderr closed (`>&-`) gets /dev/null there: else the next file that is opened
+    would take the number, and be written into by whatever a library prints."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (stays open)
+
+
+def leave_quietly(code: int = 1) -> NoReturn:
+    """Exit without Python's own complaint when it flushes a stdout that takes nothing any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)

@@ -13,8 +13,8 @@ from lorakit.cli import options
     "--prompt", "prompts", multiple=True, help="Prompt to draw, repeatable.  [default: the samples', with and without the trigger]"
 )
 @click.option("--strengths", default="0,0.4,0.7,1", show_default=True, help="Strengths of the LoRA; 0 is the base.")
-@options.together(options.device, options.assignments)
-def command(project, prompts, strengths, device, assignments) -> None:
+@options.together(options.step, options.device, options.assignments)
+def command(project, prompts, strengths, step, device, assignments) -> None:
     """Draw one picture with PROJECT's prompts as rows and strengths of its LoRA as columns."""
     from lorakit.errors import LorakitError
     from lorakit.project import open_project
@@ -26,4 +26,4 @@ def command(project, prompts, strengths, device, assignments) -> None:
         raise LorakitError(f"--strengths {strengths}: write numbers with commas, like 0,0.4,0.7,1") from None
     opened = open_project(project, settings=options.settings_from(assignments), device=device)
     with opened.locked():
-        click.echo(f"grid     {grid(opened, prompts, numbers)}")
+        click.echo(f"grid     {grid(opened, prompts, numbers, step)}")

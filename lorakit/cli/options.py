@@ -29,6 +29,7 @@ weights = click.option("--weights", help="The base's weights: a diffusers folder
 device = click.option("--device", help="cuda, mps or cpu.  [default: the fastest there is]")
 first = click.option("--from", "first", metavar="STAGE", default="scan", help="First stage to run.")
 last = click.option("--until", "last", metavar="STAGE", help="Last stage to run.")
+step = click.option("--step", type=click.IntRange(min=1), metavar="N", help="From the checkpoint of step N.  [default: the chosen one]")
 no_metadata = click.option(
     "--no-metadata", is_flag=True, help="Write the LoRA file without a header: no trigger, no settings, no thumbnail."
 )
@@ -113,6 +114,9 @@ def go(project: Project, first: str, last: str, push_to_hub: str | None = None) 
     for line in next_commands(project, last):
         say(line)
     if failed:
+        sys.exit(INCOMPLETE)
+    if last != "report" and pipeline.progress_of(project, last)["pending"]:
+        say(f"{last} is not finished: `lorakit status {project.folder.name}` says how far each stage has come")
         sys.exit(INCOMPLETE)
 
 

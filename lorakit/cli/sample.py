@@ -10,12 +10,19 @@ from lorakit.cli import options
 @click.command("sample")
 @options.project_argument
 @click.option("--prompt", "prompts", multiple=True, help="Prompt to draw, repeatable; replaces the project's own.")
-@options.together(options.device, options.assignments)
-def command(project, prompts, device, assignments) -> None:
+@options.together(options.step, options.device, options.assignments)
+def command(project, prompts, step, device, assignments) -> None:
     """Draw PROJECT's sample prompts with and without its LoRA, from the same fixed seeds."""
     from lorakit.project import open_project
 
     settings = options.settings_from(assignments)
     if prompts:
         settings["sample.prompts"] = list(prompts)
-    options.go(open_project(project, settings=settings, device=device), "sample", "sample")
+    opened = open_project(project, settings=settings, device=device)
+    if step is None:
+        options.go(opened, "sample", "sample")
+        return
+    from lorakit.train.sample import sample_step
+
+    with opened.locked():
+        click.echo(f"samples  {sample_step(opened, step)}")

@@ -29,9 +29,11 @@ def command(project, base, kind, assignments, with_help) -> None:
 def _resolve(project, base, kind, changes):
     from lorakit import settings as settings_module
     from lorakit.project import catalog
-    from lorakit.project.project import FILE, read_config
+    from lorakit.project.project import FILE, check_stored, read_config
 
     words = read_config(project.resolve()) if project else {}
+    if project:
+        check_stored(project.resolve(), settings_module.flatten(words["settings"]))
     card = catalog.card(base or words.get("base", catalog.DEFAULT_BASE), project)
     of_kind = catalog.kind(kind or words.get("kind", "object"), project)
     layers = [(f"base {card.name}", card.settings), (f"kind {of_kind.name}", of_kind.settings)]

@@ -121,7 +121,7 @@ class Manifest:
                 aside.writelines(f"{line}\n" for line in self._rejected)
             self._rejected = []
         lines = "".join(json.dumps(_stripped(r), ensure_ascii=True) + "\n" for r in self._records.values())
-        if not self.path.exists() or self.journal.exists() or self.path.read_text(encoding="utf-8") != lines:
+        if not self.path.exists() or self.journal.exists() or self.path.read_bytes() != lines.encode("utf-8"):
             files.write_text(self.path, lines)
         self.journal.unlink(missing_ok=True)
         self._torn = False

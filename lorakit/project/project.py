@@ -5,16 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lorakit import files
 from lorakit import settings as settings_module
 from lorakit.errors import Conflict, LorakitError, UnknownName
-from lorakit.project import catalog, work
+from lorakit.project import catalog, config, work
 from lorakit.project.catalog import Card, Kind
 from lorakit.project.decisions import Change, Decision
 from lorakit.project.manifest import Manifest
@@ -23,7 +20,6 @@ from lorakit.weights import Source, local_base, local_folder
 
 FILE = "project.yaml"
 HUB = "hf://"
-HEAD = "# A lorakit project. Edit it freely; the next `lorakit run` redoes only what a change touches.\n"
 WORDS = ("photos", "base", "kind", "settings")
 
 
@@ -38,6 +34,7 @@ class Project:
     settings: Settings
     manifest: Manifest
     device: str | None = None  # cuda, mps or cpu; None = chosen when it is needed
+    unsaved: dict[str, Any] = field(default_factory=dict)  # words given when it was opened, for project.yaml
 
     @property
     def trigger(self) -> str | None:
@@ -83,8 +80,17 @@ class Project:
     def locked(self, verb: str | None = None) -> Iterator[work.Work]:
         """Only one lorakit at a time works in a project; others wait two seconds and are refused with `ProjectBusy`. A
         decision needs no such lock."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with work.locked(self.folder, verb or work.this_verb()) as held:
+            self.keep_words()
             yield held
+
+    def keep_words(self) -> None:
+        """Keep in project.yaml the words that were given when the project was opened. Done when work begins, under the lock: a
+        command that only reads, or is refused, changes nothing."""
+        if self.unsaved or not is_project(self.folder):
+            config.edit(self.folder / FILE, self.unsaved)
+            self.unsaved = {}
 
     def decide(
         self, changes: Iterable[Change] = (), by: str = "command", *, rules: Iterable[str] | None = None, undoes: int | None = None
@@ -140,7 +146,9 @@ def new_project(
         raise LorakitError(f"{folder}: there is a project already; open it with open_project, or choose another folder")
     words = {"trigger.word": trigger, "trigger.class_word": class_word}
     changes = {**{key: value for key, value in words.items() if value is not None}, **(settings or {})}
-    return open_project(folder, photos=photos, base=base, kind=kind, settings=changes, device=device, create=True)
+    project = open_project(folder, photos=photos, base=base, kind=kind, settings=changes, device=device, create=True)
+    project.keep_words()
+    return project
 
 
 def open_project(
@@ -153,26 +161,31 @@ def open_project(
     device: str | None = None,
     create: bool = False,
 ) -> Project:
-    """Open a project; whatever is given replaces the word in its project.yaml and is kept there.
+    """Open a project; whatever is given replaces the word in its project.yaml, and is kept there when work begins
+    (`Project.locked`, as in every walk; or `Project.keep_words`). Opening alone writes nothing.
 
     >>> project = open_project("mug", settings={"train.rank": 16})  # doctest: +SKIP
     """
     folder = Path(folder).expanduser().resolve()
     words = read_config(folder, create)
     changed = settings_module.flatten(settings or {})
-    for key, value in (("photos", _photo_words(photos)), ("base", base), ("kind", kind)):
-        if value is not None:
-            words[key] = value
-    stored = settings_module.flatten(words.get("settings") or {})
-    words["settings"] = {**stored, **changed}
+    unsaved = {key: value for key, value in (("photos", _photo_words(photos)), ("base", base), ("kind", kind)) if value is not None}
+    words |= unsaved
+    stored = {key: value for key, value in settings_module.flatten(words["settings"]).items() if key not in changed}
+    if "base" not in unsaved and "kind" not in unsaved:
+        check_names(folder, words)
     card, kind_ = catalog.card(words["base"], folder), catalog.kind(words["kind"], folder)
     layers = [(f"base {card.name}", card.settings), (f"kind {kind_.name}", kind_.settings)]
-    earlier = {key: value for key, value in stored.items() if key not in changed}
-    resolved = settings_module.resolve([*layers, (FILE, earlier), ("command line", changed)])
+    check_stored(folder, stored)
+    resolved = settings_module.resolve([*layers, (FILE, stored), ("command line", changed)])
     if photos is not None:
         _check_photo_folders(folder, words["photos"])
-    _write_config(folder, words)
-    return Project(folder, tuple(p if is_on_hub(p) else Path(p) for p in words["photos"]), card, kind_, resolved, Manifest(folder), device)
+    if changed:
+        unsaved["settings"] = changed
+    places = tuple(p if is_on_hub(p) else Path(p) for p in words["photos"])
+    if create and not is_project(folder):
+        unsaved = {key: words[key] for key in WORDS[:-1]} | {"settings": changed}
+    return Project(folder, places, card, kind_, resolved, Manifest(folder), device, unsaved)
 
 
 def is_on_hub(place: str | Path) -> bool:
@@ -196,14 +209,40 @@ def read_config(folder: Path, create: bool = False) -> dict[str, Any]:
         if folder.is_dir() and any(folder.iterdir()):
             raise LorakitError(f"{folder}: not empty and no lorakit project; choose a new or an empty folder for -o")
         return words
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise LorakitError(f"{path}: not valid YAML ({' '.join(str(error).split())}); mend it") from None
+    found = config.read(path)
     for key in found:
         if key not in WORDS:
-            raise UnknownName("word", key, list(WORDS), str(path))
-    return {**words, **found}
+            raise UnknownName("word", str(key), list(WORDS), config.where(path, key))
+    words |= {key: value for key, value in found.items() if value is not None}
+    for key in ("base", "kind"):
+        if not isinstance(words[key], str):
+            raise LorakitError(f"{config.where(path, key)}: {key} = {words[key]!r} is no name")
+    if not isinstance(words["settings"], Mapping):
+        raise LorakitError(f"{config.where(path, 'settings')}: settings is no table; write it as settings: {{train.rank: 16}}")
+    if isinstance(words["photos"], str):
+        words["photos"] = [words["photos"]]
+    if not (isinstance(words["photos"], list) and all(isinstance(place, str) for place in words["photos"])):
+        raise LorakitError(f"{config.where(path, 'photos')}: photos is no list of folders")
+    return words
+
+
+def check_names(folder: Path, words: Mapping[str, Any]) -> None:
+    """Raises `UnknownName` for a base or kind of project.yaml that does not exist, with the line where it stands."""
+    for word, find in (("base", catalog.card), ("kind", catalog.kind)):
+        try:
+            find(words[word], folder)
+        except UnknownName as error:
+            raise LorakitError(f"{config.where(folder / FILE, word)}: {error}") from None
+
+
+def check_stored(folder: Path, stored: Mapping[str, Any]) -> None:
+    """Raises `LorakitError` for a setting of project.yaml that does not exist or a value that it cannot take, with the line
+    where it stands."""
+    for key, value in stored.items():
+        try:
+            settings_module.convert(key, value, FILE)
+        except LorakitError:
+            settings_module.convert(key, value, config.where(folder / FILE, key))
 
 
 def _photo_words(photos: str | Path | Iterable[str | Path] | None) -> list[str] | None:
@@ -221,27 +260,11 @@ def _check_photo_folders(folder: Path, photos: list[str]) -> None:
             raise LorakitError(f"{place}: the project cannot be the photo folder itself; choose another -o")
 
 
-def _write_config(folder: Path, words: dict[str, Any]) -> None:
-    text = HEAD + yaml.safe_dump({key: _plain(words[key]) for key in WORDS}, sort_keys=False, allow_unicode=True)
-    path = folder / FILE
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        files.write_text(path, text)
-
-
 def _rules_of(folder: Path, default: list[str]) -> list[str]:
     """The rules of words as project.yaml has them now."""
-    stored = settings_module.flatten(read_config(folder).get("settings") or {})
+    stored = settings_module.flatten(read_config(folder)["settings"])
     return list(settings_module.convert("caption.rules", stored.get("caption.rules", default), FILE))
 
 
 def _write_rules(folder: Path, rules: list[str]) -> None:
-    words = read_config(folder)
-    words["settings"] = {**settings_module.flatten(words.get("settings") or {}), "caption.rules": rules}
-    _write_config(folder, words)
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, so that YAML stays free of tags."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    config.edit(folder / FILE, {"settings": {"caption.rules": rules}})

@@ -11,13 +11,17 @@ from typing import Any
 from lorakit import files
 from lorakit.console import warn
 
+FACTS = "run.json"
+STAMP = "stamp"  # the fingerprint once more, written once and never again: run.json is written often
+
 
 class Run:
     """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "done": {stage: fingerprint}, "result": {...}}."""
 
     def __init__(self, folder: Path):
+        """Raises `ValueError` when run.json cannot be read and the run has no copy of its fingerprint."""
         self.folder = folder
-        self.facts: dict[str, Any] = _read_facts(folder / "run.json")
+        self.facts: dict[str, Any] = _read_facts(folder)
 
     @property
     def metrics(self) -> Path:
@@ -37,6 +41,11 @@ class Run:
         name = self.facts.get("result", {}).get("lora")
         return self.folder / name if files.is_plain_name(name) and (self.folder / name).is_file() else None
 
+    def has_whole_lora(self) -> bool:
+        """Whether the LoRA file is there, byte for byte as it was written. (lorakit 0.1.0 noted no checksum.)"""
+        expected = self.facts.get("result", {}).get("lora_sum")
+        return self.lora is not None and expected in (None, files.file_hash(self.lora))
+
     def is_done(self, stage: str, stamp: str) -> bool:
         return self.facts["done"].get(stage) == stamp
 
@@ -44,52 +53,76 @@ class Run:
         """Mark a stage done and note what it made (file names relative to the run, figures)."""
         self.facts["done"][stage] = stamp
         self.facts.setdefault("result", {}).update(result)
-        files.write_json(self.folder / "run.json", self.facts)
+        files.write_json(self.folder / FACTS, self.facts)
 
     def plan(self, **planned: Any) -> None:
         """Note at the start what the training is going to be: {"steps", "prompts", "seed", "sample_every"}."""
         if self.facts.get("planned") != planned:
             self.facts["planned"] = planned
-            files.write_json(self.folder / "run.json", self.facts)
+            files.write_json(self.folder / FACTS, self.facts)
 
     @property
     def saved_steps(self) -> list[int]:
         """Steps at which there are checkpoints, rising."""
-        return sorted(int(path.parent.name.split("_")[1]) for path in self.checkpoints.glob("step_*/optimizer.pt"))
+        names = (path.parent.name.removeprefix("step_") for path in self.checkpoints.glob("step_*/optimizer.pt"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def reopen(self) -> None:
+        """The training and what was made of it count as not done: the last checkpoint turned out to be damaged."""
+        self.facts["done"] = {}
+        files.write_json(self.folder / FACTS, self.facts)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl; a torn last line (killed run) is left out, as is, with a word, one that is torn in the middle."""
+        """Lines of metrics.jsonl, each a `StepMetrics` as JSON; a torn last line (killed run) is left out, as is, with a word, one
+        that is torn in the middle."""
         if not self.metrics.is_file():
             return []
-        entries = []
         lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+        entries = []
         for number, line in enumerate(lines, 1):
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                entry = None
-            if isinstance(entry, dict):
+            if entry := _read_entry(line):
                 entries.append(entry)
             elif number < len(lines):
                 warn(f"{self.metrics}, line {number}: not whole; passed over")
         return entries
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
-    """Raises `ValueError` where the file is no run's."""
+def _read_entry(line: str) -> dict[str, Any] | None:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(facts, dict) or "stamp" not in facts or not isinstance(facts.get("done"), dict):
-        raise ValueError("it lacks its stamp or what is done")
+        entry = json.loads(line)
+        whole = isinstance(entry["step"], int) and isinstance(entry["loss"], (int, float)) and isinstance(entry["photos"], list)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return entry if whole else None
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    """What run.json says; where it is torn, what is known without it. Raises `ValueError` where that is nothing."""
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        parts = (facts.get("done"), facts.get("result", {}), facts.get("planned", {})) if isinstance(facts, dict) else (None,)
+        if not all(isinstance(part, dict) for part in parts) or not isinstance(facts.get("stamp"), str):
+            raise ValueError("it lacks its stamp or what is done")
+    except (ValueError, RecursionError) as error:
+        stamp = _read_stamp(folder)
+        if not stamp:  # of lorakit 0.1.0
+            raise ValueError("nested too deeply" if isinstance(error, RecursionError) else str(error)) from None
+        warn(f"{folder / FACTS}: cannot be read; its training goes on from the checkpoints, and what was made of it is made again")
+        return {"stamp": stamp, "done": {}}
     return facts
 
 
+def _read_stamp(folder: Path) -> str | None:
+    try:
+        return (folder / STAMP).read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
 def all_runs(project: Path) -> list[Run]:
-    """Runs of a project, oldest first; one whose run.json is torn is named and left out."""
+    """Runs of a project, oldest first; one whose run.json is lost is named and left out."""
     found = []
-    for path in sorted((project / "runs").glob("*/run.json")):
+    for path in sorted((project / "runs").glob(f"*/{FACTS}")):
         try:
             found.append(Run(path.parent))
         except ValueError as error:
@@ -109,5 +142,10 @@ def start(project: Path, stamp: str) -> Run:
     number = 2
     while folder.exists():
         folder, number = project / "runs" / f"{name}_{number}", number + 1
-    files.write_folder(folder, lambda part: files.write_json(part / "run.json", {"stamp": stamp, "done": {}}))
+
+    def fill(part: Path) -> None:
+        files.write_json(part / FACTS, {"stamp": stamp, "done": {}})
+        files.write_text(part / STAMP, f"{stamp}\n")
+
+    files.write_folder(folder, fill)
     return Run(folder)

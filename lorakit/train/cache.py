@@ -3,27 +3,33 @@ made from, so a changed caption or crop re-encodes only itself and nothing stale
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from cachetools import LRUCache, cached
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
-from lorakit import files, weights
+from lorakit import weights
 from lorakit.bases.families.base import Family, Text
 from lorakit.bases.load import load_family
-from lorakit.console import progress
+from lorakit.console import progress, warn
+from lorakit.errors import LorakitError
 from lorakit.files import short_hash
 from lorakit.images import load_crop
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 from lorakit.text.placing import without_word
+from lorakit.train import tensor_file
 from lorakit.train.caption_variants import variants
 from lorakit.train.preflight import preflight
 from lorakit.train.regularisation import regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
+from lorakit.train.tensor_file import Damaged
+
+IN_MEMORY = 2 << 30  # bytes of latents and embeddings that are kept in memory; beyond that they are read again
 
 
 def cache(project: Project) -> list[Record]:
@@ -34,7 +40,7 @@ def cache(project: Project) -> list[Record]:
     photos = preflight(project)
     todo = [r for r in (*at_every_resolution(project, photos), *regularisation_photos(project)) if not is_cached(project, r)]
     empty = text_path(project, "")
-    if todo or not empty.is_file():
+    if todo or not _is_whole(empty):
         family = load_family(project)
         encode = family.prepare_text if project.settings.train.text_encoder else family.encode_text
         with progress("cache", len(todo)) as shown:
@@ -58,20 +64,20 @@ def cache(project: Project) -> list[Record]:
 
 def is_cached(project: Project, record: Record) -> bool:
     pictures = [latents_path(project, record), *([mask_path(project, record)] if has_mask(project, record) else [])]
-    return all(path.is_file() for path in pictures) and all(text_path(project, t).is_file() for t in texts_of(project, record))
+    return all(map(_is_whole, (*pictures, *(text_path(project, text) for text in texts_of(project, record)))))
 
 
 def texts_of(project: Project, record: Record) -> tuple[str, ...]:
     """Every text whose embeddings the training of a photo needs."""
-    kept = (without_trigger(project, record),) if project.settings.train.preservation and not record.get("regularisation") else ()
-    return readings(project, record) + kept
+    taught_by_base = (without_trigger(project, record),) if project.settings.train.preservation and not record.get("regularisation") else ()
+    return text_variants(project, record) + taught_by_base
 
 
 def without_trigger(project: Project, record: Record) -> str:
     return without_word(record["text"], project.trigger) if project.trigger else record["text"]
 
 
-def readings(project: Project, record: Record) -> tuple[str, ...]:
+def text_variants(project: Project, record: Record) -> tuple[str, ...]:
     """The texts that a photo may be trained with."""
     return variants(record["text"], project.trigger, project.settings.train)
 
@@ -111,15 +117,37 @@ def load_text(project: Project, text: str) -> Text:
     return _load(text_path(project, text))
 
 
-@lru_cache(maxsize=8192)  # about 1 GB for SD1.5 at 512 px; names are content hashes, so nothing here grows stale
+# The names are content hashes, so nothing here grows stale. Bounded in bytes: a text takes 0.2 MB for SD1.5, up to 31 MB for FLUX.
+@cached(LRUCache(IN_MEMORY, getsizeof=lambda tensors: sum(tensor.nbytes for tensor in tensors.values())))
 def _load(path: Path) -> dict[str, torch.Tensor]:
-    return load_file(path)
+    try:
+        return tensor_file.read(path)
+    except Damaged as damage:
+        raise LorakitError(f"{path.parent}: {damage}; the same command encodes it again") from None
 
 
-def _keep(path: Path, encode) -> None:
+def _is_whole(path: Path) -> bool:
+    """Whether an entry is there as it was written; a damaged one is named, and removed to be made again."""
+    try:
+        facts = path.stat()
+        _check(path, facts.st_size, facts.st_mtime_ns)
+    except FileNotFoundError:
+        return False
+    except Damaged as damage:
+        warn(f"cache/{path.parent.name}: {damage}; it is encoded again")
+        path.unlink(missing_ok=True)
+        return False
+    return True
+
+
+@lru_cache(maxsize=1 << 16)  # a file is read through once by a process, unless it is written anew
+def _check(path: Path, size: int, written: int) -> None:
+    tensor_file.read(path)
+
+
+def _keep(path: Path, encode: Callable[[], dict[str, torch.Tensor]]) -> None:
     if not path.is_file():
-        tensors = {name: tensor.contiguous() for name, tensor in encode().items()}
-        files.write_whole(path, lambda part: save_file(tensors, part))
+        tensor_file.write(path, encode())
 
 
 def _encode_picture(project: Project, record: Record, family: Family) -> dict[str, torch.Tensor]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import lorakit
@@ -32,41 +34,69 @@ from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
 from lorakit.settings import Train
 from lorakit.train import checkpoint, lora
-from lorakit.train.cache import cache, load_latents, load_text, readings
+from lorakit.train.cache import cache, load_latents, load_text, text_variants
 from lorakit.train.loss import picture_sizes
 from lorakit.train.picked import exported_step
-from lorakit.train.sample import trained_run
+from lorakit.train.trained import begun_run, step_suffix, trained_adapter, trained_run
 
 # How far a layer's change may be from the trained one, of its size. bf16 keeps 8 bits of each factor, which costs 2e-3.
 ROUNDING = {torch.float32: 1e-3, torch.float16: 1e-3, torch.bfloat16: 4e-3}
+DEAD = 1e-4  # a layer whose change is below this part of the typical one has learned nothing
 GLANCE = 32  # side of the latents on which the finished file is tried
 THUMBNAIL = 256  # pixels
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def export(project: Project) -> Run:
-    """Write `<name>.safetensors` into the run folder, and check that what the tools read back is what was trained.
+    """Write `<name>.safetensors` into the run folder, checked by `write_lora`, and note in run.json what it is."""
+    run = trained_run(project)
+    stamp = stamps.export(project)
+    if run.is_done("export", stamp) and run.has_whole_lora():
+        return run
+    run.finish("export", stamp, **write_lora(project, run, load_family(project), None, file_name(project)))
+    return run
+
+
+def export_step(project: Project, step: int) -> Path:
+    """Write the checkpoint of `step` as `<name>-step000250.safetensors` into the run folder, checked as any; a training that
+    was stopped will do. Returns its path; the project's own LoRA stays the one that it was."""
+    run = begun_run(project)
+    made = write_lora(project, run, load_family(project), step, file_name(project) + step_suffix(step))
+    return run.folder / made["lora"]
+
+
+def write_lora(project: Project, run: Run, family: Family, step: int | None, name: str) -> dict[str, Any]:
+    """Write `<name>.safetensors` from the checkpoint of `step` (None: the chosen one) and hold what tools read back against
+    what was trained. It lies in a folder of its own until every check is passed: a file under its final name is a good one.
+    Returns what run.json tells of it. `family` is the base without a LoRA, and has this one in it afterwards.
 
     Raises `LorakitError` when a layer is missing in the file, its weight change differs from the trained one, or a tool
     that knows this base would not load all of it.
     """
-    run = trained_run(project)
-    stamp = stamps.export(project)
-    if run.is_done("export", stamp) and run.lora:
-        return run
-    settings, family = project.settings.export, load_family(project)
-    network = formats.with_uniform_alpha(formats.from_adapter(checkpoint.load_adapter(run, exported_step(project, run))))
+    settings = project.settings.export
+    adapter, _ = trained_adapter(project, run, step)
+    network = formats.with_uniform_alpha(formats.from_adapter(adapter))
     tensors = formats.write(network, family.NAME, file_format(project, family), DTYPES[settings.precision])
-    path = run.folder / f"{file_name(project)}.safetensors"
-    metadata = make_metadata(project, run, tensors, path.stem) if settings.metadata else None
-    files.write_whole(path, lambda part: save_file(tensors, part, metadata=metadata))
-    written = check_file(path, network, family.NAME)
-    loaded = check_tools(path, family.NAME, chosen=settings.format != "auto")
-    difference = check_loaded(path, written, family, ForwardProbe(project, family))
-    run.finish("export", stamp, lora=path.name, modules=len(network), bytes=path.stat().st_size, loaded=loaded, difference=difference)
+    metadata = make_metadata(project, run, tensors, name, step) if settings.metadata else None
+    with files.until_whole(run.folder / f"{name}.safetensors") as path:
+        path.write_bytes(save(tensors, metadata))  # not save_file, which hides the OSError of a full disk
+        written = check_file(path, network, family.NAME)
+        loaded = check_tools(path, family.NAME, chosen=settings.format != "auto")
+        difference = check_loaded(path, written, family, ForwardProbe(project, family))
+        facts = {"lora": path.name, "lora_sum": files.file_hash(path), "modules": len(network), "bytes": path.stat().st_size}
+    say_dead(network)
     counts = ", ".join(f"{tool} {count}" for tool, count in loaded.items())
-    say(f"export    {len(network)} modules, {path.stat().st_size / 2**20:.1f} MB, read back equal; keys loaded: {counts} of {len(tensors)}")
-    return run
+    say(f"export    {len(network)} modules, {facts['bytes'] / 2**20:.1f} MB, read back equal; keys loaded: {counts} of {len(tensors)}")
+    return {**facts, "loaded": loaded, "difference": difference}
+
+
+def say_dead(network: Adapter) -> None:
+    """Name the layers that have (almost) not changed: such as attention over a single token, which has no gradient."""
+    typical = typical_change(network)
+    dead = [name for name, change in network.items() if change.change().norm() <= DEAD * typical]
+    if dead:
+        shown = ", ".join(dead[:3]) + (", ..." if len(dead) > 3 else "")
+        say(f"export    {len(dead)} of {len(network)} layers have learned (almost) nothing: {shown}")
 
 
 def file_format(project: Project, family: type[Family] | Family) -> str:
@@ -80,21 +110,30 @@ def check_file(path: Path, network: Adapter, family: str) -> Adapter:
     """Hold the weight change of every layer in the file against the trained one; they may differ by the file's rounding.
     Returns what the file says."""
     tensors = load_file(path)
-    found = formats.read(tensors, family)
-    if found.keys() != network.keys():
-        missing = sorted(network.keys() ^ found.keys())
-        raise LorakitError(f"{path}: {len(missing)} layers are not as trained, the first {missing[0]}; please report this")
+    written = formats.read(tensors, family)
+    if written.keys() != network.keys():
+        missing = sorted(network.keys() ^ written.keys())
+        raise LorakitError(f"{path.name}: {len(missing)} layers are not as trained, the first {missing[0]}; please report this")
     precision = next(tensor.dtype for tensor in tensors.values() if tensor.dim() > 1)
-    for name, delta in network.items():
-        check_change(path, name, found[name].change(), delta, ROUNDING[precision])
-    return found
+    typical = typical_change(network)
+    for name, trained in network.items():
+        check_change(path, name, written[name].change(), trained, ROUNDING[precision], typical)
+    return written
 
 
-def check_change(path: Path, name: str, found: Tensor, trained: LayerAdapter, limit: float) -> None:
-    wanted = trained.change()
-    if (found - wanted).norm() > limit * wanted.norm() + 1e-7:
+def typical_change(network: Adapter) -> float:
+    """The root mean square over layers of how much a layer's weights change (their Frobenius norm)."""
+    return math.sqrt(sum(change.change().norm().item() ** 2 for change in network.values()) / len(network))
+
+
+def check_change(path: Path, name: str, read: Tensor, trained: LayerAdapter, limit: float, typical: float) -> None:
+    """A layer may be off by `limit` of its change, or of the `typical` one where its own is smaller: what is next to nothing
+    beside the other layers may be rounded to nothing."""
+    expected = trained.change()
+    difference = (read - expected).norm()
+    if difference > limit * max(expected.norm().item(), typical) + 1e-7:
         raise LorakitError(
-            f"{path}: layer {name} differs from the trained one by {(found - wanted).norm() / wanted.norm():.1e} of its size; "
+            f"{path.name}: layer {name} differs from the trained one by {difference / expected.norm():.1e} of its size; "
             "where export.precision=fp32 mends it, fp16 was too coarse for a change so small, else please report this"
         )
 
@@ -104,7 +143,7 @@ class ForwardProbe:
 
     def __init__(self, project: Project, family: Family):
         self.family, self.record = family, cache(project)[0]
-        self.text = load_text(project, readings(project, self.record)[0])
+        self.text = load_text(project, text_variants(project, self.record)[0])
         latents = load_latents(project, self.record)["mean"][None, :, :GLANCE, :GLANCE]
         generator = torch.Generator().manual_seed(0)
         self.timesteps = family.process.draw_timesteps(latents.shape, generator)
@@ -135,9 +174,11 @@ def check_loaded(path: Path, written: Adapter, family: Family, glance: Callable[
     after = glance()
     difference = ((after - before).norm() / before.norm()).item()
     if not torch.isfinite(after).all():
-        raise LorakitError(f"{path}: with it the base predicts what is no number; train again with a lower train.learning_rate")
+        raise LorakitError(f"{path.name}: with it the base predicts what is no number; train again with a lower train.learning_rate")
     if not difference > 0:
-        raise LorakitError(f"{path}: changes nothing of what the base predicts; was train.learning_rate zero, or train.steps too small?")
+        raise LorakitError(
+            f"{path.name}: changes nothing of what the base predicts; was train.learning_rate zero, or train.steps too small?"
+        )
     return round(difference, 6)
 
 
@@ -152,20 +193,20 @@ def load_in_diffusers(path: Path, written: Adapter, family: Family) -> None:
         if "exported" in getattr(module, "lora_A", {})
     }
     if loaded.keys() != written.keys():
-        raise LorakitError(f"{path}: diffusers loads {len(loaded)} layers of {len(written)}; please report this")
+        raise LorakitError(f"{path.name}: diffusers loads {len(loaded)} layers of {len(written)}; please report this")
     with safe_open(path, "pt") as file:
         precision = next(file.get_tensor(key).dtype for key in file.keys() if file.get_slice(key).get_shape())
-    limit = max(ROUNDING[precision], ROUNDING[family.dtype])
+    limit, typical = max(ROUNDING[precision], ROUNDING[family.dtype]), typical_change(written)
     for name, module in loaded.items():
         down, up = module.lora_A["exported"].weight, module.lora_B["exported"].weight
         change = up.detach().float().flatten(1) @ down.detach().float().flatten(1) * module.scaling["exported"]
-        check_change(path, name, change.cpu(), written[name], limit)
-        wanted = written[name].magnitude
-        if wanted is None:
+        check_change(path, name, change.cpu(), written[name], limit, typical)
+        lengths = written[name].magnitude
+        if lengths is None:
             continue
-        found = lora.tensors_of(module, "exported")["lora_magnitude_vector"].detach().float().cpu().flatten()
-        if not torch.allclose(found, wanted.float(), rtol=4 * limit):  # of single numbers, not of a whole layer
-            raise LorakitError(f"{path}: layer {name} has other DoRA lengths in diffusers; please report this")
+        loaded_lengths = lora.tensors_of(module, "exported")["lora_magnitude_vector"].detach().float().cpu().flatten()
+        if not torch.allclose(loaded_lengths, lengths.float(), rtol=4 * limit):  # of single numbers, not of a whole layer
+            raise LorakitError(f"{path.name}: layer {name} has other DoRA lengths in diffusers; please report this")
 
 
 @torch.no_grad()
@@ -201,26 +242,28 @@ def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:
             text = " ".join(line.strip() for line in verify.in_words(judgement))
             its_lack = any(adapter in why for why in judgement.skipped.values() for adapter in ("DoRA", "LoKr", "T5"))
             if not chosen and not its_lack:
-                raise LorakitError(f"{path}: {text}; please report this")
+                raise LorakitError(f"{path.name}: {text}; please report this")
             warn(text)
     return {judgement.tool: len(judgement.loaded) for judgement in judgements}
 
 
 def file_name(project: Project) -> str:
+    """Of the LoRA file, without its ending: `export.name`, or trigger, kind and base, cut to what file systems take."""
     if project.settings.export.name:
         return project.settings.export.name.removesuffix(".safetensors")
     words = [project.trigger or project.folder.name, project.kind.name, project.card.name]
-    return re.sub(r"[^\w.-]+", "_", "_".join(words)).strip("._")
+    return files.short_name(re.sub(r"[^\w.-]+", "_", "_".join(words)).strip("._"))
 
 
-def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: str) -> dict[str, str]:
+def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: str, step: int | None = None) -> dict[str, str]:
     """The header that A1111, Forge, ComfyUI's managers and model sites read: kohya's `ss_*` and `sshs_*` names and
     ModelSpec 1.0.1. Names only, never a path of this machine."""
     train = project.settings.train
     photos = [r for r in project.manifest.selected if r.get("dataset")]
     hash = formats.tensor_hash(tensors)
     folder = f"1_{project.trigger or project.kind.name}"
-    began = (run.folder / "settings.yaml").stat().st_mtime
+    began, ended = (file_time(path, run) for path in (run.folder / "settings.yaml", run.metrics))
+    steps = run.facts.get("result", {}).get("steps", checkpoint.all_steps(run)[-1])  # of a stopped training as many as it has
     metadata = {
         **project.card.metadata,
         **({"ss_sd_model_name": Path(train.weights).name} if train.weights else {}),
@@ -230,7 +273,7 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "ss_network_alpha": lora.file_alpha(train) if train.init == "kaiming" else 2 * train.rank,
         "ss_resolution": f"({train.resolution}, {train.resolution})",
         "ss_num_train_images": sum(r.get("repeats", 1) for r in photos),
-        "ss_steps": exported_step(project, run),
+        "ss_steps": exported_step(project, run) if step is None else step,
         "ss_learning_rate": train.learning_rate,
         "ss_lr_scheduler": train.lr_schedule,
         "ss_batch_size_per_device": train.batch_size,
@@ -239,7 +282,7 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "ss_v2": project.card.metadata.get("ss_base_model_version", "").startswith("sd_v2"),
         "ss_network_args": network_args(train),
         "ss_optimizer": train.optimizer,
-        "ss_max_train_steps": run.facts["result"]["steps"],
+        "ss_max_train_steps": steps,
         "ss_unet_lr": train.learning_rate,
         "ss_text_encoder_lr": text_encoder_rate(train) if train.text_encoder else "",
         "ss_lr_warmup_steps": train.warmup_steps,
@@ -251,7 +294,7 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "ss_noise_offset": train.noise_offset,
         "ss_min_snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else "",
         "ss_training_started_at": began,
-        "ss_training_finished_at": run.metrics.stat().st_mtime,
+        "ss_training_finished_at": ended,
         "ss_tag_frequency": {folder: tag_frequency([r["text"] for r in photos])},
         "ss_dataset_dirs": {folder: {"n_repeats": 1, "img_count": len(photos)}},
         "ss_bucket_info": bucket_info(photos),
@@ -268,7 +311,7 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "modelspec.usage_hint": f"write {trigger_phrase(project)!r} into the prompt; {strength_hint(project)}"
         if project.trigger
         else f"no trigger word; {strength_hint(project)}",
-        "modelspec.thumbnail": thumbnail(run),
+        "modelspec.thumbnail": thumbnail(run, step),
         "modelspec.tags": f"{project.kind.name},lora",
         "lorakit_version": lorakit.__version__,
     }
@@ -294,13 +337,23 @@ def strength_hint(project: Project) -> str:
     return "begin at strength 0.7" if strength is None else f"best at strength {strength:g}"
 
 
-def thumbnail(run: Run) -> str:
-    """A small JPEG of the first final sample, as a data URI; empty where none was drawn."""
-    picture = run.samples / "final" / "0_lora.png"
-    if not picture.is_file():
+def file_time(path: Path, run: Run) -> float:
+    """When a file of the run was last written; where it is lost, when run.json was."""
+    return (path if path.is_file() else run.folder / "run.json").stat().st_mtime
+
+
+def thumbnail(run: Run, step: int | None = None) -> str:
+    """A small JPEG of the first final sample (of a checkpoint: its own) as a data URI; empty where none was drawn."""
+    names = ("final/0_lora.png",) if step is None else (f"final{step_suffix(step)}/0_lora.png", f"step_{step:06d}/0.png")
+    picture = next((run.samples / name for name in names if (run.samples / name).is_file()), None)
+    if picture is None:
         return ""
-    with Image.open(picture) as image:
-        small = image.convert("RGB")
+    try:
+        with Image.open(picture) as image:
+            small = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged PNGs
+        warn(f"{picture}: cannot be read; the LoRA file has no thumbnail")
+        return ""
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()
     small.save(data, "JPEG", quality=80)

@@ -8,28 +8,26 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lorakit.bases.load import load_family
 from lorakit.console import progress
 from lorakit.project import Project
 from lorakit.text.placing import without_word
 from lorakit.text.words import count_word
-from lorakit.train import checkpoint, lora
-from lorakit.train.picked import exported_step
-from lorakit.train.sample import draw, sample_prompts, save_picture, trained_run
+from lorakit.train import lora
+from lorakit.train.sample import draw, sample_prompts, save_picture
+from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
 
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)  # 0 is the base itself
 CELL, MARGIN, LABEL = 192, 6, 190  # pixels: of a picture, between two, and for the prompt at the left
 
 
-def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[float] = STRENGTHS) -> Path:
-    """Draw every prompt at every strength into `samples/grid.png` of the project's newest training; returns its path.
+def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[float] = STRENGTHS, step: int | None = None) -> Path:
+    """Draw every prompt at every strength into `samples/grid.png` of the project's newest training, or of the checkpoint of
+    `step` into `samples/grid-step000250.png`; returns its path.
 
     Without prompts, the project's sample prompts are drawn with the trigger and without it."""
-    run = trained_run(project)
+    run = trained_run(project) if step is None else begun_run(project)
     prompts = list(prompts) or with_and_without(project)
-    family = load_family(project)
-    lora.add_lora(family, project.settings.train)
-    lora.set_lora(family, checkpoint.load_adapter(run, exported_step(project, run)))
+    family = load_trained(project, run, step)
     columns = []
     with progress("grid", len(prompts) * len(strengths)) as shown:
         for strength in strengths:
@@ -39,7 +37,7 @@ def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[floa
                 column.append(picture)
                 shown.advance()
             columns.append(column)
-    path = run.samples / "grid.png"
+    path = run.samples / f"grid{step_suffix(step)}.png"
     save_picture(lay_out(columns, prompts, strengths), path)
     return path
 

@@ -11,7 +11,7 @@ from lorakit.bases.families.base import Family, Text, stack_texts
 from lorakit.project import Project
 from lorakit.record import Record
 from lorakit.train import batches, lora
-from lorakit.train.cache import has_mask, load_latents, load_mask, load_text, readings, without_trigger
+from lorakit.train.cache import has_mask, load_latents, load_mask, load_text, text_variants, without_trigger
 from lorakit.train.noise import draw_noise
 
 HUBER_WIDTH = 0.1  # errors below this are squared, above it they count by their size (sd-scripts' default)
@@ -34,16 +34,18 @@ class BatchLoss:
         noise = draw_noise(latents.shape, settings, generator)
         timesteps = family.process.draw_timesteps(latents.shape, generator)
         text = self._draw_texts(batch, generator)
-        extra = settings.input_perturbation * torch.randn(latents.shape, generator=generator) if settings.input_perturbation else 0 * noise
-        latents, noise, timesteps, extra = (tensor.to(family.device) for tensor in (latents, noise, timesteps, extra))
-        share = self._masks(batch)
+        input_noise = (
+            settings.input_perturbation * torch.randn(latents.shape, generator=generator) if settings.input_perturbation else 0 * noise
+        )
+        latents, noise, timesteps, input_noise = (tensor.to(family.device) for tensor in (latents, noise, timesteps, input_noise))
+        mask = self._masks(batch)
         sizes = torch.tensor([picture_sizes(record) for record in batch], device=family.device)
         with self._autocast():
             text = family.embedded(text)
             if batch[0].get("regularisation"):
-                return settings.regularisation_weight * step_loss(family, latents, noise, timesteps, text, sizes, extra)
-            kept = self._preservation(batch, family.process.add(latents, noise, timesteps), timesteps, sizes)
-            return step_loss(family, latents, noise, timesteps, text, sizes, extra, share) + kept
+                return settings.regularisation_weight * step_loss(family, latents, noise, timesteps, text, sizes, input_noise)
+            preserved = self._preservation(batch, family.process.add(latents, noise, timesteps), timesteps, sizes)
+            return step_loss(family, latents, noise, timesteps, text, sizes, input_noise, mask) + preserved
 
     def _draw_latents(self, batch: batches.Batch, generator: torch.Generator) -> Tensor:
         moments = [load_latents(self.project, record) for record in batch]
@@ -63,7 +65,7 @@ class BatchLoss:
         return {name: tensor.to(self.family.device) for name, tensor in stack_texts(texts).items()}
 
     def _draw_text(self, record: Record, generator: torch.Generator) -> Text:
-        choices = readings(self.project, record)
+        choices = text_variants(self.project, record)
         number = int(torch.randint(len(choices), (), generator=generator)) if len(choices) > 1 else 0
         return load_text(self.project, choices[number])
 
@@ -87,23 +89,23 @@ def step_loss(
     timesteps: Tensor,
     text: Text,
     sizes: Tensor,
-    extra: Tensor | float = 0.0,
-    share: Tensor | None = None,
+    input_noise: Tensor | float = 0.0,
+    mask: Tensor | None = None,
 ) -> Tensor:
-    """The error of the denoiser's prediction, a scalar in fp32; `extra` noise is in the input only, not in the target, and
-    `share` [B, 1, h, w] is what each latent pixel counts."""
-    prediction = family.predict(family.process.add(latents, noise + extra, timesteps), timesteps, text, sizes)
+    """The error of the denoiser's prediction, a scalar in fp32; `input_noise` is in the input only, not in the target, and
+    `mask` [B, 1, h, w] is what each latent pixel counts."""
+    prediction = family.predict(family.process.add(latents, noise + input_noise, timesteps), timesteps, text, sizes)
     target = family.process.target(latents, noise, timesteps)
-    return weighted_loss(prediction, target, family.process.weight(timesteps), family.settings.loss, share)
+    return weighted_loss(prediction, target, family.process.weight(timesteps), family.settings.loss, mask)
 
 
 def preservation_loss(family: Family, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
     """How far the LoRA moves the base's prediction for a text without the trigger, where it should not: the base itself is
     the teacher, so no regularisation photos are needed."""
     with torch.no_grad(), lora.switched_off(family):
-        wanted = family.predict(noisy, timesteps, family.embedded(text), sizes)
-    found = family.predict(noisy, timesteps, family.embedded(text), sizes)
-    return torch.nn.functional.mse_loss(found.float(), wanted.float())
+        of_base = family.predict(noisy, timesteps, family.embedded(text), sizes)
+    of_lora = family.predict(noisy, timesteps, family.embedded(text), sizes)
+    return torch.nn.functional.mse_loss(of_lora.float(), of_base.float())
 
 
 def picture_sizes(record: Record) -> tuple[int, ...]:
@@ -114,15 +116,15 @@ def picture_sizes(record: Record) -> tuple[int, ...]:
     return size["height"], size["width"], round(top * scale), round(left * scale), height, width
 
 
-def weighted_loss(prediction: Tensor, target: Tensor, weight: Tensor, kind: str, share: Tensor | None = None) -> Tensor:
-    """The mean over pictures of `weight` [B] times a picture's mean error, a scalar in fp32. With `share` [B, 1, h, w] that
-    is the mean weighted by it, sum(share x error) / sum(share): what is masked small counts as much as what is large."""
+def weighted_loss(prediction: Tensor, target: Tensor, weight: Tensor, kind: str, mask: Tensor | None = None) -> Tensor:
+    """The mean over pictures of `weight` [B] times a picture's mean error, a scalar in fp32. With `mask` [B, 1, h, w] that
+    is the mean weighted by it, sum(mask x error) / sum(mask): what is masked small counts as much as what is large."""
     difference = prediction.float() - target.float()
     if kind == "huber":  # pseudo-Huber, scaled to be the squared error where it is small
         errors = 2 * HUBER_WIDTH * (torch.sqrt(difference**2 + HUBER_WIDTH**2) - HUBER_WIDTH)
     else:
         errors = difference**2
-    if share is None:
+    if mask is None:
         return (errors.flatten(1).mean(1) * weight).mean()
-    share = share.float().expand_as(errors)
-    return ((errors * share).flatten(1).sum(1) / share.flatten(1).sum(1) * weight).mean()
+    mask = mask.float().expand_as(errors)
+    return ((errors * mask).flatten(1).sum(1) / mask.flatten(1).sum(1) * weight).mean()

@@ -25,6 +25,7 @@ from lorakit.train.regularisation import regularisation_photos
 from lorakit.weights import check_reachable
 
 DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
+MOST_VISITS = 1_000_000  # of photos in one epoch
 FLOW_ONLY = ("timestep_sampling", "flow_shift", "logit_mean", "logit_std")
 
 
@@ -39,7 +40,7 @@ def preflight(project: Project) -> list[Record]:
     photos = [r for r in project.manifest.selected if r.get("dataset")]
     if not photos:
         raise LorakitError(f"{project.folder}: no dataset to train on; run `lorakit curate` and `lorakit caption` first")
-    regularisation_photos(project)
+    check_repeats([*photos, *regularisation_photos(project)])
     for record in photos:
         picture = project.dataset_folder / record["dataset"]["file"]
         if not picture.is_file():
@@ -53,6 +54,16 @@ def preflight(project: Project) -> list[Record]:
     if not project.trigger:
         warn("no --trigger: the LoRA will act on every prompt")
     return photos
+
+
+def check_repeats(photos: list[Record]) -> None:
+    """Raises `LorakitError` where an epoch would be too long to be laid out: a date in a folder's name read as its repeats."""
+    if sum(record.get("repeats", 1) for record in photos) > MOST_VISITS:
+        worst = max(photos, key=lambda record: record.get("repeats", 1))
+        raise LorakitError(
+            f"{worst['file']}: {worst['repeats']:,} repeats, by its folder's name, and more than {MOST_VISITS:,} in one epoch of all; "
+            "give the folder another name"
+        )
 
 
 def check_masks(project: Project, photos: list[Record]) -> None:
@@ -152,16 +163,16 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     )
 
 
-def say_plan(project: Project, photos: list[Record], steps: int, others: Sequence[Record] = ()) -> None:
+def say_plan(project: Project, photos: list[Record], steps: int, reg_photos: Sequence[Record] = ()) -> None:
     """The sizes of the training in a few lines: steps, what to know of the base, and photos per bucket."""
     settings = project.settings.train
-    say(f"train     {plan_in_words(settings, photos, steps, bool(others))}; rank {settings.rank}, {project.card.title}")
-    if others:
+    say(f"train     {plan_in_words(settings, photos, steps, bool(reg_photos))}; rank {settings.rank}, {project.card.title}")
+    if reg_photos:
         share, weight = settings.regularisation_share, settings.regularisation_weight
-        say(f"          {len(others)} regularisation photos in {share:.0%} of the batches, weight {weight:g}")
+        say(f"          {len(reg_photos)} regularisation photos in {share:.0%} of the batches, weight {weight:g}")
     if project.card.note:
         say(f"          {project.card.note}")
-    sizes = Counter(tuple(r["crop"]["bucket"]) for r in (*photos, *others))
+    sizes = Counter(tuple(r["crop"]["bucket"]) for r in (*photos, *reg_photos))
     say("          buckets " + ", ".join(f"{w}x{h}: {count}" for (w, h), count in sorted(sizes.items())))
 
 

@@ -71,10 +71,10 @@ def _record(path: Path, root: Path, sizes: list, class_word: str | None, trigger
 class Interleaved:
     """Batch number n of a training where a `share` of the batches are regularisation photos, evenly spread."""
 
-    def __init__(self, photos: BatchSampler, others: BatchSampler, share: float):
-        self._photos, self._others, self._share = photos, others, share
+    def __init__(self, photos: BatchSampler, reg_photos: BatchSampler, share: float):
+        self._photos, self._reg_photos, self._share = photos, reg_photos, share
         self.per_epoch = photos.per_epoch / (1 - share)  # until every photo has been used
 
     def __getitem__(self, n: int) -> Batch:
         before, after = math.floor(n * self._share), math.floor((n + 1) * self._share)
-        return self._others[before] if after > before else self._photos[n - before]
+        return self._reg_photos[before] if after > before else self._photos[n - before]

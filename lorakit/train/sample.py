@@ -9,14 +9,12 @@ from PIL import Image
 
 from lorakit import files
 from lorakit.bases.families.base import Family
-from lorakit.bases.load import load_family
 from lorakit.console import progress
-from lorakit.errors import LorakitError
-from lorakit.project import Project, runs, stamps
+from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
 from lorakit.text.placing import place_trigger, without_word
-from lorakit.train import checkpoint, lora
-from lorakit.train.picked import exported_step
+from lorakit.train import lora
+from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
 
 
 def sample(project: Project) -> Run:
@@ -26,18 +24,29 @@ def sample(project: Project) -> Run:
     stamp = stamps.sample(project)
     if run.is_done("sample", stamp):
         return run
-    family = load_family(project)
-    lora.add_lora(family, project.settings.train)
-    lora.set_lora(family, checkpoint.load_adapter(run, exported_step(project, run)))
+    prompts = draw_pairs(project, load_trained(project, run), run.samples / "final")
+    run.finish("sample", stamp, prompts=prompts)
+    return run
+
+
+def sample_step(project: Project, step: int) -> Path:
+    """The same pictures from the checkpoint of `step`, in `samples/final-step000250`; returns that folder."""
+    run = begun_run(project)
+    folder = run.samples / f"final{step_suffix(step)}"
+    draw_pairs(project, load_trained(project, run, step), folder)
+    return folder
+
+
+def draw_pairs(project: Project, family: Family, folder: Path) -> list[str]:
+    """Draw every sample prompt without and with the LoRA; returns the prompts."""
     prompts = sample_prompts(project)
     with progress("sample", 2 * len(prompts)) as shown:
         for name in ("base", "lora"):
             lora.set_strength(family, 0 if name == "base" else 1)
             for number, picture in enumerate(draw(project, family, prompts)):
-                save_picture(picture, run.samples / "final" / f"{number}_{name}.png")
+                save_picture(picture, folder / f"{number}_{name}.png")
                 shown.advance()
-    run.finish("sample", stamp, prompts=prompts)
-    return run
+    return prompts
 
 
 def sample_in_training(project: Project, run: Run, family: Family, step: int) -> None:
@@ -45,15 +54,6 @@ def sample_in_training(project: Project, run: Run, family: Family, step: int) ->
     prompts = sample_prompts(project)
     for number, picture in enumerate(draw(project, family, prompts)):
         save_picture(picture, run.samples / f"step_{step:06d}" / f"{number}.png")
-
-
-def trained_run(project: Project) -> Run:
-    """The finished training that belongs to the project's present settings and dataset."""
-    stamp = stamps.train(project)
-    run = runs.find(project.folder, stamp)
-    if run is None or not run.is_done("train", stamp):
-        raise LorakitError(f"{project.folder}: nothing is trained yet with these settings; run `lorakit train {project.folder.name}`")
-    return run
 
 
 @torch.inference_mode()
@@ -65,7 +65,7 @@ def draw(project: Project, family: Family, prompts: list[str]):
     pipeline.set_progress_bar_config(disable=True)
     for number, prompt in enumerate(prompts):
         generator = torch.Generator().manual_seed(settings.seed + number)
-        found = pipeline(
+        drawn = pipeline(
             prompt,
             width=side,
             height=side,
@@ -74,7 +74,7 @@ def draw(project: Project, family: Family, prompts: list[str]):
             generator=generator,
             **family.sampling_options(),
         )
-        yield found.images[0]
+        yield drawn.images[0]
 
 
 def sample_prompts(project: Project) -> list[str]:

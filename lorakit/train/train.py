@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import asdict, dataclass, field
 
 import torch
+from torch import nn
 
 from lorakit import files
 from lorakit.bases.families.base import Family
 from lorakit.bases.load import load_family
-from lorakit.console import progress, say
+from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
-from lorakit.train import batches, checkpoint, lora
+from lorakit.settings import Train
+from lorakit.train import checkpoint, lora
 from lorakit.train import optimizer as optim
 from lorakit.train.adapter_size import say_size
 from lorakit.train.average import Average
+from lorakit.train.batches import BatchSampler
 from lorakit.train.cache import cache
 from lorakit.train.loss import BatchLoss
 from lorakit.train.picked import picked_steps
@@ -27,6 +31,7 @@ from lorakit.train.regularisation import Interleaved, regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
 from lorakit.train.sample import sample_in_training, sample_prompts
 from lorakit.train.stopping import Stop
+from lorakit.train.tensor_file import Damaged
 
 
 def train(project: Project) -> Run:
@@ -41,10 +46,10 @@ def train(project: Project) -> Run:
     run = runs.find(project.folder, stamp) or runs.start(project.folder, stamp)
     if run.is_done("train", stamp):
         return run
-    settings, others = project.settings.train, regularisation_photos(project)
+    settings, reg_photos = project.settings.train, regularisation_photos(project)
     steps = planned_steps(project, len(photos))
     photos = at_every_resolution(project, photos)
-    say_plan(project, photos, steps, others)
+    say_plan(project, photos, steps, reg_photos)
     say_size(project)
     write_settings(project, run)
     sampled = project.settings.sample
@@ -59,42 +64,24 @@ def train(project: Project) -> Run:
     if settings.gradient_checkpointing:
         family.denoiser.enable_gradient_checkpointing()
     family.denoiser.train()
-    order = batches.BatchSampler(photos, settings.batch_size, settings.seed)
-    if others:
-        order = Interleaved(order, batches.BatchSampler(others, settings.batch_size, settings.seed), settings.regularisation_share)
-    visit = BatchLoss(project, family)
+    sampler = BatchSampler(photos, settings.batch_size, settings.seed)
+    if reg_photos:
+        sampler = Interleaved(sampler, BatchSampler(reg_photos, settings.batch_size, settings.seed), settings.regularisation_share)
+    batch_loss = BatchLoss(project, family)
     average = Average(parameters, optimizer, settings.ema)
     first = resume(run, family, optimizer, scaler, average)
 
     with stop.at_ctrl_c(), open(run.metrics, "a", encoding="utf-8") as metrics, progress("train", steps, start=first) as shown:
         for step in range(first, steps):
-            began = time.perf_counter()
             rate = optim.lr_at(step, steps, settings)
-            optim.set_lr(optimizer, rate)
-            losses, seen, beside = [], [], []
-            for part in range(settings.gradient_accumulation):
-                number = step * settings.gradient_accumulation + part
-                batch = order[number]
-                loss = visit.loss(batch, number)
-                scaler.scale(loss / settings.gradient_accumulation).backward()
-                losses.append(loss.detach())
-                (beside if batch[0].get("regularisation") else seen).extend(record["file"] for record in batch)
-            scaler.unscale_(optimizer)
-            norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm or math.inf)
-            loss = torch.stack(losses).mean().item()
-            if not math.isfinite(loss):
-                raise LorakitError(not_a_number(step, seen + beside, run))
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
+            measured = train_step(step, rate, sampler, batch_loss, parameters, optimizer, scaler, settings)
+            if not math.isfinite(measured.loss):
+                raise LorakitError(not_a_number(measured, run))
             average.update()
 
-            entry = {"step": step + 1, "epoch": round((number + 1) / order.per_epoch, 4), "loss": round(loss, 6), "rate": rate}
-            seconds = round(time.perf_counter() - began, 4)
-            names = {"photos": seen, **({"regularisation": beside} if beside else {})}
-            metrics.write(json.dumps({**entry, "grad_norm": round(float(norm), 6), "seconds": seconds, **names}) + "\n")
+            metrics.write(measured.as_json() + "\n")
             metrics.flush()
-            shown.advance(note=f"loss {loss:.4f}")
+            shown.advance(note=f"loss {measured.loss:.4f}")
             is_last = stop.is_asked() and step + 1 < steps
             if is_last or is_due(step + 1, settings.checkpoint_every, steps):
                 state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), **average.state()}
@@ -114,24 +101,81 @@ def train(project: Project) -> Run:
     return run
 
 
+@dataclass(frozen=True)
+class StepMetrics:
+    """What was measured in one optimizer step: one line of metrics.jsonl, its names the keys."""
+
+    step: int  # counted from 1
+    epoch: float  # of the photos, behind this step
+    loss: float  # mean over the step's batches
+    rate: float  # learning rate
+    grad_norm: float  # before it is clipped
+    seconds: float
+    photos: list[str]
+    regularisation: list[str] = field(default_factory=list)  # left out of the line where there are none
+
+    def as_json(self) -> str:
+        facts = {key: value for key, value in asdict(self).items() if key != "regularisation" or value}
+        digits = {"epoch": 4, "loss": 6, "grad_norm": 6, "seconds": 4}
+        return json.dumps({key: round(value, digits[key]) if key in digits else value for key, value in facts.items()})
+
+
+def train_step(
+    step: int,
+    rate: float,
+    sampler: BatchSampler | Interleaved,
+    batch_loss: BatchLoss,
+    parameters: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    settings: Train,
+) -> StepMetrics:
+    """One optimizer step (counted from 0) over `gradient_accumulation` batches. Where the loss is no number, the weights stay as they were."""
+    began, losses, photos, regularisation = time.perf_counter(), [], [], []
+    optim.set_lr(optimizer, rate)
+    for number in range(step * settings.gradient_accumulation, (step + 1) * settings.gradient_accumulation):
+        batch = sampler[number]
+        loss = batch_loss.loss(batch, number)
+        scaler.scale(loss / settings.gradient_accumulation).backward()
+        losses.append(loss.detach())
+        (regularisation if batch[0].get("regularisation") else photos).extend(record["file"] for record in batch)
+    scaler.unscale_(optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm or math.inf)
+    loss = torch.stack(losses).mean().item()
+    if math.isfinite(loss):
+        scaler.step(optimizer)
+        scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    epoch, seconds = (number + 1) / sampler.per_epoch, time.perf_counter() - began
+    return StepMetrics(step + 1, epoch, loss, rate, float(norm), seconds, photos, regularisation)
+
+
 def planned_steps(project: Project, photos: int) -> int:
     """`train.steps`, or steps_per_photo x photos within min_steps..max_steps, and those of the regularisation photos besides."""
     return project.settings.train.planned_steps(photos)
 
 
 def resume(run: Run, family: Family, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, average: Average) -> int:
-    """Put back the newest checkpoint, if there is one, and cut the metrics to it. Returns the step to begin at."""
-    steps = checkpoint.all_steps(run)
-    last = steps[-1] if steps else 0
-    if steps:
-        lora.set_lora(family, checkpoint.load_adapter(run, last))
-        state = checkpoint.load_state(run, last)
+    """Put back the newest checkpoint that is whole, if there is one, and cut the metrics to it. Returns the step to begin at."""
+    last = 0
+    for step in reversed(checkpoint.all_steps(run)):
+        try:
+            adapter, state = checkpoint.load_adapter(run, step), checkpoint.load_state(run, step)
+        except Damaged as damage:
+            aside = checkpoint.set_aside(run, step)
+            warn(f"the checkpoint of step {step} is damaged: {damage}; it is set aside as {aside.name}, and an earlier one is taken")
+            continue
+        lora.set_lora(family, adapter)
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         average.load_state(state)
-        say(f"train     goes on after step {last}")
-    kept = [json.dumps(entry) + "\n" for entry in run.read_metrics() if entry["step"] <= last]
-    files.write_text(run.metrics, "".join(kept))
+        say(f"train     goes on after step {step}")
+        last = step
+        break
+    lines = [json.dumps(entry) + "\n" for entry in run.read_metrics() if entry["step"] <= last]
+    if len(lines) < last:
+        warn(f"{run.metrics.name}: {last - len(lines)} of {last} lines are lost; the curve lacks these steps, the training does not")
+    files.write_text(run.metrics, "".join(lines))
     return last
 
 
@@ -147,11 +191,11 @@ def is_due(step: int, every: int, steps: int, at_end: bool = True) -> bool:
     return (step == steps and at_end) or (every > 0 and step % every == 0 and step < steps)
 
 
-def not_a_number(step: int, seen: list[str], run: Run) -> str:
-    kept = checkpoint.all_steps(run)
-    last = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint had been written"
+def not_a_number(measured: StepMetrics, run: Run) -> str:
+    saved = checkpoint.all_steps(run)
+    last = f"the checkpoint of step {saved[-1]} is kept" if saved else "no checkpoint had been written"
     return (
-        f"the loss is no longer a number at step {step + 1} (photos: {', '.join(seen)}); {last}. "
+        f"the loss is no longer a number at step {measured.step} (photos: {', '.join(measured.photos + measured.regularisation)}); {last}. "
         "Look at these photos, or lower train.learning_rate"
     )
 
@@ -166,6 +210,7 @@ def count_visits(run: Run) -> dict[str, int]:
 
 
 def mean_loss(run: Run) -> float:
+    """Over the last tenth of the steps; not a number where their lines are lost."""
     losses = [entry["loss"] for entry in run.read_metrics()]
     last = losses[-max(1, len(losses) // 10) :]
-    return sum(last) / len(last)
+    return sum(last) / len(last) if last else math.nan

@@ -70,3 +70,11 @@ def test_gone_photos_keep_their_record(tmp_path):
     book.keep({"id": "a"}, {"id": "b", "gone": True})
     assert [r["id"] for r in book] == ["a"] and len(book) == 1
     assert len(book.everything()) == 2
+
+
+def test_a_manifest_that_is_no_text_any_more_is_written_anew(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.replace([{"id": "a", "file": "a.jpg"}])
+    manifest.path.write_bytes(manifest.path.read_bytes() + b"\xb3\n")
+    manifest.save()
+    assert [record["id"] for record in Manifest(tmp_path)] == ["a"]

@@ -30,7 +30,8 @@ def test_what_a_stage_made_is_kept_with_its_stamp(tmp_path):
 def test_a_torn_last_line_of_the_metrics_is_left_out(tmp_path):
     run = runs.start(tmp_path, "a")
     assert run.read_metrics() == []
-    run.metrics.write_text('{"step": 1}\n{"step": 2}\n{"st', encoding="utf-8")
+    line = '{"step": %d, "loss": 0.5, "photos": []}\n'
+    run.metrics.write_text(line % 1 + line % 2 + '{"st', encoding="utf-8")
     assert [entry["step"] for entry in run.read_metrics()] == [1, 2]
 
 
@@ -50,7 +51,8 @@ def test_torn_run_is_passed_over(tmp_path, capsys):
 
 def test_torn_line_of_metrics_costs_itself_only(tmp_path, capsys):
     run = runs.start(tmp_path, "s")
-    run.metrics.write_text('{"step": 1}\n{"st\n{"step": 3}\n{"ste')
+    line = '{"step": %d, "loss": 0.5, "photos": []}\n'
+    run.metrics.write_text(line % 1 + '{"st\n' + line % 3 + '{"ste')
     assert [entry["step"] for entry in run.read_metrics()] == [1, 3]
     assert "line 2" in capsys.readouterr().err
 

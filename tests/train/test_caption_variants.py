@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from lorakit.settings import Train
-from lorakit.train.cache import cache, readings, text_path
+from lorakit.train.cache import cache, text_path, text_variants
 from lorakit.train.caption_variants import variants
 
 TAGS = some.lists(some.sampled_from(["red", "on a table", "side view", "zwx", "night"]), min_size=1, max_size=6, unique=True)
@@ -31,6 +31,6 @@ def test_readings_differ_and_each_is_cached(make_dataset):
     record = {**project.manifest.selected[0], "text": "zwx mug, red, on a table, night, blue"}
     project.manifest.keep(record)
     cache(project)
-    found = readings(project, record)
+    found = text_variants(project, record)
     assert len(found) == 4 and len(set(found)) > 1
     assert all(text_path(project, text).is_file() for text in found)

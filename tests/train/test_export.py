@@ -155,3 +155,61 @@ def test_every_adapter_goes_the_whole_way_and_says_who_cannot_load_it(copy_of_tr
     assert result["modules"] == 192 and result["loaded"]["comfyui"] == result["loaded"]["a1111"] == result["loaded"]["forge"] > 192
     assert result["loaded"]["diffusers"] < result["loaded"]["comfyui"] and result["difference"] > 0
     assert "warning: diffusers" in "".join(capsys.readouterr())
+
+
+def test_a_file_that_failed_its_check_never_has_the_final_name(copy_of_trained, monkeypatch):
+    from lorakit.train import export as stage
+
+    run = runs.find(copy_of_trained.folder, stamps.train(copy_of_trained))
+    before = {path.name for path in run.folder.iterdir()} - {run.lora.name}
+    run.lora.unlink()
+    written = formats.write
+
+    def wrong(*facts):  # as if the writer had a fault
+        tensors = written(*facts)
+        key = next(key for key in tensors if key.endswith("lora_up.weight"))
+        return {**tensors, key: tensors[key] + 1}
+
+    monkeypatch.setattr(stage.formats, "write", wrong)
+    with pytest.raises(LorakitError, match=r"^[^/]*\.safetensors: layer .* differs from the trained one"):
+        export(copy_of_trained)
+    assert {path.name for path in run.folder.iterdir()} == before
+
+
+def test_any_checkpoint_is_written_as_a_file_of_its_own(copy_of_trained):
+    from lorakit.cli.export import command
+
+    run = runs.find(copy_of_trained.folder, stamps.train(copy_of_trained))
+    last = run.lora.read_bytes()
+    done = CliRunner().invoke(command, [str(copy_of_trained.folder), "--step", "2", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    path = run.lora.with_name(f"{run.lora.stem}-step000002.safetensors")
+    assert str(path) in done.output and run.lora.read_bytes() == last
+    found, trained = formats.read(load_file(path), "sd15"), formats.from_adapter(checkpoint.load_adapter(run, 2))
+    for name, layer in trained.items():
+        assert (found[name].change() - layer.change()).norm() <= 1e-2 * layer.change().norm() + 1e-5
+    assert read_metadata(path)["ss_steps"] == "2" and read_metadata(path)["modelspec.title"] == path.stem
+    missing = CliRunner().invoke(command, [str(copy_of_trained.folder), "--step", "3", "--device", "cpu"])
+    assert "no checkpoint of step 3 is kept; there are 2, 4" in str(missing.exception)
+
+
+def test_a_layer_that_learned_almost_nothing_is_named_and_no_fault(tmp_path, capsys):
+    from lorakit.train.export import check_file as check
+    from lorakit.train.export import say_dead
+
+    def adapter(dead):
+        generator = torch.Generator().manual_seed(0)
+        tensors = {}
+        for number in range(4):
+            name = f"unet.mid_block.attentions.0.transformer_blocks.0.attn{number % 2 + 1}.to_{'qk'[number // 2]}"
+            scale = dead if number == 3 else 1e-2
+            tensors[f"{name}.lora_A.weight"] = torch.randn(4, 32, generator=generator) * scale
+            tensors[f"{name}.lora_B.weight"] = torch.randn(32, 4, generator=generator) * scale
+            tensors[f"{name}.alpha"] = torch.tensor(4.0)
+        return tensors
+
+    network = formats.with_uniform_alpha(formats.from_adapter(adapter(2e-8)))  # smaller than what fp16 can tell from zero
+    save_file(formats.write(network, "sd15", "kohya", torch.float16), tmp_path / "a.safetensors")
+    check(tmp_path / "a.safetensors", network, "sd15")
+    say_dead(network)
+    assert "1 of 4 layers have learned (almost) nothing: " in capsys.readouterr().err

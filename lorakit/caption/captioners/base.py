@@ -17,9 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lorakit import lookup
 from lorakit.errors import LorakitError
@@ -27,6 +25,9 @@ from lorakit.settings import Caption
 from lorakit.text.composing import RawCaption
 from lorakit.text.phrases import without_loose_end
 from lorakit.weights import Source, hub_errors_in_words, load_whole, local_folder
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)

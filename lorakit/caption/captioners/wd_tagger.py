@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.errors import LorakitError
 from lorakit.settings import Caption, setting
 from lorakit.text.composing import RawCaption
 from lorakit.weights import Source, hub_errors_in_words
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
 
 MARKER = "selected_tags.csv"
 CARD = CaptionerCard(
@@ -63,6 +65,7 @@ class Settings:
 
 
 def load(source: Source, device: str, settings: Caption) -> Reader:
+    import numpy as np
     import onnxruntime
 
     own = getattr(settings, "wd_tagger", None) or Settings()
@@ -107,6 +110,9 @@ def plain_tag(name: str) -> str:
 
 def prepare(picture: Image.Image, side: int) -> np.ndarray:
     """[side, side, 3] float32 BGR in 0..255, the picture on a white square, as the tagger was trained."""
+    import numpy as np
+    from PIL import Image
+
     longest = max(picture.size)
     square = Image.new("RGB", (longest, longest), (255, 255, 255))
     square.paste(picture, ((longest - picture.width) // 2, (longest - picture.height) // 2))

@@ -14,10 +14,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
+
+if TYPE_CHECKING:
+    from lorakit.photo import Photo
 
 
 class Check(Protocol):

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lorakit.photo import Photo
 
 VERSION = 1
 EVEN = 4.0  # standard deviation of luma along a row up to which it is of one colour
@@ -34,6 +36,8 @@ class Settings:
 
 def measure(photo: Photo) -> dict[str, Any]:
     """`share` of the area that is border and `box` [left, top, right, bottom] inside it, in pixels of the upright photo."""
+    import numpy as np
+
     gray = photo.gray
     top, bottom = border_rows(gray), border_rows(gray[::-1])
     left, right = border_rows(gray.T), border_rows(gray.T[::-1])
@@ -46,6 +50,8 @@ def measure(photo: Photo) -> dict[str, Any]:
 
 def border_rows(gray: np.ndarray) -> int:
     """Rows of one colour from the first one on, if they end at a straight edge; else 0."""
+    import numpy as np
+
     band = gray[: int(len(gray) * MOST) + REACH]
     first = float(band[0].mean())
     if band[0].std() > EVEN:

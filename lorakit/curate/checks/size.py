@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
+
+if TYPE_CHECKING:
+    from lorakit.photo import Photo
 
 VERSION = 1
 FEW = 0.1  # of a set; what more photos than these have is no exception

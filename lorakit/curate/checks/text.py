@@ -7,15 +7,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import cv2
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from lorakit.errors import LorakitError
-from lorakit.photo import Photo
 from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lorakit.photo import Photo
 
 VERSION = 1
 NEEDS, EXTRA = ("rapidocr", "onnxruntime"), "ocr"
@@ -34,6 +35,9 @@ class Settings:
 def measure(photo: Photo) -> dict[str, Any]:
     """`share` of the picture covered by writing; `words` as read, line by line; `boxes` of these lines, each
     [left, top, right, bottom] in pixels of the upright photo."""
+    import cv2
+    import numpy as np
+
     gray = photo.gray
     lines = read_lines(gray) if min(gray.shape) >= LEAST_SIDE else []
     covered = np.zeros_like(gray)
@@ -46,6 +50,9 @@ def measure(photo: Photo) -> dict[str, Any]:
 
 def read_lines(gray: np.ndarray) -> list[tuple[np.ndarray, str]]:
     """[(corners [4, 2] in pixels, text)] of the lines of writing in a gray picture [height, width]."""
+    import cv2
+    import numpy as np
+
     found = _engine()(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR))
     if found.boxes is None or found.txts is None:
         return []
