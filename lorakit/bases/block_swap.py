@@ -27,7 +27,7 @@ class BlockSwap:
 
     def __init__(self, blocks: list[nn.Module], count: int, device: torch.device | str):
         self.device = torch.device(device)
-        self.modules = blocks[len(blocks) - count :] if count else []
+        self.modules = blocks[-count:] if count else []
         self._stream = torch.cuda.Stream() if self.device.type == "cuda" else None
         self._blocks = [_Block(self._homes_of(module)) for module in self.modules]
         self._hooks = []

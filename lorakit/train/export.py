@@ -289,7 +289,7 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "ss_max_grad_norm": train.max_grad_norm,
         "ss_caption_dropout_rate": train.caption_dropout,
         "ss_shuffle_caption": train.shuffle_tags,
-        "ss_gradient_checkpointing": train.gradient_checkpointing,
+        "ss_gradient_checkpointing": train.checkpoints_gradients,
         "ss_mixed_precision": train.precision,
         "ss_noise_offset": train.noise_offset,
         "ss_min_snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else "",

@@ -62,7 +62,7 @@ def predict_step(cls: type[Family], config: dict[str, Any], settings: Train, sha
     family = family_without_weights(cls, config, settings, shape.dtype)
     with torch.device("meta"):
         lora.add_lora(family, settings)
-    if settings.gradient_checkpointing:
+    if settings.checkpoints_gradients:
         family.denoiser.enable_gradient_checkpointing()
     family.denoiser.train()
     _make_fake(family.denoiser, mode := FakeTensorMode(allow_non_fake_inputs=True))

@@ -153,6 +153,8 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     )
     yield from lora.conflicts(train, export.format)
     yield from optimizer.conflicts(train)
+    kept = train.swap_blocks > 0 and train.gradient_checkpointing == "off"
+    yield kept, f"train.swap_blocks = {train.swap_blocks} wants train.gradient_checkpointing=on: without, autograd keeps every block"
     whole = not (train.weights or "").endswith(".safetensors")
     yield bool(train.parts) and whole, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
     yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"

@@ -3,11 +3,17 @@
 import importlib.util
 
 import pytest
+import torch
 
-from lorakit import pipeline
+from lorakit import pipeline, settings
 from lorakit.bases import load, quantised
+from lorakit.bases.block_swap import BlockSwap
 from lorakit.errors import LorakitError
+from lorakit.settings import Train
+from lorakit.train import lora
 from lorakit.train.grid import grid
+from lorakit.train.preflight import check_settings
+from lorakit.train.train import train
 from tests.conftest import adapter
 
 KINDS = [
@@ -36,6 +42,69 @@ def test_a_training_on_a_base_in_few_bits_goes_the_whole_way(make_dataset, preci
     grid(project, strengths=(0.0, 1.0))
     run = pipeline.runs.all_runs(project.folder)[0]
     assert any(tensor.any() for key, tensor in adapter(run).items() if key.endswith(("lora_B.weight", "lokr_w1", "hada_w1_b")))
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux1"])
+def test_swapped_blocks_give_the_same_gradients_in_every_family(load_tiny, family):
+    whole, swapped = gradients_of(load_tiny(family), 0), gradients_of(load_tiny(family), 99)
+    assert whole and all(torch.equal(one, other) for one, other in zip(whole, swapped, strict=True))
+
+
+def gradients_of(family, swapped):
+    settings = Train(rank=4, gradient_checkpointing="on")
+    parameters = lora.add_lora(family, settings)
+    with torch.no_grad():
+        [p.add_(0.01) for p in parameters]
+    family.denoiser.enable_gradient_checkpointing()
+    family.denoiser.train()
+    with NaNWhileAway():
+        family.swap_blocks(swapped)
+        torch.manual_seed(0)
+        text = {name: tensor[None] for name, tensor in family.encode_text("a mug").items()}
+        latents, sizes = torch.randn(1, family.latent_channels(), 8, 8), torch.tensor([[64, 64, 0, 0, 64, 64]])
+        if swapped:
+            assert len(family._swap.modules) == len(family.repeated_blocks()) > 3
+            with torch.no_grad():
+                family.predict(latents, torch.tensor([400]), text, sizes)
+        family.predict(latents, torch.tensor([400]), text, sizes).square().mean().backward()
+        family.settle_blocks()
+        if swapped:
+            assert all(any(p.isnan().all() for p in block.parameters()) for block in family._swap.modules)
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+class NaNWhileAway(pytest.MonkeyPatch):
+    """What is away holds NaN, as an empty tensor on the card would be an error."""
+
+    def __enter__(self):
+        self.setattr(BlockSwap, "_absent", lambda swap, home: torch.full_like(home, float("nan")))
+
+    def __exit__(self, *_):
+        self.undo()
+
+
+@pytest.mark.slow
+def test_a_training_with_swapped_blocks_gives_the_same_tensors(make_dataset):
+    settings = {**SHORT, "train.gradient_checkpointing": "on"}
+    plain, swapped = (adapter(train(make_dataset(f"swap{count}", **{**settings, "train.swap_blocks": count}))) for count in (0, 5))
+    assert all(torch.equal(plain[key], swapped[key]) for key in plain)
+
+
+def test_swapped_blocks_without_checkpointing_are_refused(make_project):
+    project = make_project(**{"train.swap_blocks": 2, "train.gradient_checkpointing": "off"})
+    with pytest.raises(LorakitError, match="swap_blocks = 2 wants train.gradient_checkpointing=on"):
+        check_settings(project)
+
+
+@pytest.mark.parametrize(("given", "meant"), [(True, "on"), (False, "off"), ("auto", "auto"), ("on", "on")])
+def test_booleans_of_former_projects_are_read(given, meant):
+    assert settings.resolve([("x", {"train.gradient_checkpointing": given})]).train.gradient_checkpointing == meant
+
+
+def test_the_words_for_checkpointing_move_no_stamp():
+    auto, off, on = (settings.resolve([("x", {"train.gradient_checkpointing": word})]) for word in ("auto", "off", "on"))
+    key = "train.gradient_checkpointing"
+    assert [s.flat_for_stamp()[key] for s in (auto, off, on)] == [False, False, True]
 
 
 def test_nf4_without_bitsandbytes_is_refused_before_anything_starts(make_dataset, monkeypatch):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from lorakit.bases import quantised, single_file, streaming
+from lorakit.bases.block_swap import BlockSwap
 from lorakit.bases.layer_names import OddForm, Original
 from lorakit.bases.original_layout import Place
 from lorakit.bases.schedules import Diffusion, Flow
@@ -96,6 +97,8 @@ class Family(ABC):
     def kohya_text(cls, name: str) -> str:
         return cls.KOHYA_TEXT.get(name, f"lora_te{list(cls.ENCODERS).index(name) + 1}")
 
+    _swap: BlockSwap | None = None
+
     def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
         self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
         self._parts: dict[str, Any] = {}
@@ -108,6 +111,22 @@ class Family(ABC):
         if self.FOLDER not in self._parts and (precision := self.held_in()):
             self._parts[self.FOLDER] = self._load_quantised(precision).requires_grad_(False).eval().to(self.device)
         return self.model(self.FOLDER, self.DENOISER, self.dtype)
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        """The denoiser's repeated blocks in the order in which they are called, each of which gradient checkpointing computes again."""
+        lists = [(n, m) for n, m in self.denoiser.named_modules() if isinstance(m, nn.ModuleList) and n.endswith("transformer_blocks")]
+        order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}  # a U-Net makes its middle last
+        lists.sort(key=lambda named: order.get(named[0].split(".")[0], 0))
+        return [block for _, blocks in lists for block in blocks]
+
+    def swap_blocks(self, count: int) -> None:
+        """Let the last `count` of these, adapters and all in them by now, wait in the machine's memory while others work."""
+        self._swap = BlockSwap(self.repeated_blocks(), count, self.device) if count else None
+
+    def settle_blocks(self) -> None:
+        """After each backward pass."""
+        if self._swap:
+            self._swap.settle()
 
     def held_in(self) -> str | None:
         """The few bits that the denoiser's layers are held in, fp8 or nf4; None for the family's dtype. `auto` leaves a single
