@@ -247,12 +247,12 @@ class Train:
     precision: str = setting("auto", "auto: bf16 or fp16 on a GPU, fp32 on a CPU", choices=("auto", "fp32", "bf16", "fp16"))
     base_precision: str = setting(
         "auto",
-        "how the frozen base is held: bf16 as it is, fp8 half, nf4 a quarter of it; auto: what the card needs",
+        "how the frozen base is held: bf16 as it is, fp8 half, nf4 a quarter of it; auto: bf16, and a single file in fp8 as it is",
         choices=("auto", "bf16", "fp8", "nf4"),
         neutral="auto",
     )
     gradient_checkpointing: str = setting(
-        "auto", "less memory for about a third more time; auto: where the card needs it", choices=("auto", "on", "off"),
+        "auto", "less memory for about a third more time; auto: where blocks are swapped; `lorakit train --plan` says when to turn it on", choices=("auto", "on", "off"),
         stamped={"auto": False, "off": False, "on": True},
     )  # fmt: skip
     swap_blocks: int = setting(

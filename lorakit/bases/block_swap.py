@@ -23,7 +23,8 @@ class BlockSwap:
     it autograd would keep what was fetched). Adapters inside of a block, which learn, stay where they are.
 
     Forwards a block is fetched before it is called and dropped after; in the backward pass it is fetched when its
-    recomputation begins and dropped when its gradient is there. Gradients are those of the unswapped model, bit for bit."""
+    recomputation begins and dropped when that of another does: autograd takes the latest block first, and is through with it
+    then. (A backward hook of the block would come too early where its input needs no gradient.) Gradients are those of the unswapped model, bit for bit."""
 
     def __init__(self, blocks: list[nn.Module], count: int, device: torch.device | str):
         self.device = torch.device(device)
@@ -36,11 +37,10 @@ class BlockSwap:
             self._hooks += [
                 module.register_forward_pre_hook(lambda *_, n=number: self._before(n)),
                 module.register_forward_hook(lambda *_, n=number: None if _in_backward() else self._drop(n)),
-                module.register_full_backward_hook(lambda *_, n=number: self._drop(n)),
             ]
 
     def settle(self) -> None:
-        """Drop what a backward pass has left: the gradient of a block whose input needs none is never told of."""
+        """Drop the block that a backward pass has ended with."""
         for number in range(len(self._blocks)):
             self._drop(number)
 
@@ -61,6 +61,10 @@ class BlockSwap:
         return homes
 
     def _before(self, number: int) -> None:
+        if _in_backward():
+            for other, block in enumerate(self._blocks):
+                if other != number and block.fetched:
+                    self._drop(other)
         self._fetch(number)
         following = number - 1 if _in_backward() else number + 1
         if 0 <= following < len(self._blocks):

@@ -63,10 +63,14 @@ def stack():
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 @pytest.mark.parametrize("precision", [None, "fp8"])
-def test_gradients_are_the_same_to_the_last_bit(stack, count, precision):
+@pytest.mark.parametrize("needs_gradient", [True, False])
+def test_gradients_are_the_same_to_the_last_bit(stack, count, precision, needs_gradient):
     if precision:
+        adapters = [block.adapter for block in stack.blocks]
         quantised.replace_layers(stack, precision, torch.float32)
-    x = torch.randn(2, 7, 64, requires_grad=True)
+        for block, adapter in zip(stack.blocks, adapters, strict=True):
+            block.adapter = adapter
+    x = torch.randn(2, 7, 64, requires_grad=needs_gradient)
     swapped = copy.deepcopy(stack)
     swap = Strict(list(swapped.blocks), count, "cpu")
     for _ in range(2):  # a second step finds everything in its place again

@@ -1,16 +1,20 @@
 """A base in few bits: the whole way from the cache to a checked LoRA file, and what is refused before anything starts."""
 
 import importlib.util
+import json
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from lorakit import pipeline, settings
-from lorakit.bases import load, quantised
+from lorakit.bases import families, load, quantised
 from lorakit.bases.block_swap import BlockSwap
+from lorakit.cli import group
 from lorakit.errors import LorakitError
+from lorakit.project import catalog
 from lorakit.settings import Train
-from lorakit.train import lora
+from lorakit.train import lora, rungs
 from lorakit.train.grid import grid
 from lorakit.train.preflight import check_settings
 from lorakit.train.train import train
@@ -63,7 +67,7 @@ def gradients_of(family, swapped):
         text = {name: tensor[None] for name, tensor in family.encode_text("a mug").items()}
         latents, sizes = torch.randn(1, family.latent_channels(), 8, 8), torch.tensor([[64, 64, 0, 0, 64, 64]])
         if swapped:
-            assert len(family._swap.modules) == len(family.repeated_blocks()) > 3
+            assert len(family._swap.modules) == len(family.repeated_blocks()) > 2
             with torch.no_grad():
                 family.predict(latents, torch.tensor([400]), text, sizes)
         family.predict(latents, torch.tensor([400]), text, sizes).square().mean().backward()
@@ -88,6 +92,46 @@ def test_a_training_with_swapped_blocks_gives_the_same_tensors(make_dataset):
     settings = {**SHORT, "train.gradient_checkpointing": "on"}
     plain, swapped = (adapter(train(make_dataset(f"swap{count}", **{**settings, "train.swap_blocks": count}))) for count in (0, 5))
     assert all(torch.equal(plain[key], swapped[key]) for key in plain)
+
+
+def test_plan_says_what_will_be_and_writes_nothing(make_dataset, cli):
+    project = make_dataset()
+    before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+    out = cli("train", project.folder, "--plan", "--vram", "4")
+    assert "6 in" in out and "mug, photo_0" in out and "repeat" in out and "predicted, not measured" in out and "of 3.40 GB" in out
+    found = json.loads(cli("train", project.folder, "--plan", "--json", "--set", "train.rank=8"))
+    assert found["photos"]["count"] == 6 and found["memory"]["budget"] is None and found["steps"]["steps"] == 6
+    assert {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+    def run(*words):
+        done = CliRunner().invoke(group, [str(word) for word in words])
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.stdout
+
+    return run
+
+
+def test_a_plan_turns_on_the_rungs_of_the_ladder_in_order(tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    card, cls = catalog.card("tiny-random"), families.load("sd15")
+    config = {k: v for k, v in cls.DENOISER.load_config(tiny_weights, subfolder="unet").items() if not k.startswith("_")}
+    base, free = rungs.Base(card, config), frozenset({"train.optimizer", "train.swap_blocks"})
+    small = {"train.rank": 4, "train.resolution": 64}
+    asked = settings.resolve([("card", card.settings), ("test", small)]).train
+    whole = rungs.fit(base, asked, None)
+    assert not whole.rungs and whole.is_enough
+    assert not rungs.fit(base, asked, 1e3, free).rungs
+    least = rungs.fit(base, asked, 1e-6, free)
+    assert list(least.rungs) == ["train.gradient_checkpointing", "train.base_precision", "train.optimizer", "train.swap_blocks"]
+    assert least.settings.base_precision == "nf4" and least.settings.optimizer == "adamw8bit" and not least.is_enough
+    assert 0 < least.need.peak < whole.need.peak
+    fixed = settings.resolve([("t", {**small, "train.gradient_checkpointing": "off", "train.base_precision": "bf16"})]).train
+    assert not rungs.fit(base, fixed, 1e-6).rungs
 
 
 def test_swapped_blocks_without_checkpointing_are_refused(make_project):
