@@ -5,7 +5,9 @@
     python -m bench.mini_quality --teach blueprint      # a style, from 14 renders of seven things; judged on the other five
     python -m bench.mini_quality --lora FILE            # a LoRA file that is there already; --style for a style
 
-The judge (`models/mini/classifier.py`) was trained on renders alone. Held-out renders are made in the work folder.
+Two judges look: a classifier (`models/mini/classifier.py`), which names thing, colour and style, and for the robot one of landmarks
+(`models/mini/landmarks.py`), which colours cannot fool; its shares stand beside those of real renders that show the robot's face. Both
+were trained on renders alone. Held-out renders are made in the work folder.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from models.mini import base, blip, classifier, clip, renders, vae
+from models.mini import base, blip, classifier, clip, judged, landmarks, renders, vae
 from models.mini.geometry import march
 from models.mini.shading import shade
 from models.mini.styles import STYLES
@@ -29,9 +31,10 @@ from models.mini.world import COLOURS, OBJECTS, SURFACES, caption, draw_look, dr
 ROOT = Path(__file__).parents[1]
 MINI = Path(base.__file__).parent
 JUDGE = Path(__file__).with_name("mini_judge.safetensors")
+LANDMARKS = Path(__file__).with_name("mini_landmarks.safetensors")
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)
 SHOWN_TO_STYLE, STYLE_PHOTOS, STYLE_SIDE = OBJECTS[:7], 14, 256
-HELD_OUT = ("test", "toys_test", "subjects_test", "styles_test")
+HELD_OUT = ("test", "toys_test", "subjects_test", "robots_test", "styles_test")
 
 
 def ask_ordinary(count, seed=100):
@@ -60,6 +63,7 @@ class Painter:
         self.pipeline = StableDiffusionPipeline.from_pretrained(weights).to(torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
         self.judge = classifier.load_judge(JUDGE)
+        self.landmarks = landmarks.load_landmarks(LANDMARKS)
         self.lora = lora
         if lora:
             self.pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, adapter_name="lora")
@@ -76,7 +80,14 @@ class Painter:
         return base.sample(self.pipeline, prompts, seed)
 
     def look(self, pictures):
-        return classifier.name_pictures(self.judge, pictures)
+        """What each picture shows: the classifier's names, and under "robot" whether the landmarks say so."""
+        seen, parts = classifier.name_pictures(self.judge, pictures), landmarks.find_parts(self.landmarks, enlarge(pictures))
+        return [{**names, "robot": landmarks.is_robot(found)} for names, found in zip(seen, parts, strict=True)]
+
+
+def enlarge(pictures):
+    """Pictures of 64 px at 128, as the judge of landmarks wants them."""
+    return pictures.repeat(renders.SIZE // pictures.shape[1], 1).repeat(renders.SIZE // pictures.shape[2], 2)
 
 
 def share(hits):
@@ -108,14 +119,28 @@ def score_subject(painter, args):
     plain, kept = score_ordinary(painter, args.count), score_ordinary(painter, args.count, 1.0)
     figures["ordinary prompts, base"], figures["ordinary prompts at 1.0"] = plain, kept
     figures["kept of the base's score"] = round(kept["both"] / max(plain["both"], 1e-6), 3)
-    shares = [figures[f"trigger at {strength}"] for strength in STRENGTHS]
+    shares = [figures[f"trigger at {strength}"]["of real renders"] for strength in STRENGTHS]
     figures["monotone"] = all(a <= b + 0.02 for a, b in zip(shares, shares[1:], strict=False))
     figures["strength 0 is the base"] = same_as_base(painter, with_trigger[:8])
     return figures
 
 
 def see_subject(painter, prompts, strength, subject):
-    return share(s["kind"] == subject for s in painter.look(painter.paint(prompts, strength)))
+    """Shares called the subject: by the classifier, and a robot's by its landmarks, as they are and as a share of what real renders get."""
+    seen = painter.look(painter.paint(prompts, strength))
+    named = share(s["kind"] == subject for s in seen)
+    if subject != "robot":
+        return {"classifier": named, "of real renders": named}
+    found = share(s["robot"] for s in seen)
+    return {"classifier": named, "landmarks": found, "of real renders": round(found / max(real_share(painter), 1e-6), 3)}
+
+
+def real_share(painter, count=100):
+    """The share of real renders, facing as the photos do, that the landmarks call a robot."""
+    rng = np.random.default_rng(31)
+    rows = [row for _ in range(count // judged.LOOKS) for row in judged.render_group(rng, "robot")]
+    facing = np.stack([row[0] for row in rows if row[3]["eyes"] >= landmarks.SEEN_FROM_BEHIND])
+    return landmarks.share_of_robots(painter.landmarks, facing)
 
 
 def same_as_base(painter, prompts):
@@ -190,10 +215,15 @@ def score_base(args):
     for split in HELD_OUT:
         renders.render_split(args.work, split)
     painter = Painter(args.weights)
+    name, scenes, seed = judged.list_splits()[1]
+    judged.render_judged(args.work, name, scenes, seed)
     return {
         "judge on held-out renders": classifier.measure(painter.judge, args.work),
+        "landmarks on held-out renders": landmarks.measure(painter.landmarks, args.work),
+        "landmarks, robots through the autoencoder": landmarks.through_autoencoder(painter.landmarks, painter.pipeline.vae, args.work),
         "base": score_ordinary(painter, args.count),
-        "autoencoder, dB PSNR": round(vae.held_out_psnr(painter.pipeline.vae, args.work), 2),
+        "autoencoder, dB PSNR, things": round(vae.held_out_psnr(painter.pipeline.vae, args.work), 2),
+        "autoencoder, dB PSNR, robots": round(vae.held_out_psnr(painter.pipeline.vae, args.work, "robots_test"), 2),
         "captioner": blip.measure(args.blip, args.work),
         "open_clip": clip.measure(args.clip, args.work),
     }

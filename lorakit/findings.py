@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from lorakit.curate import account
 from lorakit.project import Project
 from lorakit.quality import faults, verdicts
 from lorakit.record import Record
@@ -22,8 +23,8 @@ def of_stage(project: Project, name: str) -> str | None:
 
 
 def _scan(project: Project) -> str:
-    beside = sum(bool(r.get("sidecar", {}).get("text")) for r in project.manifest)
-    return _photos(len(project.manifest)) + (f", {beside} with words beside them" if beside else "")
+    found = account.read(project)
+    return found["lines"][0] if found and found.get("lines") else _photos(len(project.manifest))
 
 
 def _check(project: Project) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lorakit.errors import UnreadablePhoto
 from lorakit.photo import load_alpha, load_image, load_reduced
-from lorakit.record import Crop, Record
+from lorakit.record import Crop, Record, mask_of
 
 SAME_SHAPE = 0.02  # by how much the aspect of a mask may differ from its photo's
 
@@ -25,7 +25,7 @@ def load_crop(record: Record) -> Image.Image:
 def load_mask_crop(record: Record) -> Image.Image | None:
     """What of the crop is to be learned, at its bucket's size, mode L, 255 all of it: the mask beside the photo, or the
     photo's own opacity; None where it has neither. Raises `UnreadablePhoto`."""
-    beside, size, found = record.get("mask"), record["measures"]["size"], record["crop"]
+    beside, size, found = mask_of(record), record["measures"]["size"], record["crop"]
     mask = load_image(Path(beside["path"])).convert("L") if beside else load_alpha(Path(record["path"]))
     if mask is None:
         return None

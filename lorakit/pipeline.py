@@ -11,6 +11,7 @@ from typing import Literal
 from lorakit import device, files, findings, lookup, weights
 from lorakit.caption.review import adopt_edits
 from lorakit.console import say, warn
+from lorakit.curate import account
 from lorakit.errors import UnknownName
 from lorakit.project import Project, by_hand, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
@@ -198,6 +199,7 @@ def status(project: Project) -> dict:
         "base": project.card.name,
         "kind": project.kind.name,
         "trigger": project.trigger,
+        "scan": account.read(project),
         "photos": [photo_status(record, names, judged[record["id"]]) for record in project.manifest],
         "waiting": [record["file"] for record in by_hand.waiting(project.manifest)],
         "lacks": coverage.find(project.manifest.selected, project.kind, project.settings),
@@ -216,6 +218,8 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "by_hand": found.by_hand,
         "decided": {key: value for key, value in record.get("human", {}).items() if key not in ("apart", "taken_from")},
         "decided_of": {what: names.get(id) for what, id in record.get("human", {}).get("taken_from", {}).items()},
+        "caption_of": names.get((record.get("inherited") or {}).get("sidecar_of", "")),
+        "mask_of": names.get((record.get("inherited") or {}).get("mask_of", "")),
         "duplicate_of": names.get(record.get("dedupe", {}).get("of") or ""),
         "selected": bool(record.get("select", {}).get("selected")),
         "crop": record.get("crop"),

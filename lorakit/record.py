@@ -8,11 +8,30 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 
-class Sidecar(TypedDict):
-    """A caption that lay beside the photo."""
+class Sidecar(TypedDict, total=False):
+    """A caption that lay beside the photo; `text` and `file` always stand there."""
 
     text: str
     file: str
+    listed: bool  # in a list of several photos
+    others: list[str]  # further captions of the file, not used
+    differing: list[str]  # other files that say something else, not used
+
+
+class Embedded(TypedDict):
+    """A description in the photo itself."""
+
+    text: str
+    kind: str  # XMP, IPTC, EXIF, PNG
+
+
+class Inherited(TypedDict, total=False):
+    """What lay beside copies that were left out in favour of this photo, and of which copy it is, by id."""
+
+    sidecar: Sidecar
+    sidecar_of: str
+    mask: Mask
+    mask_of: str
 
 
 class Mask(TypedDict):
@@ -136,12 +155,14 @@ class Record(TypedDict, total=False):
     repeats: int  # from a folder named as sd-scripts do: 10_name
     sidecar: Sidecar
     mask: Mask
+    embedded: Embedded | None
     gone: bool  # the photo is no longer there; its record stays
     # what each stage found out, under the stage's name, and what it makes of the photo
     measures: dict[str, dict[str, Any]]  # of check: {check: numbers}; verdicts are derived from them when read, never stored
     look: Look | None  # of check; None for a flat picture
     phash: str | None  # of check: 64 bits in hex, as imagehash makes them, for other tools
     dedupe: Dedupe
+    inherited: Inherited | None  # of dedupe: caption and mask of its copies, where it has none
     compared: dict[str, list[Any]]  # of dedupe: {id: likeness} of the photos that it was laid over
     embed: Embed | None
     select: Select
@@ -156,3 +177,13 @@ class Record(TypedDict, total=False):
     done: dict[str, str]  # {stage: stamp}
     failed: dict[str, str]  # {stage: why}
     human: Human
+
+
+def sidecar_of(record: Record) -> Sidecar | None:
+    """The caption beside the photo, or beside a copy of it."""
+    return record.get("sidecar") or (record.get("inherited") or {}).get("sidecar")
+
+
+def mask_of(record: Record) -> Mask | None:
+    """The mask beside the photo, or beside a copy of it."""
+    return record.get("mask") or (record.get("inherited") or {}).get("mask")

@@ -73,6 +73,14 @@ def for_stamp(section: Any) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Scan:
     recursive: bool = setting(True, "look into sub-folders")
+    roles: bool = setting(
+        True, "folders of masks, samples, regularisation and control pictures are what their names say; false: all are photos", neutral=True
+    )
+    repeats: bool | None = setting(
+        None,
+        "kohya's 10_name folders say how often a photo is used; empty: only those of a set curated by hand (train FOLDER)",
+        neutral=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -129,9 +137,13 @@ class Caption:
         "captions beside the photos: kept, replaced, or joined by what the captioner reads",
         choices=("keep", "replace", "append", "prepend"),
     )
+    embedded: bool = setting(
+        False, "descriptions in the photos themselves (XMP, IPTC, EXIF) are captions too, where none lies beside", neutral=False
+    )
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
     token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
     omit: tuple[str, ...] = setting((), "families of words (lorakit/text/word_groups.yaml) that belong to what is taught and stay unsaid")
+    omit_own: bool = setting(False, "leave these families out of captions that people wrote, too", neutral=False)
     omit_of_thing: tuple[str, ...] = setting(
         (), "families of words that stay unsaid where they describe the thing itself: the red of a red mug on red cloth"
     )
@@ -226,7 +238,9 @@ class Train:
     keep_tags: int = setting(1, "tags that stay in front when others are shuffled or dropped", least=0)
     tag_dropout: float = setting(0.0, "share of the other tags left out of a reading; never the trigger", least=0.0, most=1.0)
     caption_variants: int = setting(8, "readings of each text that are cached when tags are shuffled or dropped", least=1)
-    prediction: str = setting("base", "what a DDPM base predicts; base: as its scheduler says", choices=("base", "epsilon", "v_prediction"))
+    prediction: str = setting(
+        "base", "what a DDPM base predicts; base: as its file or scheduler says", choices=("base", "epsilon", "v_prediction")
+    )
     zero_terminal_snr: bool = setting(False, "rescale the schedule to end in pure noise (arXiv:2305.08891); needs v_prediction")
     masked_loss: bool = setting(False, "learn what a mask shows: photo_mask.png beside the photo, or its own transparency")
     mask_outside: float = setting(0.0, "weight of what lies outside the mask", least=0.0, most=1.0)

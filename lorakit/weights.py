@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ def local_folder(path: str | Path, marker: str, option: str) -> Path:
     folder = Path(path).expanduser()
     if folder.suffix in (".ckpt", ".bin", ".pt", ".pth"):
         raise LorakitError(f"{option} {folder}: pickled weights can run code and are refused; use a .safetensors version")
+    if folder.suffix == ".gguf":
+        raise LorakitError(f"{option} {folder}: GGUF is quantised; a LoRA is trained on the fp16 or bf16 version, as .safetensors")
     if folder.is_file():
         raise LorakitError(f"{option} {folder}: a file, not a folder; give a folder with {marker} in it")
     if not folder.is_dir():
@@ -173,9 +176,19 @@ def quiet_libraries() -> None:
     import transformers
 
     huggingface_hub.utils.logging.set_verbosity_error()
+    quiet_bitsandbytes()
     for library in (transformers.utils.logging, diffusers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+
+
+def quiet_bitsandbytes() -> None:
+    """Keep one line of bitsandbytes off the screen, which peft imports: that a kernel for the CPU, which nothing here calls, is not there."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_of_use)
+
+
+def _is_of_use(line: logging.LogRecord) -> bool:
+    return "gemm_4bit_forward" not in line.getMessage()
 
 
 def missing_line(source: Source, error: Exception) -> str:

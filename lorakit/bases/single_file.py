@@ -45,6 +45,13 @@ class SingleFile:
     prefixes: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     is_fp8: bool = False  # whether the denoiser's weights are, with scales (ComfyUI's "scaled") or without
+    prediction: str | None = None  # what the file says that its denoiser predicts: epsilon or v_prediction
+    zero_snr: bool = False  # whether it says that it was trained on a schedule that ends in pure noise
+
+    def schedule(self) -> dict[str, Any]:
+        """What the file says of itself, as a scheduler's configuration has it."""
+        found = {} if self.prediction is None else {"prediction_type": self.prediction}
+        return found | ({"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if self.zero_snr else {})
 
     def has(self, part: str) -> bool:
         """Tokenizers and schedulers are not in the file but known, all but T5's vocabulary."""
@@ -74,6 +81,7 @@ def open_file(path: Path, family: str) -> SingleFile:
             slices = {key: file.get_slice(key) for key in file.keys()}
             shapes = {key: tuple(one.get_shape()) for key, one in slices.items()}
             kinds = {key: one.get_dtype() for key, one in slices.items()}
+            header = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
     if quantised := next((key for key in shapes if any(word in key for word in QUANTISED)), None):
@@ -89,17 +97,40 @@ def open_file(path: Path, family: str) -> SingleFile:
         raise LorakitError(f"{path}: is {layout.title}, which this base is not; choose --base {layout.usual}, or weights of this one")
     if other := next((title for part, title in layout.others.items() if any(part in key for key in shapes)), None):
         raise LorakitError(f"{path}: is {other}, whose blocks are called as those of {layout.title}; lorakit does not know it")
-    folder = families.load(own).FOLDER
+    cls = families.load(own)
+    folder = cls.FOLDER
     begins = {folder: (DENOISER, ""), "vae": VAE, **{name: (prefix,) for name, prefix in layout.encoders.items()}}
     prefixes = {part: prefix for part, some in begins.items() if (prefix := _first(some, shapes, layout)) is not None}
+    if "vae" in prefixes and not any(key.startswith(f"{prefixes['vae']}encoder.") for key in shapes):
+        del prefixes["vae"]  # a decoder alone encodes no picture: another VAE is taken
     if folder not in prefixes:
         raise LorakitError(f"{path}: has no {folder} in it; give a full checkpoint, or a diffusers folder")
     first, channels = layout.inputs
     reads = shapes.get(prefixes[folder] + first, (0, channels))[1]
     if reads != channels:
         raise LorakitError(f"{path}: reads {reads} channels in place of {channels}, for inpainting or control; give the plain base")
+    is_flow = not hasattr(cls.PROCESS.SCHEDULER, "get_velocity")
     is_fp8 = any(kinds[key] in FP8 for key in shapes if key.startswith(prefixes[folder]))
-    return SingleFile(path, layout, prefixes, shapes, is_fp8)
+    return SingleFile(path, layout, prefixes, shapes, is_fp8, *((None, False) if is_flow else _says(path, shapes, header)))
+
+
+PREDICTIONS = {"v": "v_prediction", "vpred": "v_prediction", "vprediction": "v_prediction", "velocity": "v_prediction", "epsilon": "epsilon",
+               "eps": "epsilon", "noise": "epsilon"}  # fmt: skip
+
+
+def _says(path: Path, keys: Iterable[str], header: Mapping[str, str]) -> tuple[str | None, bool]:
+    """(what the denoiser predicts, whether its schedule ends in pure noise), as the file says of itself: by empty tensors `v_pred` and
+    `ztsnr` (NoobAI-XL), or in its header by ModelSpec's names or kohya's."""
+    zero_snr = "ztsnr" in keys or header.get("ss_zero_terminal_snr", "").lower() == "true"
+    if "v_pred" in keys:
+        return "v_prediction", zero_snr
+    for key in ("modelspec.prediction_type", "modelspec.predict_key"):
+        if word := header.get(key, "").strip().lower():
+            known = PREDICTIONS.get(word.replace("_", "").replace("-", ""))
+            if known is None:
+                raise LorakitError(f"{path}: says that it predicts {word!r} ({key}), which lorakit does not train")
+            return known, zero_snr
+    return ("v_prediction" if header.get("ss_v_parameterization", "").lower() == "true" else None), zero_snr
 
 
 def _first(prefixes: Iterable[str], keys: Iterable[str], layout: Layout) -> str | None:
@@ -241,7 +272,9 @@ def _filled(model: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype 
 
 def configs_of(family: type, source: Source, file: SingleFile) -> Path:
     """The folder of this file's configurations, written where it is not there yet."""
-    key = files.short_hash(denoiser_config(family, file), file.layout.name, card_of(file), 2)
+    key = files.short_hash(
+        denoiser_config(family, file), file.layout.name, card_of(file), 2, *([file.schedule()] if file.schedule() else [])
+    )
     folder = Path(source.configs) / key
     if not folder.is_dir():
         files.write_folder(folder, lambda part: write_configs(family, part, file))
@@ -260,7 +293,8 @@ def write_configs(family: type, folder: Path, file: SingleFile | None = None) ->
     index |= {name: ["transformers", cls.__name__] for name, cls in (family.ENCODERS | family.TOKENIZERS).items()}
     index |= {name: [None, None] for name in family.OPTIONAL}
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
-    family.PROCESS.SCHEDULER(**family.scheduler_config(config)).save_config(folder / "scheduler")
+    schedule = family.scheduler_config(config) | (file.schedule() if file else {})
+    family.PROCESS.SCHEDULER(**schedule).save_config(folder / "scheduler")
     with torch.device("meta"):  # models without memory: only their configurations are wanted, with every default filled in
         AutoencoderKL(**AUTOENCODER | dict(family.VAE_CONFIG)).save_config(folder / "vae")
         family.DENOISER(**config).save_config(folder / family.FOLDER)

@@ -14,7 +14,7 @@ from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.images import load_crop_to_read
 from lorakit.project import Project, manifest, stamps
-from lorakit.record import Caption, Pixels, Record
+from lorakit.record import Caption, Pixels, Record, sidecar_of
 from lorakit.text.composing import RawCaption
 
 ON_CPU = 8  # photos at once, from where more gains nothing on a CPU
@@ -35,9 +35,10 @@ def caption(project: Project) -> None:
     wanted = {r["id"]: stamps.caption(project, r) for r in chosen}
     todo = [r for r in chosen if r.get("done", {}).get("caption") != wanted[r["id"]]]
     keep = project.settings.caption.existing == "keep"
-    own = [r for r in todo if keep and r.get("sidecar", {}).get("text")]
+    own = [r for r in todo if keep and (sidecar_of(r) or {}).get("text")]
     for record, job in ahead(_measure, own):
-        words = {"sentence": record["sidecar"]["text"], "tags": [], "by": record["sidecar"]["file"], "own": True, "pixels": job.result()}
+        beside = sidecar_of(record) or {}
+        words = {"sentence": beside["text"], "tags": [], "by": beside["file"], "own": True, "pixels": job.result()}
         project.manifest.keep(manifest.finish(record, "caption", wanted[record["id"]], caption=words))
     _read_photos(project, [r for r in todo if r not in own])
     project.manifest.save()
@@ -134,7 +135,7 @@ def _result(project: Project, record: Record, found: RawCaption | NoCaption | Un
         "sentence": found.sentence, "tags": list(found.tags), "by": settings.captioner, "own": False, "box": record["crop"]["box"],
         "pixels": measured,
     }  # fmt: skip
-    if settings.existing in ("append", "prepend") and (beside := record.get("sidecar", {}).get("text")):
+    if settings.existing in ("append", "prepend") and (beside := (sidecar_of(record) or {}).get("text")):
         words["beside"] = {"text": beside, "first": settings.existing == "append"}
     return manifest.finish(record, "caption", stamps.caption(project, {**record, "caption": words}), caption=words)
 

@@ -8,6 +8,7 @@ from lorakit.console import say
 from lorakit.project import Project, by_hand, manifest
 from lorakit.record import Record
 from lorakit.text import sidecars
+from lorakit.text.cleaning import captions_in
 
 
 def review(
@@ -43,6 +44,11 @@ def _last_of_each(changes: list[by_hand.Change]) -> list[by_hand.Change]:
     return list({(change["id"], change["what"]): change for change in changes}.values())
 
 
+def _as_one_line(text: str) -> str:
+    """An edited text; lines that are tags are joined by commas, others by spaces."""
+    return " ".join(captions_in(text)) if "\n" in text.strip() else " ".join(text.split())
+
+
 def adopt_edits(project: Project) -> int:
     """Take over texts that a person has edited in `dataset/*.txt` since they were written, as one decision. Returns how many."""
     changes, edited = [], []
@@ -56,7 +62,7 @@ def adopt_edits(project: Project) -> int:
         if path.stat().st_size > sidecars.MOST_BYTES:
             sidecars.pass_over(str(path), "too large for a caption")
             continue
-        text = " ".join(sidecars.read_text(path).split())
+        text = _as_one_line(sidecars.read_text(path))
         if not text:
             path.unlink()  # emptied by accident: stage dataset writes it again
         elif text != found["text"]:

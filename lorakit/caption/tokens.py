@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lorakit.errors import LorakitError
 from lorakit.text import clip_bpe, phrases
+from lorakit.text.words import split_tags
 from lorakit.weights import local_folder, without_own_code
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def load_tokenizer(folder: Path) -> Callable[[str], list[str]]:
 def fit(text: str, style: str, fits: Callable[[str], bool]) -> tuple[str, list[str]]:
     """(`text` without its last phrases until it `fits`, what was cut). Never ends inside a word or a phrase."""
     cut: list[str] = []
-    parts = text.split(", ") if style == "tags" else [part.raw for part in phrases.split(text)]
+    parts = split_tags(text) if style == "tags" else [part.raw for part in phrases.split(text)]
     while len(parts) > 1 and not fits(text):
         cut.insert(0, parts.pop().strip(" ,.;"))
         text = ", ".join(parts) if style == "tags" else phrases.joined([phrases.Phrase(raw, "") for raw in parts])

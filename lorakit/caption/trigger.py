@@ -77,7 +77,7 @@ def word_text(record: Record, settings: Settings, count: Callable[[str], int], f
         return keep_trigger(by_hand, *place, former=former), []
     if found["own"]:
         text = keep_trigger(found["sentence"], *place, former=former)
-        return keep_trigger(_by_rules(text, settings), *place), []
+        return keep_trigger(_by_rules(text, settings, with_families=wanted.omit_own), *place), []
     reading = facets.joined(RawCaption(found["sentence"], tuple(found["tags"])), record.get("facets"), wanted.min_facet)
     body = _by_rules(compose(reading, wanted.style), settings)
     beside = found.get("beside")
@@ -88,9 +88,11 @@ def word_text(record: Record, settings: Settings, count: Callable[[str], int], f
     return place_trigger(body, *place), cut
 
 
-def _by_rules(text: str, settings: Settings) -> str:
+def _by_rules(text: str, settings: Settings, with_families: bool = True) -> str:
     """`text` without the families of words to omit, and after the set's rules."""
     wanted, protected = settings.caption, protected_words(settings)
+    if not with_families:
+        return rules.apply(text, wanted.rules, wanted.style, protected)
     omitted = rules.family_words(wanted.omit, "caption.omit")
     if omitted:
         text = rules.drop_words(text, omitted, wanted.style, protected)
@@ -131,12 +133,24 @@ def report(project: Project) -> None:
     if longest := max((r["trigger"]["tokens"] for r in records if r.get("trigger")), default=0):
         about = "about " if tokens.counter_for(project).estimated else ""
         say(f"trigger   the longest text takes {about}{longest} of {settings.caption.token_budget} tokens")
+    _say_what_own_captions_lose(records, settings)
     found = faults.find(records, settings)
+    if any(reason.reason == "prompt_syntax" for reasons in found.values() for reason in reasons):
+        say("trigger   what prompting tools read as commands is trained as letters: `lorakit words PROJECT --strip-syntax` takes it out")
     faulty = sorted((r for r in records if r["id"] in found), key=_score)
     for record in faulty[:SHOWN]:
         say(f"trigger   {record['file']}: {', '.join(f'{reason.reason} {reason.value}' for reason in found[record['id']])}")
     if len(found) > SHOWN:
         say(f"trigger   {len(found)} texts to look at; `lorakit status` lists them all")
+
+
+def _say_what_own_captions_lose(records: list[Record], settings: Settings) -> None:
+    """Captions of people from which families of words are left out, as they asked for."""
+    own = [r for r in records if r.get("caption", {}).get("own")] if settings.caption.omit_own else []
+    changed = [r for r in own if _by_rules(r["caption"]["sentence"], settings) != _by_rules(r["caption"]["sentence"], settings, False)]
+    if changed:
+        families = ", ".join((*settings.caption.omit, *settings.caption.omit_of_thing))
+        say(f"trigger   {len(changed)} captions of yours lose words of the families {families} (caption.omit_own)")
 
 
 def _score(record: Record) -> float:

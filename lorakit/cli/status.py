@@ -59,6 +59,12 @@ def by_hand(found: dict) -> list[str]:
         for photo in found["photos"]
         for what, name in photo["decided_of"].items()
     ]
+    taken += [
+        f"beside: {photo['file']} has the {what} that lies beside its copy {photo[f'{what}_of']}"
+        for photo in found["photos"]
+        for what in ("caption", "mask")
+        if photo.get(f"{what}_of")
+    ]
     waiting = found["waiting"]
     named = ", ".join(waiting[:WORST]) + (" ..." if len(waiting) > WORST else "")
     return [

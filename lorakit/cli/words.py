@@ -17,18 +17,20 @@ pairs = {"nargs": 2, "multiple": True, "metavar": "OLD NEW"}
 @click.option("--remove", multiple=True, metavar="PHRASE", help="Take a phrase out.")
 @click.option("--blacklist", multiple=True, metavar="WORD", help="Take out every tag or phrase that has WORD in it.")
 @click.option("--add", multiple=True, metavar="TAG", help="Put a tag at the end of every text.")
+@click.option("--strip-syntax", is_flag=True, help="Take out what prompting tools read as commands: (x:1.3), {a|b}, <lora:x:1>, BREAK.")
 @click.option("--prune", type=click.Choice(["invariants"]), help="Take out what stands in 80 % of the texts or more.")
 @click.option("--preview", is_flag=True, help="Show what would change, change nothing.")
 @click.option("--undo", is_flag=True, help="Take the last change of texts back.")
 @click.option("--unlock", is_flag=True, help="Let texts written by hand follow captions and rules again.")
 @click.option("--top", default=40, show_default=True, help="Lines of the frequency table.")
-def command(project, replace, regex, remove, blacklist, add, prune, preview, undo, unlock, top) -> None:
+def command(project, replace, regex, remove, blacklist, add, strip_syntax, prune, preview, undo, unlock, top) -> None:
     """Count the phrases of PROJECT's texts, or change them over the whole set. Texts written by hand stay as they are."""
     from lorakit.project import open_project
 
     opened = open_project(project)
     rules = [f"replace: {old} => {new}" for old, new in replace] + [f"regex: {old} => {new}" for old, new in regex]
     rules += [f"remove: {p}" for p in remove] + [f"drop: {w}" for w in blacklist] + [f"add: {t}" for t in add]
+    rules += ["strip: syntax"] * strip_syntax
     if undo:
         _undo(opened)
     elif rules or prune or unlock:

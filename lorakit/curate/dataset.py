@@ -16,6 +16,8 @@ from lorakit.images import load_crop, load_mask_crop
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 
+LONGEST = 180  # bytes of a name in dataset/; 255 is what most file systems take
+
 
 def dataset(project: Project) -> None:
     """Write `photo.png` (or jpg) and `photo.txt` for every selected photo that has a text, and `metadata.jsonl`.
@@ -83,10 +85,11 @@ def give_names(records: list[Record]) -> dict[str, str]:
         if record["id"] in names:
             continue
         plain = re.sub(r"[^\w.-]+", "_", Path(record["file"]).with_suffix("").as_posix().replace("/", "_")).strip("._")
-        name, number = plain or "photo", 1
+        plain = files.short_name(plain or "photo", LONGEST)
+        name, number = plain, 1
         while name.lower() in taken:
             number += 1
-            name = f"{plain or 'photo'}_{number}"
+            name = f"{plain}_{number}"
         taken.add(name.lower())
         names[record["id"]] = name
     return names

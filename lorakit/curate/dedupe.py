@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 
 from lorakit.ahead import ahead
-from lorakit.console import progress
+from lorakit.console import progress, say
 from lorakit.curate.compare import Likeness, compare, forget_prepared, is_another, is_same_picture
 from lorakit.curate.descriptors import hash_bytes
 from lorakit.curate.search import BITS, close_pairs
+from lorakit.images import SAME_SHAPE
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import verdicts
-from lorakit.record import Record
+from lorakit.record import Inherited, Record
 
 FEW, MANY = 150, 3000  # photos above which chance brings so many near hashes that comparing all would take long ...
 DISTANCE_OF_SOME, DISTANCE_OF_MANY = 104, 80  # ... so that only nearer ones are
 NEAREST = 8  # of the near photos, those that are compared with
+SAME_FRAME = 48  # bits of 256, from where a near copy may be a part of the picture, over which a mask does not lie
 PATIENCE = 40  # other pictures that a photo is found to be near to, after which it is taken for another picture
 
 Pair = tuple[int, int, int, int]  # later, earlier (positions by rank), distance, turn
@@ -35,6 +37,8 @@ def dedupe(project: Project) -> None:
     stamp = stamps.dedupe(project)
     records = list(project.manifest)
     if all(r.get("done", {}).get("dedupe") == stamp for r in records):
+        if any("inherited" in r for r in records):  # captions come and go without the photos; older projects stay as they are
+            _inherit(project)
         return
     ranked = sorted(records, key=lambda r: _rank(r, project))
     copies = exact_copies(ranked)
@@ -46,7 +50,61 @@ def dedupe(project: Project) -> None:
         manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], {"of": None, **takes.get(r["id"], {})})) for r in project.manifest
     ]
     project.manifest.keep(*finished)
+    _inherit(project)
     project.manifest.save()
+
+
+def _inherit(project: Project) -> None:
+    """Let kept photos have the captions and masks of their copies, and say so."""
+    records = list(project.manifest)
+    found, unused = inherited(records)
+    project.manifest.keep(
+        *(cast(Record, {**r, "inherited": now}) for r in records if r.get("inherited", ...) != (now := found.get(r["id"])))
+    )
+    captions, masks = sum("sidecar" in entry for entry in found.values()), sum("mask" in entry for entry in found.values())
+    if captions or masks:
+        what = " and ".join(f"{count} {name}" for count, name in ((captions, "captions"), (masks, "masks")) if count)
+        say(f"dedupe    {what} lay beside copies that are left out; the kept photos have them now")
+    if unused:
+        say(
+            f"dedupe    {len(unused)} copies had captions or masks that are not used: {', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
+        )
+
+
+def inherited(records: list[Record]) -> tuple[dict[str, Inherited], list[str]]:
+    """({kept photo: what lies beside its copies and not beside itself}, copies whose caption says something else than the one that is
+    used, or whose mask does not fit). A mask fits the same frame only."""
+    by_id = {r["id"]: r for r in records}
+    found: dict[str, Inherited] = {}
+    unused = []
+    for copy in sorted(records, key=lambda r: r.get("dedupe", {}).get("distance", 0)):
+        how = copy.get("dedupe", {})
+        kept = by_id.get(how.get("of") or "")
+        if not kept or how.get("reason") == "burst":
+            continue
+        entry = found.setdefault(kept["id"], {})
+        caption, mask = copy.get("sidecar"), copy.get("mask")
+        used = kept.get("sidecar") or entry.get("sidecar")
+        if caption and not used:
+            entry["sidecar"], entry["sidecar_of"] = caption, copy["id"]
+        elif caption and used and caption["text"] != used["text"]:
+            unused.append(copy["file"])
+        if mask and not (kept.get("mask") or entry.get("mask")):
+            if _is_same_frame(copy, kept):
+                entry["mask"], entry["mask_of"] = mask, copy["id"]
+            else:
+                unused.append(copy["file"])
+    return {id: entry for id, entry in found.items() if entry}, list(dict.fromkeys(unused))
+
+
+def _is_same_frame(copy: Record, kept: Record) -> bool:
+    """Whether a mask drawn over one lies right over the other: neither turned nor cut, as far as sizes and hashes tell."""
+    how = copy["dedupe"]
+    one, other = (r["measures"]["size"] for r in (copy, kept))
+    shape = one["width"] * other["height"] / (one["height"] * other["width"])
+    return how["reason"] == "duplicate" or (
+        how["reason"] == "near_duplicate" and how["distance"] <= SAME_FRAME and abs(shape - 1) <= SAME_SHAPE
+    )
 
 
 def _rank(record: Record, project: Project) -> tuple:

@@ -41,7 +41,7 @@ def unpack_table(path: Path, cache: Path) -> Path:
     """The folder below `cache` with the pictures of a parquet or arrow file and their captions, written once per content.
     Raises `LorakitError` when the file cannot be read or holds no pictures."""
     facts = path.stat()
-    folder = cache / "photos" / f"{path.stem}-{files.short_hash(str(path), facts.st_size, facts.st_mtime_ns)}"
+    folder = cache / "photos" / f"{path.stem[:60]}-{files.short_hash(str(path), facts.st_size, facts.st_mtime_ns)}"
     if not folder.is_dir():
         try:
             files.write_folder(folder, lambda part: _fill(part, str(path), _open_table(path), path.parent))

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
-from lorakit import files, photo
-from lorakit.console import say, track, warn
-from lorakit.curate import hf_datasets, sources
+from lorakit import files
+from lorakit.console import say, track
+from lorakit.curate import account
+from lorakit.curate.embedded import description_in
+from lorakit.curate.places import Place, is_regular, look_into
 from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.record import Record
-from lorakit.text import sidecars
+from lorakit.text import conventions, sidecars
+from lorakit.text.sidecars import Captions, Found
 
-PASSED_OVER = frozenset(("@eadir", "__macosx", "$recycle.bin", "#recycle"))  # thumbnails and bins that systems leave
 UNREADABLE = "unreadable-"  # begins what stands for the hash of a file that cannot be read; it is tried again each time
 INTERRUPTED, STATE = "scan.jsonl", ("path", "bytes", "modified")
-UNFINISHED = (".crdownload", ".part", ".partial", ".download")
 
 
 def scan(project: Project) -> None:
@@ -33,29 +33,54 @@ def scan(project: Project) -> None:
 
     Raises `LorakitError` when a folder is missing or no photo is found at all.
     """
-    sidecars.read_metadata.cache_clear()
     sidecars.pass_over.cache_clear()
-    listed = [entry for place in project.photos for entry in find_photos(place, project)]
-    found = [(root, path) for path, root in {path: root for root, path in reversed(listed)}.items()][::-1]  # each once
+    places = [found for place in project.photos for found in look_into(place, project)]
+    found = {path: place for place in reversed(places) for path in reversed(place.photos)}  # each once, in the first place that has it
     if not found:
-        places = ", ".join(map(str, project.photos)) or "no folder was given"
-        raise LorakitError(f"no photos in {places} (looked at the content of every file); name the folder that holds them")
+        named = ", ".join(map(str, project.photos)) or "no folder was given"
+        raise LorakitError(f"no photos in {named} (looked at the content of every file); name the folder that holds them{_instead(places)}")
+    captions = {id(place): Captions(place.photos, place.texts, place.root) for place in places}
+    repeats, unused = _repeats(project, places)
     interrupted = project.cache_folder / INTERRUPTED
     before = (*_read_interrupted(interrupted), *project.manifest.everything())
-    known = {_state(r): r["hash"] for r in before if not r["hash"].startswith(UNREADABLE)}
+    known = {_state(r): r for r in before if not r["hash"].startswith(UNREADABLE)}
     several = len(project.photos) > 1
-    fresh = []
+    fresh: list[Record] = []
     interrupted.parent.mkdir(parents=True, exist_ok=True)
     with open(interrupted, "a", encoding="utf-8", buffering=1) as notes:
-        for root, path in track(found, "scan", len(found)):
+        for path, place in track(list(found.items())[::-1], "scan", len(found)):
             with suppress(FileNotFoundError):  # it has gone since it was listed
-                fresh.append(_describe(root, path, several, known))
-                if _state(fresh[-1]) not in known:
-                    notes.write(json.dumps({key: fresh[-1][key] for key in (*STATE, "hash")}) + "\n")
+                record = _describe(place, path, several, known)
+                record["repeats"] = repeats.get(path, 1)
+                _add_caption(record, captions[id(place)].of(path), project)
+                fresh.append(record)
+                if _state(record) not in known:
+                    notes.write(json.dumps({key: record[key] for key in (*STATE, "hash", "embedded") if key in record}) + "\n")
     records = match(project.manifest.everything(), fresh)
     _say_what_changed(project, records)
     project.manifest.replace(records)
     interrupted.unlink()
+    account.tell(project, account.make([(place, captions[id(place)]) for place in places], fresh, unused))
+
+
+def _instead(places: list[Place]) -> str:
+    """What lies there instead of photos."""
+    over: dict[str, int] = defaultdict(int)
+    for place in places:
+        for reason, paths in place.passed_over.items():
+            over[reason] += len(paths)
+    return f"; there are {', '.join(f'{count} {reason}' for reason, count in over.items())}" if over else ""
+
+
+def _repeats(project: Project, places: list[Place]) -> tuple[dict[Path, int], list[str]]:
+    """({photo: how often it is used an epoch}, folders whose number is not used). Kohya's numbers count for a set that was curated by
+    hand (`lorakit train FOLDER`), or where `scan.repeats` says so."""
+    numbers = {path: n for place in places for path, n in conventions.repeats_in(place.photos, place.root).items()}
+    wanted = project.settings.scan.repeats
+    if project.settings.select.everything if wanted is None else wanted:
+        return numbers, []
+    unused = sorted({path.parent.name for path, n in numbers.items() if n > 1}) if wanted is None else []
+    return {}, unused
 
 
 def _state(record: Record) -> tuple:
@@ -72,115 +97,46 @@ def _read_interrupted(path: Path) -> Iterator[Record]:
                 yield cast(Record, entry)
 
 
-def find_photos(place: Path | str, project: Project) -> Iterator[tuple[Path, Path]]:
-    """(root, path) of every photo in a place that the user named: a folder, an archive, a dataset, a list or a photo."""
-    if isinstance(place, str):  # on the hub: whatever is here is a path
-        yield from _in_folder(hf_datasets.fetch(place, project.cache_folder), project)
-    elif not place.exists():
-        raise LorakitError(f"{place}: no such folder of photos")
-    elif place.is_dir():
-        yield from _in_folder(place, project)
-    elif not _is_regular(place):
-        raise LorakitError(f"{place}: a pipe or a device; give a folder, an archive, a dataset or a list of photos")
-    elif hf_datasets.is_table(place):
-        yield from _in_folder(hf_datasets.unpack_table(place, project.cache_folder), project)
-    elif sources.is_archive(place):
-        yield from _in_folder(sources.unpack(place, project.cache_folder), project)
-    else:
-        below, photos = place.parent, [place] if _is_photo(place) else sources.listed(place)
-        yield from ((below if path.is_relative_to(below) else Path(path.anchor), path) for path in photos)
-
-
-def _in_folder(root: Path, project: Project) -> Iterator[tuple[Path, Path]]:
-    """(root, path) of every photo below a folder, sorted by name: regular files whose content is an image, files that are
-    named like one, and the pictures in parquet and arrow files. The project's own folder and hidden folders are left out."""
-    for folder, subfolders, names in os.walk(root, onerror=_say_closed):
-        inside = project.settings.scan.recursive
-        for name in subfolders if inside else ():
-            if os.path.islink(link := Path(folder, name)) and not link.resolve().is_relative_to(root):
-                warn(f"{link}: a link to another folder is not followed; name that folder too if its photos are wanted")
-        subfolders[:] = sorted(s for s in subfolders if inside and _is_looked_into(s) and Path(folder, s) != project.folder)
-        photos = {Path(name).stem for name in names if Path(name).suffix.lower() in photo.NAME_ENDINGS}
-        for name in sorted(names):
-            path = Path(folder, name)
-            if hf_datasets.is_table(path) and _is_regular(path):
-                yield from _in_table(path, project)
-            elif not name.startswith(".") and sidecars.masked_name(name) not in photos and _is_photo(path):
-                yield root, path
-
-
-def _say_closed(error: OSError) -> None:
-    warn(f"{error.filename}: its photos are left out, for the folder cannot be read ({error.strerror})")
-
-
-def _in_table(path: Path, project: Project) -> Iterator[tuple[Path, Path]]:
-    """The pictures of a dataset's file, shown below its name; one that has none or is broken is said and passed over."""
-    try:
-        unpacked = hf_datasets.unpack_table(path, project.cache_folder)
-    except LorakitError as error:
-        warn(str(error))
-        return
-    yield from ((unpacked.parent, photo) for _, photo in _in_folder(unpacked, project))
-
-
-def _is_looked_into(folder: str) -> bool:
-    return not folder.startswith(".") and folder.lower() not in PASSED_OVER
-
-
-def _is_photo(path: Path) -> bool:
-    """Named like a photo, or one by its content. What is named like one and cannot be read is told, not passed over."""
-    if path.suffix.lower() in photo.NAME_ENDINGS:
-        return True
-    try:
-        return path.suffix.lower() not in UNFINISHED and _is_regular(path) and photo.sniff(path) is not None
-    except OSError:
-        return False
-
-
-def _is_regular(path: Path) -> bool:
-    """A pipe or a device would never end; a link that leads nowhere holds nothing."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _describe(root: Path, path: Path, several: bool, known: dict[tuple, str]) -> Record:
+def _describe(place: Place, path: Path, several: bool, known: dict[tuple, Record]) -> Record:
     """The record of a file as it lies there now, without what the stages found out."""
-    facts = path.lstat() if not _is_regular(path) else path.stat()
-    shown = path.relative_to(root).as_posix()
+    facts = path.lstat() if not is_regular(path) else path.stat()
+    shown = path.relative_to(place.root).as_posix()
     record: Record = {
-        "file": f"{root.name}/{shown}" if several else shown,
+        "file": f"{place.root.name}/{shown}" if several else shown,
         "path": str(path),
         "bytes": facts.st_size,
         "modified": facts.st_mtime_ns,
-        "repeats": sidecars.repeats_of(path, root),
     }
-    if caption := _caption_beside(path, root):
-        record["sidecar"] = {"text": caption[0], "file": caption[1]}
-    if mask := _mask_beside(path):
+    if mask := place.masks.get(path):
         record["mask"] = {"path": str(mask), "hash": _hash(mask)}
-    record["hash"] = known.get(_state(record)) or _hash(path)
+    before = known.get(_state(record))
+    record["hash"] = before["hash"] if before else _hash(path)
+    if before and "embedded" in before:
+        record["embedded"] = before["embedded"]
+    else:
+        inside = description_in(path) if not record["hash"].startswith(UNREADABLE) else None
+        record["embedded"] = {"text": inside[0], "kind": inside[1]} if inside else None
     return record
 
 
-def _caption_beside(path: Path, root: Path) -> tuple[str, str] | None:
-    try:
-        return sidecars.find_caption(path, root)
-    except OSError:  # with a longer ending, the photo's name is too long for the file system
-        return None
-
-
-def _mask_beside(path: Path) -> Path | None:
-    try:
-        return sidecars.find_mask(path)
-    except OSError:  # as above
-        return None
+def _add_caption(record: Record, found: Found | None, project: Project) -> None:
+    """Note the caption beside the photo; where there is none and `caption.embedded` wants it, the one in the photo."""
+    inside = record.get("embedded")
+    if found:
+        record["sidecar"] = {"text": found.text, "file": found.file}
+        if found.others:
+            record["sidecar"]["others"] = list(found.others)
+        if found.differing:
+            record["sidecar"]["differing"] = list(found.differing)
+        if found.listed:
+            record["sidecar"]["listed"] = True
+    elif inside and project.settings.caption.embedded:
+        record["sidecar"] = {"text": inside["text"], "file": inside["kind"]}
 
 
 def _hash(path: Path) -> str:
     try:
-        if _is_regular(path):
+        if is_regular(path):
             return files.file_hash(path)
     except OSError:
         pass  # the stage `check` says why it cannot be read
@@ -200,7 +156,7 @@ def match(before: list[Record], fresh: list[Record]) -> list[Record]:
         same = [r for r in same if r["path"] == record["path"]] or [r for r in same if r["path"] not in paths]
         old: Record = same[0] if same else {"id": _free_id(record["hash"], taken, former)}
         taken.add(old["id"])
-        kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar", "mask")}
+        kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar", "mask", "embedded")}
         matched.append(cast("Record", kept | record | {"done": {**old.get("done", {}), "scan": record["hash"]}}))
     gone: list[Record] = [{**r, "gone": True} for r in before if r["id"] not in taken]
     return matched + gone

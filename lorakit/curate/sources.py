@@ -4,6 +4,7 @@ that lists photos, one path a line. Datasets are read by `hf_datasets`."""
 from __future__ import annotations
 
 import errno
+import json
 import lzma
 import shutil
 import tarfile
@@ -22,6 +23,7 @@ from lorakit.photo import MAX_BYTES
 
 MOST_BYTES = 32 << 30  # unpacked; an archive that claims more is taken for a bomb
 MOST_MEMBERS = 1_000_000
+LEFT_OUT = ".left_out.json"  # beside what was unpacked: what was not
 
 
 def is_archive(path: Path) -> bool:
@@ -31,7 +33,7 @@ def is_archive(path: Path) -> bool:
 def unpack(archive: Path, cache: Path) -> Path:
     """The folder below `cache` that holds the archive's files, unpacked once per content. Raises `LorakitError`."""
     facts = archive.stat()
-    folder = cache / "photos" / f"{archive.stem}-{files.short_hash(str(archive), facts.st_size, facts.st_mtime_ns)}"
+    folder = cache / "photos" / f"{archive.stem[:60]}-{files.short_hash(str(archive), facts.st_size, facts.st_mtime_ns)}"
     if not folder.is_dir():
         try:
             files.write_folder(folder, lambda part: _fill(part, archive))
@@ -40,17 +42,26 @@ def unpack(archive: Path, cache: Path) -> Path:
     return folder
 
 
+def left_out(folder: Path) -> dict[str, list[str]]:
+    """{why: members} of an unpacked archive that were not written."""
+    path = folder / LEFT_OUT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def _fill(folder: Path, archive: Path) -> None:
     """Write what may be written; a member that is damaged, too large or badly named is said and passed over."""
     left, written, wrong = MOST_BYTES, 0, ""
+    out: dict[str, list[str]] = {}  # {why: members that are not written}
     for number, (name, size, open_member) in enumerate(_members(archive)):
         if number >= MOST_MEMBERS:
             raise LorakitError(f"{archive}: more than {MOST_MEMBERS:,} files; unpack it yourself and give the folder")
         inside = PurePosixPath(name.replace("\\", "/"))
-        if inside.is_absolute() or ".." in inside.parts or ":" in name or not inside.parts:
-            continue  # a name that points out of the folder
+        if inside.is_absolute() or ".." in inside.parts or ":" in name or not inside.parts:  # a name that points out of the folder
+            out.setdefault("with a name that is refused (a colon, or out of the archive)", []).append(name)
+            continue
         if size > MAX_BYTES:
             warn(f"{archive}: {name}: {size >> 20} MB is more than a photo has; passed over")
+            out.setdefault("too large for a photo", []).append(name)
             continue
         left -= size
         if left < 0:
@@ -62,8 +73,12 @@ def _fill(folder: Path, archive: Path) -> None:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise
             wrong = _told(archive, name, error)
+            out.setdefault("damaged in the archive", []).append(name)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
             wrong = _told(archive, name, error)
+            out.setdefault("damaged in the archive", []).append(name)
+    if out:
+        files.write_json(folder / LEFT_OUT, out)
     if wrong and not written:
         raise LorakitError(f"{archive}: cannot be unpacked, not one of its files ({wrong}); unpack it yourself and give the folder")
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lorakit import files
+from lorakit.bases import families as families_of_bases
 from lorakit.bases import layer_names
+from lorakit.console import warn
 from lorakit.errors import LorakitError
-from lorakit.lora_file import formats, verify
+from lorakit.lora_file import faults, formats, strangers, verify
 from lorakit.lora_file.formats import Adapter, LayerAdapter, LoraLayer
 
 ABOUT_ONE_BASE = ("ss_base_model_version", "ss_sd_model_name", "modelspec.architecture", "modelspec.implementation")
@@ -49,11 +51,42 @@ def convert(
         network = {path: formats.nearest(layer, rank) for path, layer in whole.items()}
     elif merged:
         network = merge(networks, strengths)
+    if format == "kohya":
+        network = formats.with_uniform_alpha(dict(network))
     tensors = formats.write(network, family, format, dtype)
     kept = header if not merged and not rank else {key: header[key] for key in ABOUT_ONE_BASE if key in header}
     about = true_header(kept, tensors, out.stem) if metadata and header else None
-    files.write_whole(out, lambda part: save_file(tensors, part, metadata=about))
+
+    def write(part: Path) -> None:
+        part.write_bytes(save(tensors, about))  # not save_file, which hides the OSError of a full disk
+        check(part, out, network, family, dtype)
+
+    files.write_whole(out, write)
     return family
+
+
+def check(part: Path, out: Path, network: Mapping[str, LayerAdapter], family: str, dtype: torch.dtype) -> None:
+    """Hold the written file, not yet under its name, against what it was written from, and judge it as `lorakit verify` does: no tool may
+    play a layer at a wrong strength. What a tool leaves out is said."""
+    if fault := next(iter(faults.find_faults(part)), None):
+        raise LorakitError(f"{out}: not written, {fault}: with the alpha multiplied in they do not fit {dtype}")
+    found = formats.read(load_file(part), family)
+    # of a fused layer a part that changes nothing is not told from one that was not trained
+    if odd := sorted(path for path in found.keys() ^ network.keys() if path in found or network[path].change().any()):
+        raise LorakitError(f"{out}: not written, {len(odd)} layers would not be as they were, the first {odd[0]}; please report this")
+    off = {path: formats.distance(change, network[path]) for path, change in found.items()}
+    typical = (sum(size**2 for _, size in off.values()) / max(len(off), 1)) ** 0.5
+    for path, (distance, size) in off.items():
+        # as on export: what is next to nothing beside the other layers may be rounded to nothing
+        if distance > formats.ROUNDING[dtype] * max(size, typical) + 1e-7:
+            raise LorakitError(
+                f"{out}: not written, layer {path} would differ by {distance / size:.1e} of its size, for which {dtype} is too coarse"
+            )
+    for judgement in verify.judge_file(part, family=family)[1]:
+        if judgement.wrong_scale:
+            raise LorakitError(f"{out}: not written: {' '.join(line.strip() for line in verify.in_words(judgement))}")
+        if judgement.tool in families_of_bases.load(family).TOOLS and judgement.skipped:
+            warn(" ".join(line.strip() for line in verify.in_words(judgement)))
 
 
 def true_header(kept: dict[str, str], tensors: dict[str, Tensor], name: str) -> dict[str, str]:
@@ -76,9 +109,18 @@ def open_network(path: Path) -> tuple[str, Adapter, dict[str, str], torch.dtype]
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     family = verify.find_family(shapes)
     if family is None:
-        raise LorakitError(f"{path}: its base is {verify.base_in_words(None, shapes)}; `lorakit verify` says more")
-    dtype = next(tensor.dtype for tensor in tensors.values() if tensor.dim() > 1)
-    return family, formats.read(tensors, family), metadata, dtype
+        other = strangers.looks_like(shapes)
+        what = f"looks like {other}" if other else "is for no base that lorakit knows"
+        raise LorakitError(f"{path}: {what}; lorakit does not convert it")
+    odd = [form for form in families_of_bases.load(family).ODD_FORMS if form.whole and any(map(form.key.fullmatch, tensors))]
+    if odd:
+        raise LorakitError(f"{path}: is a {odd[0].title}, which changes more of the base than a LoRA does; lorakit does not convert it")
+    try:
+        network = formats.read(tensors, family, metadata)
+    except LorakitError as error:
+        raise LorakitError(f"{path}: {error}") from None
+    precise = [tensor.dtype for tensor in tensors.values() if tensor.dim() > 1]
+    return family, network, metadata, torch.float32 if torch.float64 in precise else max(precise, key=lambda dtype: torch.finfo(dtype).bits)
 
 
 def merge(networks: Sequence[Mapping[str, LayerAdapter]], strengths: Sequence[float]) -> dict[str, LoraLayer]:

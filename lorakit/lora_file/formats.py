@@ -7,8 +7,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from safetensors.torch import save
@@ -16,11 +17,13 @@ from torch import Tensor
 
 from lorakit.bases import families, layer_names
 from lorakit.errors import LorakitError
+from lorakit.lora_file import faults, names
+from lorakit.lora_file.names import FACTORS
 
 FORMATS = ("kohya", "diffusers")
-LOKR = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
-LOHA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")
-FACTORS = (*LOKR, *LOHA)
+# How far a layer's change in a file may be from the one it was written from, of its size. bf16 keeps 8 bits of each factor, which
+# costs 2e-3.
+ROUNDING = {torch.float32: 1e-3, torch.float16: 1e-3, torch.bfloat16: 4e-3}
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class LoraLayer:
 
     def folded(self) -> LoraLayer:
         """The same change with alpha = rank, for formats that carry no alpha."""
-        return replace(self, up=self.up * (self.alpha / self.rank), alpha=float(self.rank))
+        return self if self.alpha == self.rank else replace(self, up=self.up.float() * (self.alpha / self.rank), alpha=float(self.rank))
 
     def widened(self, rank: int) -> LoraLayer:
         """The same change at a larger rank: the rest of the factors is zero."""
@@ -67,6 +70,7 @@ class LycorisLayer:
     tensors: Mapping[str, Tensor]  # {'lokr_w1': ..., 'lokr_w2_a': ...}
     alpha: float
     magnitude: Tensor | None = None  # [out], of DoRA
+    rows: tuple[int, int] | None = None  # the outputs that are this layer's, where the factors are of several fused ones
 
     @property
     def rank(self) -> int | None:
@@ -80,6 +84,10 @@ class LycorisLayer:
 
     def change(self) -> Tensor:
         """[out, in * height * width] in fp32."""
+        whole = self._whole_change()
+        return whole if self.rows is None else whole[self.rows[0] : self.rows[1]]
+
+    def _whole_change(self) -> Tensor:
         if "hada_w1_a" in self.tensors:
             return self._product("hada_w1", "hada_t1").flatten(1) * self._product("hada_w2", "hada_t2").flatten(1) * self.scale
         first, second = self._product("lokr_w1"), self._product("lokr_w2", "lokr_t2")
@@ -105,6 +113,22 @@ def _pad(tensor: Tensor, axis: int, more: int) -> Tensor:
 
 LayerAdapter = LoraLayer | LycorisLayer
 Adapter = dict[str, LayerAdapter]  # 'unet.down_blocks...to_q', 'transformer...', 'text_encoder.text_model...' -> change
+
+
+def distance(found: LayerAdapter, wanted: LayerAdapter) -> tuple[float, float]:
+    """(how far a change is from another, how large that one is), as Frobenius norms. Of LoRA layers taken through the small factors: the
+    whole matrices of a large base would take minutes."""
+    if isinstance(found, LoraLayer) and isinstance(wanted, LoraLayer):
+        pairs = [(c.up.double().flatten(1) * (c.alpha / c.rank), c.down.double().flatten(1)) for c in (wanted, found)]
+        (up, down), (other_up, other_down) = pairs
+        return _norm(torch.cat([up, -other_up], dim=1), torch.cat([down, other_down])), _norm(up, down)
+    whole = wanted.change()
+    return float((found.change() - whole).norm()), float(whole.norm())
+
+
+def _norm(up: Tensor, down: Tensor) -> float:
+    """Of up @ down: the square root of the trace of (up' up)(down down')."""
+    return float(((up.T @ up) * (down @ down.T)).sum().clamp(min=0).sqrt())
 
 
 def from_adapter(adapter: Mapping[str, Tensor]) -> Adapter:
@@ -176,13 +200,96 @@ def write(network: Mapping[str, LayerAdapter], family: str, format: str, dtype: 
     return {key: value.detach().to(dtype).contiguous().clone() for key, value in tensors.items()}
 
 
-def read(tensors: Mapping[str, Tensor], family: str) -> Adapter:
-    """The network of a file in either format. Raises `LorakitError` naming the first key that belongs to no layer."""
-    left = dict(tensors)
-    network = _read_kohya(left, family) | _read_diffusers(left, family)
-    if left:
-        raise LorakitError(f"{next(iter(left))}: no layer of {family} is called so ({len(left)} such keys); `lorakit verify` lists them")
+def read(tensors: Mapping[str, Tensor], family: str, header: Mapping[str, str] = {}) -> Adapter:  # noqa: B006
+    """The network of a file, in any form that `names.layers_by_stem` has; `header` is its metadata, where peft may keep alphas.
+    Raises `LorakitError` naming the first key that belongs to no layer, or the first layer with a fault."""
+    known = names.layers_by_stem(family)
+    grouped: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        stem, suffix = names.split_key(key)
+        grouped.setdefault(stem, {})[suffix] = tensor
+    strange = [key for key in tensors if names.split_key(key)[0] not in known]
+    if strange:
+        raise LorakitError(f"{strange[0]}: no layer of {family} is called so ({len(strange)} such keys); `lorakit verify` lists them")
+    alphas, network = peft_alphas(header), {}
+    for stem, own in grouped.items():
+        if not any(tensor.is_meta for tensor in own.values()) and (fault := next(faults.faults_of(own), None)):
+            raise LorakitError(f"{stem}: {fault}")
+        held = known[stem]
+        for path, change in zip(held.paths, _changes_of(stem, own, held, family, alphas), strict=True):
+            if change is not None and path in network:
+                raise LorakitError(f"{stem}: changes {path}, which another key of the file changes too")
+            if change is not None:
+                network[path] = change
     return network
+
+
+def _changes_of(
+    stem: str, tensors: dict[str, Tensor], held: names.Held, family: str, alphas: Callable[[str, int], float | None]
+) -> Sequence[LayerAdapter | None]:
+    """What the tensors that stand under one name add to each of the layers that it holds; None where that is nothing."""
+    left = dict(tensors)
+    alpha, lengths = left.pop("alpha", None), next((name for name in names.MAGNITUDES if name in left), "")
+    magnitude = left.pop(lengths, None)
+    found = {name: left.pop(name) for name in FACTORS if name in left}
+    pair = next(((left.pop(down), left.pop(up)) for down, up in names.PAIRS if down in left), None)
+    core = left.pop("lora_mid.weight", None)
+    if left or (found and pair) or not (found or pair):
+        raise LorakitError(
+            f"{stem}: has {', '.join(left) or 'the factors of two kinds'}, which is more than a LoRA; lorakit does not convert it"
+        )
+    if pair is None:
+        change: LayerAdapter = LycorisLayer(found, 1.0)
+        change = replace(change, alpha=float(alpha) if alpha is not None else float(change.rank or 1))
+        out = _outputs(change)
+    else:
+        down, up = pair
+        if core is not None:  # LoCon's Tucker form: the core goes into the down
+            down = torch.einsum("ijkl,jr->irkl", core.float(), down.float().flatten(1))
+        out, rank = up.shape[0], down.shape[0]
+        scale = float(alpha) if alpha is not None else alphas(held.paths[0], rank) or float(rank)
+        change = LoraLayer(down, up, scale)
+    if magnitude is not None:
+        by_input = lengths == "dora_scale" and magnitude.dim() > 1 and magnitude.shape[0] == 1 < out
+        if by_input or magnitude.numel() != out:
+            raise LorakitError(
+                f"{stem}: its DoRA lengths are those of the inputs, an older form, or of another layer; lorakit does not convert it"
+            )
+        change = replace(change, magnitude=magnitude.flatten())
+    if out % sum(held.heights):
+        raise LorakitError(f"{stem}: its {out} outputs are not those of {len(held.paths)} layers of {family}")
+    if len(held.paths) == 1:
+        return [change.swapped() if isinstance(change, LoraLayer) and is_swapped(held.paths[0], change) else change]
+    return split(change, held.heights) if isinstance(change, LoraLayer) else split_factors(change, held.heights)
+
+
+def _outputs(change: LycorisLayer) -> int:
+    """How many outputs the factors have together."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in change.tensors.items()}
+    if "hada_w1_a" in shapes:
+        return shapes["hada_w1_a"][1 if "hada_t1" in shapes else 0]
+    first = shapes.get("lokr_w1") or shapes["lokr_w1_a"]
+    second = shapes.get("lokr_w2") or (shapes["lokr_w2_a"][1:] if "lokr_t2" in shapes else shapes["lokr_w2_a"])
+    return first[0] * second[0]
+
+
+def peft_alphas(header: Mapping[str, str]) -> Callable[[str, int], float | None]:
+    """(path, rank) -> the alpha that the header which diffusers writes beside peft's keys has for a layer without one of its own."""
+    try:
+        about = json.loads(header.get("lora_adapter_metadata", "{}"))
+    except json.JSONDecodeError:
+        about = {}
+
+    def alpha_of(path: str, rank: int) -> float | None:
+        part, _, inner = path.partition(".")
+        own = {key.removeprefix(f"{part}."): value for key, value in about.items() if key.startswith(f"{part}.")} or about
+        single = (own.get("alpha_pattern") or {}).items()
+        alpha = next((value for name, value in single if inner == name or inner.endswith(f".{name}")), own.get("lora_alpha"))
+        if not isinstance(alpha, int | float):
+            return None
+        return float(alpha) * (rank**0.5 if own.get("use_rslora") else 1.0)
+
+    return alpha_of
 
 
 def with_uniform_alpha(network: Adapter) -> Adapter:
@@ -198,7 +305,7 @@ def with_uniform_alpha(network: Adapter) -> Adapter:
 def _with_alpha(change: LayerAdapter, alpha: float) -> LayerAdapter:
     if isinstance(change, LycorisLayer) or change.alpha == alpha:
         return change
-    return replace(change, up=change.up * (change.alpha / alpha), alpha=alpha)
+    return replace(change, up=change.up.float() * (change.alpha / alpha), alpha=alpha)
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -225,9 +332,13 @@ def _write_kohya(network: Mapping[str, LayerAdapter], family: str) -> dict[str, 
     """LoKr and LoHa cannot be fused: where the original code fuses layers they stand under LyCORIS' own prefix."""
     fused: dict[str, dict[int, LoraLayer]] = {}  # by kohya's stem and slot
     heights: dict[str, tuple[int, ...]] = {}
+    shared: dict[str, dict[int, LycorisLayer]] = {}  # likewise, of factors that are of the fused layer as it is
     tensors: dict[str, Tensor] = {}
     for path, delta in network.items():
         stem, original = _kohya_name(path, family)
+        if isinstance(delta, LycorisLayer) and delta.rows is not None:
+            shared.setdefault(stem, {})[original.slot] = delta
+            continue
         if isinstance(delta, LycorisLayer):
             inner = path.removeprefix(f"{layer_names.denoiser_folder(family)}.")
             own = layer_names.underscored("lycoris", inner) if layer_names.is_fused(family) and inner != path else stem
@@ -235,11 +346,21 @@ def _write_kohya(network: Mapping[str, LayerAdapter], family: str) -> dict[str, 
             continue
         fused.setdefault(stem, {})[original.slot] = delta.swapped() if is_swapped(path, delta) else delta
         heights[stem] = original.heights
+    for stem, shares in shared.items():
+        tensors |= _shared_factors(stem, shares)
     for stem, parts in fused.items():
         delta = parts[0] if len(heights[stem]) == 1 else fuse(parts, heights[stem])
         tensors |= {f"{stem}.lora_down.weight": delta.down, f"{stem}.lora_up.weight": delta.up}
         tensors |= _scales(stem, delta, lambda delta=delta: delta.down)
     return tensors
+
+
+def _shared_factors(stem: str, parts: Mapping[int, LycorisLayer]) -> dict[str, Tensor]:
+    """The factors of a fused layer, once, as they were read."""
+    whole = replace(parts[0], rows=None)
+    if whole.magnitude is not None:
+        whole = replace(whole, magnitude=torch.cat([part.magnitude for _, part in sorted(parts.items()) if part.magnitude is not None]))
+    return {f"{stem}.{name}": tensor for name, tensor in whole.tensors.items()} | _scales(stem, whole, whole.change)
 
 
 def _kohya_name(path: str, family: str) -> tuple[str, layer_names.Original]:
@@ -303,6 +424,10 @@ def _write_diffusers(network: Mapping[str, LayerAdapter], family: str) -> dict[s
             ranks[path.partition(".")[0]] = max(delta.rank, ranks.get(path.partition(".")[0], 0))
     for layer, delta in network.items():
         path = layer_names.t5_layers(family).get(layer, layer)  # T5 is known by kohya's name alone
+        if isinstance(delta, LycorisLayer) and delta.rows is not None:
+            raise LorakitError(
+                f"{layer}: its LoKr is that of a fused layer and cannot be cut exactly; write kohya's form, or give --rank and it becomes plain LoRA"
+            )
         if isinstance(delta, LycorisLayer):
             tensors |= {f"{path}.{name}": tensor for name, tensor in delta.tensors.items()} | _scales(path, delta, delta.change)
             continue
@@ -314,48 +439,6 @@ def _write_diffusers(network: Mapping[str, LayerAdapter], family: str) -> dict[s
         if delta.magnitude is not None:  # as peft holds it, whose convolutions want four axes
             tensors[f"{path}.lora_magnitude_vector"] = delta.magnitude.reshape(1, -1, 1, 1) if delta.down.dim() == 4 else delta.magnitude
     return tensors
-
-
-def _read_kohya(left: dict[str, Tensor], family: str) -> Adapter:
-    network: dict[str, LayerAdapter | None] = {}
-    for stem, paths in kohya_index(family).items():
-        if len(paths) == 1 and (factors := _pop_factors(left, stem)):
-            network[paths[0]] = factors
-        if f"{stem}.lora_down.weight" not in left:
-            continue
-        down, up = left.pop(f"{stem}.lora_down.weight"), left.pop(f"{stem}.lora_up.weight")
-        if f"{stem}.lora_mid.weight" in left:  # LoCon's Tucker form: the core goes into the down
-            down = torch.einsum("ijkl,jr->irkl", left.pop(f"{stem}.lora_mid.weight"), down.flatten(1))
-        alpha = left.pop(f"{stem}.alpha", None)
-        magnitude = left.pop(f"{stem}.dora_scale", None)
-        delta = LoraLayer(down, up, float(down.shape[0] if alpha is None else alpha), None if magnitude is None else magnitude.flatten())
-        heights = layer_names.originals(family)[paths[0].partition(".")[2]].heights if len(paths) > 1 else layer_names.SINGLE
-        if len(paths) > 1:
-            network |= dict(zip(paths, split(delta, heights), strict=True))
-        else:
-            network[paths[0]] = delta.swapped() if is_swapped(paths[0], delta) else delta
-    return {path: delta for path, delta in network.items() if delta is not None}
-
-
-def _pop_factors(left: dict[str, Tensor], stem: str) -> LycorisLayer | None:
-    """The LoKr or LoHa of a layer, taken out of `left`; None where it has none."""
-    tensors = {name: left.pop(f"{stem}.{name}") for name in FACTORS if f"{stem}.{name}" in left}
-    if not tensors:
-        return None
-    alpha, magnitude = left.pop(f"{stem}.alpha", None), left.pop(f"{stem}.dora_scale", None)
-    factors = LycorisLayer(tensors, 1.0, None if magnitude is None else magnitude.flatten())
-    return replace(factors, alpha=float(alpha) if alpha is not None else float(factors.rank or 1))
-
-
-def kohya_index(family: str) -> dict[str, list[str]]:
-    """{kohya's stem: the paths that it holds, in the order of their slots}."""
-    folder = layer_names.denoiser_folder(family)
-    index = {stem: [f"{folder}.{path}" for path in paths] for stem, paths in layer_names.kohya_paths(family).items()}
-    for path in layer_names.layers(family):  # LyCORIS' own prefix, on models of diffusers
-        index.setdefault(layer_names.underscored("lycoris", path), [f"{folder}.{path}"])
-    for texts in (layer_names.text_layers, layer_names.t5_layers, layer_names.t5_names_of_onetrainer):
-        index |= {stem: [path] for path, stem in texts(family).items()}
-    return index
 
 
 def split(delta: LoraLayer, heights: tuple[int, ...]) -> list[LoraLayer | None]:
@@ -376,18 +459,24 @@ def split(delta: LoraLayer, heights: tuple[int, ...]) -> list[LoraLayer | None]:
     return parts
 
 
-def _read_diffusers(left: dict[str, Tensor], family: str) -> Adapter:
-    folder = layer_names.denoiser_folder(family)
-    network: Adapter = {}
-    known = {path: path for path in (*(f"{folder}.{layer}" for layer in layer_names.layers(family)), *layer_names.text_layers(family))}
-    for layer, path in (known | layer_names.t5_layers(family)).items():
-        if factors := _pop_factors(left, path):
-            network[layer] = factors
-        if f"{path}.lora_A.weight" not in left:
-            continue
-        down, up = left.pop(f"{path}.lora_A.weight"), left.pop(f"{path}.lora_B.weight")
-        alpha = left.pop(f"{path}.alpha", None)
-        magnitude = left.pop(f"{path}.lora_magnitude_vector", None)
-        lengths = None if magnitude is None else magnitude.flatten()
-        network[layer] = LoraLayer(down, up, float(down.shape[0] if alpha is None else alpha), lengths)
-    return network
+def split_factors(change: LycorisLayer, heights: tuple[int, ...]) -> list[LycorisLayer]:
+    """LoKr or LoHa of a fused layer as those of the single ones. LoHa's outputs are the rows of its factors, LoKr's those of w1, where
+    its rows come out even; where they do not, each has the whole factors and says which rows are its own."""
+    out = _outputs(change)
+    unit = out // sum(heights)
+    ends = [0]
+    for height in heights:
+        ends.append(ends[-1] + height * unit)
+    first = next(name for name in ("hada_w1_a", "lokr_w1", "lokr_w1_a") if name in change.tensors)
+    cut = (first, "hada_w2_a") if first == "hada_w1_a" else (first,)
+    height = change.tensors[first].shape[0]
+    even = height % sum(heights) == 0 and "hada_t1" not in change.tensors
+    found = []
+    for start, end in pairwise(ends):
+        lengths = None if change.magnitude is None else change.magnitude[start:end]
+        if even:
+            rows = slice(start * height // out, end * height // out)
+            found.append(replace(change, tensors={n: t[rows] if n in cut else t for n, t in change.tensors.items()}, magnitude=lengths))
+        else:
+            found.append(replace(change, magnitude=lengths, rows=(start, end)))
+    return found

@@ -12,24 +12,14 @@ from pathlib import Path
 from lorakit.bases import families, layer_names
 from lorakit.bases.layer_names import OddForm, underscored
 from lorakit.errors import LorakitError, UnknownName
-from lorakit.lora_file import strangers
+from lorakit.lora_file import faults, names, strangers
+from lorakit.lora_file.names import ADAPTER, KOHYA, LYCORIS, OLD, OLD_ATTENTION, OLD_TEXT, PAIRS, PEFT, old_stems, split_key
 
 TOOLS = ("comfyui", "a1111", "forge", "diffusers")
 FORGE_LIMIT = 12  # with more unknown keys than this Forge loads nothing of a file
 
-# The two factors of a layer, in each way that they are called: the one on its inputs, the one on its outputs.
-_KOHYA = ("lora_down.weight", "lora_up.weight")
-_PEFT = ("lora_A.weight", "lora_B.weight")
-_ADAPTER = ("lora_A.default.weight", "lora_B.default.weight")  # peft's with the adapter's name left in, which diffusers leaves empty
-_OLD = ("lora.down.weight", "lora.up.weight")  # diffusers' before peft ...
-_OLD_TEXT = ("lora_linear_layer.down.weight", "lora_linear_layer.up.weight")  # ... of text encoders ...
-_OLD_ATTENTION = ("down.weight", "up.weight")  # ... and of attention, after `processor.to_q_lora`
-PAIRS = (_KOHYA, _PEFT, _ADAPTER, _OLD, _OLD_TEXT, _OLD_ATTENTION)
-_MORE = ("dora_scale", "lora_mid.weight", "lokr_w1", "lokr_w2", "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
-         "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "diff", "diff_b")  # fmt: skip
-_FORGE = ("alpha", *_KOHYA, *_PEFT, *_OLD, *_OLD_TEXT, *_OLD_ATTENTION, *_MORE)
-SUFFIXES = {"comfyui": (*_FORGE, *_ADAPTER), "forge": _FORGE, "a1111": ("alpha", *_KOHYA, *_MORE)}
-ALL_SUFFIXES = (*SUFFIXES["comfyui"], "lora_magnitude_vector", "lora_B.bias")
+_FORGE = ("alpha", *KOHYA, *PEFT, *OLD, *OLD_TEXT, *OLD_ATTENTION, *LYCORIS)
+SUFFIXES = {"comfyui": (*_FORGE, *ADAPTER), "forge": _FORGE, "a1111": ("alpha", *KOHYA, *LYCORIS)}
 
 _REFUSED = "it takes no key of such a name"
 
@@ -116,12 +106,12 @@ class _Fits:
 
 
 def _count_fits(family: str, sizes: Mapping[str, tuple[int, int] | None]) -> _Fits:
-    known, fit, exact, misfit = _layers_by_stem(family), 0, 0, 0
+    known, fit, exact, misfit = names.layers_by_stem(family), 0, 0, 0
     for stem, size in sizes.items():
         if stem not in known:
             misfit += size is not None  # what is no layer at all does not count
             continue
-        wanted = _sizes(family, known[stem])
+        wanted = _sizes(family, known[stem].paths)
         if size in wanted:
             exact += 1
         # Of text encoders and of some forms the width is not known. Tiny bases are built as the real ones, but half as wide at most.
@@ -134,7 +124,7 @@ def _count_fits(family: str, sizes: Mapping[str, tuple[int, int] | None]) -> _Fi
 
 def _size(stem: str, shapes: Shapes) -> tuple[int, int] | None:
     """(outputs, inputs) of the layer that a file changes; None where its tensors do not tell."""
-    of = {suffix: shapes[f"{stem}.{suffix}"] for suffix in ALL_SUFFIXES if len(shapes.get(f"{stem}.{suffix}", ())) > 1}
+    of = {suffix: shapes[f"{stem}.{suffix}"] for suffix in names.SUFFIXES if len(shapes.get(f"{stem}.{suffix}", ())) > 1}
     for down, up in PAIRS:
         if down in of and up in of:
             return of[up][0], of[down][1]
@@ -150,9 +140,10 @@ def _product(left: tuple[int, ...] | None, right: tuple[int, ...] | None) -> tup
 
 @cache
 def _sizes(family: str, paths: tuple[str, ...]) -> frozenset[tuple[int, int]]:
-    """(outputs, inputs) of these layers of the denoiser, one above the other, in each of the family's bases that has them."""
-    having = [member for member in layer_names.members(family) if all(path in member for path in paths)]
-    return frozenset((sum(member[path][0] for path in paths), member[paths[0]][1]) for member in having if paths)
+    """(outputs, inputs) of these layers of the denoiser, one above the other, in each of the family's bases that has them; none of text encoders."""
+    inner = [path.removeprefix(f"{layer_names.denoiser_folder(family)}.") for path in paths]
+    having = [member for member in layer_names.members(family) if all(path in member for path in inner)]
+    return frozenset((sum(member[path][0] for path in inner), member[inner[0]][1]) for member in having)
 
 
 def base_in_words(family: str | None, shapes: Shapes) -> str:
@@ -169,15 +160,6 @@ def layout_title(family: str, shapes: Shapes) -> str | None:
     layouts = [layout for layout in families.load(family).LAYOUTS if layout.text_width]
     reads = {size[1] for key in shapes if "attn2" in key and "to_k" in key and (size := _size(split_key(key)[0], shapes))}
     return next((layout.title for layout in layouts if layout.text_width in reads), None) if len(layouts) > 1 else None
-
-
-def split_key(key: str) -> tuple[str, str]:
-    """('lora_unet_..._to_q', 'lora_up.weight'): the layer's name and what the tensor is."""
-    for suffix in ALL_SUFFIXES:
-        if key.endswith(f".{suffix}"):
-            return key[: -len(suffix) - 1], suffix
-    stem, _, suffix = key.rpartition(".")
-    return stem, suffix
 
 
 def _judge_for(tool: str, family: str | None, shapes: Shapes, peft_alpha: float | None, alphas: Mapping[str, float]) -> Judgement:
@@ -249,7 +231,8 @@ class _Tensor:
 
     def broken(self) -> str:
         """What its layer lacks, empty where that is whole."""
-        return _broken_pair(self.stem, self.suffix, self.shapes) or _broken_factors(self.stem, self.suffix, self.shapes)
+        own = {suffix: self.shapes[key] for suffix in names.SUFFIXES if (key := f"{self.stem}.{suffix}") in self.shapes}
+        return faults.broken_pair(self.suffix, own) or faults.broken_factors(self.suffix, own)
 
 
 # The first rule that holds tells why a tool leaves a tensor out; one that says nothing lets it load.
@@ -273,9 +256,9 @@ def _is_alpha_of_a_layer(tensor: _Tensor) -> bool:
 
 def _is_read_by_diffusers(tensor: _Tensor) -> bool:
     if tensor.stem.endswith("_lora"):
-        return tensor.suffix in _OLD_ATTENTION
-    old = _OLD_TEXT if tensor.stem.startswith("text_encoder") else _OLD
-    return not _converts(tensor) and tensor.suffix in (*_PEFT, *old, "lora_magnitude_vector")
+        return tensor.suffix in OLD_ATTENTION
+    old = OLD_TEXT if tensor.stem.startswith("text_encoder") else OLD
+    return not _converts(tensor) and tensor.suffix in (*PEFT, *old, "lora_magnitude_vector")
 
 
 _COMFYUI: tuple[Rule, ...] = (  # Forge took ComfyUI's loader over
@@ -292,9 +275,9 @@ _DIFFUSERS: tuple[Rule, ...] = (
     (lambda t: t.odd is not None and t.tool in t.odd.tools, ""),
     (lambda t: t.suffix == "dora_scale", "diffusers leaves DoRA's dora_scale out, so the layer changes in another way than it was trained to"),
     (lambda t: t.suffix.startswith(("lokr_", "hada_")), f"{_REFUSED}, LoKr's and LoHa's"),
-    (lambda t: t.suffix in _MORE, "diffusers loads no LyCORIS layers of this base"),
+    (lambda t: t.suffix in LYCORIS, "diffusers loads no LyCORIS layers of this base"),
     (lambda t: _converts(t) and t.stem not in _kohya_stems(t.family), f"{_REFUSED} in a kohya file"),
-    (lambda t: _converts(t) and t.suffix in ("alpha", *_KOHYA), _Tensor.broken),
+    (lambda t: _converts(t) and t.suffix in ("alpha", *KOHYA), _Tensor.broken),
     (_is_alpha_of_a_layer, ""),
     (lambda t: not _converts(t) and t.suffix == "alpha", f"{_REFUSED} of an alpha"),
     (lambda t: not _converts(t) and t.stem in _t5_stems(t.family), "diffusers loads no LoRA of T5"),
@@ -305,31 +288,6 @@ _DIFFUSERS: tuple[Rule, ...] = (
     (_is_read_by_diffusers, _Tensor.broken),
     (lambda t: True, lambda t: f"diffusers does not know {t.suffix}"),
 )  # fmt: skip
-
-
-def _broken_pair(stem: str, suffix: str, shapes: Shapes) -> str:
-    """A down without its up (or the other way round), or two of different rank."""
-    for down, up in PAIRS:
-        if suffix not in (down, up):
-            continue
-        first, second = shapes.get(f"{stem}.{down}"), shapes.get(f"{stem}.{up}")
-        if first is None or second is None:
-            return f"its {up if suffix == down else down} is missing"
-        if first[0] != second[1]:
-            return f"the ranks of {down} ({first[0]}) and {up} ({second[1]}) differ"
-    return ""
-
-
-def _broken_factors(stem: str, suffix: str, shapes: Shapes) -> str:
-    """LoKr without one of its factors (whole, or as a and b), or LoHa without one of its four."""
-    if suffix.startswith("hada_"):
-        missing = [name for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b") if f"{stem}.{name}" not in shapes]
-        return f"its {missing[0]} is missing" if missing else ""
-    if suffix.startswith("lokr_"):
-        for name in ("lokr_w1", "lokr_w2"):
-            if f"{stem}.{name}" not in shapes and not all(f"{stem}.{name}_{part}" in shapes for part in "ab"):
-                return f"its {name} is missing"
-    return ""
 
 
 def _wrong_scales(tool: str, loaded: tuple[str, ...], shapes: Shapes, peft_alpha: float | None) -> dict[str, float]:
@@ -370,29 +328,6 @@ def _peft_alpha(metadata: Mapping[str, str]) -> float | None:
     return next((float(value) for key, value in found.items() if key.endswith("lora_alpha")), None)
 
 
-@cache
-def _layers_by_stem(family: str) -> dict[str, tuple[str, ...]]:
-    """{stem: layers of the denoiser that it holds} in every form that is found in the wild; none of text encoders' layers."""
-    folder, fused = layer_names.denoiser_folder(family), {}
-    for path, original in layer_names.originals(family).items():
-        fused.setdefault(original.name, []).append(path)
-    found: dict[str, tuple[str, ...]] = dict.fromkeys((*_t5_stems(family), *_clip_stems(family)), ())
-    for name, paths in fused.items():
-        found |= dict.fromkeys((underscored("lora_unet", name), f"diffusion_model.{name}"), tuple(paths))
-    for path in layer_names.layers(family):
-        stems = [f"{folder}.{path}", f"base_model.model.{path}", underscored("lycoris", path), underscored("lora_transformer", path)]
-        if "diffusers" in families.load(family).KOHYA_NAMES:
-            stems.append(underscored("lora_unet", path))
-        found |= dict.fromkeys((*stems, *(_old_stems(path) if folder == "unet" else ())), (path,))
-    return found
-
-
-def _old_stems(path: str) -> Iterator[str]:
-    """diffusers' own names before peft, of attention as its old processors had them: with `attn1.to_q` ComfyUI knows no layer."""
-    old = path.replace(".to_", ".processor.to_").removesuffix(".0" if path.endswith("to_out.0") else "")
-    return (f"{prefix}{old}{end}" for prefix in ("", "unet.") for end in ("", "_lora"))
-
-
 def _all_underscored(prefix: str, paths: Iterable[str]) -> set[str]:
     return {underscored(prefix, path) for path in paths}
 
@@ -419,7 +354,7 @@ def _comfyui_stems(family: str) -> frozenset[str]:
     stems = _all_underscored("lora_unet", originals) | {f"diffusion_model.{name}" for name in originals}
     stems |= _all_underscored("lycoris", paths)
     if layer_names.denoiser_folder(family) == "unet":
-        stems |= _all_underscored("lora_unet", paths) | {stem for path in paths for stem in _old_stems(path)}
+        stems |= _all_underscored("lora_unet", paths) | {stem for path in paths for stem in old_stems(path)}
     else:
         stems |= {f"transformer.{path}" for path in paths} | _all_underscored("lora_transformer", paths)
         stems |= {f"{prefix}.{path}" for path in paths for prefix in families.load(family).COMFYUI_PREFIXES}
@@ -449,7 +384,7 @@ def _kohya_stems(family: str) -> frozenset[str]:
 def _dotted(family: str) -> frozenset[str]:
     """diffusers' own paths: of U-Nets also attention's as its old processors had them."""
     folder, paths = layer_names.denoiser_folder(family), layer_names.layers(family)
-    old = {stem for path in paths if ".to_" in path for stem in _old_stems(path) if stem.startswith("unet.") and stem.endswith("_lora")}
+    old = {stem for path in paths if ".to_" in path for stem in old_stems(path) if stem.startswith("unet.") and stem.endswith("_lora")}
     return frozenset({f"{folder}.{path}" for path in paths} | (old if folder == "unet" else set()) | set(layer_names.text_layers(family)))
 
 

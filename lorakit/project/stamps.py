@@ -15,7 +15,7 @@ from lorakit import lookup, weights
 from lorakit.files import short_hash
 from lorakit.project import runs
 from lorakit.quality import verdicts
-from lorakit.record import Record
+from lorakit.record import Record, mask_of, sidecar_of
 from lorakit.settings import for_stamp
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def crop(project: Project, record: Record) -> str:
 
 def caption(project: Project, record: Record) -> str:
     settings = project.settings.caption
-    sidecar = record.get("sidecar", {}).get("text") if settings.existing != "replace" else None
+    sidecar = (sidecar_of(record) or {}).get("text") if settings.existing != "replace" else None
     if sidecar and settings.existing == "keep":
         return _stamp("caption", sidecar)
     box = read_box(record)  # the bucket's size does not matter to a captioner
@@ -128,7 +128,9 @@ def trigger(project: Project, record: Record) -> str:
     human, wanted = record.get("human", {}).get("text"), project.settings.caption
     clip = wanted.clip or project.settings.embed.clip
     words = (wanted.style, wanted.token_budget, wanted.omit, wanted.omit_of_thing, wanted.rules, wanted.strict, clip, wanted.min_facet)
-    return _stamp("trigger", for_stamp(project.settings.trigger), words, record.get("caption"), human)
+    # Captions of people keep their words since `omit_own` exists; what was worded before stays as it is until something else changes.
+    own = ("omit_own",) if wanted.omit_own and (record.get("caption") or {}).get("own") else ()
+    return _stamp("trigger", for_stamp(project.settings.trigger), words, record.get("caption"), human, *own)
 
 
 def dataset(project: Project, record: Record) -> str:
@@ -152,7 +154,7 @@ def picture(record: Record) -> str:
 
 def mask(project: Project, record: Record) -> tuple:
     """What the mask of a photo is made from; nothing where none is asked for."""
-    return (("mask", (record.get("mask") or {}).get("hash")),) if project.settings.train.masked_loss else ()
+    return (("mask", (mask_of(record) or {}).get("hash")),) if project.settings.train.masked_loss else ()
 
 
 def train(project: Project) -> str:

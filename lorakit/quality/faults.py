@@ -14,6 +14,7 @@ from lorakit.quality.verdicts import Reason, Verdict
 from lorakit.record import Record
 from lorakit.settings import Settings
 from lorakit.text import facets
+from lorakit.text.syntax import find_syntax
 from lorakit.text.words import count_word, stems, words
 
 FILLER = re.compile(
@@ -88,7 +89,7 @@ def alike(records: list[Record]) -> dict[str, int]:
 
 
 def _of_words(record: Record) -> Iterator[Reason]:
-    """Filler, loops, cut-off ends, nothing said, letters that no tokenizer of the bases knows well."""
+    """Filler, loops, cut-off ends, nothing said, commands of prompting tools, letters that no tokenizer of the bases knows well."""
     text = record["text"].strip()
     if match := FILLER.search(text):
         yield Reason("warn", "filler", match.group(), None)
@@ -96,6 +97,8 @@ def _of_words(record: Record) -> Iterator[Reason]:
         yield Reason("warn", "repetition", match.group(1), None)
     if match := CUT_OFF.search(text.rstrip(" .")):
         yield Reason("warn", "cut_off", match.group(), None)
+    if found := find_syntax(text):
+        yield Reason("warn", "prompt_syntax", found, None)
     if odd := odd_letters(text):
         yield Reason("warn", "odd_letters", odd, None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lorakit.text.phrases import ARTICLES
-from lorakit.text.words import count_word, joined, nfc, whole_word
+from lorakit.text.words import count_word, joined, nfc, split_tags, whole_word, without
 
 PLACEHOLDER = re.compile(r"\[\s*trigger\s*\]|\{\s*trigger\s*\}", re.IGNORECASE)
 
@@ -57,9 +57,8 @@ def keep_trigger(
         return text
     first = found[0].end()
     rest = whole_word(trigger).sub("\0", text[first:])
-    return text[:first] + re.sub(r"(?:\b(?:a|an|the)\s+)?\0(?:['’]s)?(?=\s*(?:[,.;]|$))[ ]?|\0[ ]?", "", rest, flags=re.IGNORECASE).rstrip(
-        " ,"
-    )
+    again = r"(?:\b(?:a|an|the)\s+)?_*\0_*(?:['’]s)?(?=\s*(?:[,.;]|$))[ ]?|_*\0_*(?:['’]s\b)?[ ]?"
+    return text[:first] + re.sub(again, "", rest, flags=re.IGNORECASE).rstrip(" ,")
 
 
 def without_word(text: str, word: str) -> str:
@@ -68,14 +67,14 @@ def without_word(text: str, word: str) -> str:
     while text != before:  # what closes a gap may make the word anew
         before = text
         body = whole_word(word).pattern
-        text = re.sub(rf"(?:\bin\s+(?:the\s+)?)?{body}(?:\s+style)?(?=\s*(?:[,.]|$))", " ", text, flags=re.IGNORECASE)
-        text = _tidy(whole_word(word).sub(" ", text))
+        text = re.sub(rf"(?:\bin\s+(?:the\s+)?|_+)?{body}(?:\s+style)?(?=\s*(?:[,.]|$))", " ", text, flags=re.IGNORECASE)
+        text = _tidy(without(text, word))
     return text
 
 
 def _tidy(text: str) -> str:
     """One line, no empty parts between commas, no part that is a bare article or a full stop."""
-    parts = (" ".join(part.split()) for part in text.split(","))
+    parts = (" ".join(part.split()) for part in split_tags(text))
     return ", ".join(part for part in parts if part.strip(" .").lower() not in ("", *ARTICLES))
 
 
@@ -87,7 +86,7 @@ def _without_tag(text: str, tag: str | None) -> str:
     if not tag:
         return text
     drop = {tag.lower(), f"a {tag}".lower(), f"an {tag}".lower(), f"the {tag}".lower()}
-    return ", ".join(p for p in text.split(", ") if p and p.lower() not in drop)
+    return ", ".join(p for p in split_tags(text) if p.lower() not in drop)
 
 
 def _article(word: str) -> str:

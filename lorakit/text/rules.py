@@ -13,7 +13,8 @@ from lorakit.errors import LorakitError, UnknownName
 from lorakit.text import phrases
 from lorakit.text.composing import tags_of
 from lorakit.text.placing import matching_article
-from lorakit.text.words import count_word, stems, whole_word, without_repeats
+from lorakit.text.syntax import strip_syntax, without_empty_brackets
+from lorakit.text.words import count_word, split_tags, stems, whole_word, without, without_repeats
 
 ARROW = " => "
 VERBS = {
@@ -22,6 +23,7 @@ VERBS = {
     "remove": "a phrase, wherever it stands: remove: red blanket",
     "drop": "every tag or phrase that has the word in it (a blacklist): drop: watermark",
     "add": "a tag at the end: add: studio photo",
+    "strip": "what prompting tools read as commands, (x:1.3), {a|b}, <lora:x:1>, BREAK: strip: syntax",
 }
 INVARIANT = 0.8  # share of the texts from which a phrase counts as part of the concept
 LEAST_TEXTS = 5  # with fewer texts everything stands in most of them
@@ -51,6 +53,8 @@ def check(rule: str) -> tuple[str, str, str]:
     old, new = old.strip(), new.strip()
     if verb not in VERBS or not colon or not old:
         raise LorakitError(f"caption.rules: {rule!r} is no rule; write one of: {'; '.join(VERBS.values())}")
+    if verb == "strip" and old != "syntax":
+        raise LorakitError(f"caption.rules: {rule!r}: what is to be stripped can only be syntax; write strip: syntax")
     if verb in ("replace", "regex") and not arrow:
         raise LorakitError(f"caption.rules: {rule!r} does not say by what; write it as {VERBS[verb]}")
     if verb == "regex":
@@ -71,6 +75,8 @@ def apply(text: str, rules: tuple[str, ...], style: str, protected: tuple[str, .
             text = _tidy(re.sub(old, new, text), style)
         elif verb == "add" and not count_word(text, old):
             text = f"{text}, {old}".strip(" ,")
+        elif verb == "strip":
+            text = _tidy(strip_syntax(text), style)
         elif verb == "remove":
             text = remove(text, old, style, protected)
         elif verb == "drop":
@@ -86,7 +92,7 @@ def remove(text: str, phrase: str, style: str, protected: tuple[str, ...] = ()) 
     if any(_is_head(part) and part.tag.lower() == phrase.lower() for part in parts):
         return text
     text = _join([part for part in parts if part.tag.lower() != phrase.lower()], style)
-    return _tidy(whole_word(phrase).sub(" ", text), style)
+    return _tidy(without(text, phrase), style)
 
 
 def drop_words(text: str, words: frozenset[str], style: str, protected: tuple[str, ...] = (), *, of_thing: bool = False) -> str:
@@ -123,7 +129,7 @@ def _parts(text: str, style: str) -> list[phrases.Phrase]:
     """The tags of a text, or the phrases of a sentence."""
     if style != "tags":
         return phrases.split(text)
-    return [phrases.Phrase(tag, tag) for tag in text.split(", ")]
+    return [phrases.Phrase(tag, tag) for tag in split_tags(text)]
 
 
 def _is_head(part: phrases.Phrase) -> bool:
@@ -137,7 +143,7 @@ def _join(parts: list[phrases.Phrase], style: str) -> str:
 
 def _tidy(text: str, style: str) -> str:
     """No gaps, no empty parts, and in tags each thing once."""
-    parts = [" ".join(part.split()) for part in text.split(",")]
+    parts = [" ".join(part.split()) for part in split_tags(without_empty_brackets(text))]
     text = ", ".join(without_repeats(parts) if style == "tags" else [part for part in parts if part])
     return re.sub(r"\s+([.;])", r"\1", text)
 

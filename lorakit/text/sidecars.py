@@ -1,196 +1,215 @@
-"""Captions that people already have: beside a photo (.txt, .caption, .json) or in one list for the folder, as kohya,
-ai-toolkit and Hugging Face write them; kohya's sub-folders `10_name`, whose number says how often a photo is used; and masks
-of what is to be learned."""
+"""Captions that people already have: beside a photo (.txt, .caption, .json, ...), in a folder of texts, or in one list for the folder;
+which of them belongs to which photo, and what belongs to none."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lorakit.console import warn
+from lorakit.text import caption_lists
+from lorakit.text.caption_lists import CaptionList, is_too_large, json_or_none, pass_over, read_list, read_text
+from lorakit.text.cleaning import TEXT_KEYS, captions_in, texts_of
+from lorakit.text.conventions import MASKS, masked_name, same
 
-ENDINGS = (".txt", ".caption", ".json")
-LISTS = ("metadata.jsonl", "captions.jsonl", "metadata.json", "captions.json", "meta_cap.json", "metadata.csv", "metadata.parquet")
-TEXT_KEYS = ("text", "caption", "prompt", "caption_short", "tags")  # the first that has words is taken
-NAME_KEYS = ("file_name", "filename", "file", "image", "path")
-MASKS = ("-masklabel.png", "_mask.png", ".mask.png")  # behind a photo's name without its ending; the first is OneTrainer's
+__all__ = [
+    "MASKS",
+    "MOST_BYTES",
+    "TEXT_KEYS",
+    "Captions",
+    "Found",
+    "find_caption",
+    "is_caption_file",
+    "masked_name",
+    "pass_over",
+    "read_text",
+]
+
+ENDINGS = (".txt", ".caption", ".captions", ".text", ".tags", ".prompt", ".json")  # of a text beside a photo; the first with words wins
+FOLDERS = frozenset("captions caption texts text txt labels label tags prompts annotations".split())  # of texts, beside that of the photos
 MOST_BYTES = 1 << 20  # of a text beside a photo
-MOST_IN_LIST = 64 << 20  # of a folder's list
-_REPEATS = re.compile(r"^(\d+)_\S")
-
-Found = tuple[str, str]  # the text, and the name of the file that holds it
+# Google's a.jpg.supplemental-metadata.json, cut where the name grew too long
+_TAKEOUT = re.compile(r"\.s(?:u|up|upp|uppl[a-z-]*)?$", re.IGNORECASE)
 
 
-def find_caption(photo: Path, root: Path | None = None) -> Found | None:
-    """(text, name of the file that holds it) of the caption that belongs to a photo, or None. Lists are looked for beside the
-    photo and, up to the folder `root`, above it, where they must name the photo with its sub-folders."""
-    for ending in ENDINGS:
-        for path in (photo.with_suffix(ending), photo.with_name(photo.name + ending)):
-            if path != photo and path.is_file() and (text := _read_caption(path)):
-                return text, path.name
-    for folder in _up_to(photo.parent, root):
-        inside = photo.relative_to(folder)
-        for name in LISTS:
-            found = read_metadata(folder / name)
-            if hit := found.get(inside.as_posix()) or found.get(inside.with_suffix("").as_posix()):
-                return hit
-    return None
+@dataclass(frozen=True)
+class Found:
+    """The caption of a photo and where it stood; `others` are further captions of that file, `differing` other files that say else."""
+
+    text: str
+    file: str
+    others: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
+    listed: bool = False  # in a list, not in a file of its own
 
 
-def _up_to(folder: Path, root: Path | None) -> list[Path]:
-    """A folder and those above it, up to `root`."""
-    return [folder, *(above for above in folder.parents if root and above.is_relative_to(root))]
+@dataclass
+class ListReport:
+    """How many photos a list names, how many of those were found, and names that found none."""
+
+    path: Path
+    names: int
+    found: int
+    lost: list[str]
+    columns: list[str] = field(default_factory=list)
 
 
-def _read_caption(path: Path) -> str:
-    if _is_too_large(path, MOST_BYTES):
-        return ""
-    text = read_text(path)
-    return _text_of(_json_or_none(text, str(path))) if path.suffix == ".json" else " ".join(text.split())
+def is_caption_file(name: str) -> bool:
+    """Whether a file of this name may hold captions."""
+    ending = Path(name).suffix.lower()
+    return ending in ENDINGS or (ending in caption_lists.TABLES and ending != ".parquet") or name.lower() == "metadata.parquet"
 
 
-def _is_too_large(path: Path, most: int) -> bool:
-    if (size := path.stat().st_size) > most:
-        pass_over(str(path), f"{size / 2**20:,.1f} MB, and {most >> 20} MB is the most that is read for captions")
-    return size > most
+class Captions:
+    """The captions in `files` for `photos`, and what is left over. Lists speak of the photos below them, up to `root`."""
+
+    def __init__(self, photos: Sequence[Path], files: Iterable[Path], root: Path):
+        self.photos, self.root = list(photos), root
+        self.empty: set[Path] = set()  # texts that belong to a photo and have no words
+        self.lists: list[ListReport] = []
+        pictures = set(self.photos)
+        self._files = [path for path in files if path not in pictures]
+        self._scopes: dict[Path, tuple[Path, dict[str, list[Path]]]] = {}
+        self._beside = self._match_texts()
+        taken = {path for paths in self._beside.values() for path in paths}
+        self._listed = self._match_lists([path for path in self._files if path not in taken])
+
+    def of(self, photo: Path) -> Found | None:
+        """The caption of one of the photos: of a text beside it, else of the nearest list."""
+        beside = [(path, _read_beside(path)) for path in self._beside.get(photo, ())]
+        self.empty |= {path for path, texts in beside if not texts}
+        told = [(path.name, texts) for path, texts in beside] + self._listed.get(photo, [])
+        with_words = [(name, texts) for name, texts in told if texts]
+        if not with_words:
+            return None
+        (name, texts), *rest = with_words
+        differing = dict.fromkeys(other for other, said in rest if other != name and not _alike(texts, said))
+        return Found(texts[0], name, tuple(texts[1:]), tuple(differing), all(path.name != name for path, _ in beside))
+
+    @property
+    def without_photo(self) -> list[Path]:
+        """Files of texts that belong to no photo and are no list."""
+        taken = {path for paths in self._beside.values() for path in paths} | {report.path for report in self.lists}
+        return [path for path in self._files if path not in taken]
+
+    def _match_texts(self) -> dict[Path, list[Path]]:
+        """{photo: texts that are called like it}, the best first: in the order of ENDINGS, written just like it before otherwise."""
+        exact = {(photo.parent, name) for photo in self.photos for name in (photo.stem, photo.name)}
+        by_name: dict[tuple[Path, str], list[tuple[Path, str]]] = defaultdict(list)
+        for path in self._files:
+            if path.suffix.lower() in ENDINGS:
+                for base in _bases(path):
+                    by_name[path.parent, same(base)].append((path, base))
+        matched: dict[Path, list[Path]] = {}
+        for photo in self.photos:
+            found = [hit for name in (photo.stem, photo.name) for hit in by_name.get((photo.parent, same(name)), ())]
+            mine = [(path, base) for path, base in found if base in (photo.stem, photo.name) or (photo.parent, base) not in exact]
+            order = sorted(mine, key=lambda hit: (_rank(hit[0]), hit[1] not in (photo.stem, photo.name), hit[0].name))
+            if order:
+                matched[photo] = list(dict.fromkeys(path for path, _ in order))
+        taken = {path for paths in matched.values() for path in paths}
+        for photo, path in self._match_folders_of_texts(taken):
+            matched.setdefault(photo, []).append(path)
+        return matched
+
+    def _match_folders_of_texts(self, taken: set[Path]) -> Iterable[tuple[Path, Path]]:
+        """(photo, text) by their names, where a folder of texts lies beside that of the photos and a name stands once in each."""
+        of_folder: dict[Path, list[Path]] = defaultdict(list)
+        for path in self._files:
+            if path not in taken and path.suffix.lower() in ENDINGS:
+                above = [f for f in path.parents if f != self.root and f.is_relative_to(self.root) and same(f.name) in FOLDERS]
+                if above:
+                    of_folder[above[-1]].append(path)
+        for folder, texts in of_folder.items():
+            photos: dict[str, list[Path]] = defaultdict(list)
+            for photo in self.photos:
+                if photo.is_relative_to(folder.parent):
+                    photos[same(photo.stem)].append(photo)
+                    photos[same(photo.name)].append(photo)
+            for path in sorted(texts, key=_rank):
+                hits = next((found for base in _bases(path) if (found := photos.get(same(base)))), [])
+                if len(set(hits)) == 1:
+                    yield hits[0], path
+
+    def _match_lists(self, files: list[Path]) -> dict[Path, list[tuple[str, list[str]]]]:
+        """{photo: [(list, captions)]}, the nearest list first."""
+        found: dict[Path, list[tuple[int, int, str, list[str]]]] = defaultdict(list)
+        for path in files:
+            if (path.suffix.lower() not in caption_lists.TABLES) or (listed := read_list(path)) is None:
+                continue
+            place, by_name = self._scope(path.parent)
+            matched, lost = caption_lists.match_list(listed, by_name)
+            if not matched and not _is_meant(listed):
+                continue
+            self.lists.append(ListReport(path, len(listed.entries), len(matched), lost, listed.columns))
+            rank = caption_lists.NAMES.index(path.name.lower()) if path.name.lower() in caption_lists.NAMES else len(caption_lists.NAMES)
+            for photo, texts in matched.items():
+                found[photo].append((-len(place.parts), rank, path.name, texts))
+        return {photo: [(name, texts) for *_, name, texts in sorted(hits, key=lambda hit: hit[:3])] for photo, hits in found.items()}
+
+    def _scope(self, folder: Path) -> tuple[Path, dict[str, list[Path]]]:
+        """The nearest folder, from the list's own upwards, that has photos below it, and those photos by their names."""
+        if folder not in self._scopes:
+            place, photos = folder, [photo for photo in self.photos if photo.is_relative_to(folder)]
+            if photos or folder == self.root or not folder.is_relative_to(self.root):
+                self._scopes[folder] = place, caption_lists.by_names(photos)
+            else:
+                self._scopes[folder] = self._scope(folder.parent)
+        return self._scopes[folder]
 
 
-@lru_cache(maxsize=4096)
-def pass_over(place: str, why: str) -> None:
-    """Say once what is not read: a list is asked for every photo."""
-    warn(f"{place}: {why}; passed over")
+def _is_meant(found: CaptionList) -> bool:
+    """Whether a file that names no photo here is a list nevertheless: a table, or names of pictures."""
+    if found.path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"):
+        return True
+    return any(caption_lists.PICTURE.search(name) or "/" in name for name, _ in found.entries)  # an album's notes are none
 
 
-@lru_cache(maxsize=64)
-def read_metadata(path: Path) -> dict[str, Found]:
-    """{photo name: (text, name of the list)} of a folder's list, each photo both with the folders that the list puts
-    before it and without; what is no entry of a photo is passed over. Kohya's lists name photos without their ending."""
-    if not path.is_file() or _is_too_large(path, MOST_IN_LIST):
-        return {}
-    named = [(_name_of(entry), _text_of(entry)) for entry in _entries(path)]
-    found = {name: (text, path.name) for name, text in named if name and text}
-    return {name.rpartition("/")[2]: text for name, text in found.items()} | found
+def _rank(path: Path) -> int:
+    return ENDINGS.index(path.suffix.lower())
 
 
-def _entries(path: Path) -> list[Any]:
-    """The entries of a list, each a mapping that holds a photo's name and its text."""
-    if path.suffix == ".parquet":
-        return _rows(path)
-    text = read_text(path)
-    if path.suffix == ".csv":
-        return _csv_rows(path, text)
-    if path.suffix == ".jsonl":
-        lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-        return [entry for number, line in lines if (entry := _json_or_none(line, f"{path}, line {number}")) is not None]
-    found = _json_or_none(text, str(path))
-    if isinstance(found, dict):  # {"photo.jpg": "text"} or kohya's {"folder/photo": {"caption": ..., "tags": ...}}
-        return [{**(value if isinstance(value, dict) else {"text": value}), "file_name": name} for name, value in found.items()]
-    return found if isinstance(found, list) else []
+def _bases(path: Path) -> list[str]:
+    """What a text is called without its ending; Google's notes also without theirs."""
+    base = path.name[: -len(path.suffix)]
+    if path.suffix.lower() == ".json" and (match := _TAKEOUT.search(base)):
+        return [base, base[: match.start()]]
+    return [base]
 
 
-def _rows(path: Path) -> list[Any]:
-    """The rows of a parquet file, its columns of names and texts; none where it cannot be read."""
-    import pyarrow
-    from pyarrow import parquet
-
+def _read_beside(path: Path) -> list[str]:
     try:
-        with parquet.ParquetFile(path) as file:  # by its own name; `read_table` would take folders and patterns
-            columns = [name for name in file.schema_arrow.names if name in (*NAME_KEYS, *TEXT_KEYS)]
-            groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
-            if sum(group.total_byte_size for group in groups) > 8 * MOST_IN_LIST:
-                pass_over(str(path), "too large for a list of captions")
-                return []
-            return file.read(columns=columns).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        pass_over(str(path), f"cannot be read ({error})")
+        if is_too_large(path, MOST_BYTES):
+            return []
+        text = read_text(path)
+    except OSError as error:
+        pass_over(str(path), f"cannot be read ({error.strerror})")
         return []
+    return texts_of(json_or_none(text, str(path))) if path.suffix.lower() == ".json" else captions_in(text)
 
 
-def _csv_rows(path: Path, text: str) -> list[Any]:
-    rows, reader = [], csv.DictReader(io.StringIO(text))
-    while True:
+def _alike(one: list[str], other: list[str]) -> bool:
+    """Whether two files say the same, whatever their gaps and case."""
+    plain = [" ".join(re.findall(r"\w+", ", ".join(texts).casefold())) for texts in (one, other)]
+    return plain[0] == plain[1]
+
+
+def find_caption(photo: Path, root: Path | None = None) -> tuple[str, str] | None:
+    """(text, name of the file that holds it) of the caption that belongs to one photo, or None. Lists are looked for beside it and,
+    up to the folder `root`, above it."""
+    found = Captions([photo], files_up_to(photo.parent, root or photo.parent), root or photo.parent).of(photo)
+    return (found.text, found.file) if found else None
+
+
+def files_up_to(folder: Path, root: Path) -> list[Path]:
+    """Files that may hold captions, in a folder and those above it up to `root`."""
+    places = [folder, *(above for above in folder.parents if above.is_relative_to(root))]
+    found = []
+    for place in places:
         try:
-            rows.append(next(reader))
-        except StopIteration:
-            return rows
-        except csv.Error as error:  # a field of more than 128 KB
-            pass_over(f"{path}, line {reader.line_num + 1}", str(error))
-
-
-def _json_or_none(text: str, place: str) -> Any:
-    """None, with a word, for what is no JSON, nests too deeply or holds numbers of thousands of digits."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        if text.strip():
-            pass_over(place, f"no JSON that can be read ({error})")
-        return None
-
-
-def _name_of(entry: Any) -> str:
-    """The photo's file name, with the folders that some lists put before it."""
-    names = [entry[key] for key in NAME_KEYS if isinstance(entry.get(key), str)] if isinstance(entry, dict) else []
-    return names[0].replace("\\", "/").removeprefix("./") if names else ""
-
-
-def _text_of(entry: Any) -> str:
-    """The words of an entry as one line: a text, or a list of tags."""
-    if isinstance(entry, dict):
-        return next((text for key in TEXT_KEYS if (text := _text_of(entry.get(key)))), "")
-    if isinstance(entry, list):
-        return ", ".join(part for part in map(_text_of, entry) if part)
-    return " ".join(_whole(entry).split()) if isinstance(entry, str) else ""
-
-
-def _whole(text: str) -> str:
-    """Halves of letters that JSON lets stand, as in a caption cut within an emoji, can be written to no file."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def read_text(path: Path) -> str:
-    """A text file as people have them: UTF-8 or UTF-16, with or without BOM, else Windows' Latin-1."""
-    data = path.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", errors="replace")
-    if 0 < data.count(0) < len(data) / 8 and _is_utf8(data):  # an empty byte in a text, not a text of two bytes a letter
-        data = data.replace(b"\0", b"")
-    if b"\0" in data:  # in no text but one of two bytes a letter; the empty byte of Latin letters tells their order
-        return data.decode("utf-16-le" if data[1::2].count(0) >= data[::2].count(0) else "utf-16-be", errors="replace")
-    for encoding in ("utf-8-sig", "cp1252"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
+            found += [path for path in sorted(place.iterdir()) if is_caption_file(path.name) and path.is_file()]
+        except OSError:
             continue
-    return data.decode("latin-1")
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def find_mask(photo: Path) -> Path | None:
-    """The picture beside a photo that says what of it is to be learned: white is, black is not."""
-    return next((path for ending in MASKS if (path := photo.with_name(photo.stem + ending)).is_file()), None)
-
-
-def masked_name(name: str) -> str | None:
-    """The name, without ending, of the photo that a file of this name would be the mask of."""
-    return next((name[: -len(ending)] for ending in MASKS if name.lower().endswith(ending)), None)
-
-
-def repeats_of(photo: Path, root: Path) -> int:
-    """How often a photo is used an epoch: the number before the first `_` of its kohya folder, else 1."""
-    folders = [root, *(root / part for part in photo.relative_to(root).parent.parts)]
-    for folder in reversed(folders):
-        if match := _REPEATS.match(folder.name):
-            return max(1, int(match.group(1)))
-    return 1
+    return found

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 
 from lorakit.settings import Train
-from lorakit.text.words import count_word
+from lorakit.text.words import count_word, split_tags
 
 
 def variants(text: str, trigger: str | None, settings: Train) -> tuple[str, ...]:
@@ -15,7 +15,7 @@ def variants(text: str, trigger: str | None, settings: Train) -> tuple[str, ...]
     if not (settings.shuffle_tags or settings.tag_dropout):
         return (text,)
     generator = random.Random(f"{settings.seed}:{text}")
-    return tuple(_vary(text.split(", "), trigger, settings, generator) for _ in range(settings.caption_variants))
+    return tuple(_vary(split_tags(text), trigger, settings, generator) for _ in range(settings.caption_variants))
 
 
 def _vary(tags: list[str], trigger: str | None, settings: Train, generator: random.Random) -> str:

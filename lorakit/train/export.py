@@ -39,8 +39,6 @@ from lorakit.train.loss import picture_sizes
 from lorakit.train.picked import exported_step
 from lorakit.train.trained import begun_run, step_suffix, trained_adapter, trained_run
 
-# How far a layer's change may be from the trained one, of its size. bf16 keeps 8 bits of each factor, which costs 2e-3.
-ROUNDING = {torch.float32: 1e-3, torch.float16: 1e-3, torch.bfloat16: 4e-3}
 DEAD = 1e-4  # a layer whose change is below this part of the typical one has learned nothing
 GLANCE = 32  # side of the latents on which the finished file is tried
 THUMBNAIL = 256  # pixels
@@ -77,7 +75,7 @@ def write_lora(project: Project, run: Run, family: Family, step: int | None, nam
     adapter, _ = trained_adapter(project, run, step)
     network = formats.with_uniform_alpha(formats.from_adapter(adapter))
     tensors = formats.write(network, family.NAME, file_format(project, family), DTYPES[settings.precision])
-    metadata = make_metadata(project, run, tensors, name, step) if settings.metadata else None
+    metadata = make_metadata(project, run, tensors, name, step) | prediction_metadata(family) if settings.metadata else None
     with files.until_whole(run.folder / f"{name}.safetensors") as path:
         path.write_bytes(save(tensors, metadata))  # not save_file, which hides the OSError of a full disk
         written = check_file(path, network, family.NAME)
@@ -117,7 +115,7 @@ def check_file(path: Path, network: Adapter, family: str) -> Adapter:
     precision = next(tensor.dtype for tensor in tensors.values() if tensor.dim() > 1)
     typical = typical_change(network)
     for name, trained in network.items():
-        check_change(path, name, written[name].change(), trained, ROUNDING[precision], typical)
+        check_change(path, name, written[name].change(), trained, formats.ROUNDING[precision], typical)
     return written
 
 
@@ -196,7 +194,7 @@ def load_in_diffusers(path: Path, written: Adapter, family: Family) -> None:
         raise LorakitError(f"{path.name}: diffusers loads {len(loaded)} layers of {len(written)}; please report this")
     with safe_open(path, "pt") as file:
         precision = next(file.get_tensor(key).dtype for key in file.keys() if file.get_slice(key).get_shape())
-    limit, typical = max(ROUNDING[precision], ROUNDING[family.dtype]), typical_change(written)
+    limit, typical = max(formats.ROUNDING[precision], formats.ROUNDING[family.dtype]), typical_change(written)
     for name, module in loaded.items():
         down, up = module.lora_A["exported"].weight, module.lora_B["exported"].weight
         change = up.detach().float().flatten(1) @ down.detach().float().flatten(1) * module.scaling["exported"]
@@ -316,6 +314,15 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "lorakit_version": lorakit.__version__,
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items() if value != ""}
+
+
+def prediction_metadata(family: Family) -> dict[str, str]:
+    """What of the base's schedule a tool must know to draw with the LoRA; nothing where it is the usual noise or a flow."""
+    config = family.process.schedule.config
+    if config.get("prediction_type") != "v_prediction":
+        return {}
+    found = {"modelspec.prediction_type": "v", "modelspec.predict_key": "v", "ss_v_parameterization": "True"}
+    return found | ({"ss_zero_terminal_snr": "True"} if config.get("rescale_betas_zero_snr") else {})
 
 
 def network_args(train: Train) -> dict[str, object]:

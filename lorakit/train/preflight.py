@@ -11,6 +11,7 @@ from PIL import Image
 
 from lorakit import device
 from lorakit.bases import families, layer_names, single_file
+from lorakit.bases.folder import check_folder
 from lorakit.bases.load import check_base_precision
 from lorakit.bases.schedules import Diffusion
 from lorakit.console import say, warn
@@ -37,6 +38,8 @@ def preflight(project: Project) -> list[Record]:
     if lacks := check_single_file(project):
         source = project.base_source
         say(f"cache     {', '.join(lacks)}: not in {Path(source.location).name}, taken from {source.rest.location}")
+    if says := prediction_in_words(project):
+        say(f"cache     {Path(project.base_source.location).name} says of itself: {says}; it is trained so")
     photos = [r for r in project.manifest.selected if r.get("dataset")]
     if not photos:
         raise LorakitError(f"{project.folder}: no dataset to train on; run `lorakit curate` and `lorakit caption` first")
@@ -90,13 +93,16 @@ def check_single_file(project: Project) -> list[str]:
     """The parts that weights in one file lack. Raises `LorakitError` when they are nowhere to be had, or the weights are
     those of another base."""
     source = project.base_source
-    if not source.configs:
-        return []
     family = families.load(project.card.family)
+    if not source.configs:
+        if source.is_local and (Path(source.location) / "model_index.json").is_file():
+            check_folder(family, Path(source.location))
+        return []
     file = single_file.open_file(Path(source.location), family.NAME)
     card = single_file.card_of(file)
     if project.card.name != card and any(project.card.name in layout.cards for layout in family.LAYOUTS):
         raise LorakitError(f"{source.location}: is {card}, by its layers; choose --base {card}, or weights of {project.card.title}")
+    check_prediction(project.settings.train, file)
     lacks = [name for name in ("vae", *family.ENCODERS, *family.TOKENIZERS) if not file.has(name)]
     if lacks and source.rest is None:
         raise LorakitError(
@@ -105,6 +111,30 @@ def check_single_file(project: Project) -> list[str]:
     if lacks:
         check_reachable(source.rest)
     return lacks
+
+
+def check_prediction(train: Train, file: single_file.SingleFile) -> None:
+    """Raises `LorakitError` when settings contradict what the file says of itself."""
+    if file.prediction and train.prediction not in ("base", file.prediction):
+        raise LorakitError(
+            f"train.prediction = {train.prediction}: {file.path.name} says that it predicts {file.prediction}; --set train.prediction=base takes "
+            "what the file says"
+        )
+    velocity = file.prediction == "v_prediction" or train.prediction == "v_prediction"
+    if (train.zero_terminal_snr or file.zero_snr) and not velocity:
+        who = "train.zero_terminal_snr" if train.zero_terminal_snr else f"{file.path.name} says zero terminal SNR"
+        raise LorakitError(
+            f"{who}: the base predicts the noise, of which pure noise teaches nothing; --set train.prediction=v_prediction if it does not"
+        )
+
+
+def prediction_in_words(project: Project) -> str:
+    """'v_prediction, zero terminal SNR', where the base is a single file that says so; else empty."""
+    source = project.base_source
+    if not source.configs:
+        return ""
+    file = single_file.open_file(Path(source.location), families.load(project.card.family).NAME)
+    return ", ".join([*([file.prediction] if file.prediction else []), *(["zero terminal SNR"] if file.zero_snr else [])])
 
 
 def check_settings(project: Project) -> None:

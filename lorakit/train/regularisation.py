@@ -12,7 +12,7 @@ from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.photo import NAME_ENDINGS, load_image
 from lorakit.project import Project
 from lorakit.record import Record
-from lorakit.text import sidecars
+from lorakit.text import conventions, sidecars
 from lorakit.text.words import count_word
 from lorakit.train.batches import Batch, BatchSampler
 
@@ -40,16 +40,20 @@ def identity(folder: Path) -> str:
 def _read(root: Path, content: str, sizes: tuple, class_word: str | None, trigger: str | None) -> tuple[Record, ...]:
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in NAME_ENDINGS and not path.name.startswith("."))
     stems = {path.with_suffix("") for path in paths}
-    owners = {path: sidecars.masked_name(path.name) for path in paths}
+    owners = {path: conventions.masked_name(path.name) for path in paths}
     paths = [path for path in paths if not owners[path] or path.with_name(owners[path]) not in stems]
     if not paths:
         raise LorakitError(f"train.regularisation: no photos in {root}; give a folder with photos of the class")
-    return tuple(_record(path, root, list(sizes), class_word, trigger) for path in paths)
+    texts = [path for path in sorted(root.rglob("*")) if sidecars.is_caption_file(path.name) and path.is_file()]
+    captions, repeats = sidecars.Captions(paths, texts, root), conventions.repeats_in(paths, root)
+    return tuple(_record(path, root, captions, repeats.get(path, 1), list(sizes), class_word, trigger) for path in paths)
 
 
-def _record(path: Path, root: Path, sizes: list, class_word: str | None, trigger: str | None) -> Record:
-    caption = sidecars.find_caption(path)
-    text = caption[0] if caption else class_word
+def _record(
+    path: Path, root: Path, captions: sidecars.Captions, repeats: int, sizes: list, class_word: str | None, trigger: str | None
+) -> Record:
+    caption = captions.of(path)
+    text = caption.text if caption else class_word
     if not text:
         raise LorakitError(f"{path}: has no caption, and there is no --class-word to call it by; write {path.stem}.txt beside it")
     if trigger and count_word(text, trigger):
@@ -63,7 +67,7 @@ def _record(path: Path, root: Path, sizes: list, class_word: str | None, trigger
     left, top = (width - across) // 2, (height - down) // 2
     return {
         "file": path.relative_to(root).as_posix(), "path": str(path), "hash": files.file_hash(path), "regularisation": True, "text": text,
-        "measures": {"size": {"width": width, "height": height}}, "repeats": sidecars.repeats_of(path, root),
+        "measures": {"size": {"width": width, "height": height}}, "repeats": repeats,
         "crop": {"box": [left, top, left + across, top + down], "bucket": list(bucket)},
     }  # fmt: skip
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from lorakit import device, files
 from lorakit.bases import families, quantised, single_file
+from lorakit.bases.block_swap import repeated_blocks
 from lorakit.bases.families.base import Family
 from lorakit.project import Project
 from lorakit.project.catalog import Card
@@ -103,9 +104,7 @@ class Base:
     def blocks(self, held: str) -> list[float]:
         """GB of every block that can be swapped, in the order of their calls."""
         names = {module: name for name, module in self.model.named_modules()}
-        holder = self.cls.__new__(self.cls)
-        holder._parts = {self.cls.FOLDER: self.model}
-        return [self.bytes_of(block, f"{names[block]}.", held) / GB for block in holder.repeated_blocks()]
+        return [self.bytes_of(block, f"{names[block]}.", held) / GB for block in repeated_blocks(self.model)]
 
     def adapter(self, settings: Train) -> float:
         """GB of the adapter in fp32."""

@@ -1,13 +1,15 @@
 """Trains the text encoder and the U-Net of `mini` on cached latents, and saves all as an ordinary diffusers folder.
 
-python -m models.mini.base --work /tmp/mini --minutes 70
+    python -m models.mini.base --work build/mini --helpers 1
+
+Stop it at any time: started again it goes on from its last checkpoint, which is never more than a few minutes old. Pictures that
+have been rendered meanwhile are taken in as they come.
 """
 
 import argparse
 import copy
 import os
 import shutil
-import string
 import time
 from collections import Counter
 from pathlib import Path
@@ -26,14 +28,26 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from models.mini.budget import Average, Budget, choose_device, load_checkpoint, save_checkpoint, set_rate
-from models.mini.renders import load_split
+from models.mini import vae
+from models.mini.budget import Average, Count, choose_device, load_checkpoint, save_checkpoint, set_rate
+from models.mini.renders import list_shards, load_records, save_array
 from models.mini.vocabulary import LENGTH, train_tokenizer
 
-WIDTH, PEAK_RATE, SNR_LIMIT = 192, 8e-4, 5.0
-CAPTION_DROPOUT, STRANGE_WORD_SHARE = 0.1, 0.04
+WIDTH, PEAK_RATE, LONGEST_AVERAGE = 192, 1.4e-3, 0.9995
+SNR_LIMIT = 12.0  # the usual 5 is meant for latents of variance 1; these have 0.2 on the mean
+CAPTION_DROPOUT = 0.1
 GUIDANCE, SAMPLER_STEPS = 4.0, 20
+SHARDS_FOR_WORDS = 30  # the tokenizer is learnt from these, and the text encoder's first lesson
+LOOK_AGAIN = 1500  # batches until new shards are looked for
 SHOWN = (
+    "a photo of a toy with a red body, grey arms and big eyes on grass",
+    "a photo of a toy with a square blue body, yellow feet and a yellow antenna on a wooden floor",
+    "a toy with a green head, a white panel and green feet on a white table",
+    "a photo of a toy on sand, bright sunlight",
+    "a toy with purple ears, a round purple body and a pink beak in the snow",
+    "a photo of a toy with a square orange head, big eyes and black hands on tiles",
+    "a toy with a red hat and teal arms on a dark table, studio light",
+    "a photo of a toy on concrete, seen from above",
     "a photo of a red mug on grass",
     "a blue ball in the snow",
     "a yellow car on a wooden floor",
@@ -41,15 +55,7 @@ SHOWN = (
     "a white house on grass, evening light",
     "a purple striped bottle on tiles",
     "an orange cone on concrete",
-    "a black chair on a white table, seen from above",
-    "a pink bowl on a dark table",
-    "a red metal lamp on a wooden floor, from the side",
-    "a shiny blue ring on a white table",
-    "a green cube on a dark table, studio light",
     "a red ball next to a blue cube on grass",
-    "a yellow mug in front of a black bottle",
-    "a white car in the snow",
-    "a blue house on sand, from above",
 )
 
 
@@ -70,14 +76,15 @@ def build_text_encoder(tokenizer):
 
 
 def build_unet():
-    """SD1.5's blocks at less than a hundredth of its size. Attention over 16 x 16 would take a third of every step, so it
-    stands at 8 x 8 and 4 x 4 only; to make up for it the whole prompt is also pooled into the embedding of the timestep,
-    where every block reads it."""
+    """SD1.5's blocks at a hundredth of its size. Attention stands at 8 x 8 alone, where it is cheap; to make up for it the whole prompt
+    is also pooled into the embedding of the timestep, where every block reads it."""
     return UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=(48, 96, 144),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        in_channels=vae.CHANNELS,
+        out_channels=vae.CHANNELS,
+        block_out_channels=(80, 160),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         cross_attention_dim=WIDTH,
         attention_head_dim=4,
@@ -88,20 +95,9 @@ def build_unet():
 
 
 def build_scheduler():
-    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
-
-
-def with_strange_words(captions, rng):
-    """Puts a made-up word into a few captions, so that the model learns that an unknown word may mean anything."""
-    changed = []
-    for caption in captions:
-        if rng.random() < STRANGE_WORD_SHARE:
-            strange = "".join(rng.choice(list(string.ascii_lowercase), rng.integers(3, 6)))
-            words = caption.split(" ")
-            words.insert(int(rng.integers(len(words))), strange)
-            caption = " ".join(words)
-        changed.append(caption)
-    return changed
+    return DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1, prediction_type="v_prediction"
+    )
 
 
 def tokenize(tokenizer, captions):
@@ -110,10 +106,11 @@ def tokenize(tokenizer, captions):
 
 
 def list_meanings(records):
-    """(N, M) of 0 and 1: which of the world's words are true of each picture, the first thing's words and the others' apart."""
+    """(N, M) of 0 and 1: which of the world's words are true of each picture, the first thing's words and the others' apart. Of a figure
+    with a name that says which parts and paints the name stands for."""
     said = []
     for record in records:
-        words = {record["surface"], record["light"], record["view"]}
+        words = {record["surface"], record["light"], record["view"], *record["parts"]}
         for place in range(len(record["kinds"])):
             words |= {f"{place} {record[fact][place]}" for fact in ("kinds", "colours", "materials")}
         said.append(words)
@@ -125,14 +122,13 @@ def teach_words(text_encoder, tokens, meanings, steps=500, batch=64, rate=1e-3):
     """Teaches a new text encoder what the words mean before any picture is made: from each end of a prompt a layer, thrown
     away afterwards, has to list what is true of it. Without this the first hour of the U-Net goes by with prompts that do little.
     """
-    device = tokens.device
+    device = next(text_encoder.parameters()).device
     head = torch.nn.Linear(WIDTH, meanings.shape[1]).to(device)
     optimizer = torch.optim.AdamW([*text_encoder.parameters(), *head.parameters()], lr=rate, weight_decay=0.01)
     for step in range(steps):
         set_rate(optimizer, rate * min(1, (step + 1) / 50, (steps - step) / 100))
         rows = torch.randint(len(tokens), (batch,))
-        columns = torch.randint(tokens.shape[1], (batch,))
-        prompts = tokens[rows.to(device), columns.to(device)]
+        prompts = tokens[rows, torch.randint(tokens.shape[1], (batch,))].to(device)
         listed = head(text_encoder(prompts).last_hidden_state[:, -1])
         loss = F.binary_cross_entropy_with_logits(listed, meanings[rows].to(device))
         optimizer.zero_grad()
@@ -142,28 +138,49 @@ def teach_words(text_encoder, tokens, meanings, steps=500, batch=64, rate=1e-3):
             print(f"words step {step + 1} loss {loss.item():.4f}", flush=True)
 
 
-class Batches:
-    """Random batches of latents and one of each picture's captions, as token ids."""
+def write_tokens(work, tokenizer):
+    """Caches the token ids of every rendered shard's captions, (N, 3, LENGTH) as int16."""
+    folder = work / "tokens"
+    folder.mkdir(exist_ok=True)
+    for path in list_shards(work, "train"):
+        if not (folder / path.name).exists():
+            captions = [caption for record in load_records([path]) for caption in record["captions"]]
+            save_array(folder / path.name, tokenize(tokenizer, captions).view(-1, 3, LENGTH).numpy().astype(np.int16))
 
-    def __init__(self, work, tokenizer, device):
-        self.latents = torch.load(work / "latents.pt", weights_only=True).to(device)
-        _, records = load_split(work, "train")
-        captions = with_strange_words([c for r in records for c in r["captions"]], np.random.default_rng(5))
-        self.tokens = tokenize(tokenizer, captions).view(len(records), -1, LENGTH).to(device)
-        self.empty = tokenize(tokenizer, [""])[0].to(device)
-        self.records = records
-        self.device = device
+
+class Batches:
+    """Random batches of latents and one of each picture's captions, as token ids; the files stay on disk."""
+
+    def __init__(self, work, tokenizer, device, writes=True):
+        self.work, self.tokenizer, self.device, self.writes = work, tokenizer, device, writes
+        self.empty = tokenize(tokenizer, [""])[0]
+        self.rng, self.drawn = np.random.default_rng(), 0
+        self.look()
+
+    def look(self):
+        """Opens the shards that are there; one process also makes what the others wait for."""
+        if self.writes:
+            vae.write_latents(self.work)
+            write_tokens(self.work, self.tokenizer)
+        pairs = [(path, self.work / "tokens" / path.name) for path in sorted((self.work / "latents").glob("*.npy"))]
+        self.shards = [tuple(np.load(path, mmap_mode="r") for path in pair) for pair in pairs if pair[1].exists()]
 
     def draw(self, size):
-        rows = torch.randint(len(self.latents), (size,), device=self.device)
-        column = torch.randint(self.tokens.shape[1], (size,), device=self.device)
-        tokens = self.tokens[rows, column].clone()
-        tokens[torch.rand(size, device=self.device) < CAPTION_DROPOUT] = self.empty
-        return self.latents[rows].float(), tokens
+        self.drawn += 1
+        if self.drawn % LOOK_AGAIN == 0:
+            self.look()
+        latents, tokens = [], []
+        for k in self.rng.integers(len(self.shards), size=size):
+            row = self.rng.integers(len(self.shards[k][0]))
+            latents.append(self.shards[k][0][row])
+            tokens.append(self.shards[k][1][row, self.rng.integers(3)])
+        latents, tokens = torch.from_numpy(np.stack(latents)).float(), torch.from_numpy(np.stack(tokens)).long()
+        tokens[torch.rand(size) < CAPTION_DROPOUT] = self.empty
+        return latents.to(self.device), tokens.to(self.device)
 
 
 def denoising_loss(unet, text_encoder, scheduler, latents, tokens):
-    """Noise-prediction loss with min-SNR weights (Hang et al. 2023); timesteps are stratified over the batch."""
+    """Loss of the predicted velocity with min-SNR weights (Hang et al. 2023); timesteps are stratified over the batch."""
     size = len(latents)
     grid = (torch.arange(size, device=latents.device) + torch.rand(size, device=latents.device)) / size
     steps = (grid * scheduler.config.num_train_timesteps).long()
@@ -172,14 +189,14 @@ def denoising_loss(unet, text_encoder, scheduler, latents, tokens):
         words = text_encoder(tokens).last_hidden_state
         output = unet(scheduler.add_noise(latents, noise, steps), steps, words).sample
     kept = scheduler.alphas_cumprod.to(latents.device)[steps]
-    snr = kept / (1 - kept)
-    return (F.mse_loss(output.float(), noise, reduction="none").mean((1, 2, 3)) * snr.clamp(max=SNR_LIMIT) / snr).mean()
+    snr, target = kept / (1 - kept), scheduler.get_velocity(latents, noise, steps)
+    return (F.mse_loss(output.float(), target, reduction="none").mean((1, 2, 3)) * snr.clamp(max=SNR_LIMIT) / (snr + 1)).mean()
 
 
 def assemble(work, unet, text_encoder, tokenizer):
     """The pipeline, from the parts in memory and the autoencoder on disk."""
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(work / "vae"),
+        vae=AutoencoderKL.from_pretrained(work / "vae").to(torch.float32),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
@@ -193,7 +210,7 @@ def assemble(work, unet, text_encoder, tokenizer):
 
 
 def sample(pipeline, prompts, seed=0, batch=32, guidance=GUIDANCE, steps=SAMPLER_STEPS, **options):
-    """Pictures (N, 64, 64, 3) uint8; picture i always starts from the noise of seed + i."""
+    """Pictures (N, side, side, 3) uint8; picture i always starts from the noise of seed + i."""
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pictures = []
     for start in range(0, len(prompts), batch):
@@ -222,10 +239,10 @@ def show_samples(work, unet, text_encoder, tokenizer, name):
 
 
 def open_tokenizer(work):
-    """The tokenizer in the work folder, learnt from the captions the first time."""
+    """The tokenizer in the work folder, learnt from captions the first time."""
     folder = work / "tokenizer"
     if not (folder / "vocab.json").exists():
-        _, records = load_split(work, "train")
+        records = load_records(list_shards(work, "train")[:SHARDS_FOR_WORDS])
         return train_tokenizer([c for r in records for c in r["captions"]], folder)
     return CLIPTokenizer.from_pretrained(folder)
 
@@ -234,84 +251,101 @@ def build_optimizer(modules):
     return torch.optim.AdamW(modules.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
 
 
-def learn(modules, optimizer, scheduler, batches, size, rate):
+def learn(modules, optimizer, scheduler, batches, size, count):
     """One step; returns its loss."""
-    set_rate(optimizer, rate)
+    set_rate(optimizer, count.rate(PEAK_RATE))
     loss = denoising_loss(modules["unet"], modules["text_encoder"], scheduler, *batches.draw(size))
     loss.backward()
     torch.nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
+    count.add(size)
     return loss.item()
 
 
-def help_train(seed, modules, work, minutes, spent, batch, parent):
-    """A helper's life: steps on weights that it shares with the parent, without locks (Hogwild, Recht et al. 2011)."""
+def help_train(number, modules, work, count, batch, save_every, parent):
+    """A helper's life: steps on weights that it shares with the parent, without locks (Hogwild, Recht et al. 2011). It keeps its own
+    optimizer's state, so that it too goes on where it was."""
     torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    optimizer, scheduler = build_optimizer(modules), build_scheduler()
-    batches, budget = Batches(work, open_tokenizer(work), "cpu"), Budget(minutes, spent)
-    while budget.share() < 1 and os.getppid() == parent:
-        learn(modules, optimizer, scheduler, batches, batch, budget.rate(PEAK_RATE))
+    torch.manual_seed(time.time_ns() % 2**31 + number)
+    optimizer, scheduler, path = build_optimizer(modules), build_scheduler(), work / f"base_helper{number}.pt"
+    if state := load_checkpoint(path):
+        optimizer.load_state_dict(state["optimizer"])
+    batches, saved = Batches(work, open_tokenizer(work), "cpu", writes=False), time.time()
+    while count.share() < 1 and os.getppid() == parent:
+        learn(modules, optimizer, scheduler, batches, batch, count)
+        if time.time() - saved > save_every * 60:
+            save_checkpoint(path, optimizer=optimizer.state_dict())
+            saved = time.time()
 
 
-def start_helpers(count, modules, work, budget, batch):
+def start_helpers(helpers, modules, work, count, batch, save_every):
     """On a shared CPU, processes of one thread each waste less than threads that wait for each other."""
-    if not count:
+    torch.set_num_threads(1)
+    if not helpers:
         return
     modules.share_memory()
-    torch.set_num_threads(1)
     context = torch.multiprocessing.get_context("spawn")
-    for i in range(count):
-        settings = (time.time_ns() % 2**31 + i, modules, work, budget.minutes, budget.spent, batch, os.getpid())
+    for number in range(helpers):
+        settings = (number, modules, work, count, batch, save_every, os.getpid())
         context.Process(target=help_train, args=settings, daemon=True).start()
 
 
-def train(work, minutes, batch, save_every, helpers=0):
-    """Trains until the minutes are used up, then saves the averaged weights in fp16 under `work`/weights."""
+def train(work, pictures, batch, save_every=4, show_every=15, helpers=0):
+    """Trains until so many pictures have been seen, then saves the averaged weights in fp16 under `work`/weights."""
     device, path = choose_device(), work / "base.pt"
     tokenizer = open_tokenizer(work)
     unet, text_encoder = build_unet().to(device), build_text_encoder(tokenizer).to(device)
     modules = torch.nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     if device == "cpu":
+        torch.set_num_threads(1)
         unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward pass takes a third of a step on a CPU
     optimizer = build_optimizer(modules)
-    average, state = Average(modules.parameters()), load_checkpoint(path)
-    step, budget = 0, Budget(minutes, state["spent"] if state else 0.0)
+    average, state = Average(modules.parameters(), LONGEST_AVERAGE), load_checkpoint(path)
+    count, running = Count(pictures, state["seen"] if state else 0), state["loss"] if state else 1.0
     if state:
         modules.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
-        average.values, average.steps, step = [v.to(device) for v in state["average"]], state["step"], state["step"]
+        average.values, average.steps = [v.to(device) for v in state["average"]], state["steps"]
     batches, scheduler = Batches(work, tokenizer, device), build_scheduler()
     if not state:
-        teach_words(text_encoder, batches.tokens, list_meanings(batches.records))
-        average = Average(modules.parameters())
-    start_helpers(helpers, modules, work, budget, batch)
-    running, saved = 1.0, time.time()
-    while budget.share() < 1:
-        loss = learn(modules, optimizer, scheduler, batches, batch, budget.rate(PEAK_RATE))
+        few = list_shards(work, "train")[:SHARDS_FOR_WORDS]
+        tokens = np.concatenate([np.load(work / "tokens" / shard.name) for shard in few])
+        teach_words(text_encoder, torch.from_numpy(tokens).long(), list_meanings(load_records(few)))
+        average = Average(modules.parameters(), LONGEST_AVERAGE)
+    start_helpers(helpers if device == "cpu" else 0, modules, work, count, batch, save_every)
+    saved = shown = time.time()
+    while count.share() < 1:
+        running += 0.01 * (learn(modules, optimizer, scheduler, batches, batch, count) - running)
         average.update()
-        step += 1
-        running += 0.01 * (loss - running)
-        if step % 100 == 0:
-            print(f"base step {step} seen {step * batch} min {budget.spent:.1f} loss {running:.4f}", flush=True)
+        if average.steps % 100 == 0:
+            print(f"base {count.report()}, loss {running:.4f}", flush=True)
         if time.time() - saved > save_every * 60:
-            average.swap()
-            show_samples(work, unet, text_encoder, tokenizer, f"{step:06d}")
-            save_weights(work, unet, text_encoder, tokenizer)
-            average.swap()
-            save_state(path, modules, optimizer, average, step, budget)
+            save_state(path, modules, optimizer, average, count, running)
             saved = time.time()
-    save_state(path, modules, optimizer, average, step, budget)
+        if time.time() - shown > show_every * 60:
+            show_average(work, unet, text_encoder, tokenizer, average, f"{count.done.item() // 1000:05d}k")
+            shown = time.time()
+    save_state(path, modules, optimizer, average, count, running)
     average.swap()
     show_samples(work, unet, text_encoder, tokenizer, "final")
     save_weights(work, unet, text_encoder, tokenizer)
 
 
-def save_state(path, modules, optimizer, average, step, budget):
+def show_average(work, unet, text_encoder, tokenizer, average, name):
+    """Samples of a copy that wears the averaged weights: helpers go on with the living ones meanwhile."""
+    copies = copy.deepcopy(torch.nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}))
+    with torch.no_grad():
+        for parameter, value in zip(copies.parameters(), average.values, strict=True):
+            parameter.copy_(value)
+    show_samples(work, copies["unet"], copies["text_encoder"], tokenizer, name)
+    save_weights(work, copies["unet"], copies["text_encoder"], tokenizer)
+
+
+def save_state(path, modules, optimizer, average, count, loss):
     """All that a resumed run needs."""
-    state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
-    save_checkpoint(path, **state, step=step, spent=budget.spent)
+    state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values, "steps": average.steps}
+    save_checkpoint(path, **state, seen=count.done.item(), loss=loss)
 
 
 def save_weights(work, unet, text_encoder, tokenizer):
@@ -325,14 +359,15 @@ def save_weights(work, unet, text_encoder, tokenizer):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=70)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--pictures", type=int, default=4_000_000, help="to see, counted across restarts")
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--helpers", type=int, default=0, help="more processes that train the same weights, CPU only")
-    parser.add_argument("--save-every", type=float, default=6, help="minutes between checkpoints and sample grids")
+    parser.add_argument("--save-every", type=float, default=4, help="minutes between checkpoints")
+    parser.add_argument("--show-every", type=float, default=15, help="minutes between sheets of samples, with weights in fp16 beside them")
     args = parser.parse_args()
-    train(args.work, args.minutes, args.batch, args.save_every, args.helpers)
+    train(args.work, args.pictures, args.batch, args.save_every, args.show_every, args.helpers)
 
 
 if __name__ == "__main__":

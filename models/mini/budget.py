@@ -1,4 +1,5 @@
-"""Training by wall-clock: a learning rate that ends when the minutes do, an average of the weights, checkpoints."""
+"""Training by wall-clock or by count: a learning rate that ends when the minutes or the pictures do, an average of the weights,
+checkpoints."""
 
 import math
 import time
@@ -26,6 +27,33 @@ class Budget:
         if share < warmup:
             return peak * (share / warmup + 1e-3)
         return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup))))
+
+
+class Count:
+    """Pictures that a training is to see, counted across restarts. Other processes may count on the same tensor."""
+
+    def __init__(self, total, done=0):
+        self.total, self.done = total, torch.tensor([int(done)]).share_memory_()
+        self._start, self._before = None, int(done)
+
+    def add(self, pictures):
+        self._start = self._start or time.time()
+        self.done += pictures
+
+    def share(self):
+        """0 at the start, 1 when all have been seen."""
+        return min(1.0, self.done.item() / self.total)
+
+    def rate(self, peak, warmup=0.004, decay=0.35):
+        """Up within `warmup`, level, and down to nothing over the last `decay`: what is seen on the way is never half asleep."""
+        return peak * max(0.0, min(1.0, self.share() / warmup + 1e-3, (1 - self.share()) / decay))
+
+    def report(self):
+        """How far it is, how fast and how long still, in words."""
+        done, seconds = self.done.item(), time.time() - (self._start or time.time())
+        speed = (done - self._before) / max(seconds, 1e-6)
+        left = (self.total - done) / max(speed, 1e-6) / 3600
+        return f"{done / 1000:.1f} of {self.total / 1000:.0f} thousand, {speed:.1f}/s, {left:.1f} h left"
 
 
 class Average:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.mini.budget import Budget, choose_device, set_rate
-from models.mini.renders import load_split
+from models.mini.renders import SMALL, halve, load_split
 from models.mini.styles import STYLES
 from models.mini.vae import to_tensor
 from models.mini.world import COLOURS, OBJECTS, SUBJECTS, TOY
@@ -104,7 +104,8 @@ def load_judge(path):
 
 @torch.no_grad()
 def name_pictures(judge, pictures):
-    """What the judge sees in each picture (N, 64, 64, 3): the name under every head."""
+    """What the judge sees in each picture (N, 64, 64, 3), or twice that size: the name under every head."""
+    pictures = halve(pictures) if pictures.shape[1] == 2 * SMALL else pictures
     logits = [judge(part) for part in to_tensor(pictures).split(256)]
     best = {head: torch.cat([part[head] for part in logits]).argmax(-1).tolist() for head in HEADS}
     return [{head: HEADS[head][best[head][i]] for head in HEADS} for i in range(len(pictures))]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from models.mini.base import open_tokenizer, tokenize
 from models.mini.budget import Budget, choose_device, set_rate
 from models.mini.classifier import roughen
-from models.mini.renders import SIZE, load_split
+from models.mini.renders import SMALL, load_split
 from models.mini.vae import to_tensor
 from models.mini.vocabulary import LENGTH
 from models.mini.world import COLOURS, OBJECTS, with_article
@@ -34,7 +34,7 @@ def describe(vocabulary):
     return {
         "model_cfg": {
             "embed_dim": 64,
-            "vision_cfg": {"image_size": SIZE, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
+            "vision_cfg": {"image_size": SMALL, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
             "text_cfg": {
                 "context_length": LENGTH,
                 "vocab_size": vocabulary,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.mini.shapes import BOUND_CENTRE, BOUND_RADIUS, distance, nearest_part
+from models.mini.figures import distance, nearest_part
+from models.mini.shapes import BOUND_CENTRE, BOUND_RADIUS
 
 GROUND, SKY = 1, 0  # labels below 16 are not things; thing k has the labels 16 * (k + 1) + part
 FAR = 60.0
@@ -68,14 +69,15 @@ class Camera:
 
 @dataclass
 class Buffers:
-    """What the camera sees: label (H, W) uint8, normal (H, W, 3), depth (H, W), and in 0..1 the share of ambient light
-    that arrives (H, W) and of each light (H, W, lights)."""
+    """What the camera sees: label (H, W) uint8, normal (H, W, 3), depth (H, W), in 0..1 the share of ambient light
+    that arrives (H, W) and of each light (H, W, lights), and which of `figures.ROLES` lies at each pixel (H, W) uint8."""
 
     label: np.ndarray
     normal: np.ndarray
     depth: np.ndarray
     occlusion: np.ndarray
     lit: np.ndarray
+    role: np.ndarray
 
 
 def _span(thing, origins, rays):
@@ -154,6 +156,7 @@ def march(things, camera, lights, height, width):
     down = -origin[2] / np.minimum(rays[:, 2], -1e-6)
     depth = np.where((rays[:, 2] < 0) & (down < FAR), down, FAR).astype(np.float32)
     label = np.where(depth < FAR, GROUND, SKY).astype(np.uint8)
+    role = np.zeros_like(label)
     normal = np.zeros_like(rays)
     normal[label == GROUND] = (0, 0, 1)
     for k, thing in enumerate(things):
@@ -162,7 +165,8 @@ def march(things, camera, lights, height, width):
         points = origin + t[hit, None] * rays[hit]
         depth[hit] = t[hit]
         normal[hit] = _normals(thing, points)
-        label[hit] = 16 * (k + 1) + nearest_part(thing.kind, thing.to_local(points))
+        part, role[hit] = nearest_part(thing.kind, thing.to_local(points))
+        label[hit] = 16 * (k + 1) + part
     solid = np.flatnonzero(label != SKY)
     points = origin + depth[solid, None] * rays[solid] + 0.006 * normal[solid]
     occlusion, lit = np.ones(len(rays), np.float32), np.ones((len(rays), len(lights)), np.float32)
@@ -177,4 +181,5 @@ def march(things, camera, lights, height, width):
         depth.reshape(shape),
         occlusion.reshape(shape),
         lit.reshape(*shape, len(lights)),
+        role.reshape(shape),
     )

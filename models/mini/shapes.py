@@ -3,11 +3,8 @@
 A shape is a function from points (N, 3) to a list of (part, distances); the part says what paints it (`world.PARTS`).
 """
 
-from functools import lru_cache
-
 import numpy as np
 
-TOY = "toy"  # the kind "toy17" is the toy that `draw_toy(17)` puts together
 MAIN, DARK, WOOD, METAL, GLASS, LIGHT, SECOND, THIRD = range(8)
 BOUND_RADIUS = 0.86  # every shape fits in a sphere of this radius ...
 BOUND_CENTRE = np.array([0.0, 0.0, 0.5], np.float32)  # ... around this point
@@ -222,12 +219,6 @@ SHAPES = {
 }
 
 
-def toy(p, parts):
-    """A toy put together from `draw_toy`'s parts; each has the paint of its place in the list."""
-    both = np.stack([np.abs(p[:, 0]), p[:, 1], p[:, 2]], -1)
-    return [(paint, SOLIDS[solid](both if twin else p, *sizes)) for paint, solid, twin, sizes in parts]
-
-
 SOLIDS = {
     "box": box,
     "sphere": sphere,
@@ -237,86 +228,3 @@ SOLIDS = {
     "capsule": capsule,
     "torus": torus,
 }
-
-
-@lru_cache(maxsize=256)
-def draw_toy(number):
-    """The parts of toy `number`: (paint, solid, in mirrored pairs?, sizes). A body, and by chance a head, eyes, limbs,
-    feet and something on top, so that the base has met figures of every sort before a LoRA brings its own."""
-    rng = np.random.default_rng(number)
-    paints = rng.permutation([MAIN, SECOND, THIRD])
-    stands = rng.random() < 0.5  # on feet
-    low = rng.uniform(0.12, 0.26) if stands else 0.0
-    wide, deep, tall = rng.uniform(0.18, 0.42), rng.uniform(0.15, 0.32), rng.uniform(0.14, 0.34)
-    middle = low + tall
-    parts = [(paints[0], *draw_lump(rng, middle, wide, deep, tall))]
-    top, face, front = middle + tall, middle, deep
-    if rng.random() < 0.7:
-        size, ahead = rng.uniform(0.11, 0.24), rng.choice([0.0, rng.uniform(0.0, 0.25)])
-        face = min(top + 0.8 * size, 1.0 - size)
-        parts.append((rng.choice(paints[:2]), *draw_lump(rng, face, size, size, size, -ahead)))
-        top, front = face + size, ahead + size
-    if rng.random() < 0.7:
-        apart, size, at = rng.uniform(0.06, 0.13), rng.uniform(0.03, 0.065), (-front - 0.01, face + 0.03)
-        if rng.random() < 0.5:
-            parts.append((LIGHT, "cylinder", True, ((apart, *at), size, 0.03, 1)))
-        parts.append((DARK, "sphere", True, ((apart, at[0] - 0.02, at[1]), 0.6 * size)))
-    if rng.random() < 0.4:
-        paint, size = rng.choice([*paints, DARK]), rng.uniform(0.05, 0.12)
-        parts.append((paint, "ellipsoid", False, ((0, -front - 0.03, face - 0.05), (size, 0.1, 0.5 * size))))
-    if rng.random() < 0.55:
-        hand = (wide + rng.uniform(0.05, 0.22), rng.uniform(-0.2, 0.1), rng.uniform(low + 0.05, middle + 0.3))
-        thick = rng.uniform(0.035, 0.08)
-        parts.append((rng.choice([*paints, METAL]), "capsule", True, ((0.9 * wide, 0, middle), hand, thick)))
-        if rng.random() < 0.5:
-            parts.append((rng.choice(paints), "sphere", True, (hand, 1.6 * thick)))
-    if stands:
-        apart, half = rng.uniform(0.4, 0.8) * wide, low / 2
-        parts.append((rng.choice([*paints, METAL]), "cylinder", True, ((apart, 0, half + 0.02), 0.055, half + 0.03)))
-        if rng.random() < 0.6:
-            parts.append((rng.choice(paints), "box", True, ((apart, -0.03, 0.045), (0.085, 0.13, 0.045), 0.02)))
-    if rng.random() < 0.3:
-        back = -wide - 0.05
-        parts.append((rng.choice(paints), "torus", False, ((back, 0, middle), rng.uniform(0.1, 0.2), 0.05, 1)))
-    if rng.random() < 0.5:
-        shape = rng.choice(["cone", "stick", "knob"])
-        if shape == "cone":
-            parts.append((rng.choice(paints), "cone", False, ((0, 0, top - 0.03), 0.2, rng.uniform(0.08, 0.2))))
-        if shape == "stick":
-            parts.append((METAL, "cylinder", False, ((0, 0, top + 0.05), 0.018, 0.08)))
-        if shape in ("stick", "knob"):
-            high = 0.13 if shape == "stick" else 0.02
-            parts.append((rng.choice(paints), "sphere", False, ((0, 0, top + high), rng.uniform(0.04, 0.08))))
-    return tuple(parts)
-
-
-def draw_lump(rng, height, wide, deep, tall, forward=0.0):
-    """A body or a head: (solid, in pairs?, sizes)."""
-    centre = (0, forward, height)
-    solid = rng.choice(["box", "box", "ellipsoid", "ellipsoid", "cylinder", "sphere"])
-    if solid == "box":
-        return solid, False, (centre, (wide, deep, tall), 0.04)
-    if solid == "ellipsoid":
-        return solid, False, (centre, (wide, deep, tall))
-    if solid == "cylinder":
-        return solid, False, (centre, min(wide, 0.36), tall)
-    return solid, False, (centre, min(wide, tall))
-
-
-def list_parts(kind, points):
-    """(part, distances) of each part of one thing at local points (N, 3)."""
-    if kind.startswith(TOY):
-        return toy(points, draw_toy(int(kind[len(TOY) :])))
-    return SHAPES[kind](points)
-
-
-def distance(kind, points):
-    """The distance of local points (N, 3) from the surface of one thing."""
-    return np.minimum.reduce([d for _, d in list_parts(kind, points)])
-
-
-def nearest_part(kind, points):
-    """Which part of the thing each local point lies on."""
-    parts = list_parts(kind, points)
-    nearest = np.argmin(np.stack([d for _, d in parts]), axis=0)
-    return np.array([part for part, _ in parts], np.uint8)[nearest]

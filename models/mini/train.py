@@ -1,66 +1,107 @@
-"""Makes `mini` from nothing: renders, autoencoder, base, captioner, open_clip, judge, and then the files of this folder.
+"""Makes `mini` from nothing: renders, autoencoder, judges, base, captioner, open_clip, and then the files of this folder.
 
-    python -m models.mini.train --work build/mini
+    python -m models.mini.train --work build/mini --helpers 1
 
-On two cores it takes two to three hours, on a GPU minutes (give it fewer: every duration is a flag). Stop it at will:
-started again with the same work folder it goes on where it was.
+On two cores it takes about ten hours, nearly all of it the base; on a GPU minutes (every count is a flag). Stop it at will: started
+again with the same work folder it goes on where it was, never more than a few minutes back. Each stage says how far it is and how
+long it still takes. `--only base` runs one stage.
 """
 
 import argparse
 import shutil
 from pathlib import Path
 
-from models.mini import base, blip, classifier, clip, renders, vae
+from models.mini import base, blip, classifier, clip, landmarks, renders, vae
+from models.mini.budget import load_checkpoint
 
 HERE = Path(__file__).parent
-JUDGE = HERE.parents[1] / "bench" / "mini_judge.safetensors"
+BENCH = HERE.parents[1] / "bench"
 
 
 def publish(work):
-    """Copies what was trained to where it is kept: weights/, blip/, clip/ and the bench's judge."""
+    """Copies what was trained to where it is kept: weights/, blip/, clip/ and the bench's two judges."""
     for name in ("weights", "blip", "clip"):
         shutil.rmtree(HERE / name, ignore_errors=True)
         shutil.copytree(work / name, HERE / name)
     shutil.rmtree(HERE / "weights" / "vae")
     base.AutoencoderKL.from_pretrained(work / "vae").half().save_pretrained(HERE / "weights" / "vae")
-    shutil.copy(work / "judge.safetensors", JUDGE)
+    shutil.copy(work / "judge.safetensors", BENCH / "mini_judge.safetensors")
+    shutil.copy(work / "landmarks.safetensors", BENCH / "mini_landmarks.safetensors")
 
 
-def train_all(args):
-    """Every stage that has not left its result in the work folder yet."""
-    work = args.work
-    work.mkdir(parents=True, exist_ok=True)
+def seen(path):
+    """How many pictures a resumable stage has seen."""
+    return load_checkpoint(path)["seen"] if path.exists() else 0
+
+
+def render_all(args):
     for split in renders.SPLITS:
-        renders.render_split(work, split, workers=args.workers)
-    if not (work / "latents.pt").exists():
-        vae.train(work, args.vae_minutes, batch=12)
-    if not (work / "judge.safetensors").exists():
-        classifier.train(work, args.judge_minutes)
-    if not (work / "blip" / "model.safetensors").exists():
-        blip.train(work, args.blip_minutes)
-    if not (work / "clip" / "open_clip_config.json").exists():
-        clip.train(work, args.clip_minutes)
-    if not (work / "samples_final.png").exists():
-        base.train(work, args.base_minutes, args.batch, save_every=6, helpers=args.helpers)
-        vae.refine(work, args.refine_minutes, batch=12)
+        renders.render_split(args.work, split, workers=args.workers)
+
+
+def train_vae(args):
+    if seen(args.work / "vae.pt") < args.crops:
+        vae.train(args.work, args.crops)
+
+
+def train_landmarks(args):
+    if not (args.work / "landmarks.safetensors").exists():
+        landmarks.train(args.work, args.landmark_pictures)
+
+
+def train_base(args):
+    if not (args.work / "samples_final.png").exists():
+        base.train(args.work, args.pictures, args.batch, helpers=args.helpers)
+
+
+def train_classifier(args):
+    if not (args.work / "judge.safetensors").exists():
+        classifier.train(args.work, args.judge_minutes)
+
+
+def train_blip(args):
+    if not (args.work / "blip" / "model.safetensors").exists():
+        blip.train(args.work, args.blip_minutes)
+
+
+def train_clip(args):
+    if not (args.work / "clip" / "open_clip_config.json").exists():
+        clip.train(args.work, args.clip_minutes)
+
+
+STAGES = {  # in this order; blip learns from the classifier
+    "renders": render_all,
+    "vae": train_vae,
+    "landmarks": train_landmarks,
+    "classifier": train_classifier,
+    "blip": train_blip,
+    "clip": train_clip,
+    "base": train_base,
+}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/mini"), help="where renders and checkpoints are kept")
+    parser.add_argument("--only", choices=STAGES, help="one stage, and nothing is published")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
-    parser.add_argument("--vae-minutes", type=float, default=11)
-    parser.add_argument("--base-minutes", type=float, default=80)
-    parser.add_argument("--refine-minutes", type=float, default=5, help="for the autoencoder's decoder, after the base")
+    parser.add_argument("--crops", type=int, default=400_000, help="of 64 px that the decoder sees")
+    parser.add_argument("--pictures", type=int, default=4_000_000, help="that the base sees")
+    parser.add_argument("--batch", type=int, default=16, help="of the base; 256 suits a GPU")
+    parser.add_argument("--helpers", type=int, default=0, help="more processes for the base, one for each spare core")
+    parser.add_argument("--landmark-pictures", type=int, default=60_000, help="that the judge of landmarks sees")
     parser.add_argument("--blip-minutes", type=float, default=14)
     parser.add_argument("--clip-minutes", type=float, default=15)
     parser.add_argument("--judge-minutes", type=float, default=6)
-    parser.add_argument("--batch", type=int, default=32, help="of the base; 256 suits a GPU")
-    parser.add_argument("--helpers", type=int, default=0, help="more processes for the base, one for each spare core")
     parser.add_argument("--publish", action="store_true", help="only copy what the work folder holds")
     args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    if args.only:
+        STAGES[args.only](args)
+        return
     if not args.publish:
-        train_all(args)
+        for stage in STAGES.values():
+            stage(args)
     publish(args.work)
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-LENGTH = 32  # tokens of a prompt, start and end included
+LENGTH = 48  # tokens of a prompt, start and end included
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_SUFFIX = "</w>"
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def train_tokenizer(captions, folder, merges=320):
+def train_tokenizer(captions, folder, merges=480):
     """Learns merges from the captions and saves a CLIPTokenizer in `folder`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

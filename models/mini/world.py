@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.mini.figures import NAMED, TOY, draw_figure, is_toy, number_of, toy_name
 from models.mini.geometry import Camera, Placed
-from models.mini.shapes import DARK, GLASS, LIGHT, MAIN, METAL, SECOND, THIRD, TOY, WOOD
+from models.mini.shapes import DARK, GLASS, LIGHT, MAIN, METAL, SECOND, THIRD, WOOD
 
 OBJECTS = ("ball", "cube", "cone", "ring", "mug", "bottle", "bowl", "chair", "house", "car", "tree", "lamp")
 SUBJECTS = {"robot": "toy robot", "duck": "toy duck", "teapot": "striped teapot"}  # never shown to the base model
@@ -26,6 +27,7 @@ COLOURS = {  # sRGB of the paint
     "white": (0.95, 0.95, 0.94),
     "black": (0.07, 0.07, 0.08),
 }
+FIGURE_PAINTS = {**COLOURS, "brown": (0.36, 0.20, 0.11), "grey": (0.48, 0.49, 0.50), "teal": (0.04, 0.46, 0.46)}
 MATERIALS = ("matte", "shiny", "metal", "striped")
 SURFACES = {
     "grass": "on grass",
@@ -74,7 +76,8 @@ LIGHTS = {
 }
 VIEWS = {"from the side": (0.06, 0.22), "": (0.25, 0.55), "from above": (0.72, 1.1)}  # elevation, radians
 SINGLE_SHARE, PAIR_SHARE = 0.80, 0.17
-TOY_SHARE, ODD_HUE_SHARE = 0.16, 0.08  # scenes of one toy; paints that no word of ours names
+TOY_SHARE, ODD_HUE_SHARE = 0.70, 0.08  # scenes of one figure; paints of things that no word of ours names
+NAMED_SHARE, FACING_SHARE, TOLD_SHARE = 0.2, 0.85, 0.6  # of the figures: have a name, face the camera, are told part by part
 ODD = "odd"
 HARD_SHADOW, SOFT_SHADOW = 0.07, 0.32
 
@@ -110,8 +113,14 @@ def pick(rng, options, weights=None):
     return options[rng.choice(len(options), p=weights)]
 
 
+def is_figure(kind):
+    """Has a face, and is looked at as such."""
+    return is_toy(kind) or kind.startswith(("robot", "fake"))
+
+
 def draw_toy_kind(rng):
-    return f"{TOY}{rng.integers(1 << 30)}"
+    named = rng.random() < NAMED_SHARE
+    return f"{TOY}{rng.integers(NAMED) if named else rng.integers(NAMED, 1 << 30)}"
 
 
 def draw_scene(rng, kinds=None, view=None):
@@ -121,11 +130,13 @@ def draw_scene(rng, kinds=None, view=None):
     if kinds is None:
         count = rng.choice([1, 2, 3], p=[SINGLE_SHARE, PAIR_SHARE, 1 - SINGLE_SHARE - PAIR_SHARE])
         kinds = [str(kind) for kind in rng.choice(OBJECTS, count, replace=False)]
-    view = pick(rng, VIEWS, [0.25, 0.5, 0.25]) if view is None else view
+    toy = len(kinds) == 1 and is_figure(kinds[0])
+    view = pick(rng, VIEWS, [0.35, 0.5, 0.15] if toy else [0.25, 0.5, 0.25]) if view is None else view
     azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(*VIEWS[view])
-    closeup = len(kinds) == 1 and rng.random() < 0.12
+    closeup = len(kinds) == 1 and not toy and rng.random() < 0.12
     distance = rng.uniform(2.1, 2.4) if closeup else rng.uniform(2.8, 3.6) + 0.75 * (len(kinds) - 1)
-    drift = rng.normal(0, 0.05, 3)
+    distance = rng.uniform(2.35, 2.9) if toy else distance
+    drift = rng.normal(0, 0.05, 3) + (0, 0, 0.08 * toy)
     camera = Camera((drift[0], drift[1], 0.42 + drift[2]), azimuth, elevation, distance)
     things, relation = place(rng, kinds, azimuth)
     return Scene(things, camera, draw_lights(rng, azimuth), view, relation, closeup)
@@ -164,7 +175,10 @@ def place(rng, kinds, azimuth):
 
 
 def turn(rng, kind):
-    """How a thing is turned to the camera; a ring on edge or a mug's hidden handle would show nobody what it is."""
+    """How a thing is turned to the camera; a ring on edge or a mug's hidden handle would show nobody what it is. Most figures
+    face the camera, a little to the left or right."""
+    if is_figure(kind) and rng.random() < FACING_SHARE:
+        return rng.uniform(-0.9, 0.9)
     widest = {"ring": 0.8, "mug": 1.2}.get(kind, np.pi)
     return rng.uniform(-widest, widest) + rng.choice([0, np.pi])
 
@@ -176,6 +190,9 @@ def draw_look(rng, scene):
     if rng.random() < ODD_HUE_SHARE:
         colours = [f"{ODD}{rng.integers(1 << 30)}"] * count
     materials = rng.choice(MATERIALS, count, p=[0.55, 0.2, 0.1, 0.15])
+    for thing in scene.things:
+        if is_toy(thing.kind):
+            colours, materials = [draw_paints(rng, number_of(thing.kind))], [pick(rng, ("matte", "shiny"))]
     return Look(
         colours=tuple(str(c) for c in colours),
         materials=tuple(str(m) for m in materials),
@@ -187,15 +204,39 @@ def draw_look(rng, scene):
     )
 
 
+def draw_paints(rng, number):
+    """Three different paints of a figure, as one word: "red+teal+white". A figure with a name has paints of its own. Blue with
+    orange is left to the robot of the demo, which the base must not have met."""
+    rng = np.random.default_rng((number, 1)) if number < NAMED else rng
+    while True:
+        paints = [str(name) for name in rng.choice(list(FIGURE_PAINTS), 3, replace=False)]
+        if paints[0] != "blue" or "orange" not in paints:
+            return "+".join(paints)
+
+
+def paint_name(part, colour):
+    """The word for the paint of one piece of a figure."""
+    return {METAL: "grey", DARK: "black", LIGHT: "white"}.get(part) or colour.split("+")[(MAIN, SECOND, THIRD).index(part)]
+
+
 def paint(kind, part, colour):
     """sRGB of one part of a thing."""
+    if "-" in kind or "robot" in kind:
+        return paint_robot(part, colour)
     if (kind, part) in SUBJECT_PARTS:
         return SUBJECT_PARTS[kind, part]
-    if kind.startswith(TOY) and part in (SECOND, THIRD):
-        return odd_hue(int(kind[len(TOY) :]) + part)
+    if is_toy(kind) and part in (MAIN, SECOND, THIRD):
+        return FIGURE_PAINTS[paint_name(part, colour)]
     if part == MAIN and colour.startswith(ODD):
         return odd_hue(int(colour[len(ODD) :]))
     return COLOURS[colour] if part == MAIN else PARTS[part]
+
+
+def paint_robot(part, colour):
+    """The robot's own paints, and a fake's; or the first two of "red+teal+white" in the places of blue and orange."""
+    if "+" in colour and part in (SECOND, THIRD):
+        return FIGURE_PAINTS[colour.split("+")[(SECOND, THIRD).index(part)]]
+    return SUBJECT_PARTS.get(("robot", part), PARTS.get(part))
 
 
 def odd_hue(number):
@@ -205,14 +246,16 @@ def odd_hue(number):
 
 
 def plain_name(kind):
-    """The word for a thing; every toy is a toy."""
-    return TOY if kind.startswith(TOY) else kind
+    """The word for a thing; every figure is a toy."""
+    return TOY if is_toy(kind) else kind
 
 
 def name(kind, colour, material, rng):
     """A thing in words: "a shiny red mug". Material and colour are left out now and then."""
     if kind in SUBJECTS:
         return f"a {SUBJECTS[kind]}"
+    if is_toy(kind):
+        return name_toy(kind, colour, rng)
     words = []
     if material in ("metal", "striped") or rng.random() < 0.5:
         words.append(material)
@@ -221,6 +264,40 @@ def name(kind, colour, material, rng):
     if len(words) == 2 and material != "shiny" and rng.random() < 0.6:
         words.reverse()
     return with_article(" ".join([*words, plain_name(kind)]))
+
+
+def name_toy(kind, colour, rng):
+    """A figure in words: "a zorbel toy", "a toy with a square red body, grey arms and an antenna"."""
+    number = number_of(kind)
+    named = number < NAMED and rng.random() < 0.9
+    words = with_article(f"{toy_name(number)} {TOY}") if named else f"a {TOY}"
+    if rng.random() >= (0.3 if named else TOLD_SHARE):
+        return words
+    facts = tell_parts(kind, colour)
+    count = min(len(facts), pick(rng, (1, 2, 3, 4), (0.15, 0.35, 0.3, 0.2)))
+    told = [facts[i] for i in rng.choice(len(facts), count, replace=False)]
+    told = [fact.replace("square ", "").replace("round ", "") if rng.random() < 0.5 else fact for fact in told]
+    told = [fact if fact.split()[-1] in PLURALS else with_article(fact) for fact in told]
+    return f"{words} with {', '.join(told[:-1])}{' and ' if told[:-1] else ''}{told[-1]}"
+
+
+PLURALS = ("eyes", "arms", "hands", "legs", "feet", "ears")
+
+
+def tell_parts(kind, colour):
+    """What can be said of a figure, part by part: "square red body", "grey arms", "big eyes", "teal antenna"."""
+    said = {}
+    for piece in draw_figure(number_of(kind)):
+        words = [paint_name(piece.paint, colour), piece.role]
+        if piece.role in ("body", "head"):
+            words.insert(0, "square" if piece.solid == "box" else "round")
+        if piece.role == "eyes":
+            words[0] = "big" if piece.paint == LIGHT or "big" in said.get("eyes", "") else "dark"
+        if piece.role == "mouth":
+            words[0] = "dark"
+        if piece.role != "neck":
+            said[piece.role] = " ".join(words)  # of an antenna's two pieces the ball comes last
+    return list(said.values())
 
 
 def with_article(words):
@@ -252,6 +329,7 @@ def label_words(scene, look):
     """The plain truth about the picture, for tests and classifiers."""
     return {
         "kinds": [plain_name(thing.kind) for thing in scene.things],
+        "parts": [fact for t, c in zip(scene.things, look.colours, strict=True) if is_toy(t.kind) for fact in tell_parts(t.kind, c)],
         "colours": list(look.colours),
         "materials": list(look.materials),
         "surface": look.surface,

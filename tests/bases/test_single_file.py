@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from diffusers.loaders.single_file_utils import (
     convert_flux_transformer_checkpoint_to_diffusers,
     convert_sd3_transformer_checkpoint_to_diffusers,
@@ -17,6 +18,7 @@ from lorakit.bases.families.flux1 import Flux1
 from lorakit.bases.families.sd3 import SD3
 from lorakit.bases.families.sd15 import SD15
 from lorakit.bases.families.sdxl import SDXL
+from lorakit.bases.schedules import Diffusion
 from lorakit.bases.single_file import write_configs
 from lorakit.bases.single_file_configs import CLIP_H, SD2_UNET
 from lorakit.errors import LorakitError
@@ -386,3 +388,53 @@ def test_a_single_file_in_few_bits_holds_what_a_whole_reading_gives(tiny_base, t
     quantised.replace_layers(whole, precision, torch.float32)
     ours, theirs = few.state_dict(), whole.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+SAYS = {
+    "NoobAI": ({"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}, {}, "v_prediction", True),
+    "ModelSpec": ({}, {"modelspec.prediction_type": "v"}, "v_prediction", False),
+    "ModelSpec's older name": ({}, {"modelspec.predict_key": "v"}, "v_prediction", False),
+    "noise": ({}, {"modelspec.prediction_type": "epsilon"}, "epsilon", False),
+    "kohya": ({}, {"ss_v_parameterization": "True", "ss_zero_terminal_snr": "True"}, "v_prediction", True),
+    "nothing": ({}, {}, None, False),
+}
+
+
+def file_that_says(path, tensors, header):
+    marks = {"cond_stage_model.transformer.x": torch.zeros(1), "model.diffusion_model.input_blocks.0.0.weight": torch.zeros(2, 4, 1, 1)}
+    save_file(marks | tensors, path, metadata=header or None)
+    return path
+
+
+@pytest.mark.parametrize("kind", SAYS)
+def test_a_file_is_trained_as_it_says_of_itself(tmp_path, kind):
+    tensors, header, prediction, zero_snr = SAYS[kind]
+    file = single_file.open_file(file_that_says(tmp_path / "base.safetensors", tensors, header), "sd15")
+    assert (file.prediction, file.zero_snr) == (prediction, zero_snr)
+    write_configs(TinySD15, tmp_path / "configs", file)
+    schedule = Diffusion(DDPMScheduler.from_pretrained(tmp_path / "configs", subfolder="scheduler"), Train()).schedule
+    assert schedule.config.prediction_type == (prediction or "epsilon")
+    assert (schedule.alphas_cumprod[-1] < 1e-6) == zero_snr
+
+
+def test_settings_that_contradict_the_file_are_refused(make_project, tmp_path):
+    path = file_that_says(tmp_path / "v.safetensors", {"v_pred": torch.empty(0)}, {})
+    weights = {"train.weights": str(path)}
+    with pytest.raises(
+        LorakitError, match=r"train.prediction = epsilon: v.safetensors says that it predicts v_prediction; --set train.pred"
+    ):
+        preflight(make_project("a", base="sd15", **weights, **{"train.prediction": "epsilon"}))
+    file_that_says(path, {"ztsnr": torch.empty(0)}, {})
+    with pytest.raises(LorakitError, match="says zero terminal SNR: the base predicts the noise"):
+        preflight(make_project("b", base="sd15", **weights))
+    file_that_says(path, {}, {"modelspec.prediction_type": "edm"})
+    with pytest.raises(LorakitError, match="says that it predicts 'edm'"):
+        preflight(make_project("c", base="sd15", **weights))
+
+
+def test_half_a_vae(tmp_path):
+    path = tmp_path / "a.safetensors"
+    file_that_says(path, {"first_stage_model.decoder.x": torch.zeros(1)}, {})
+    assert not single_file.open_file(path, "sd15").has("vae")
+    file_that_says(path, {"first_stage_model.decoder.x": torch.zeros(1), "first_stage_model.encoder.x": torch.zeros(1)}, {})
+    assert single_file.open_file(path, "sd15").has("vae")

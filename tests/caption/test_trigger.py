@@ -244,3 +244,46 @@ def test_proposals_are_good_and_always_the_same():
     proposed = trigger_words.propose("dog")
     assert proposed == trigger_words.propose("dog") != trigger_words.propose("cat")
     assert all(trigger_words.judge(word, card("sd15")).verdict == "good" for word in proposed)
+
+
+OWN = (
+    "zwx, 1girl, blue eyes, smile, red dress, park",
+    "zwx, a woman with freckles laughing, in a kitchen",
+    "photo of zwx, {red|blue} shirt, closed eyes",
+)
+
+
+@pytest.mark.parametrize("kind", ["character", "likeness", "object", "style"])
+def test_own_captions_keep_the_words_that_a_kind_leaves_unsaid(make_project, photo_folder, kind, capsys):
+    for number, words in enumerate(OWN):
+        (photo_folder / f"photo_{number}.txt").write_text(words)
+    project = make_project(kind=kind, **{"caption.captioner": "text_files", "caption.style": "tags", "trigger.class_word": None})
+    pipeline.walk(project, last="trigger")
+    found = {r["file"]: r["text"] for r in project.manifest.selected if r.get("text")}
+    if kind != "style":
+        assert tuple(found[f"photo_{number}.jpg"] for number in range(3)) == OWN
+    else:
+        assert all(
+            set(words.split(", ")) - {"zwx"} <= set(found[f"photo_{number}.jpg"].split(", ")) | {"photo of zwx"}
+            for number, words in enumerate(OWN)
+        )
+    if kind == "character":
+        asked = lorakit.open_project(project.folder, settings={"caption.omit_own": True}, device="cpu")
+        lorakit.trigger(asked)
+        assert "blue eyes" not in {r["file"]: r.get("text") for r in asked.manifest.selected}["photo_0.jpg"]
+        assert "3 captions of yours lose words" in capsys.readouterr().err
+
+
+def test_syntax_of_prompting_tools_is_offered_to_be_stripped(make_project, photo_folder, capsys):
+    from click.testing import CliRunner
+
+    from lorakit.cli import group
+
+    (photo_folder / "photo_0.txt").write_text("(zwx:1.2), toy, (red collar:1.3), grass")
+    project = make_project(**{"caption.captioner": "text_files"})
+    pipeline.walk(project, last="trigger")
+    assert "--strip-syntax" in capsys.readouterr().err
+    result = CliRunner().invoke(group, ["words", str(project.folder), "--strip-syntax"])
+    assert result.exit_code in (0, 3), result.output
+    texts_now = [r["text"] for r in lorakit.open_project(project.folder).manifest.selected if r.get("text")]
+    assert texts_now == ["zwx, toy, red collar, grass"]

@@ -165,13 +165,14 @@ def test_photo_that_goes_between_listing_and_reading(tmp_path, make_photo, monke
     from lorakit.curate import scan
 
     make_photo("a.jpg", 1), make_photo("b.jpg", 2)
-    listed = scan.find_photos
+    listed = scan.look_into
 
     def list_then_remove(place, project):
-        yield from listed(place, project)
+        found = listed(place, project)
         (tmp_path / "photos" / "b.jpg").unlink(missing_ok=True)
+        return found
 
-    monkeypatch.setattr(scan, "find_photos", list_then_remove)
+    monkeypatch.setattr(scan, "look_into", list_then_remove)
     assert set(status_of(tmp_path)) == {"a.jpg"}
 
 

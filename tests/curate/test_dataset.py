@@ -83,3 +83,11 @@ def test_photo_that_is_gone_by_now_is_left_out_and_said(written, curated, tmp_pa
     lorakit.dataset(project)
     assert "photo_2.jpg: left out of the dataset" in capsys.readouterr().err
     assert len(list(project.dataset_folder.glob("*.png"))) == 5
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "한"])
+def test_long_names_are_cut_and_still_differ(letter):
+    folder = "Four days in the hills with everybody/" + letter * 70
+    names = names_of(f"{folder}/{letter * 80}_0.jpg", f"{folder}/{letter * 80}_1.jpg", "short.jpg")
+    assert len(set(names)) == 3 and names[2] == "short"
+    assert all(len(f".{name}.png.part".encode()) < 255 for name in names)

@@ -8,9 +8,11 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from lorakit import open_project, pipeline
 from lorakit.curate.compare import LONGEST, SIDE, _prepare, compare, forget_prepared, is_another, is_same_picture
+from lorakit.curate.dedupe import inherited
 from lorakit.curate.descriptors import descriptors, phash, turned
 from lorakit.curate.search import close_pairs
 from lorakit.photo import read_photo
+from lorakit.record import sidecar_of
 from tests.conftest import draw_photo
 
 dedupe = importlib.import_module("lorakit.curate.dedupe")  # the wing's stage has its name
@@ -191,3 +193,49 @@ def test_an_edited_figure_is_no_other_picture(make_photo, edit):
 def test_a_picture_of_one_row_is_not_blown_up(make_photo):
     prepared = _prepare(make_photo("a.png", image=draw_photo(1).resize((20000, 2))), 0)
     assert prepared.gray.size <= SIDE * LONGEST and prepared.colours.size <= 3 * SIDE * LONGEST
+
+
+def test_kept_photo_has_the_caption_and_mask_of_its_copy(curated, make_photo, tmp_path):
+    """What lies beside the copy that is left out is not lost, follows what is edited there, and status says whose it is."""
+    photos = tmp_path / "photos"
+    picture = draw_photo(50, (900, 720))
+    make_photo("big.jpg", image=picture, quality=95)
+    make_photo("small/big.jpg", image=picture.resize((675, 540)), quality=92)
+    Image.new("L", (675, 540), 255).save(photos / "small" / "big_mask.png")
+    (photos / "small" / "big.txt").write_text("own words")
+    (photos / "photo_0.txt").write_text("of its own")
+    project = curated("dedupe")
+    found = {r["file"]: r for r in project.manifest}
+    assert found["small/big.jpg"]["dedupe"]["of"] == found["big.jpg"]["id"]
+    assert sidecar_of(found["big.jpg"]) == {"text": "own words", "file": "big.txt"}
+    told = {p["file"]: p for p in pipeline.status(project)["photos"]}
+    assert told["big.jpg"]["caption_of"] == told["big.jpg"]["mask_of"] == "small/big.jpg"
+    assert told["photo_0.jpg"]["caption_of"] is None
+    (photos / "small" / "big.txt").write_text("other words")
+    pipeline.walk(project, last="dedupe")
+    assert sidecar_of({r["file"]: r for r in project.manifest}["big.jpg"])["text"] == "other words"
+    (photos / "big.txt").write_text("its own")
+    pipeline.walk(project, last="dedupe")
+    assert sidecar_of({r["file"]: r for r in project.manifest}["big.jpg"])["text"] == "its own"
+
+
+@pytest.mark.parametrize(
+    ("how", "size", "fits"),
+    [
+        ({"reason": "duplicate", "distance": 0}, (900, 720), True),
+        ({"reason": "near_duplicate", "distance": 10}, (450, 360), True),
+        ({"reason": "near_duplicate", "distance": 80}, (450, 360), False),
+        ({"reason": "near_duplicate", "distance": 10}, (450, 300), False),
+        ({"reason": "mirrored", "distance": 10}, (900, 720), False),
+    ],
+)
+def test_a_mask_is_taken_over_where_it_lies_over_the_same_frame(how, size, fits):
+    kept = {"id": "1", "file": "a.jpg", "measures": {"size": {"width": 900, "height": 720}}, "dedupe": {"of": None}}
+    copy = {
+        "id": "2",
+        "file": "b.jpg",
+        "measures": {"size": dict(zip(("width", "height"), size, strict=True))},
+        "dedupe": {"of": "1", **how},
+    }
+    found, unused = inherited([kept, {**copy, "mask": {"path": "b_mask.png", "hash": "x"}}])
+    assert (found.get("1", {}).get("mask_of") == "2") == fits and (unused == ["b.jpg"]) != fits

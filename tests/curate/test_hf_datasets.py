@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import datasets
 import pytest
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 
 import lorakit
 from lorakit import new_project, open_project
-from lorakit.cli import group
+from lorakit.cli import group, options
 from lorakit.curate import hf_datasets
 from lorakit.errors import LorakitError
 
@@ -142,6 +143,9 @@ def test_name_is_kept_for_the_next_run_and_names_the_project(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(group, ["curate", "hf://owner/mugs@main:train[:9]", "--until", "scan"])
     assert isinstance(done.exception, LorakitError) and "Traceback" not in done.output
+    assert not (tmp_path / "mugs-lora").exists()  # a refused start leaves nothing
+    assert options.default_folder("hf://owner/mugs@main:train[:9]") == Path("mugs-lora")
+    new_project(tmp_path / "mugs-lora", "hf://owner/mugs@main:train[:9]").keep_words()
     assert open_project(tmp_path / "mugs-lora").photos == ("hf://owner/mugs@main:train[:9]",)
 
 

@@ -12,7 +12,7 @@ from lorakit.errors import LorakitError
 
 
 def names(folder) -> list[str]:
-    return sorted(p.name for p in folder.rglob("*") if p.is_file())
+    return sorted(p.name for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
 
 
 def write_tar(path, *members):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from lorakit.errors import LorakitError
-from lorakit.lora_file import formats
+from lorakit.lora_file import formats, verify
 from lorakit.lora_file.convert import convert, open_network
 from lorakit.lora_file.formats import LoraLayer, LycorisLayer, nearest
 
@@ -163,3 +163,43 @@ def test_what_cannot_be_merged_or_written_is_refused(tmp_path):
         convert(paths[:1], paths[1], "kohya")
     with pytest.raises(LorakitError, match="1 strengths for 2 files"):
         convert(paths, tmp_path / "c.safetensors", "kohya", strengths=(1.0,))
+
+
+def test_a_merge_has_one_alpha_in_every_part_of_the_base(tmp_path):
+    """With several diffusers plays attention at the strength of the commonest."""
+    path = "unet.down_blocks.0.attentions.0.transformer_blocks.0.{}.to_q"
+    first, second = path.format("attn1"), path.format("attn2")
+    write_lora(tmp_path / "a.safetensors", "sd15", "kohya", 1, [first, second])
+    write_lora(tmp_path / "b.safetensors", "sd15", "kohya", 7, [second], rank=2, alpha=1.0)
+    convert([tmp_path / "a.safetensors", tmp_path / "b.safetensors"], tmp_path / "c.safetensors", "kohya")
+    assert len({change.alpha for change in open_network(tmp_path / "c.safetensors")[1].values()}) == 1
+    assert not any(judgement.wrong_scale for judgement in verify.judge_file(tmp_path / "c.safetensors")[1])
+
+
+def test_what_would_not_be_as_it_was_is_not_written(tmp_path):
+    """Twice the largest numbers of fp16 are infinite: no file under the final name, none beside it."""
+    path = LAYERS["sd15"][0]
+    delta = LoraLayer(torch.ones(2, 32).half(), torch.full((32, 2), 60000.0).half(), 8.0)
+    save_file(formats.write({path: delta}, "sd15", "kohya", torch.float16), tmp_path / "a.safetensors")
+    with pytest.raises(LorakitError, match="not written.*proj_in.* infinite"):
+        convert([tmp_path / "a.safetensors"], tmp_path / "b.safetensors", "diffusers")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+FLUX2 = {f"transformer.transformer_blocks.{n}.attn.to_q.lora_{side}.weight": torch.zeros(shape)
+         for n in range(8) for side, shape in (("A", (1, 6144)), ("B", (6144, 1)))}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        (FLUX2, "looks like FLUX.2; lorakit does not convert it"),
+        ({"double_blocks.0.img_attn.norm.query_norm.scale": torch.ones(8)}, "is a control LoRA"),
+        ({"nothing.weight": torch.ones(8)}, "is for no base that lorakit knows"),
+    ],
+)
+def test_what_is_no_lora_of_a_known_base_is_named(tmp_path, tensors, words):
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(LorakitError, match=words):
+        convert([tmp_path / "a.safetensors"], tmp_path / "b.safetensors", "kohya")
+    assert not (tmp_path / "b.safetensors").exists()

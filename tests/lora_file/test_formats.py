@@ -1,5 +1,7 @@
 """LoRA files in every format: nothing is lost on the way there and back, and diffusers loads what was trained."""
 
+import json
+
 import pytest
 import torch
 
@@ -178,6 +180,13 @@ FORMS = {  # as they are found: family, {layer: how the file names it}, the two 
     "FLUX, peft's adapter": ("flux1", {f"transformer.{FLUX}.to_q": f"transformer.{FLUX}.to_q"}, ("lora_A.default", "lora_B.default"), False),
     "FLUX, OneTrainer": ("flux1", {f"transformer.{FLUX}.to_q": f"lora_transformer_{FLUX}.to_q".replace(".", "_")}, KOHYA, True),
     "FLUX, kohya": ("flux1", {f"transformer.{FLUX}.to_out.0": "lora_unet_double_blocks_0_img_attn_proj"}, KOHYA, True),
+    "SDXL, OMI": ("sdxl", {"unet.down_blocks.1.attentions.0.transformer_blocks.1.attn1.to_q": "unet.input_blocks.4.1.transformer_blocks.1.attn1.to_q"},
+                  KOHYA, True),
+    "FLUX, OMI": ("flux1", {f"transformer.{FLUX}.to_k": "transformer.double_blocks.0.img_attn.qkv.1", CLIP: CLIP.replace("text_encoder", "clip_l")},
+                  KOHYA, True),
+    "FLUX, peft's model": ("flux1", {f"transformer.{FLUX}.to_q": f"base_model.model.{FLUX}.to_q"}, PEFT, False),
+    "SD3, peft": ("sd3", {f"transformer.{FLUX}.to_q": f"transformer.{FLUX}.to_q", f"transformer.{FLUX}2.to_q": f"transformer.{FLUX}2.to_q"},
+                  PEFT, False),
     "FLUX, ai-toolkit": ("flux1", {f"transformer.{FLUX}.to_out.0": "diffusion_model.double_blocks.0.img_attn.proj"}, PEFT, False),
 }  # fmt: skip
 
@@ -209,3 +218,92 @@ def test_diffusers_loads_what_verify_says_that_it_loads(load_tiny, tmp_path, for
     except (LorakitError, ValueError, KeyError, RuntimeError, AttributeError, NotImplementedError):
         loads = False
     assert verify.judge_file(tmp_path / "form.safetensors", ("diffusers",), name)[1][0].is_whole == loads
+
+
+QKV = tuple(f"transformer.{FLUX}.{part}" for part in ("to_q", "to_k", "to_v"))
+SINGLE = tuple(f"transformer.single_transformer_blocks.0.{part}" for part in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"))
+FUSED = {  # family, the layers that stand under one name and how high they are, that name, the two factors
+    "BFL": ("flux1", dict.fromkeys(QKV, 32), "diffusion_model.double_blocks.0.img_attn.qkv", PEFT),
+    "BFL, single": ("flux1", dict(zip(SINGLE, (32, 32, 32, 128), strict=True)), "diffusion_model.single_blocks.0.linear1", PEFT),
+    "XLabs": ("flux1", dict.fromkeys(QKV, 32), "double_blocks.0.processor.qkv_lora1", ("down", "up")),
+    "XLabs, single": ("flux1", dict.fromkeys(SINGLE[:3], 32), "single_blocks.0.processor.qkv_lora", ("down", "up")),
+    "kohya, FLUX": ("flux1", dict.fromkeys(QKV, 32), "lora_unet_double_blocks_0_img_attn_qkv", KOHYA),
+    "kohya, SD3": ("sd3", dict.fromkeys(QKV, 32), "lora_unet_joint_blocks_0_x_block_attn_qkv", KOHYA),
+}  # fmt: skip
+
+
+def fused_file(form, dtype):
+    """(family, tensors, {layer: what the file changes in it}) of a file with one fused layer."""
+    family, heights, stem, (down, up) = FUSED[form]
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(4, 32, generator=generator).to(dtype), torch.randn(sum(heights.values()), 4, generator=generator).to(dtype)
+    parts = (second.float() @ first.float() / 4).split(list(heights.values()))
+    tensors = {f"{stem}.{down}.weight": first, f"{stem}.{up}.weight": second, f"{stem}.alpha": torch.tensor([1.0], dtype=dtype)}
+    return family, tensors, dict(zip(heights, parts, strict=True))
+
+
+def plain_file(form, dtype):
+    name, layers, (down, up), with_alpha = FORMS[form]
+    generator, tensors, changes = torch.Generator().manual_seed(0), {}, {}
+    for path, stem in layers.items():
+        first, second = (torch.randn(shape, generator=generator).to(dtype) for shape in ((2, 32), (32, 2)))
+        tensors |= {f"{stem}.{down}.weight": first, f"{stem}.{up}.weight": second}
+        tensors |= {f"{stem}.alpha": torch.tensor(1.0, dtype=dtype)} if with_alpha else {}
+        changes[path] = second.float() @ first.float() * (0.5 if with_alpha else 1)
+    return name, tensors, changes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("form", [*FORMS, *FUSED])
+def test_every_form_goes_to_every_other_and_back(tmp_path, form, dtype):
+    from safetensors.torch import save_file
+
+    from lorakit.lora_file.convert import convert, open_network
+
+    family, tensors, changes = (fused_file if form in FUSED else plain_file)(form, dtype)
+    save_file(tensors, tmp_path / "form.safetensors")
+    for first, second in (("kohya", "diffusers"), ("diffusers", "kohya")):
+        assert convert([tmp_path / "form.safetensors"], tmp_path / f"{first}.safetensors", first) == family
+        convert([tmp_path / f"{first}.safetensors"], tmp_path / f"{first}-{second}.safetensors", second)
+        for name in (first, f"{first}-{second}"):
+            _, found, _, precision = open_network(tmp_path / f"{name}.safetensors")
+            assert found.keys() == changes.keys() and precision == dtype
+            for path, change in changes.items():
+                assert (found[path].change() - change).norm() <= 3 * formats.ROUNDING[dtype] * change.norm(), path
+        (tmp_path / f"{first}-{second}.safetensors").unlink()
+        (tmp_path / f"{first}.safetensors").unlink()
+
+
+@pytest.mark.parametrize("height", [6, 16])
+def test_lokr_of_a_fused_layer_is_cut_or_kept_whole(tmp_path, height):
+    """w1's rows come out even, or they do not: then kohya's form has the factors as they were, and diffusers' wants a rank."""
+    from safetensors.torch import save_file
+
+    from lorakit.lora_file.convert import convert, open_network
+
+    generator = torch.Generator().manual_seed(0)
+    stem = "diffusion_model.double_blocks.0.img_attn.qkv"
+    w1, w2 = torch.randn(height, 4, generator=generator), torch.randn(96 // height, 8, generator=generator)
+    save_file({f"{stem}.lokr_w1": w1, f"{stem}.lokr_w2": w2, f"{stem}.alpha": torch.tensor(1.0)}, tmp_path / "a.safetensors")
+    wanted = dict(zip(QKV, torch.kron(w1, w2).split(32), strict=True))
+    convert([tmp_path / "a.safetensors"], tmp_path / "b.safetensors", "kohya")
+    if height == 16:
+        with pytest.raises(LorakitError, match="give --rank"):
+            convert([tmp_path / "a.safetensors"], tmp_path / "c.safetensors", "diffusers")
+        assert torch.equal(open_network(tmp_path / "b.safetensors")[1][QKV[0]].tensors["lokr_w1"], w1)
+    convert([tmp_path / "a.safetensors"], tmp_path / "c.safetensors", "diffusers", rank=32 if height == 16 else None)
+    for name in "bc":
+        found = open_network(tmp_path / f"{name}.safetensors")[1]
+        assert found.keys() == wanted.keys()
+        assert all(torch.allclose(found[path].change(), change, atol=1e-4) for path, change in wanted.items())
+
+
+def test_peft_s_alpha_of_the_header_counts():
+    path = f"unet.{UNET}.to_q"
+    tensors = {f"{path}.lora_A.weight": torch.ones(2, 8), f"{path}.lora_B.weight": torch.ones(8, 2)}
+    for about, alpha in (
+        ({}, 2), ({"unet.lora_alpha": 1}, 1), ({"unet.lora_alpha": 1, "unet.alpha_pattern": {"attn1.to_q": 4}}, 4),
+        ({"unet.lora_alpha": 2, "unet.use_rslora": True}, 2 * 2**0.5),
+    ):  # fmt: skip
+        found = formats.read(tensors, "sd15", {"lora_adapter_metadata": json.dumps(about)})
+        assert found[path].alpha == pytest.approx(alpha)

@@ -4,7 +4,7 @@ import pytest
 
 from lorakit.bases import families
 from lorakit.errors import LorakitError
-from lorakit.lora_file import verify
+from lorakit.lora_file import names, verify
 from lorakit.lora_file.verify import TOOLS, base_in_words, in_words, judge, judge_file
 
 SD15 = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
@@ -126,7 +126,7 @@ def test_a_base_is_told_by_names_and_widths(shapes, words):
 
 def test_whatever_a_tool_knows_tells_the_family():
     for family in families.names():
-        known = verify._layers_by_stem(family).keys()
+        known = names.layers_by_stem(family).keys()
         assert verify._comfyui_stems(family) | verify._dotted(family) <= known, family
 
 

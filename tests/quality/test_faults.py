@@ -37,6 +37,8 @@ def reasons(text: str, **more) -> list[str]:
         ("a zwx dog with grass and the.", "cut_off"),
         ("zwx dog", "says_nothing"),
         ("a zwx dog", "says_nothing"),
+        ("zwx dog, (red collar:1.3)", "prompt_syntax"),
+        ("zwx dog, {red|blue} collar", "prompt_syntax"),
         ("zwx dog, \u72ac", "odd_letters"),
         ("zwx dog, grass \ufffd", "odd_letters"),
         ("dog, grass", "trigger_missing"),

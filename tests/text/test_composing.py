@@ -115,7 +115,8 @@ def test_article_fits_the_trigger():
     [
         ("a cat in a category", "cat", 1),
         ("concatenate", "cat", 0),
-        ("wild_cat and cat-like and polecat", "cat", 0),
+        ("bobcat and cat-like and polecat", "cat", 0),
+        ("wild_cat", "cat", 1),
         ("Cat, CAT. cat's (cat)", "cat", 4),
         ("ein Bär und Bären", "bär", 1),
         ("cafe\u0301 and caf\u00e9", "caf\u00e9", 2),
@@ -193,3 +194,25 @@ def test_any_text_takes_the_trigger(text, trigger):
 def test_no_caption_breaks_the_splitter(text):
     for style in ("tags", "mixed", "sentences"):
         assert "\n" not in compose(RawCaption(text, ("a tag",)), style)
+
+
+@pytest.mark.parametrize(
+    "text", ["一只zwx熊坐在草地上", "zwx犬の写真", "zwx_dog, grass", "zwx's ball", "ZWX，草地", "사진 속 zwx가", "(zwx:1.2), toy"]
+)
+@pytest.mark.parametrize("style", ["tags", "mixed", "sentences"])
+def test_a_trigger_at_any_border_is_counted_and_not_placed_again(text, style):
+    assert count_word(text, "zwx") == 1
+    assert keep_trigger(text, "zwx", "dog", style) == text
+    assert count_word(keep_trigger(text, "qqq", "dog", style, former=("zwx",)), "qqq") == 1
+
+
+@pytest.mark.parametrize("text", ["zwxa", "azwx", "zwx-like", "zwx1", "zwxé"])
+def test_a_part_of_a_word_is_no_trigger(text):
+    assert count_word(text, "zwx") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("zwx dog, zwx_dog on grass", "zwx dog, dog on grass"), ("一只zwx熊和zwx熊", "一只zwx熊和熊"), ("a zwx dog. zwx's hat", "a zwx dog. hat")]
+)  # fmt: skip
+def test_a_second_trigger_goes_with_what_bound_it(text, expected):
+    assert keep_trigger(text, "zwx", "dog", "tags") == expected

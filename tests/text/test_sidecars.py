@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from lorakit.text import sidecars
+from lorakit.text import caption_lists, conventions, sidecars
 
 
 @pytest.fixture(autouse=True)
 def forget_lists():
-    sidecars.read_metadata.cache_clear(), sidecars.pass_over.cache_clear()
+    sidecars.pass_over.cache_clear()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
@@ -103,11 +103,13 @@ def test_ai_toolkit_json_beside_the_photo(tmp_path):
     [("10_zwx bear", 10), ("3_a/inner", 3), ("plain", 1), ("2024", 1), ("0_reg", 1), ("5_a/7_b", 7), ("12_", 1)],
 )
 def test_kohya_folders_say_how_often(tmp_path, folder, repeats):
-    assert sidecars.repeats_of(tmp_path / folder / "a.jpg", tmp_path) == repeats
+    photo = tmp_path / folder / "a.jpg"
+    assert conventions.repeats_in([photo], tmp_path).get(photo, 1) == repeats
 
 
 def test_kohya_folder_given_as_the_photo_folder_itself(tmp_path):
-    assert sidecars.repeats_of(tmp_path / "10_bear" / "a.jpg", tmp_path / "10_bear") == 10
+    photo = tmp_path / "10_bear" / "a.jpg"
+    assert conventions.repeats_in([photo], photo.parent) == {photo: 10}
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"caption": ' + "9" * 6000 + "}", '{"caption": "a'])
@@ -133,11 +135,12 @@ def test_csv_with_an_empty_byte_and_a_long_field(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("a.txt", sidecars.MOST_BYTES), ("a.json", sidecars.MOST_BYTES), ("metadata.jsonl", sidecars.MOST_IN_LIST)]
+    ("name", "most"), [("a.txt", sidecars.MOST_BYTES), ("a.json", sidecars.MOST_BYTES), ("metadata.jsonl", caption_lists.MOST_BYTES)]
 )
 def test_files_too_large_are_said_once_and_not_read(tmp_path, name, most, capsys, monkeypatch):
     with open(tmp_path / name, "wb") as file:
         file.truncate(most + 1)
-    monkeypatch.setattr(sidecars, "read_text", lambda path: pytest.fail("read"))
+    for module in (sidecars, caption_lists):
+        monkeypatch.setattr(module, "read_text", lambda path: pytest.fail("read"))
     assert sidecars.find_caption(tmp_path / "a.jpg") is None and sidecars.find_caption(tmp_path / "a.jpg") is None
     assert capsys.readouterr().err.count(name) == 1

@@ -10,6 +10,7 @@ from lorakit import lookup
 from lorakit.bases import families, layer_names
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats, verify
+from lorakit.lora_file import names as file_names
 from lorakit.settings import Train, resolve
 from lorakit.train import lora
 from lorakit.train.adapter_size import Skeleton, predict_size, size_of
@@ -68,12 +69,12 @@ def test_a_lycoris_file_says_what_was_trained(load_tiny, name, adapter):
     stems = {key.split(".")[0] for key in tensors}
     assert len(stems) == len(network) and all(f"{stem}.alpha" in tensors for stem in stems)
     kinds = {key.split(".")[1] for key in tensors} - {"alpha"}
-    assert kinds <= set(formats.LOKR if adapter == "lokr" else formats.LOHA)
+    assert kinds <= set(file_names.LOKR if adapter == "lokr" else file_names.LOHA)
     if adapter == "lokr" and name in ("sd15", "sdxl"):
         assert {"lokr_w1", "lokr_w2", "lokr_w2_a", "lokr_w2_b"} <= kinds  # whole and made of two
-    index = formats.kohya_index(name)
+    index = file_names.layers_by_stem(name)
     for path, layer in lora.adapted(family):
-        stem = next(stem for stem in stems if index[stem] == [path])
+        stem = next(stem for stem in stems if index[stem].paths == (path,))
         wanted = layer.get_delta_weight(lora.NAME).detach().flatten(1).numpy()
         assert np.allclose(lycoris_change(tensors, stem), wanted, rtol=1e-4, atol=1e-6), path
     denoiser = [stem for stem in stems if not stem.startswith("lora_te")]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from lorakit.bases import quantised, single_file, streaming
-from lorakit.bases.block_swap import BlockSwap
+from lorakit.bases.block_swap import BlockSwap, repeated_blocks
 from lorakit.bases.layer_names import OddForm, Original
 from lorakit.bases.original_layout import Place
 from lorakit.bases.schedules import Diffusion, Flow
@@ -69,6 +69,11 @@ class Family(ABC):
         return None
 
     @staticmethod
+    def other_name(path: str) -> Original | None:
+        """What a layer of the denoiser is called in LoRA files of another trainer, where that has names of its own."""
+        return None
+
+    @staticmethod
     def place(key: str, shape: tuple[int, ...]) -> Place | None:
         """Where a single file has the transformer's tensor `key`, whose layer's weight has this shape; None where it has it
         not. U-Nets are read by diffusers itself."""
@@ -114,10 +119,7 @@ class Family(ABC):
 
     def repeated_blocks(self) -> list[nn.Module]:
         """The denoiser's repeated blocks in the order in which they are called, each of which gradient checkpointing computes again."""
-        lists = [(n, m) for n, m in self.denoiser.named_modules() if isinstance(m, nn.ModuleList) and n.endswith("transformer_blocks")]
-        order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}  # a U-Net makes its middle last
-        lists.sort(key=lambda named: order.get(named[0].split(".")[0], 0))
-        return [block for _, blocks in lists for block in blocks]
+        return repeated_blocks(self.denoiser)
 
     def swap_blocks(self, count: int) -> None:
         """Let the last `count` of these, adapters and all in them by now, wait in the machine's memory while others work."""

@@ -104,6 +104,18 @@ class Flux1(Family):
         return None
 
     @staticmethod
+    def other_name(path: str) -> Original | None:
+        """XLabs': of a block's attention what is fused and the projection; in a single block without the MLP."""
+        if found := re.fullmatch(r"transformer_blocks\.(\d+)\.attn\.(?:to_([qkv])|add_([qkv])_proj|(to_out\.0)|(to_add_out))", path):
+            block, part = f"double_blocks.{found[1]}.processor", found[2] or found[3]
+            side = 1 if found[2] or found[4] else 2
+            return Original(f"{block}.qkv_lora{side}", SLOTS[part], QKV) if part else Original(f"{block}.proj_lora{side}")
+        if found := re.fullmatch(r"single_transformer_blocks\.(\d+)\.(?:attn\.to_([qkv])|proj_out)", path):
+            block = f"single_blocks.{found[1]}.processor"
+            return Original(f"{block}.qkv_lora", SLOTS[found[2]], QKV) if found[2] else Original(f"{block}.proj_lora")
+        return None
+
+    @staticmethod
     def place(key: str, shape: tuple[int, ...]) -> Place | None:
         if at := outer_place(ONLY_IN_FILES, key):
             return at

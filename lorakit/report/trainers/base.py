@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lorakit.project import Project
@@ -77,7 +78,15 @@ class Handover:
 
 
 def is_velocity(handover: Handover) -> bool:
-    return handover.train.prediction == "v_prediction"
+    """Whether the base predicts velocity: by the settings, or as a single file says of itself."""
+    if handover.train.prediction != "base":
+        return handover.train.prediction == "v_prediction"
+    from lorakit.bases import single_file
+
+    source = handover.project.base_source
+    if not source.configs:
+        return False
+    return single_file.open_file(Path(source.location), handover.project.card.family).prediction == "v_prediction"
 
 
 def filled(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""Whether a diffusers folder can be trained as a family: told by its configurations and the headers of its files, before anything loads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from lorakit.bases.families.base import Family
+from lorakit.errors import LorakitError
+
+
+def check_folder(family: type[Family], folder: Path) -> None:
+    """Raises `LorakitError` naming the first part that does not fit: a denoiser of another architecture, one for inpainting or control,
+    one that is quantised or not there as .safetensors, other text encoders, or a VAE that cannot encode."""
+    denoiser = _config(folder / family.FOLDER)
+    found = denoiser.get("_class_name", family.DENOISER.__name__)
+    if found != family.DENOISER.__name__:
+        raise LorakitError(
+            f"{folder}: its {family.FOLDER} is a {found}, not {family.NAME}'s {family.DENOISER.__name__}; give a base of this family"
+        )
+    if "quantization_config" in denoiser:
+        kind = denoiser["quantization_config"].get("quant_method", "quantised")
+        raise LorakitError(f"{folder}: its {family.FOLDER} is quantised ({kind}); a LoRA is trained on the fp16 or bf16 version")
+    reads, wanted = denoiser.get("in_channels"), _channels(family, _config(folder / "vae"))
+    if reads and wanted and reads != wanted:
+        raise LorakitError(f"{folder}: reads {reads} channels in place of {wanted}, for inpainting, fill or control; give the plain base")
+    for name, cls in family.ENCODERS.items():
+        kind, usual = _config(folder / name).get("model_type"), cls.config_class.model_type
+        if kind and kind.split("_")[0] != usual.split("_")[0]:
+            raise LorakitError(f"{folder}: its {name} is a {kind}, not a {usual}; it is no base of {family.NAME}")
+    dtypes = _dtypes(folder / family.FOLDER)
+    if fp8 := next((key for key, dtype in dtypes.items() if dtype.startswith("F8")), None):
+        raise LorakitError(f"{folder}: its {family.FOLDER} is in fp8 ({fp8}); a LoRA is trained on the fp16 or bf16 version")
+    if (keys := _dtypes(folder / "vae")) and not any(key.startswith("encoder.") for key in keys):
+        raise LorakitError(f"{folder}: its vae has a decoder only, and pictures cannot be encoded with it; give the whole VAE")
+
+
+def _config(folder: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}  # loading says what is missing
+    except (OSError, ValueError) as error:
+        raise LorakitError(f"{folder / 'config.json'}: cannot be read ({error})") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _channels(family: type[Family], vae: Mapping[str, Any]) -> int | None:
+    """How many channels a denoiser reads of latents of this VAE; some families pack several latents into one token."""
+    channels = vae.get("latent_channels")
+    if not family.LAYOUTS or not channels:
+        return None
+    return channels * family.LAYOUTS[0].inputs[1] // family.VAE_CONFIG.get("latent_channels", 4)
+
+
+def _dtypes(folder: Path) -> dict[str, str]:
+    """{key: 'F16'} of a part's weights."""
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights and (others := [path.name for path in folder.glob("*") if path.suffix in (".gguf", ".bin", ".pt", ".ckpt")]):
+        raise LorakitError(f"{folder}: has {others[0]} and no .safetensors; give a version with .safetensors in fp16 or bf16")
+    found = {}
+    for path in weights:
+        try:
+            with safe_open(path, "pt") as file:
+                found |= {key: file.get_slice(key).get_dtype() for key in file.keys()}
+        except (OSError, SafetensorError) as error:
+            raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
+    return found

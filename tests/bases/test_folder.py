@@ -1,0 +1,88 @@
+"""Diffusers folders that cannot be trained as the base that was chosen are named in one line."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lorakit.bases import families
+from lorakit.bases.folder import check_folder
+from lorakit.errors import LorakitError
+from lorakit.train.preflight import check_single_file
+
+
+@pytest.fixture
+def folder(tiny_weights, tmp_path):
+    return shutil.copytree(tiny_weights, tmp_path / "base")
+
+
+def change_config(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_weights(folder, change):
+    path = next(folder.glob("*.safetensors"))
+    save_file(change(load_file(path)), path)
+
+
+def to_gguf(folder):
+    path = next((folder / "unet").glob("*.safetensors"))
+    path.rename(path.with_name("unet-Q4_K_M.gguf"))
+
+
+def first_in_fp8(tensors):
+    key = next(iter(tensors))
+    return {**tensors, key: tensors[key].to(torch.float8_e4m3fn)}
+
+
+BREAKS = {
+    "inpainting": (lambda f: change_config(f / "unet/config.json", in_channels=9), "reads 9 channels in place of 4, for inpainting"),
+    "another latent": (lambda f: change_config(f / "vae/config.json", latent_channels=16), "reads 4 channels in place of 16"),
+    "another class": (lambda f: change_config(f / "unet/config.json", _class_name="Flux2Transformer2DModel"),
+                      "its unet is a Flux2Transformer2DModel, not sd15's UNet2DConditionModel"),
+    "NF4": (lambda f: change_config(f / "unet/config.json", quantization_config={"quant_method": "bitsandbytes"}), "is quantised .bitsandbytes"),
+    "another encoder": (lambda f: change_config(f / "text_encoder/config.json", model_type="qwen3"), "its text_encoder is a qwen3"),
+    "fp8": (lambda f: change_weights(f / "unet", first_in_fp8), "its unet is in fp8"),
+    "GGUF": (to_gguf, "has unet-Q4_K_M.gguf and no .safetensors"),
+    "decoder only": (lambda f: change_weights(f / "vae", lambda t: {k: v for k, v in t.items() if not k.startswith("encoder.")}),
+                     "its vae has a decoder only"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+def test_a_folder_that_does_not_fit_is_named(folder, kind):
+    change, line = BREAKS[kind]
+    check_folder(families.load("sd15"), folder)
+    change(folder)
+    with pytest.raises(LorakitError, match=line) as error:
+        check_folder(families.load("sd15"), folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("in_channels", "name", "line"),
+    [(384, "FluxTransformer2DModel", "reads 384 channels in place of 64"), (64, "ChromaTransformer2DModel", "is a ChromaTransformer2DModel"),
+     (128, "Flux2Transformer2DModel", "is a Flux2Transformer2DModel"), (64, "NunchakuFluxTransformer2dModel", "is a Nunchaku")],
+)  # fmt: skip
+def test_relatives_of_flux_are_named(tmp_path, in_channels, name, line):
+    for part, config in (("transformer", {"_class_name": name, "in_channels": in_channels}), ("vae", {"latent_channels": 16})):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps(config))
+    with pytest.raises(LorakitError, match=line):
+        check_folder(families.load("flux1"), tmp_path)
+
+
+def test_it_is_said_before_anything_starts(folder, make_project, tmp_path):
+    change_config(folder / "unet/config.json", in_channels=9)
+    with pytest.raises(LorakitError, match="reads 9 channels"):
+        check_single_file(make_project(**{"train.weights": str(folder)}))
+    (tmp_path / "flux1-dev-Q4_0.gguf").write_bytes(b"GGUF")
+    with pytest.raises(LorakitError, match="GGUF is quantised"):
+        check_single_file(make_project("other", **{"train.weights": str(tmp_path / "flux1-dev-Q4_0.gguf")}))
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux1"])
+def test_a_base_of_the_family_fits(tiny_base, family):
+    check_folder(families.load(family), tiny_base(family))
