@@ -32,21 +32,29 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     neutral: Any = dataclasses.MISSING,
+    stamped: Mapping[Any, Any] | None = None,
     why_not: Callable[[Any], str | None] | None = None,
 ) -> Any:
     """A dataclass field with its help sentence and the values that it may take; `why_not` says what is wrong with one.
 
     `neutral` is the value that means "as before this setting existed", and every setting added after 0.1.0 has one: stamps
     leave the setting out there, so that a finished project stays finished when lorakit is updated. It need not be the
-    default: a new setting whose default changes the result does redo the stage, and should.
+    default: a new setting whose default changes the result does redo the stage, and should. `stamped` says what stood in
+    stamps for a value before the setting got others.
     """
-    facts = {"help": help, "choices": choices, "least": least, "most": most, "neutral": neutral, "why_not": why_not}
+    facts = {"help": help, "choices": choices, "least": least, "most": most, "neutral": neutral, "stamped": stamped or {}}
+    facts["why_not"] = why_not
     return field(default=default, metadata=facts)
 
 
 def is_neutral(spec: dataclasses.Field, value: Any) -> bool:
     """Whether a setting has the value at which everything is as before the setting existed."""
     return spec.metadata.get("neutral", dataclasses.MISSING) == value
+
+
+def in_stamp(spec: dataclasses.Field, value: Any) -> Any:
+    stamped = spec.metadata.get("stamped")
+    return stamped[value] if stamped else value
 
 
 def for_stamp(section: Any) -> dict[str, Any]:
@@ -56,7 +64,7 @@ def for_stamp(section: Any) -> dict[str, Any]:
         value = getattr(section, spec.name)
         if not dataclasses.is_dataclass(value):
             if not is_neutral(spec, value):
-                facts[spec.name] = value
+                facts[spec.name] = in_stamp(spec, value)
         elif inner := for_stamp(value):
             facts[spec.name] = inner
     return facts
@@ -251,9 +259,26 @@ class Train:
     guidance: float = setting(1.0, "guidance embedding that FLUX dev is trained with", least=0.0)
     seed: int = setting(42, "of the adapter, the order of photos, noise and timesteps", least=0)
     precision: str = setting("auto", "auto: bf16 or fp16 on a GPU, fp32 on a CPU", choices=("auto", "fp32", "bf16", "fp16"))
-    gradient_checkpointing: bool = setting(False, "less memory for about a third more time")
+    base_precision: str = setting(
+        "auto",
+        "how the frozen base is held: bf16 as it is, fp8 half, nf4 a quarter of it; auto: bf16, and a single file in fp8 as it is",
+        choices=("auto", "bf16", "fp8", "nf4"),
+        neutral="auto",
+    )
+    gradient_checkpointing: str = setting(
+        "auto", "less memory for about a third more time; auto: where blocks are swapped; `lorakit train --plan` says when to turn it on", choices=("auto", "on", "off"),
+        stamped={"auto": False, "off": False, "on": True},
+    )  # fmt: skip
+    swap_blocks: int = setting(
+        0, "blocks of the base that wait in the machine's memory while others work; wants gradient_checkpointing", least=0, neutral=0
+    )
     checkpoint_every: int = setting(250, "steps between two checkpoints; 0 = only at the end", least=0)
     keep_checkpoints: int = setting(4, "older checkpoints are removed; 0 = keep all", least=0)
+
+    @property
+    def checkpoints_gradients(self) -> bool:
+        """Swapped blocks want it, and nothing else where it is left to the machine."""
+        return self.gradient_checkpointing == "on" or (self.gradient_checkpointing == "auto" and self.swap_blocks > 0)
 
     def planned_steps(self, photos: int) -> int:
         """`steps`, or steps_per_photo x photos within min_steps..max_steps, and those of the regularisation photos besides."""
@@ -354,7 +379,8 @@ class Settings:
 
     def flat_for_stamp(self) -> dict[str, Any]:
         """The same without the settings that are neutral."""
-        return {key: value for key, value in self.flat().items() if not is_neutral(known_keys()[key][0], value)}
+        specs = {key: spec for key, (spec, _) in known_keys().items()}
+        return {key: in_stamp(specs[key], value) for key, value in self.flat().items() if not is_neutral(specs[key], value)}
 
 
 @cache
@@ -422,6 +448,8 @@ def convert(key: str, value: Any, where: str) -> Any:
     if key not in known_keys():
         raise UnknownName("setting", key, list(known_keys()), where)
     spec, wanted = known_keys()[key]
+    if isinstance(value, bool) and "on" in spec.metadata.get("choices", ()):  # which is also what YAML makes of a bare on
+        value = "on" if value else "off"
     try:
         converted = _as_type(value, wanted)
     except (TypeError, ValueError):

@@ -49,6 +49,17 @@ def check_reachable(source: Source) -> None:
         raise WeightsMissing(missing_line(source, error)) from error
 
 
+def weights_folder(source: Source, part: str) -> Path:
+    """The folder of a part's configuration and safe weights; from the hub only these are fetched, where they are not there yet."""
+    if source.is_local:
+        return Path(source.location) / part
+    from huggingface_hub import snapshot_download
+
+    wanted = [f"{part}/*.json", f"{part}/*.safetensors"]
+    whole = snapshot_download(source.location, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"])
+    return Path(whole) / part
+
+
 def local_folder(path: str | Path, marker: str, option: str) -> Path:
     """A folder that a user gave as weights. Raises a one-line error when it is not one."""
     folder = Path(path).expanduser()

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from lorakit import device
-from lorakit.bases import families
+from lorakit.bases import families, quantised
 from lorakit.bases.families.base import Family
 from lorakit.errors import LorakitError
 from lorakit.project import Project
@@ -21,6 +21,7 @@ def load_family(project: Project) -> Family:
     source = base_source(project)
     where = device.choose(project.device)
     settings = project.settings.train
+    check_base_precision(settings.base_precision, where)
     return families.load(project.card.family)(source, where, compute_dtype(settings.precision, where), settings)
 
 
@@ -31,6 +32,14 @@ def base_source(project: Project) -> Source:
     if project.card.builder and not project.settings.train.weights and not (Path(source.location) / "model_index.json").is_file():
         importlib.import_module(f"lorakit.bases.{project.card.builder}").build(Path(source.location))
     return source
+
+
+def check_base_precision(wanted: str, where: str) -> None:
+    """Raises `LorakitError` where the base cannot be held like this: a package is missing, or Apple's GPUs know no such numbers."""
+    if wanted in quantised.PRECISIONS:
+        quantised.check_available(wanted)
+        if where.startswith("mps"):
+            raise LorakitError(f"train.base_precision = {wanted}: not on Apple's GPUs; take bf16, or --device cpu")
 
 
 def compute_dtype(precision: str, where: str) -> torch.dtype:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +29,7 @@ class Place:
     def take(self, tensor: Tensor, height: int) -> Tensor:
         """[height, ...] of the file's tensor."""
         if self.swapped:
-            return tensor.roll(height // 2, 0)
+            return tensor.view(torch.uint8).roll(height // 2, 0).view(tensor.dtype) if tensor.itemsize == 1 else tensor.roll(height // 2, 0)
         if tensor.shape[:1] == (height,):
             return tensor
         start = height // self.heights[self.slot] * sum(self.heights[: self.slot])
@@ -45,21 +45,27 @@ def outer_place(outer: Mapping[str, str], key: str) -> Place | None:
     return Place(f"{outer[path]}.{kind}", swapped=path == "norm_out.linear") if path in outer else None
 
 
-def converted(place: PlaceOf, tensors: Mapping[str, Tensor], wanted: Shapes) -> dict[str, Tensor]:
-    """The tensors of a file under diffusers' names, as far as the file has them; `place` is the family's. One that is not as
-    high as its parts together is given whole, for whoever compares shapes to name it."""
+def converted(
+    place: PlaceOf, tensors: Mapping[str, Tensor], wanted: Shapes, scales: Mapping[str, Tensor] | None = None
+) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    """The tensors of a file under diffusers' names, one by one, as far as the file has them, each with its scale where the
+    file's fp8 has one; `place` is the family's. A tensor that is not as high as its parts together is given whole, for
+    whoever compares shapes to name it."""
+    scales = scales or {}
     # of a bias the weight tells whether it is the last norm's, with its halves swapped
     places = {key: place(key, wanted.get(f"{key.removesuffix('.bias')}.weight", shape)) for key, shape in wanted.items()}
     heights: Counter[str] = Counter()
     for key, at in places.items():
         if at:
             heights[at.key] += wanted[key][0]
-    found = {}
-    for key, at in places.items():
-        if at and at.key in tensors:
-            tensor = tensors[at.key]
-            found[key] = at.take(tensor, wanted[key][0]) if tensor.shape[:1] == (heights[at.key],) else tensor
-    return found
+    order = {key: number for number, key in enumerate(tensors)}
+    for key, at in sorted(((key, at) for key, at in places.items() if at and at.key in order), key=lambda item: order[item[1].key]):
+        tensor, scale = tensors[at.key], scales.get(at.key)
+        if tensor.shape[:1] == (heights[at.key],):
+            height = wanted[key][0]
+            tensor = at.take(tensor, height)
+            scale = at.take(scale, height) if scale is not None and scale.shape[:1] == (heights[at.key],) else scale
+        yield key, tensor, scale
 
 
 def as_original(place: PlaceOf, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, T5Config, T5EncoderModel
 
 from lorakit import files
-from lorakit.bases import families, original_layout
+from lorakit.bases import families, original_layout, quantised, streaming
 from lorakit.bases.single_file_configs import AUTOENCODER, Layout
 from lorakit.bases.tiny_random import clip_tokenizer
 from lorakit.errors import LorakitError
@@ -31,7 +31,9 @@ from lorakit.weights import Source
 DENOISER = "model.diffusion_model."
 VAE = ("first_stage_model.", "vae.")
 OPEN_CLIP = ("cond_stage_model.model.", "conditioner.embedders.1.model.")  # laid out as open_clip does
-QUANTISED = (".scale_weight", "scaled_fp8", ".absmax", ".quant_map", "bitsandbytes", ".weight_scale", ".qweight", ".wscales")
+QUANTISED = (".absmax", ".quant_map", "bitsandbytes", ".weight_scale_2", ".qweight", ".wscales")
+FP8 = ("F8_E4M3", "F8_E5M2")
+FLOATS = ("F64", "F32", "F16", "BF16", *FP8)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class SingleFile:
     layout: Layout
     prefixes: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
+    is_fp8: bool = False  # whether the denoiser's weights are, with scales (ComfyUI's "scaled") or without
     prediction: str | None = None  # what the file says that its denoiser predicts: epsilon or v_prediction
     zero_snr: bool = False  # whether it says that it was trained on a schedule that ends in pure noise
 
@@ -60,7 +63,13 @@ class SingleFile:
     def read(self, part: str, keep_prefix: bool = False) -> dict[str, Tensor]:
         prefix = self.prefixes[part]
         with safe_open(self.path, "pt") as file:
-            found = {key: file.get_tensor(key) for key in self.shapes if key.startswith(prefix)}
+            inside = [key for key in self.shapes if key.startswith(prefix)]
+            scales = {of: file.get_tensor(key) for key in inside if (of := streaming.scaled_key(key))}
+            found = {}
+            for key in inside:
+                if not key.endswith(streaming.NOT_WEIGHTS):
+                    tensor = file.get_tensor(key)
+                    found[key] = streaming.scaled(tensor, scales[key], torch.bfloat16) if key in scales else tensor
         return found if keep_prefix else {key.removeprefix(prefix): tensor for key, tensor in found.items()}
 
 
@@ -69,15 +78,17 @@ def open_file(path: Path, family: str) -> SingleFile:
     without its U-Net or transformer."""
     try:
         with safe_open(path, "pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
-            fp8 = next((key for key in shapes if file.get_slice(key).get_dtype().startswith("F8")), None)
+            slices = {key: file.get_slice(key) for key in file.keys()}
+            shapes = {key: tuple(one.get_shape()) for key, one in slices.items()}
+            kinds = {key: one.get_dtype() for key, one in slices.items()}
             header = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
     if quantised := next((key for key in shapes if any(word in key for word in QUANTISED)), None):
-        raise LorakitError(f"{path}: is quantised ({quantised}); a LoRA is trained on the fp16 or bf16 version")
-    if fp8:
-        raise LorakitError(f"{path}: is in fp8 ({fp8}); a LoRA is trained on the fp16 or bf16 version")
+        raise LorakitError(f"{path}: is quantised ({quantised}); a LoRA is trained on the fp16, bf16 or fp8 version")
+    scaled = {of for key in shapes if (of := streaming.scaled_key(key))}
+    if strange := next((key for key in scaled if kinds.get(key) not in FLOATS), None):
+        raise LorakitError(f"{path}: is quantised ({strange} is no fp8); a LoRA is trained on the fp16, bf16 or fp8 version")
     own, layout = find_layout(shapes)
     if layout is None:
         hint = "is a LoRA, no base" if any("lora" in key for key in shapes) else "has no U-Net or transformer of a base that lorakit knows"
@@ -99,7 +110,8 @@ def open_file(path: Path, family: str) -> SingleFile:
     if reads != channels:
         raise LorakitError(f"{path}: reads {reads} channels in place of {channels}, for inpainting or control; give the plain base")
     is_flow = not hasattr(cls.PROCESS.SCHEDULER, "get_velocity")
-    return SingleFile(path, layout, prefixes, shapes, *((None, False) if is_flow else _says(path, shapes, header)))
+    is_fp8 = any(kinds[key] in FP8 for key in shapes if key.startswith(prefixes[folder]))
+    return SingleFile(path, layout, prefixes, shapes, is_fp8, *((None, False) if is_flow else _says(path, shapes, header)))
 
 
 PREDICTIONS = {"v": "v_prediction", "vpred": "v_prediction", "vprediction": "v_prediction", "velocity": "v_prediction", "epsilon": "epsilon",
@@ -180,10 +192,31 @@ def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch
             model = family.ENCODERS[part](encoder_config(family, file, part))
     if part == "transformer":
         wanted = {key: tuple(t.shape) for key, t in model.state_dict().items()}
-        tensors = original_layout.converted(family.place, file.read(part), wanted)
+        tensors = {key: tensor for key, tensor, _ in original_layout.converted(family.place, file.read(part), wanted)}
     else:
         tensors = _encoder_tensors(model, file, part)
     return _filled(model, tensors, dtype, file.path, part)
+
+
+def load_quantised(family: type, source: Source, file: SingleFile, precision: str, dtype: torch.dtype, device: str) -> nn.Module:
+    """The denoiser of the file with its large layers in few bits. Fp8 goes into layers in fp8 as it stands."""
+    if family.FOLDER == "unet":
+        return quantised.replace_layers(load(family, source, file, "unet", dtype), precision, dtype)
+    model = streaming.build(lambda: family.DENOISER.from_config(denoiser_config(family, file)), precision, dtype)
+    wanted = dense_shapes(model)
+    tensors = streaming.LazyFile(file.path, file.prefixes[family.FOLDER])
+    where = f"{file.path}: its {family.FOLDER}"
+    return streaming.fill(model, original_layout.converted(family.place, tensors, wanted, tensors.scales), dtype, device, where)
+
+
+def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of a model's tensors as files have them, whatever its layers are held in."""
+    shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    for name, module in model.named_modules():
+        if isinstance(module, quantised.QuantisedLinear):
+            del shapes[f"{name}.packed"], shapes[f"{name}.scale"]
+            shapes[f"{name}.weight"] = (module.out_features, module.in_features)
+    return shapes
 
 
 def _ldm_part(cls: type, configs: Path, file: SingleFile, part: str, dtype: torch.dtype | None) -> nn.Module:

@@ -33,6 +33,9 @@ step = click.option("--step", type=click.IntRange(min=1), metavar="N", help="Fro
 no_metadata = click.option(
     "--no-metadata", is_flag=True, help="Write the LoRA file without a header: no trigger, no settings, no thumbnail."
 )
+plan = click.option("--plan", is_flag=True, help="Only say what the training will be and need; nothing is loaded or written.")
+vram = click.option("--vram", type=click.FloatRange(min=1), metavar="GB", help="With --plan: of a card with so much memory.")
+as_json = click.option("--json", "as_json", is_flag=True, help="With --plan: for scripts.")
 push_to_hub = click.option(
     "--push-to-hub", metavar="OWNER/NAME", help="Upload the finished LoRA with a model card; a new repository is private."
 )
@@ -88,6 +91,25 @@ def settings_from(assignments: Iterable[str], **words: Any) -> dict[str, Any]:
     if words.get("weights") and not words["weights"].startswith("hf://"):
         words["weights"] = str(Path(words["weights"]).expanduser().absolute())
     return {keys[name]: value for name, value in words.items() if value is not None} | without | parse_assignments(assignments)
+
+
+def show_plan(project: Project, vram: float | None, as_json: bool) -> None:
+    """What a training is going to be, instead of it."""
+    import json
+
+    from lorakit.train.plan import in_words, plan
+
+    found = plan(project, vram)
+    for line in [json.dumps(found, indent=1, ensure_ascii=False)] if as_json else in_words(found):
+        click.echo(line)
+
+
+def check_plan(plan: bool, vram: float | None, as_json: bool) -> None:
+    """Raises `LorakitError` for options of a plan without one."""
+    from lorakit.errors import LorakitError
+
+    if not plan and (vram is not None or as_json):
+        raise LorakitError(f"{'--json' if as_json else '--vram'} is for --plan")
 
 
 def go(project: Project, first: str, last: str, push_to_hub: str | None = None) -> None:

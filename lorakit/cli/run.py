@@ -11,10 +11,28 @@ from lorakit.cli import options
 @click.argument("photos", nargs=-1)
 @options.together(
     options.out, options.base, options.kind, options.trigger, options.no_trigger, options.class_word, options.captioner, options.weights,
-    options.first, options.last, options.device, options.no_metadata, options.push_to_hub, options.assignments,
+    options.first, options.last, options.device, options.no_metadata, options.push_to_hub, options.plan, options.vram, options.as_json,
+    options.assignments,
 )  # fmt: skip
 def command(
-    photos, out, base, kind, trigger, no_trigger, class_word, captioner, weights, first, last, device, no_metadata, push_to_hub, assignments
+    photos,
+    out,
+    base,
+    kind,
+    trigger,
+    no_trigger,
+    class_word,
+    captioner,
+    weights,
+    first,
+    last,
+    device,
+    no_metadata,
+    push_to_hub,
+    plan,
+    vram,
+    as_json,
+    assignments,
 ) -> None:
     """From a folder of PHOTOS to a LoRA file and a report, in one go.
 
@@ -25,6 +43,7 @@ def command(
     from lorakit.project import open_project
     from lorakit.project.project import is_project
 
+    options.check_plan(plan, vram, as_json)
     if not photos and out is None:
         raise LorakitError("name the folder of photos: lorakit run PHOTOS -o PROJECT")
     if trigger and no_trigger:
@@ -37,6 +56,9 @@ def command(
         project = open_project(
             out, photos=photos or None, base=base, kind=kind, settings=settings, device=device, create=not is_project(out) and bool(photos)
         )
+        if plan:
+            options.show_plan(project, vram, as_json)
+            return
         last = last or "report"
         options.check_trigger(project, trigger, must_be=not no_trigger and pipeline_reaches_texts(first, last))
         options.go(project, first, last, push_to_hub)

@@ -13,12 +13,15 @@ from lorakit.cli import options
 @click.argument("project", metavar="PROJECT|FOLDER")
 @options.together(
     options.out, options.base, options.kind, options.weights, options.trigger, options.class_word, options.last, options.device,
-    options.no_metadata, options.push_to_hub, options.assignments,
+    options.no_metadata, options.push_to_hub, options.plan, options.vram, options.as_json, options.assignments,
 )  # fmt: skip
-def command(project, out, base, kind, weights, trigger, class_word, last, device, no_metadata, push_to_hub, assignments) -> None:
+def command(
+    project, out, base, kind, weights, trigger, class_word, last, device, no_metadata, push_to_hub, plan, vram, as_json, assignments
+) -> None:
     """Train on PROJECT, or on a FOLDER that you curated yourself: pictures with photo.txt or photo.caption beside them,
     metadata.jsonl, or kohya's 10_name sub-folders. Every readable picture of such a FOLDER is used.
     """
+    options.check_plan(plan, vram, as_json)
     from lorakit.project import open_project
     from lorakit.project.project import is_project
 
@@ -31,5 +34,8 @@ def command(project, out, base, kind, weights, trigger, class_word, last, device
             by_hand = {"select.everything": True, "caption.captioner": "text_files"} | settings
             is_new = not is_project(folder)
             opened = open_project(folder, photos=project, base=base, kind=kind, settings=by_hand, device=device, create=is_new)
+        if plan:
+            options.show_plan(opened, vram, as_json)
+            return
         options.check_trigger(opened, trigger, must_be=False)
         options.go(opened, "scan", last or "report", push_to_hub)

@@ -4,7 +4,7 @@ They are looked for in the user's project, then beside the package in a checkout
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Card:
     folder: str | None = None  # weights that travel with the card, relative to it
     builder: str | None = None  # a module of lorakit.bases that makes the weights on this machine
     note: str = ""
+    memory: Sequence[Mapping[str, Any]] = ()  # predicted GB of activations: {resolution, checkpointing, activations}; bench/memory.py
     metadata: Mapping[str, str] = field(default_factory=dict)  # names that loaders read in the LoRA file's header
     settings: Mapping[str, Any] = field(default_factory=dict)
     path: Path = field(default=Path(), compare=False)

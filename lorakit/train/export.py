@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lorakit import files
 from lorakit.bases import families
 from lorakit.bases.families.base import Family
 from lorakit.bases.load import load_family
+from lorakit.bases.quantised import QuantisedLinear
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats, verify
@@ -210,11 +212,22 @@ def add_to_weights(network: Adapter, family: Family) -> None:
     """Add every change to the base's own weights, as the tools that load a file do; the base is another after this."""
     modules = {lora.canonical_name(folder, name): m for folder, model in lora.models(family).items() for name, m in model.named_modules()}
     for path, change in network.items():
+        if isinstance(modules[path], QuantisedLinear):  # adding would round the change to what the few bits can say
+            modules[path].register_forward_hook(partial(_add_to_output, change))
+            continue
         weight = modules[path].weight
         new = weight.float().flatten(1) + change.change().to(weight.device)
         if change.magnitude is not None:  # DoRA: each output has the length that was learned
             new = new * (change.magnitude.float().to(weight.device) / new.norm(dim=1))[:, None]
         weight.copy_(new.reshape(weight.shape))
+
+
+def _add_to_output(change: LayerAdapter, layer: QuantisedLinear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    base = layer.weight.float()
+    new = base + change.change().to(base.device)
+    if change.magnitude is not None:
+        new = new * (change.magnitude.float().to(base.device) / new.norm(dim=1))[:, None]
+    return output + torch.nn.functional.linear(inputs[0].to(output.dtype), (new - base).to(output.dtype))
 
 
 def check_tools(path: Path, family: str, chosen: bool) -> dict[str, int]:
@@ -274,7 +287,7 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "ss_max_grad_norm": train.max_grad_norm,
         "ss_caption_dropout_rate": train.caption_dropout,
         "ss_shuffle_caption": train.shuffle_tags,
-        "ss_gradient_checkpointing": train.gradient_checkpointing,
+        "ss_gradient_checkpointing": train.checkpoints_gradients,
         "ss_mixed_precision": train.precision,
         "ss_noise_offset": train.noise_offset,
         "ss_min_snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else "",

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from lorakit import device
 from lorakit.bases import families, layer_names, single_file
 from lorakit.bases.folder import check_folder
+from lorakit.bases.load import check_base_precision
 from lorakit.bases.schedules import Diffusion
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
@@ -141,6 +143,7 @@ def check_settings(project: Project) -> None:
         if wrong:
             raise LorakitError(line)
     optimizer.find_class(project.settings.train.optimizer)
+    check_base_precision(project.settings.train.base_precision, project.device or device.available()[0])
 
 
 def _fights(project: Project) -> Iterator[tuple[bool, str]]:
@@ -180,6 +183,8 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     )
     yield from lora.conflicts(train, export.format)
     yield from optimizer.conflicts(train)
+    kept = train.swap_blocks > 0 and train.gradient_checkpointing == "off"
+    yield kept, f"train.swap_blocks = {train.swap_blocks} wants train.gradient_checkpointing=on: without, autograd keeps every block"
     whole = not (train.weights or "").endswith(".safetensors")
     yield bool(train.parts) and whole, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
     yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"

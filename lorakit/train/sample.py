@@ -56,7 +56,7 @@ def sample_in_training(project: Project, run: Run, family: Family, step: int) ->
         save_picture(picture, run.samples / f"step_{step:06d}" / f"{number}.png")
 
 
-@torch.inference_mode()
+@torch.no_grad()  # no inference mode: what swapped blocks would fetch in it could not be trained with after
 def draw(project: Project, family: Family, prompts: list[str]):
     """Yield one picture a prompt, with prompt n from seed + n."""
     settings, side = project.settings.sample, project.settings.train.resolution

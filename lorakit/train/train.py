@@ -61,8 +61,9 @@ def train(project: Project) -> Run:
     parameters = lora.add_lora(family, settings)
     optimizer = optim.make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
     scaler = torch.amp.GradScaler(family.device.split(":")[0], enabled=family.dtype == torch.float16)
-    if settings.gradient_checkpointing:
+    if settings.checkpoints_gradients:
         family.denoiser.enable_gradient_checkpointing()
+    family.swap_blocks(settings.swap_blocks)
     family.denoiser.train()
     sampler = BatchSampler(photos, settings.batch_size, settings.seed)
     if reg_photos:
@@ -137,6 +138,7 @@ def train_step(
         batch = sampler[number]
         loss = batch_loss.loss(batch, number)
         scaler.scale(loss / settings.gradient_accumulation).backward()
+        batch_loss.family.settle_blocks()
         losses.append(loss.detach())
         (regularisation if batch[0].get("regularisation") else photos).extend(record["file"] for record in batch)
     scaler.unscale_(optimizer)

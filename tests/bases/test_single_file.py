@@ -13,7 +13,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors.torch import load_file, save_file
 
-from lorakit.bases import families, original_layout, single_file, unet_names
+from lorakit.bases import families, original_layout, quantised, single_file, unet_names
 from lorakit.bases.families.flux1 import Flux1
 from lorakit.bases.families.sd3 import SD3
 from lorakit.bases.families.sd15 import SD15
@@ -137,6 +137,10 @@ def write_single_file(
     save_file({key: value.to(dtype).contiguous().clone() for key, value in tensors.items()}, path)
 
 
+def as_dict(converted):
+    return {key: tensor for key, tensor, _ in converted}
+
+
 def source_of(path, tmp_path, rest=None):
     return Source(str(path), True, configs=str(tmp_path / "configs"), rest=rest and Source(str(rest), True))
 
@@ -199,7 +203,7 @@ def test_flux_as_in_diffusers_own_conversion():
     state = {key: torch.randn(t.shape[0], *([1] * (t.dim() - 1))) for key, t in model.state_dict().items()}
     file = original_layout.as_original(Flux1.place, state)
     converted = convert_flux_transformer_checkpoint_to_diffusers(dict(file))
-    found = original_layout.converted(Flux1.place, file, {key: tuple(t.shape) for key, t in state.items()})
+    found = as_dict(original_layout.converted(Flux1.place, file, {key: tuple(t.shape) for key, t in state.items()}))
     assert found.keys() == converted.keys() == state.keys()
     assert all(torch.equal(found[key], converted[key]) and torch.equal(found[key], state[key]) for key in state)
 
@@ -208,7 +212,7 @@ def test_sd3_as_in_diffusers_own_conversion(load_tiny):
     state = load_tiny("sd3").denoiser.state_dict()
     file = original_layout.as_original(SD3.place, state)
     converted = convert_sd3_transformer_checkpoint_to_diffusers(dict(file))
-    found = original_layout.converted(SD3.place, file, {key: tuple(t.shape) for key, t in state.items()})
+    found = as_dict(original_layout.converted(SD3.place, file, {key: tuple(t.shape) for key, t in state.items()}))
     assert found.keys() == converted.keys() == state.keys()
     assert all(torch.equal(found[key], converted[key]) and torch.equal(found[key], state[key]) for key in state)
 
@@ -240,7 +244,8 @@ def test_a_weight_that_is_missing_is_named(load_tiny, tmp_path, gone, line):
         ("sd15", ["cond_stage_model.transformer.text_model.y"], "has no unet in it; give a full checkpoint"),
         ("flux1", ["x"], "has no U-Net or transformer of a base that lorakit knows"),
         ("sd15", ["lora_unet_mid_block_attentions_0_proj_in.lora_up.weight"], "is a LoRA, no base"),
-        ("flux1", ["double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn.qkv.scale_weight"], "is quantised"),
+        ("flux1", ["double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn.qkv.weight.absmax"], "is quantised"),
+        ("flux1", ["double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn.qkv.weight_scale_2"], "is quantised"),
         ("flux1", ["transformer_blocks.0.qkv_proj.qweight"], "is quantised"),
         ("flux1", ["double_blocks.0.x", "distilled_guidance_layer.layers.0.x"], "is Chroma, .* lorakit does not know it"),
         ("flux1", ["double_blocks.0.x", "double_stream_modulation_img.lin.weight"], "is FLUX.2, .* lorakit does not know it"),
@@ -337,6 +342,54 @@ def test_stable_diffusion_2_and_t5_have_as_many_weights_as_published():
     assert [sum(p.numel() for p in model.parameters()) for model in (unet, clip, t5)] == [865_910_724, 340_387_840, 4_762_310_656]
 
 
+def in_fp8(path, scale):
+    """The file with the transformer's weights as ComfyUI holds them: e4m3, each with a number to multiply it by, or plain."""
+    tensors = load_file(path)
+    fp8 = {}
+    for key, tensor in tensors.items():
+        inside = key.startswith("model.diffusion_model.") and key.endswith(".weight") and tensor.dim() == 2
+        fp8[key] = (tensor.float() / scale).to(torch.float8_e4m3fn) if inside else tensor
+        if inside and scale != 1:
+            fp8[key.removesuffix("weight") + "scale_weight"] = torch.tensor(scale)
+    if scale != 1:
+        fp8["model.diffusion_model.scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
+    save_file(fp8, path)
+
+
+@pytest.mark.parametrize("scale", [1, 0.013])
+@pytest.mark.parametrize("name", ["sd3", "flux1"])
+def test_comfyui_fp8_is_read_as_it_stands(tiny_base, tmp_path, name, scale):
+    path = tmp_path / "one.safetensors"
+    write_single_file(TINY[name](Source(str(tiny_base(name)), True), "cpu", torch.float32, Train()), path)
+    in_fp8(path, scale)
+    held, dense, four = (
+        TINY[name](source_of(path, tmp_path, tiny_base(name)), "cpu", torch.float32, Train(base_precision=precision))
+        for precision in ("auto", "bf16", "nf4")
+    )
+    assert (held.held_in(), dense.held_in(), four.held_in()) == ("fp8", None, "nf4")
+    layers = [path for path, module in held.denoiser.named_modules() if isinstance(module, quantised.QuantisedLinear)]
+    assert layers and not quantised.quantised_layers(held.denoiser)
+    for layer in layers:
+        ours, theirs = (base.denoiser.get_submodule(layer) for base in (held, dense))
+        assert torch.allclose(ours.weight, theirs.weight.float(), rtol=0.01) and torch.equal(ours.bias, theirs.bias)
+    others = {key: t for key, t in held.denoiser.state_dict().items() if not key.endswith((".packed", ".scale"))}
+    assert all(torch.allclose(t.float(), dense.denoiser.state_dict()[key].float(), rtol=0.01) for key, t in others.items())
+
+
+@pytest.mark.parametrize("precision", quantised.PRECISIONS)
+@pytest.mark.parametrize("name", TINY)
+def test_a_single_file_in_few_bits_holds_what_a_whole_reading_gives(tiny_base, tmp_path, name, precision):
+    path = tmp_path / "one.safetensors"
+    write_single_file(TINY[name](Source(str(tiny_base(name)), True), "cpu", torch.float32, Train()), path)
+    few, whole = (
+        TINY[name](source_of(path, tmp_path, tiny_base(name)), "cpu", torch.float32, Train(base_precision=wanted)).denoiser
+        for wanted in (precision, "auto")
+    )
+    quantised.replace_layers(whole, precision, torch.float32)
+    ours, theirs = few.state_dict(), whole.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
 SAYS = {
     "NoobAI": ({"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}, {}, "v_prediction", True),
     "ModelSpec": ({}, {"modelspec.prediction_type": "v"}, "v_prediction", False),
@@ -380,10 +433,8 @@ def test_settings_that_contradict_the_file_are_refused(make_project, tmp_path):
         preflight(make_project("c", base="sd15", **weights))
 
 
-def test_fp8_and_half_a_vae(tmp_path):
-    path = file_that_says(tmp_path / "a.safetensors", {"x": torch.zeros(1).to(torch.float8_e4m3fn)}, {})
-    with pytest.raises(LorakitError, match="is in fp8"):
-        single_file.open_file(path, "sd15")
+def test_half_a_vae(tmp_path):
+    path = tmp_path / "a.safetensors"
     file_that_says(path, {"first_stage_model.decoder.x": torch.zeros(1)}, {})
     assert not single_file.open_file(path, "sd15").has("vae")
     file_that_says(path, {"first_stage_model.decoder.x": torch.zeros(1), "first_stage_model.encoder.x": torch.zeros(1)}, {})

@@ -16,14 +16,15 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from lorakit.bases import single_file
+from lorakit.bases import quantised, single_file, streaming
+from lorakit.bases.block_swap import BlockSwap, repeated_blocks
 from lorakit.bases.layer_names import OddForm, Original
 from lorakit.bases.original_layout import Place
 from lorakit.bases.schedules import Diffusion, Flow
 from lorakit.bases.single_file_configs import Layout
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.weights import Source, hub_errors_in_words, load_whole
+from lorakit.weights import Source, hub_errors_in_words, load_whole, weights_folder
 
 Text = dict[str, Tensor]  # embeddings of one text or a batch of texts, by name; the first axis counts texts
 
@@ -101,6 +102,8 @@ class Family(ABC):
     def kohya_text(cls, name: str) -> str:
         return cls.KOHYA_TEXT.get(name, f"lora_te{list(cls.ENCODERS).index(name) + 1}")
 
+    _swap: BlockSwap | None = None
+
     def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
         self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
         self._parts: dict[str, Any] = {}
@@ -110,7 +113,43 @@ class Family(ABC):
     @property
     def denoiser(self) -> nn.Module:
         """The U-Net or transformer that the LoRA is trained on."""
+        if self.FOLDER not in self._parts and (precision := self.held_in()):
+            self._parts[self.FOLDER] = self._load_quantised(precision).requires_grad_(False).eval().to(self.device)
         return self.model(self.FOLDER, self.DENOISER, self.dtype)
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        """The denoiser's repeated blocks in the order in which they are called, each of which gradient checkpointing computes again."""
+        return repeated_blocks(self.denoiser)
+
+    def swap_blocks(self, count: int) -> None:
+        """Let the last `count` of these, adapters and all in them by now, wait in the machine's memory while others work."""
+        self._swap = BlockSwap(self.repeated_blocks(), count, self.device) if count else None
+
+    def settle_blocks(self) -> None:
+        """After each backward pass."""
+        if self._swap:
+            self._swap.settle()
+
+    def held_in(self) -> str | None:
+        """The few bits that the denoiser's layers are held in, fp8 or nf4; None for the family's dtype. `auto` leaves a single
+        file in fp8 as it is."""
+        wanted = self.settings.base_precision
+        if wanted == "auto" and self.file and self.file.is_fp8:
+            return "fp8"
+        return wanted if wanted in quantised.PRECISIONS else None
+
+    def _load_quantised(self, precision: str) -> nn.Module:
+        """The denoiser with its large layers in few bits; a transformer is never whole in memory, a U-Net in a single file is."""
+        if self.file:
+            return single_file.load_quantised(type(self), self.source, self.file, precision, self.dtype, self.device)
+        with hub_errors_in_words(self.source):
+            config = self.DENOISER.load_config(self.source.location, subfolder=self.FOLDER)
+            folder = weights_folder(self.source, self.FOLDER)
+        if "quantization_config" in config:
+            raise LorakitError(f"{folder}: is quantised already; take the fp16 or bf16 version, or train.base_precision=auto")
+        exact = tuple(getattr(self.DENOISER, "_keep_in_fp32_modules", None) or ())
+        model = streaming.build(lambda: self.DENOISER.from_config(config), precision, self.dtype)
+        return streaming.fill(model, streaming.read_folder(folder), self.dtype, self.device, str(folder), exact)
 
     @property
     def vae(self) -> AutoencoderKL:
@@ -128,11 +167,8 @@ class Family(ABC):
         """A frozen part with weights, on the device."""
         if name not in self._parts:
             loaded = self.part(name, cls, torch_dtype=dtype, use_safetensors=True)
-            self._parts[name] = loaded.requires_grad_(False).eval()
-        found = self._parts[name]
-        if next(found.parameters()).device.type != self.device.split(":")[0]:
-            found.to(self.device)
-        return found
+            self._parts[name] = loaded.requires_grad_(False).eval().to(self.device)  # once: blocks may be swapped out later
+        return self._parts[name]
 
     def part(self, name: str, cls: type, **options: Any) -> Any:
         if name not in self._parts:
@@ -214,6 +250,13 @@ class Family(ABC):
         return self.encoder(name)(found)[0] if name in self.learning_encoders else found
 
     @abstractmethod
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the embeddings of one text, as `embed` gives them."""
+
+    def latent_channels(self) -> int:
+        return self.denoiser.config.in_channels
+
+    @abstractmethod
     def embed(self, prepared: Text) -> Text:
         """Embeddings, as the denoiser takes them, of a batch of prepared texts; with gradients where text encoders learn."""
 
@@ -242,7 +285,7 @@ class Family(ABC):
 
     def sampling_parts(self) -> dict[str, Any]:
         """The parts that every pipeline takes, by the names that it gives them."""
-        dtype = self.denoiser.dtype
+        dtype = self.dtype
         encoders = {name: self._to_draw_with(name, dtype) for name in self.ENCODERS}
         return {"vae": self.vae.to(dtype), self.FOLDER: self.denoiser, **encoders, **{n: self.tokenizer(n) for n in self.TOKENIZERS}}
 

@@ -149,13 +149,21 @@ class Flux1(Family):
         shift = {"shift": 3.0, "use_dynamic_shifting": True} if denoiser["guidance_embeds"] else {"shift": 1.0}
         return {**cls.SCHEDULER_CONFIG, **shift}
 
+    def latent_channels(self) -> int:
+        return self.denoiser.config.in_channels // 4  # two by two are one token
+
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        config = self.denoiser.config
+        length = 512 if config.guidance_embeds else 256
+        return {"states": (length, config.joint_attention_dim), "pooled": (config.pooled_projection_dim,)}
+
     def embed(self, prepared: Text) -> Text:
         pooled = self.encoder("text_encoder")(prepared["text_encoder"].to(self.device)).pooler_output
         return {"states": self.t5_states("text_encoder_2", prepared), "pooled": pooled}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """Two by two latent pixels are one token; where each token stands is told beside it."""
-        dtype, (count, channels, height, width) = self.denoiser.dtype, noisy.shape
+        dtype, (count, channels, height, width) = self.dtype, noisy.shape
         packed = FluxPipeline._pack_latents(noisy.to(dtype), count, channels, height, width)
         guidance = None
         if self.denoiser.config.guidance_embeds:

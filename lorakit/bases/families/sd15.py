@@ -66,11 +66,14 @@ class SD15(Family):
     def original_name(path: str) -> Original | None:
         return unet_names.original_name(path, with_attention=(1, 2, 3))
 
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"states": (77, self.denoiser.config.cross_attention_dim)}
+
     def embed(self, prepared: Text) -> Text:
         return {"states": self.encoder("text_encoder")(prepared["text_encoder"].to(self.device))[0]}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
-        dtype = self.denoiser.dtype
+        dtype = self.dtype
         return self.denoiser(noisy.to(dtype), timesteps, encoder_hidden_states=text["states"].to(dtype), return_dict=False)[0]
 
     def pipeline(self) -> StableDiffusionPipeline:

@@ -123,6 +123,10 @@ class SD3(Family):
             "dual_attention_layers": tuple(sorted(dual)), "qk_norm": "rms_norm" if any(".ln_q." in key for key in shapes) else None,
         }  # fmt: skip
 
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        config = self.denoiser.config
+        return {"states": (77 + self.text_length, config.joint_attention_dim), "pooled": (config.pooled_projection_dim,)}
+
     def embed(self, prepared: Text) -> Text:
         """CLIP's two last but one layers side by side, padded to T5's width, then T5; and CLIP's pooled projections."""
         names = ("text_encoder", "text_encoder_2")
@@ -133,7 +137,7 @@ class SD3(Family):
         return {"states": torch.cat([padded, t5], dim=-2), "pooled": torch.cat([output.text_embeds for output in clips], dim=-1)}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
-        dtype = self.denoiser.dtype
+        dtype = self.dtype
         return self.denoiser(
             hidden_states=noisy.to(dtype),
             timestep=timesteps,

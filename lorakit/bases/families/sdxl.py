@@ -55,13 +55,16 @@ class SDXL(Family):
     def original_name(path: str) -> Original | None:
         return unet_names.original_name(path, with_attention=(0, 1))
 
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"states": (77, self.denoiser.config.cross_attention_dim), "pooled": (CLIP_G["projection_dim"],)}
+
     def embed(self, prepared: Text) -> Text:
         """The last but one layer of both encoders side by side, and the second one's pooled projection."""
         found = [self.encoder(name)(prepared[name].to(self.device), output_hidden_states=True) for name in self.ENCODERS]
         return {"states": torch.cat([output.hidden_states[-2] for output in found], dim=-1), "pooled": found[1].text_embeds}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
-        dtype = self.denoiser.dtype
+        dtype = self.dtype
         added = {"text_embeds": text["pooled"].to(dtype), "time_ids": sizes.to(noisy.device, dtype)}
         states = text["states"].to(dtype)
         return self.denoiser(noisy.to(dtype), timesteps, encoder_hidden_states=states, added_cond_kwargs=added, return_dict=False)[0]

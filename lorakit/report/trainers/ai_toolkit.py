@@ -74,7 +74,7 @@ def _train(handover: Handover) -> dict[str, Any]:
     of_flows = {"timestep_type": "linear" if train.timestep_sampling == "uniform" else "sigmoid"}
     return {
         "batch_size": train.batch_size, "steps": handover.steps, "gradient_accumulation": train.gradient_accumulation, "train_unet": True,
-        "train_text_encoder": train.text_encoder, "gradient_checkpointing": train.gradient_checkpointing, "lr": train.learning_rate,
+        "train_text_encoder": train.text_encoder, "gradient_checkpointing": train.checkpoints_gradients, "lr": train.learning_rate,
         "optimizer": train.optimizer if train.optimizer in OPTIMIZERS else "adamw",
         "optimizer_params": {"weight_decay": train.weight_decay}, "max_grad_norm": train.max_grad_norm,
         "dtype": "fp32" if train.precision == "fp32" else PRECISIONS[train.precision],

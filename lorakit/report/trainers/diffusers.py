@@ -61,7 +61,7 @@ def _sometimes(handover: Handover) -> dict[str, Any]:
     train, takes = handover.train, handover.words.get("takes", ())
     scheme = {"logit_normal": "logit_normal", "mode": "mode"}.get(train.timestep_sampling, "none")
     found: dict[str, Any] = {
-        "gradient_checkpointing": train.gradient_checkpointing, "use_8bit_adam": train.optimizer == "adamw8bit",
+        "gradient_checkpointing": train.checkpoints_gradients, "use_8bit_adam": train.optimizer == "adamw8bit",
         "train_text_encoder": train.text_encoder and "train_text_encoder" in takes,
     }  # fmt: skip
     if _is_dreambooth(handover):

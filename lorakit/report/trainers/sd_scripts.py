@@ -93,7 +93,7 @@ def _settings(handover: Handover) -> dict[str, Any]:
     sometimes = {
         "network_train_unet_only": not train.text_encoder, "text_encoder_lr": handover.text_encoder_rate if train.text_encoder else None,
         "optimizer_type": lion_or_own, "optimizer_args": [*fixed, f"weight_decay={train.weight_decay}"], **_schedule(handover),
-        "gradient_accumulation_steps": train.gradient_accumulation, "gradient_checkpointing": train.gradient_checkpointing,
+        "gradient_accumulation_steps": train.gradient_accumulation, "gradient_checkpointing": train.checkpoints_gradients,
         "noise_offset": train.noise_offset or None, "multires_noise_discount": train.multires_noise or None,
         "multires_noise_iterations": 6 if train.multires_noise else None, "ip_noise_gamma": train.input_perturbation or None,
         "min_snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else None,

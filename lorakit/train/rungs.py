@@ -1,0 +1,240 @@
+"""What a training needs of a card's memory, and the rungs that bring it down to what is there: checkpointing, fewer bits for
+the base, 8-bit Adam, swapped blocks. Rank, targets and resolution change what is learned, and are only suggested."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from torch import nn
+
+from lorakit import device, files
+from lorakit.bases import families, quantised, single_file
+from lorakit.bases.block_swap import repeated_blocks
+from lorakit.bases.families.base import Family
+from lorakit.project import Project
+from lorakit.project.catalog import Card
+from lorakit.settings import Train
+from lorakit.train import lora, memory
+from lorakit.weights import hub_errors_in_words
+
+GB = 2**30
+MARGIN = 1.1  # of the prediction: gaps of the allocator, workspaces of the libraries; a guess until it is measured
+CONTEXT = 0.6  # GB of a card that CUDA itself takes, a guess too
+STATE = {"adamw": 2.0, "adamw8bit": 2 * (1 + 4 / 256) / 4, "lion": 1.0, "prodigy": 4.0, "schedulefree": 2.0, "adafactor": 0.1}
+COSTS = {
+    "train.gradient_checkpointing": "1.4 to 1.8 times the time of a step",
+    "train.base_precision": "a little of the base's exactness; time not measured",
+    "train.optimizer": "moments in 8 bits; time not measured",
+    "train.swap_blocks": "weights travel to the card twice a step; time not measured",
+}  # the first from others' H100 rows, see docs/memory.md
+
+
+@dataclass(frozen=True)
+class Need:
+    """GB of live tensors of one step, by what they are."""
+
+    weights: float
+    adapter: float
+    optimizer: float
+    activations: float
+    away: float = 0.0  # of the weights, in the machine's memory
+
+    @property
+    def peak(self) -> float:
+        return self.weights - self.away + self.adapter + self.optimizer + self.activations
+
+    @property
+    def card(self) -> float:
+        """What the card must have free for it, beside CUDA's own."""
+        return MARGIN * self.peak
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Settings with the rungs turned on that a budget asks for."""
+
+    settings: Train
+    rungs: dict[str, Any]  # {"train.base_precision": "nf4", ...} in the order in which they were turned on
+    need: Need
+    budget: float | None  # GB; None: not asked for
+    skipped: tuple[str, ...] = ()  # why a rung could not be turned on
+
+    @property
+    def is_enough(self) -> bool:
+        return self.budget is None or self.need.card <= self.budget
+
+
+class Base:
+    """What arithmetic needs to know of a base: its denoiser without weights."""
+
+    def __init__(self, card: Card, config: dict[str, Any]):
+        self.card, self.config = card, config
+        self.cls: type[Family] = families.load(card.family)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        plain = Train(base_precision="bf16")
+        return memory.family_without_weights(self.cls, self.config, plain, torch.bfloat16).denoiser
+
+    @cached_property
+    def few(self) -> set[str]:
+        return {f"{name}.weight" for name in quantised.quantised_layers(self.model)}
+
+    def bytes_of(self, part: nn.Module, prefix: str, held: str) -> int:
+        """What the tensors of a part of the denoiser take, its layers held in bf16, fp8 or nf4."""
+        total = 0
+        for name, parameter in part.named_parameters():
+            if held in quantised.PRECISIONS and prefix + name in self.few:
+                packed, scale = quantised.packed_shapes(*parameter.shape, held)
+                total += torch.Size(packed).numel() + torch.Size(scale).numel() * quantised.SCALE_DTYPES[held].itemsize
+            else:
+                total += parameter.numel() * 2
+        return total + sum(buffer.numel() * 2 for buffer in part.buffers())
+
+    def blocks(self, held: str) -> list[float]:
+        """GB of every block that can be swapped, in the order of their calls."""
+        names = {module: name for name, module in self.model.named_modules()}
+        return [self.bytes_of(block, f"{names[block]}.", held) / GB for block in repeated_blocks(self.model)]
+
+    def adapter(self, settings: Train) -> float:
+        """GB of the adapter in fp32."""
+        family = memory.family_without_weights(self.cls, self.config, Train(base_precision="bf16"), torch.bfloat16)
+        with torch.device("meta"):
+            return sum(p.numel() * 4 for p in lora.add_lora(family, dataclasses.replace(settings, text_encoder=False))) / GB
+
+
+def need(base: Base, settings: Train, adapter: float | None = None) -> Need:
+    """Of a step at the largest bucket. Activations are the card's rows where these have the settings, else counted on fake
+    tensors, which takes seconds to minutes once and is kept for this user."""
+    adapter = base.adapter(settings) if adapter is None else adapter
+    held = settings.base_precision
+    weights = base.bytes_of(base.model, "", held) / GB
+    away = 0.0
+    if settings.swap_blocks:
+        swapped = base.blocks(held)[-settings.swap_blocks :]
+        away = max(0.0, sum(swapped) - 2 * max(swapped))  # two of them are on the card at once
+    activations = activations_of(base, settings)
+    return Need(weights, adapter, adapter * STATE.get(settings.optimizer, 2.0), activations, away)
+
+
+def activations_of(base: Base, settings: Train) -> float:
+    """GB."""
+    usual = base.card.settings.get("train.targets", "linear")
+    plain = settings.batch_size == 1 and settings.targets == usual and settings.adapter == "lora" and not settings.preservation
+    for row in base.card.memory if plain else ():
+        if (row["resolution"], row["checkpointing"]) == (settings.resolution, settings.checkpoints_gradients):
+            return row["activations"]
+    facts = {key: value for key, value in dataclasses.asdict(settings).items() if key in COUNTED}
+    checkpointing = settings.checkpoints_gradients
+    path = (
+        user_cache() / "memory" / f"{files.short_hash('1', base.cls.NAME, dict(base.config), facts, checkpointing, torch.__version__)}.json"
+    )
+    if not path.is_file():
+        plain = dataclasses.replace(
+            settings, base_precision="bf16", optimizer="adamw", text_encoder=False, gradient_checkpointing="on" if checkpointing else "off"
+        )
+        found = memory.predict_step(
+            base.cls, dict(base.config), plain, memory.Shape(settings.batch_size, settings.resolution, settings.resolution)
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, {"activations": found.activations / GB})
+    return json.loads(path.read_text(encoding="utf-8"))["activations"]
+
+
+COUNTED = (
+    "batch_size",
+    "resolution",
+    "targets",
+    "adapter",
+    "rank",
+    "include",
+    "exclude",
+    "block_ranks",
+    "preservation",
+    "lokr_factor",
+    "loss",
+)
+
+
+def user_cache() -> Path:
+    """Where lorakit keeps what is true of this machine, whatever the project."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lorakit"
+
+
+def fit(base: Base, settings: Train, budget: float | None, free: frozenset[str] = frozenset()) -> Fit:
+    """Turn on one rung after another until the need is within the budget; only those that the settings leave to the machine:
+    `auto`, and the names of settings in `free`, which nobody has set."""
+    adapter = base.adapter(settings)
+    rungs: dict[str, Any] = {}
+    skipped: list[str] = []
+    now = need(base, settings, adapter)
+    if budget is None:
+        return Fit(settings, rungs, now, None)
+    for key, value, lacks in _rungs(settings, free):
+        if now.card <= budget:
+            break
+        if lacks:
+            skipped.append(lacks)
+            continue
+        tried = dataclasses.replace(settings, **{key.removeprefix("train."): value})
+        settings, rungs[key], now = tried, value, need(base, tried, adapter)
+    if now.card > budget and "train.swap_blocks" in free and settings.checkpoints_gradients:
+        sizes = base.blocks(settings.base_precision)
+        for count in range(3, len(sizes) + 1):
+            tried = dataclasses.replace(settings, swap_blocks=count)
+            now = need(base, tried, adapter)
+            if now.card <= budget or count == len(sizes):
+                settings, rungs["train.swap_blocks"] = tried, count
+                break
+    return Fit(settings, rungs, now, budget, tuple(skipped))
+
+
+def _rungs(settings: Train, free: frozenset[str]) -> Iterator[tuple[str, Any, str | None]]:
+    """(setting, value, what it lacks here) in the order of what they cost."""
+    bits = importlib.util.find_spec("bitsandbytes") is not None
+    if settings.gradient_checkpointing == "auto" and not settings.checkpoints_gradients:
+        yield "train.gradient_checkpointing", "on", None
+    if settings.base_precision == "auto":
+        yield "train.base_precision", "fp8", None
+        yield "train.base_precision", "nf4", None if bits else 'nf4 wants bitsandbytes: pip install "lorakit[4bit]"'
+    if settings.optimizer == "adamw" and "train.optimizer" in free:
+        yield "train.optimizer", "adamw8bit", None if bits else '8-bit Adam wants bitsandbytes: pip install "lorakit[8bit]"'
+
+
+def free_settings(project: Project) -> frozenset[str]:
+    """Settings that nobody has set, of those that have no `auto`."""
+    return frozenset(key for key in ("train.optimizer", "train.swap_blocks") if project.settings.origin[key] == "default")
+
+
+def budget_of(where: str, vram: float | None = None) -> float | None:
+    """GB that a training may take: of a card of `vram` GB, else of what is free on `where`; None where memory is the machine's."""
+    free = device.free_gb(where) if vram is None else vram
+    return None if free is None else free - CONTEXT
+
+
+def base_of(project: Project) -> Base:
+    """Of a project, by its base's configuration; where that lies on the hub and not here, by the family's usual one."""
+    cls, source = families.load(project.card.family), project.base_source
+    if source.configs:
+        config = single_file.denoiser_config(cls, single_file.open_file(Path(source.location), cls.NAME))
+    elif project.card.builder and not (Path(source.location) / "model_index.json").is_file():
+        from lorakit.bases.load import base_source
+
+        config = cls.DENOISER.load_config(base_source(project).location, subfolder=cls.FOLDER)
+    elif source.is_local:
+        with hub_errors_in_words(source):
+            config = cls.DENOISER.load_config(source.location, subfolder=cls.FOLDER)
+    else:
+        cached = try_to_load_from_cache(source.location, f"{cls.FOLDER}/config.json")
+        config = json.loads(Path(cached).read_text(encoding="utf-8")) if isinstance(cached, str) else cls.CONFIG
+    return Base(project.card, {key: value for key, value in dict(config).items() if not key.startswith("_")})

@@ -1,0 +1,166 @@
+"""A base in few bits: the whole way from the cache to a checked LoRA file, and what is refused before anything starts."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from lorakit import pipeline, settings
+from lorakit.bases import families, load, quantised
+from lorakit.bases.block_swap import BlockSwap
+from lorakit.cli import group
+from lorakit.errors import LorakitError
+from lorakit.project import catalog
+from lorakit.settings import Train
+from lorakit.train import lora, rungs
+from lorakit.train.grid import grid
+from lorakit.train.preflight import check_settings
+from lorakit.train.train import train
+from tests.conftest import adapter
+
+KINDS = [
+    {},
+    {"train.adapter": "lokr"},
+    {"train.adapter": "loha"},
+    {"train.adapter": "dora"},
+    {"train.init": "pissa"},
+    {"train.init": "olora"},
+]
+SHORT = {"train.steps": 2, "sample.every": 1, "sample.count": 1, "select.count": 2, "select.everything": False}
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"),
+    [("fp8", {}), ("nf4", {"train.adapter": "lokr"})]
+    + [pytest.param(p, k, marks=pytest.mark.slow) for p in quantised.PRECISIONS for k in KINDS],
+)
+def test_a_training_on_a_base_in_few_bits_goes_the_whole_way(make_dataset, precision, kind):
+    project = make_dataset(**{**SHORT, "train.base_precision": precision, "train.learning_rate": 1e-2, **kind})
+    pipeline.walk(project, first="cache")
+    assert pipeline.is_run_done(project, "export")
+    family = load.load_family(project)
+    held = [m for m in family.denoiser.modules() if isinstance(m, quantised.QuantisedLinear)]
+    assert held and {m.precision for m in held} == {precision}
+    grid(project, strengths=(0.0, 1.0))
+    run = pipeline.runs.all_runs(project.folder)[0]
+    assert any(tensor.any() for key, tensor in adapter(run).items() if key.endswith(("lora_B.weight", "lokr_w1", "hada_w1_b")))
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux1"])
+def test_swapped_blocks_give_the_same_gradients_in_every_family(load_tiny, family):
+    whole, swapped = gradients_of(load_tiny(family), 0), gradients_of(load_tiny(family), 99)
+    assert whole and all(torch.equal(one, other) for one, other in zip(whole, swapped, strict=True))
+
+
+def gradients_of(family, swapped):
+    settings = Train(rank=4, gradient_checkpointing="on")
+    parameters = lora.add_lora(family, settings)
+    with torch.no_grad():
+        [p.add_(0.01) for p in parameters]
+    family.denoiser.enable_gradient_checkpointing()
+    family.denoiser.train()
+    with NaNWhileAway():
+        family.swap_blocks(swapped)
+        torch.manual_seed(0)
+        text = {name: tensor[None] for name, tensor in family.encode_text("a mug").items()}
+        latents, sizes = torch.randn(1, family.latent_channels(), 8, 8), torch.tensor([[64, 64, 0, 0, 64, 64]])
+        if swapped:
+            assert len(family._swap.modules) == len(family.repeated_blocks()) > 2
+            with torch.no_grad():
+                family.predict(latents, torch.tensor([400]), text, sizes)
+        family.predict(latents, torch.tensor([400]), text, sizes).square().mean().backward()
+        family.settle_blocks()
+        if swapped:
+            assert all(any(p.isnan().all() for p in block.parameters()) for block in family._swap.modules)
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+class NaNWhileAway(pytest.MonkeyPatch):
+    """What is away holds NaN, as an empty tensor on the card would be an error."""
+
+    def __enter__(self):
+        self.setattr(BlockSwap, "_absent", lambda swap, home: torch.full_like(home, float("nan")))
+
+    def __exit__(self, *_):
+        self.undo()
+
+
+@pytest.mark.slow
+def test_a_training_with_swapped_blocks_gives_the_same_tensors(make_dataset):
+    settings = {**SHORT, "train.gradient_checkpointing": "on"}
+    plain, swapped = (adapter(train(make_dataset(f"swap{count}", **{**settings, "train.swap_blocks": count}))) for count in (0, 5))
+    assert all(torch.equal(plain[key], swapped[key]) for key in plain)
+
+
+def test_plan_says_what_will_be_and_writes_nothing(make_dataset, cli):
+    project = make_dataset()
+    before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+    out = cli("train", project.folder, "--plan", "--vram", "4")
+    assert "6 in" in out and "mug, photo_0" in out and "repeat" in out and "predicted, not measured" in out and "of 3.40 GB" in out
+    found = json.loads(cli("train", project.folder, "--plan", "--json", "--set", "train.rank=8"))
+    assert found["photos"]["count"] == 6 and found["memory"]["budget"] is None and found["steps"]["steps"] == 6
+    assert {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+    def run(*words):
+        done = CliRunner().invoke(group, [str(word) for word in words])
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.stdout
+
+    return run
+
+
+def test_a_plan_turns_on_the_rungs_of_the_ladder_in_order(tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    card, cls = catalog.card("tiny-random"), families.load("sd15")
+    config = {k: v for k, v in cls.DENOISER.load_config(tiny_weights, subfolder="unet").items() if not k.startswith("_")}
+    base, free = rungs.Base(card, config), frozenset({"train.optimizer", "train.swap_blocks"})
+    small = {"train.rank": 4, "train.resolution": 64}
+    asked = settings.resolve([("card", card.settings), ("test", small)]).train
+    whole = rungs.fit(base, asked, None)
+    assert not whole.rungs and whole.is_enough
+    assert not rungs.fit(base, asked, 1e3, free).rungs
+    least = rungs.fit(base, asked, 1e-6, free)
+    assert list(least.rungs) == ["train.gradient_checkpointing", "train.base_precision", "train.optimizer", "train.swap_blocks"]
+    assert least.settings.base_precision == "nf4" and least.settings.optimizer == "adamw8bit" and not least.is_enough
+    assert 0 < least.need.peak < whole.need.peak
+    fixed = settings.resolve([("t", {**small, "train.gradient_checkpointing": "off", "train.base_precision": "bf16"})]).train
+    assert not rungs.fit(base, fixed, 1e-6).rungs
+
+
+def test_swapped_blocks_without_checkpointing_are_refused(make_project):
+    project = make_project(**{"train.swap_blocks": 2, "train.gradient_checkpointing": "off"})
+    with pytest.raises(LorakitError, match="swap_blocks = 2 wants train.gradient_checkpointing=on"):
+        check_settings(project)
+
+
+@pytest.mark.parametrize(("given", "meant"), [(True, "on"), (False, "off"), ("auto", "auto"), ("on", "on")])
+def test_booleans_of_former_projects_are_read(given, meant):
+    assert settings.resolve([("x", {"train.gradient_checkpointing": given})]).train.gradient_checkpointing == meant
+
+
+def test_the_words_for_checkpointing_move_no_stamp():
+    auto, off, on = (settings.resolve([("x", {"train.gradient_checkpointing": word})]) for word in ("auto", "off", "on"))
+    key = "train.gradient_checkpointing"
+    assert [s.flat_for_stamp()[key] for s in (auto, off, on)] == [False, False, True]
+
+
+def test_nf4_without_bitsandbytes_is_refused_before_anything_starts(make_dataset, monkeypatch):
+    project = make_dataset(**{"train.base_precision": "nf4"})
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name, *rest))
+    with pytest.raises(LorakitError, match="needs bitsandbytes: pip install"):
+        pipeline.walk(project)
+    assert not (project.folder / "runs").exists()
+
+
+def test_apples_gpus_hold_no_base_in_few_bits():
+    with pytest.raises(LorakitError, match="not on Apple's GPUs"):
+        load.check_base_precision("fp8", "mps")
+    load.check_base_precision("auto", "mps")
