@@ -5,7 +5,12 @@ A key stands there once its stage has been; the keys of `scan` always do. None u
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+import types
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+LARGEST_SIDE = 1 << 16  # pixels of a crop or a bucket; what is said to be larger was not written by lorakit
 
 
 class Sidecar(TypedDict, total=False):
@@ -177,6 +182,64 @@ class Record(TypedDict, total=False):
     done: dict[str, str]  # {stage: stamp}
     failed: dict[str, str]  # {stage: why}
     human: Human
+
+
+def fault_of(record: Any) -> str | None:
+    """What in a line of the book cannot be, by the types above; None where all fits. Keys that are not known are let be."""
+    if not _fits(Record)(record):
+        wrong = (
+            (key for key, kind in _hints(Record).items() if key in record and not _fits(kind)(record[key]))
+            if isinstance(record, dict)
+            else ()
+        )
+        return f"{next(iter(wrong), 'the line')} is of another kind"
+    return next(_faults_of_values(record), None)
+
+
+@cache
+def _fits(kind: Any) -> Callable[[Any], bool]:
+    """Whether a value of a JSON file is of a type. Made once a type: a book has 10,000 lines, each with some sixty values."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return lambda value: True
+    if is_typeddict(kind):
+        known, required = {key: _fits(hint) for key, hint in _hints(kind).items()}, kind.__required_keys__
+        anything = _fits(Any)
+        return lambda value: (
+            isinstance(value, dict) and required <= value.keys() and all(known.get(key, anything)(item) for key, item in value.items())
+        )
+    if origin in (Union, types.UnionType):
+        some = [_fits(one) for one in inner]
+        return lambda value: any(fits(value) for fits in some)
+    if origin in (list, dict):
+        items = _fits(inner[-1])
+        return lambda value: isinstance(value, origin) and all(map(items, value.values() if origin is dict else value))
+    if kind is float:
+        return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return lambda value: isinstance(value, int) and not isinstance(value, bool)
+    return lambda value: isinstance(value, kind)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _faults_of_values(record: Record) -> Iterator[str]:
+    """Boxes that are none, buckets that nothing could hold, descriptors that are no hex, and copies without a reason."""
+    crop, look, dedupe = record.get("crop"), record.get("look"), record.get("dedupe") or {}
+    if dedupe.get("of") and not {"reason", "distance"} <= dedupe.keys():
+        yield "dedupe lacks its reason"
+    if crop:
+        box, bucket = crop["box"], crop["bucket"]
+        if len(box) != 4 or not (0 <= box[0] < box[2] < LARGEST_SIDE and 0 <= box[1] < box[3] < LARGEST_SIDE):
+            yield "crop.box is no box"
+        if len(bucket) != 2 or not all(0 < side < LARGEST_SIDE for side in bucket):
+            yield "crop.bucket is no size"
+    for name, digits in (look or {}).items():
+        if not isinstance(digits, str) or len(digits) % 2 or set(digits) - set("0123456789abcdef"):
+            yield f"look.{name} is no hex"
 
 
 def sidecar_of(record: Record) -> Sidecar | None:

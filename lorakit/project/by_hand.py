@@ -15,6 +15,7 @@ from lorakit.project.runs import Run
 from lorakit.quality import verdicts
 from lorakit.record import Record
 
+MOST_STRENGTH = 10.0
 OF_A_PHOTO = ("verdict", "text", "crop", "apart")
 
 
@@ -97,6 +98,8 @@ def pick(project: Project, step: int | None, strength: float | None = None) -> t
     """Decide which checkpoint of the newest training is drawn with and exported, and the strength to begin with; without a
     step, the last one again. Returns the run and the decision, None when it was so already. Raises `LorakitError` when
     there is no such checkpoint."""
+    if strength is not None and not -MOST_STRENGTH <= strength <= MOST_STRENGTH:  # nan is neither
+        raise LorakitError(f"--strength {strength}: is no strength of a LoRA; 0.7 to 1 is usual")
     run = training(project)
     if step is not None and step not in run.saved_steps:
         there = ", ".join(map(str, run.saved_steps)) or "none yet"

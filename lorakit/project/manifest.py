@@ -17,7 +17,7 @@ from typing import Any, cast
 from lorakit import files
 from lorakit.console import warn
 from lorakit.project.decisions import Change, Decision, Decisions
-from lorakit.record import Record
+from lorakit.record import Record, fault_of
 
 TORN = "not a photo's record (no whole JSON)"
 
@@ -164,6 +164,8 @@ def _read_record(line: str) -> tuple[Record | None, str]:
     names = [written.get("file"), *([written["mask"]] if written.get("mask") else [])] if isinstance(written, dict) else [written]
     if written and not all(map(files.is_plain_name, names)):  # these are written and removed
         return None, "the dataset's file is not named by a plain file name"
+    if fault := fault_of(record):
+        return None, f"not a photo's record ({fault})"
     return cast(Record, record), ""
 
 

@@ -213,6 +213,11 @@ def read_config(folder: Path, create: bool = False) -> dict[str, Any]:
     for key in found:
         if key not in WORDS:
             raise UnknownName("word", str(key), list(WORDS), config.where(path, key))
+    if missing := [key for key in WORDS[:-1] if found.get(key) is None and (folder / "manifest.jsonl").exists()]:
+        raise LorakitError(  # it is always written with them: the file is damaged, and defaults would make another project of this one
+            f"{path}: lacks {' and '.join(missing)}, which every project with photos has; write {'it' if len(missing) == 1 else 'them'} in again "
+            "(runs/*/settings.yaml tells the settings of its trainings)"
+        )
     words |= {key: value for key, value in found.items() if value is not None}
     for key in ("base", "kind"):
         if not isinstance(words[key], str):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lorakit import lookup
+from lorakit.errors import LorakitError
 from lorakit.record import Record
 from lorakit.settings import Settings
 
@@ -51,7 +52,13 @@ def judge(record: Record, settings: Settings, with_duplicates: bool = True, with
 def _check_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
     for name, measures in record.get("measures", {}).items():
         if name in lookup.names(lookup.CHECKS):
-            yield from lookup.load(lookup.CHECKS, name).judge(measures, getattr(settings.check, name))
+            try:
+                yield from lookup.load(lookup.CHECKS, name).judge(measures, getattr(settings.check, name))
+            except (AttributeError, KeyError, TypeError, ValueError) as error:  # by a hand or a bad disk: no code writes such
+                raise LorakitError(
+                    f"manifest.jsonl: what is measured of {record['file']} under {name} cannot be read ({error!r}); "
+                    "remove the line of this photo, and it is looked at anew"
+                ) from None
 
 
 def _embed_reasons(record: Record, settings: Settings) -> Iterator[Reason]:

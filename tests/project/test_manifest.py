@@ -38,6 +38,10 @@ def test_save_folds_the_journal_in(tmp_path):
     "line",
     ['{"id": ', "[1]", '{"id": 3}', "[" * 100_000, '{"id": "x", "dataset": {"file": "../../x.png"}}',
      '{"id": "x", "dataset": {"file": "/x.png"}}', '{"id": "x", "dataset": {"file": "x.png", "mask": "../x.png"}}',
+     '{"id": "x", "text": 5}', '{"id": "x", "measures": "x"}', '{"id": "x", "measures": {"size": null}}', '{"id": "x", "done": []}',
+     '{"id": "x", "dedupe": {"of": "a"}}', '{"id": "x", "look": {"phash": "zz", "colours": "", "columns": "", "rows": ""}}',
+     '{"id": "x", "crop": {"box": "x", "bucket": [8, 8]}}', '{"id": "x", "crop": {"box": [0, 0, 8, 8], "bucket": [1000000, 1000000]}}',
+     '{"id": "x", "crop": {"box": [0, 0, 8, 8], "bucket": [0, -1]}}', '{"id": "x", "crop": {"box": [0, 0, 8, 8]}}',
      '{"id": "x", "dataset": {"file": "C:x.png"}}', '{"id": "x", "dataset": {"file": ".."}}', '{"id": "x", "dataset": {"file": 3}}'],
 )  # fmt: skip
 def test_a_line_that_is_no_record_is_named_and_kept_aside(tmp_path, capsys, name, line):

@@ -50,3 +50,12 @@ def test_a_failed_opening_leaves_no_trace(tmp_path, photo_folder):
     with pytest.raises(LorakitError):
         new_project(tmp_path / "p", photo_folder, settings={"train.rnak": 8})
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(("left", "lacks"), [("", "photos and base and kind"), ("photos: [x]\n", "base and kind")])
+def test_a_project_whose_words_are_cut_off_is_not_taken_for_another(make_project, left, lacks):
+    project = make_project()
+    (project.folder / "manifest.jsonl").write_text('{"id": "a"}\n', encoding="utf-8")
+    (project.folder / "project.yaml").write_text(left, encoding="utf-8")
+    with pytest.raises(LorakitError, match=f"project.yaml: lacks {lacks}, which every project"):
+        open_project(project.folder)

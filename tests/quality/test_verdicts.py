@@ -2,6 +2,7 @@
 
 import pytest
 
+from lorakit.errors import LorakitError
 from lorakit.quality import verdicts
 from lorakit.quality.verdicts import Reason, Verdict
 from lorakit.settings import resolve
@@ -81,3 +82,9 @@ def test_a_photo_that_a_large_base_enlarges_is_small_and_loses_no_quality_by_it(
     assert [reason.reason for reason in verdicts.judge(photo, large).reasons] == ["small"]
     lenient = resolve([("card", catalog.card("sdxl").settings), ("test", {"check.size.good_side": 512})])
     assert verdicts.quality(photo, large) == verdicts.quality(photo, lenient)
+
+
+def test_measures_that_cannot_be_read_are_named_in_one_line():
+    damaged = record(measures={**GOOD, "size": {"\xf4idth": 1200, "height": 1024}})
+    with pytest.raises(LorakitError, match=r"manifest.jsonl: what is measured of a.jpg under size cannot be read \(KeyError"):
+        verdicts.judge(damaged, DEFAULTS)

@@ -73,3 +73,12 @@ def test_picked_checkpoint_is_spared(make_dataset, monkeypatch):
     assert made.saved_steps == [2, 4, 5]
     project.take_decisions()
     assert stamps.exported_step(project) == 2
+
+
+@pytest.mark.parametrize("strength", ["nan", "inf", "1e9"])
+def test_a_strength_that_is_none_is_refused(make_project, strength):
+    from lorakit.errors import LorakitError
+    from lorakit.project import by_hand
+
+    with pytest.raises(LorakitError, match="is no strength of a LoRA"):
+        by_hand.pick(make_project(), 1, float(strength))
