@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict, dataclass, field
 
 import torch
+import yaml
 from torch import nn
 
 from lorakit import files
@@ -51,6 +52,7 @@ def train(project: Project) -> Run:
     photos = at_every_resolution(project, photos)
     say_plan(project, photos, steps, reg_photos)
     say_size(project)
+    say_why_new(project, run)
     write_settings(project, run)
     sampled = project.settings.sample
     run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every)
@@ -187,6 +189,22 @@ def write_settings(project: Project, run: Run) -> None:
     head = f"# as resolved for this run; base {project.card.name}, kind {project.kind.name}\n"
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}  # {origin[key]}\n" for key, value in project.settings.flat().items()]
     files.write_text(run.folder / "settings.yaml", head + "".join(lines))
+
+
+def say_why_new(project: Project, run: Run) -> None:
+    """Where there are trainings already and this is none of them: one line that says so, and which settings are others."""
+    earlier = [other for other in runs.all_runs(project.folder) if other.folder != run.folder]
+    if run.saved_steps or not earlier:
+        return
+    path, now = earlier[-1].folder / "settings.yaml", project.settings.flat()
+    before = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    changed = [
+        f"{key} {before[key]} -> {json.loads(json.dumps(value))}"
+        for key, value in now.items()
+        if key.startswith("train.") and key in before and before[key] != json.loads(json.dumps(value))
+    ]
+    why = ", ".join(changed) or "photos, texts or the base are others"
+    say(f"train     a new run from step 1, since {earlier[-1].folder.name} ({why}); that one and its checkpoints stay")
 
 
 def is_due(step: int, every: int, steps: int, at_end: bool = True) -> bool:

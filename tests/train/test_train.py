@@ -96,3 +96,12 @@ def test_gradient_checkpointing_trains_the_same(make_dataset):
     plain = adapter(train(make_dataset("plain", **{"train.steps": 2})))
     saving = adapter(train(make_dataset("saving", **{"train.steps": 2, "train.gradient_checkpointing": True})))
     assert all(torch.allclose(plain[key], saving[key], rtol=1e-4, atol=1e-6) for key in plain)
+
+
+def test_a_changed_setting_that_means_a_new_run_is_said(make_dataset, capsys):
+    project = make_dataset(**{"train.steps": 1})
+    first = train(project)
+    assert "new run" not in capsys.readouterr().err
+    again = train(open_project(project.folder, settings={"train.steps": 2, "train.seed": 7}))
+    assert again.folder != first.folder
+    assert f"a new run from step 1, since {first.folder.name} (train.steps 1 -> 2, train.seed 42 -> 7)" in capsys.readouterr().err
