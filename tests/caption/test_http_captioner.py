@@ -148,6 +148,7 @@ def test_one_photo_may_fail_with_a_reason_and_the_key_stays_out_of_the_project(h
     with pytest.raises(LorakitError, match="caption.http.url=ADDRESS"):
         lorakit_.caption(project)
     project = lorakit_.open_project(project.folder, settings={"caption.http.url": url}, device="cpu")
+    project.keep_words()
     lorakit_.caption(project)
     count = len(project.manifest.selected)
     assert len(asked) == count and set(asked) == {"Bearer s3cret"}

@@ -119,6 +119,7 @@ def test_a_crop_is_seen_once_however_often_it_is_worded(tmp_path, lights, tiny_c
 def test_what_was_seen_before_a_stop_is_not_seen_again(tmp_path, lights, tiny_clip, monkeypatch):
     project = open_lights(tmp_path, lights, tiny_clip, **{"caption.clip": None})
     wanted = lorakit.open_project(project.folder, settings={"caption.clip": str(tiny_clip)}, device="cpu")
+    wanted.keep_words()
     monkeypatch.setattr("lorakit.clip.KEEP_EVERY", 0.0)
     monkeypatch.setattr("lorakit.clip.BATCH", 2)
     load, opened, sixth = sight.load_crop_to_read, [], wanted.manifest.selected[5]["id"]

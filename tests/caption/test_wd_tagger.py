@@ -87,6 +87,7 @@ def test_thresholds_are_settings_of_the_tagger_s_own(make_project, tmp_path):
     other = lorakit.open_project(project.folder, settings={"caption.wd_tagger.threshold": 0.5})
     assert stamps.caption(other, record) != before
     imagenet = lorakit.open_project(project.folder, settings={"caption.captioner": "imagenet"})
+    imagenet.keep_words()
     assert stamps.caption(imagenet, record) == stamps.caption(
         lorakit.open_project(project.folder, settings={"caption.wd_tagger.threshold": 0.7}), record
     )
