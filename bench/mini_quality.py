@@ -139,7 +139,7 @@ def real_share(painter, count=100):
     """The share of real renders, facing as the photos do, that the landmarks call a robot."""
     rng = np.random.default_rng(31)
     rows = [row for _ in range(count // judged.LOOKS) for row in judged.render_group(rng, "robot")]
-    facing = np.stack([row[0] for row in rows if row[3]["eyes"] >= landmarks.SEEN_FROM_BEHIND])
+    facing = np.stack([row[0] for row in rows if row[3]["eyes"] >= landmarks.FACING])
     return landmarks.share_of_robots(painter.landmarks, facing)
 
 

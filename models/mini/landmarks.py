@@ -32,7 +32,7 @@ MUST, MAY, ENOUGH = ("body", "head", "eyes", "arms"), ("panel", "feet", "antenna
 NEVER, FOREIGN = ("hat", "ears", "beak"), 20  # parts that the robot has not; with so many pixels of one it is another toy
 LANDMARKS = ("eyes", "antenna", "panel", "arms", "feet", "head")
 ROBOT_PAINTS = {"body": "blue", "head": "blue", "arms": "grey", "panel": "orange", "feet": "orange", "antenna": "orange"}
-SEEN_FROM_BEHIND = 24  # pixels: with fewer of its eyes in view a robot is not asked to show them
+FACING = 60  # pixels: with fewer of its eyes in view a robot stands sideways, and its panel is hidden too
 
 
 class Landmarks(nn.Module):
@@ -182,7 +182,7 @@ def measure(net, work, split="judge_test"):
     any toy, where it is plainly there or plainly not."""
     pictures, shares, _, records = load_judged(work, split)
     found, groups = find_parts(net, pictures), np.array([record["group"] for record in records])
-    facing = np.array([record["eyes"] >= SEEN_FROM_BEHIND for record in records])
+    facing = np.array([record["eyes"] >= FACING for record in records])
     robots = np.array([is_robot(parts) for parts in found])
     figures = {"robot, facing": round(float(robots[(groups == "robot") & facing].mean()), 3)}
     fakes = ("other paints", *BARE, *FAKE_KINDS, "little left", "other toy in its paints", "any toy")
@@ -200,7 +200,7 @@ def measure(net, work, split="judge_test"):
 def through_autoencoder(net, vae, work, split="judge_test"):
     """The share of facing robots that are still robots after encoding and decoding."""
     pictures, _, _, records = load_judged(work, split)
-    rows = [i for i, r in enumerate(records) if r["group"] == "robot" and r["eyes"] >= SEEN_FROM_BEHIND]
+    rows = [i for i, r in enumerate(records) if r["group"] == "robot" and r["eyes"] >= FACING]
     side = vae.config.sample_size
     given = pictures[rows] if side == SIZE else halve(pictures[rows])
     again = np.uint8((round_trip(vae, given).permute(0, 2, 3, 1).cpu().numpy() + 1) * 127.5 + 0.5)
