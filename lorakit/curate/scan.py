@@ -156,7 +156,7 @@ def match(before: list[Record], fresh: list[Record]) -> list[Record]:
         same = [r for r in same if r["path"] == record["path"]] or [r for r in same if r["path"] not in paths]
         old: Record = same[0] if same else {"id": _free_id(record["hash"], taken, former)}
         taken.add(old["id"])
-        kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar", "mask", "embedded")}
+        kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar", "mask")}
         matched.append(cast("Record", kept | record | {"done": {**old.get("done", {}), "scan": record["hash"]}}))
     gone: list[Record] = [{**r, "gone": True} for r in before if r["id"] not in taken]
     return matched + gone
