@@ -358,6 +358,7 @@ def test_a_file_is_trained_as_it_says_of_itself(tmp_path, kind):
     tensors, header, prediction, zero_snr = SAYS[kind]
     file = single_file.open_file(file_that_says(tmp_path / "base.safetensors", tensors, header), "sd15")
     assert (file.prediction, file.zero_snr) == (prediction, zero_snr)
+    (tmp_path / "configs").mkdir()
     write_configs(TinySD15, tmp_path / "configs", file)
     schedule = Diffusion(DDPMScheduler.from_pretrained(tmp_path / "configs", subfolder="scheduler"), Train()).schedule
     assert schedule.config.prediction_type == (prediction or "epsilon")
