@@ -1,5 +1,6 @@
 """A training killed at random moments inside its loop, again and again, ends with the tensors of one that never stopped."""
 
+import json
 import os
 import random
 import shutil
@@ -18,7 +19,7 @@ from tests.conftest import adapter, draw_photo
 
 pytestmark = pytest.mark.slow
 
-KILLS, STEPS, EVERY = 30, 30, 3
+KILLS, STEPS, EVERY = 30, 18, 3
 KINDS = {
     "plain": {},
     "ema, accumulation, dora": {"train.ema": 0.9, "train.gradient_accumulation": 2, "train.adapter": "dora"},
@@ -88,17 +89,24 @@ def metrics(folder: Path) -> tuple[int, int]:
         return 0, 0
 
 
+def step_seconds(folder: Path) -> float:
+    """How long the last step took."""
+    lines = next(iter(folder.glob("runs/*/metrics.jsonl"))).read_text(encoding="utf-8").splitlines()
+    return json.loads(lines[-1])["seconds"] if lines else 0.0
+
+
 def kill_in_loop(folder: Path, child: int, last: int, inode: int, chance: random.Random) -> None:
     """Kill the training within a step of the loop: a few steps behind the checkpoint that it goes on from, so that it gets on
     slowly, and some of them while the next checkpoint is written."""
-    goal = min(last - last % EVERY + chance.choice([1, 1, 2, 3, 4]), STEPS - 1)
+    goal = min(last - last % EVERY + chance.choice([1, 1, 1, 2, 4]), STEPS - 2)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         lines, now = metrics(folder)
         if now != inode and lines >= goal:
             break
         time.sleep(0.005)
-    time.sleep(chance.random() * 0.05)
+    time.sleep(chance.random() * step_seconds(folder))
+    assert child > 1  # 0 would be this whole group of processes
     os.kill(child, signal.SIGKILL)
 
 
@@ -116,7 +124,7 @@ def soaked(request, make_dataset, tmp_path):
         "train.bucket_step": 8,
         "train.targets": "attention",
         "train.rank": 2,
-        "train.include": "mid_block|down_blocks.0",
+        "train.include": "mid_block",
         "select.count": 3,
     }
     often = {"train.steps": STEPS, "train.checkpoint_every": EVERY, "train.keep_checkpoints": 3, "select.everything": False}
