@@ -19,7 +19,8 @@ from tests.conftest import adapter, draw_photo
 
 pytestmark = pytest.mark.slow
 
-KILLS, STEPS, EVERY = 30, 18, 3
+# LORAKIT_KILLS=30 for a soak of seven minutes; a few are enough to keep what holds
+KILLS, STEPS, EVERY = int(os.environ.get("LORAKIT_KILLS", "6")), 18, 3
 KINDS = {
     "plain": {},
     "ema, accumulation, dora": {"train.ema": 0.9, "train.gradient_accumulation": 2, "train.adapter": "dora"},
@@ -132,7 +133,7 @@ def soaked(request, make_dataset, tmp_path):
 
 
 @pytest.mark.parametrize("soaked", KINDS, indirect=True)
-def test_thirty_kills_inside_the_loop_change_no_bit(soaked, tmp_path):
+def test_kills_inside_the_loop_change_no_bit(soaked, tmp_path):
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
     print(f"seed of the moments: {seed}")

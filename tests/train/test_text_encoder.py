@@ -174,6 +174,7 @@ def test_encoders_that_learn_stay_and_are_drawn_with_as_they_are(load_tiny):
     encoder = family.encoder("text_encoder")
     family.release_encoders()
     assert family.encoder("text_encoder") is encoder
+    family.dtype = torch.bfloat16
     family.denoiser.to(torch.bfloat16)
     drawn = family.sampling_parts()["text_encoder"]
     assert drawn.dtype == torch.bfloat16 and encoder.dtype == torch.float32  # what learns loses no bits to a sample image
