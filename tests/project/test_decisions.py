@@ -36,13 +36,13 @@ def test_200_decisions_of_another_process_survive_a_run_that_saves_in_a_loop(tmp
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), "200"], stdout=subprocess.PIPE)
     saves = 0
     while writer.poll() is None or saves == 0:
-        book.keep(*({**record, "measures": {"n": saves}} for record in book))
+        book.keep(*({**record, "measures": {"size": {"n": saves}}} for record in book))
         book.save()
         saves += 1
     assert writer.communicate()[0].strip() == b"done" and saves > 5
     again = Manifest(tmp_path)
     assert [again[f"p{n}"]["human"] for n in range(200)] == [{"text": f"text {n}"} for n in range(200)]
-    assert again["p7"]["measures"] == {"n": saves - 1}
+    assert again["p7"]["measures"] == {"size": {"n": saves - 1}}
     assert [line["n"] for line in again.decisions.lines] == list(range(1, 201))
     assert len(book.take_decisions()) == 200 and book["p9"]["human"] == {"text": "text 9"}
 
@@ -127,7 +127,7 @@ def test_stages_neither_write_nor_lose_a_persons_word(tmp_path):
     book.replace([{"id": "a", "file": "a.jpg"}])
     before = book["a"]
     book.decide([verdict("a", None, "keep")], "page")
-    book.keep({**before, "crop": {}})  # a record that was taken before the decision
+    book.keep({**before, "text": "a mug"})  # a record that was taken before the decision
     assert book["a"]["human"] == {"verdict": "keep"}
     book.keep({**book["a"], "human": {"verdict": "reject"}})
     book.save()
