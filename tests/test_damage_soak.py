@@ -66,7 +66,8 @@ def damaged(data: bytes, how: str, chance: random.Random) -> bytes:
     return data[:place] + bytes([data[place] ^ (1 << chance.randrange(8))]) + data[place + 1 :]
 
 
-@pytest.mark.parametrize("how", ["flipped", "truncated"])
+# Two minutes each: CI flips, and LORAKIT_SOAK=1 also cuts files short.
+@pytest.mark.parametrize("how", ["flipped", *(["truncated"] if os.environ.get("LORAKIT_SOAK") else [])])
 def test_every_file_of_a_finished_project(trained, tmp_path, how):
     import torch
 
