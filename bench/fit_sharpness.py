@@ -1,4 +1,4 @@
-"""Fit the model of lorakit/curate/checks/sharpness.py to sharp and blurred versions of photos, and write it.
+"""Fit the model of lorakit/curate/blur.py to sharp and blurred versions of photos, and write it.
 
     python bench/fit_sharpness.py PHOTOS... [--unsharp FILE] [--curves docs/sharpness.svg]
 
