@@ -9,11 +9,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_for_all():
+    """No test may change how many threads torch has: trainings that other tests compare bit by bit would differ."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before:
+        left = sys.modules["torch"].get_num_threads()
+        sys.modules["torch"].set_num_threads(before)
+        assert left == before, f"the test leaves torch with {left} threads of {before}"
 
 
 def draw_photo(seed: int, size: tuple[int, int] = (640, 512)) -> Image.Image:

@@ -8,6 +8,7 @@ import shutil
 import sys
 
 import pytest
+import torch
 from safetensors.torch import load
 
 from lorakit import cli
@@ -29,6 +30,7 @@ def command(folder, *words) -> tuple[int, str]:
                 os.dup2(out.fileno(), 2)
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 sys.argv = ["lorakit", *map(str, words)]
+                torch.set_num_threads(1)  # the pool of threads stays behind in a fork
                 sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
                 cli.main()
                 code = 0
@@ -69,12 +71,9 @@ def damaged(data: bytes, how: str, chance: random.Random) -> bytes:
 # Two minutes each: CI flips, and LORAKIT_SOAK=1 also cuts files short.
 @pytest.mark.parametrize("how", ["flipped", *(["truncated"] if os.environ.get("LORAKIT_SOAK") else [])])
 def test_every_file_of_a_finished_project(trained, tmp_path, how):
-    import torch
-
     import lorakit.report.report
     import lorakit.train.export  # noqa: F401 (loaded here, so that the children need not)
 
-    torch.set_num_threads(1)
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
     print(f"seed: {seed}")

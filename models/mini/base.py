@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.mini import vae
-from models.mini.budget import Average, Count, choose_device, load_checkpoint, save_checkpoint, set_rate
+from models.mini.budget import Average, Count, choose_device, load_checkpoint, save_checkpoint, set_rate, threads
 from models.mini.renders import list_shards, load_records, save_array
 from models.mini.vocabulary import LENGTH, train_tokenizer
 
@@ -281,7 +281,6 @@ def help_train(number, modules, work, count, batch, save_every, parent):
 
 def start_helpers(helpers, modules, work, count, batch, save_every):
     """On a shared CPU, processes of one thread each waste less than threads that wait for each other."""
-    torch.set_num_threads(1)
     if not helpers:
         return
     modules.share_memory()
@@ -291,6 +290,7 @@ def start_helpers(helpers, modules, work, count, batch, save_every):
         context.Process(target=help_train, args=settings, daemon=True).start()
 
 
+@threads(1)
 def train(work, pictures, batch, save_every=4, show_every=15, helpers=0):
     """Trains until so many pictures have been seen, then saves the averaged weights in fp16 under `work`/weights."""
     device, path = choose_device(), work / "base.pt"
@@ -298,7 +298,6 @@ def train(work, pictures, batch, save_every=4, show_every=15, helpers=0):
     unet, text_encoder = build_unet().to(device), build_text_encoder(tokenizer).to(device)
     modules = torch.nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     if device == "cpu":
-        torch.set_num_threads(1)
         unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward pass takes a third of a step on a CPU
     optimizer = build_optimizer(modules)
     average, state = Average(modules.parameters(), LONGEST_AVERAGE), load_checkpoint(path)

@@ -1,10 +1,22 @@
 """Training by wall-clock or by count: a learning rate that ends when the minutes or the pictures do, an average of the weights,
 checkpoints."""
 
+import contextlib
 import math
 import time
 
 import torch
+
+
+@contextlib.contextmanager
+def threads(count):
+    """So many threads within, as many as before after it: how many there are changes a last bit here and there, for the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Budget:

@@ -19,7 +19,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.nn import functional as F
 
-from models.mini.budget import Count, choose_device, load_checkpoint, save_checkpoint, set_rate
+from models.mini.budget import Count, choose_device, load_checkpoint, save_checkpoint, set_rate, threads
 from models.mini.judged import BARE, FAKE_KINDS, MARKS, PAINTS, list_splits, load_judged, render_judged
 from models.mini.renders import SIZE, halve
 from models.mini.vae import round_trip, to_tensor
@@ -91,11 +91,10 @@ def roughen(x, shares):
     return (x + coarse + 0.08 * torch.rand(()) * torch.randn_like(x)).clamp(-1, 1), shares
 
 
+@threads(1)
 def train(work, pictures, batch=32, save_every=120):
     """Trains until so many pictures have been seen; saves `work`/landmarks.safetensors in fp16."""
     device, path = choose_device(), work / "landmarks.pt"
-    if device == "cpu":
-        torch.set_num_threads(1)
     for split, scenes, seed in list_splits():
         render_judged(work, split, scenes, seed)
     shown, shares, paints, _ = load_judged(work, "judge")

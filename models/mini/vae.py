@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from models.mini.budget import Average, Count, choose_device, load_checkpoint, save_checkpoint, set_rate
+from models.mini.budget import Average, Count, choose_device, load_checkpoint, save_checkpoint, set_rate, threads
 from models.mini.renders import list_shards, load_split, save_array
 
 PATCH, CHANNELS = 8, 24
@@ -253,10 +253,10 @@ def begin(work, pictures, code):
     return vae
 
 
+@threads(1)  # on shared cores threads wait for each other; the base has the other core
 def train(work, crops, batch=4, save_every=120):
     """Trains the decoder until it has seen so many crops of 64 px, and saves its average under `work`/vae on the way."""
     device, path = choose_device(), work / "vae.pt"
-    torch.set_num_threads(1 if device == "cpu" else 8)  # on shared cores threads wait for each other; the base has the other core
     code, pictures = open_code(work), sample_pictures(work, every=3, most=None)
     vae = begin(work, pictures, code).to(device)
     trained = [*vae.post_quant_conv.parameters(), *vae.decoder.parameters()]

@@ -71,6 +71,22 @@ def test_a_blown_out_thing_on_white_is_still_found(make_photo):
     assert {"too_bright", "clipped", "flat"} & set(reasons(make_photo("a.png", image=burnt)))
 
 
+def lit(colour: tuple[int, int, int], light: float) -> Image.Image:
+    """A ball of a colour on white paper, as a camera develops so much light."""
+    y, x = np.mgrid[-1:1:700j, -1:1:700j]
+    height = np.sqrt(np.clip(0.36 - x * x - y * y, 0, None))
+    shade = np.where(height > 0, 0.35 + height, 0)[..., None] * (np.array(colour) / 255) ** 2.2
+    scene = np.where(height[..., None] > 0, shade, 1.0) * light
+    return Image.fromarray(np.uint8(np.clip(scene, 0, 1) ** (1 / 2.2) * 255))
+
+
+def test_a_coloured_thing_washed_out_on_white_is_too_bright_and_a_white_one_is_not(make_photo):
+    assert "too_bright" in reasons(make_photo("washed.png", image=lit((130, 160, 200), 4.0)))
+    assert "too_bright" not in reasons(make_photo("well.png", image=lit((130, 160, 200), 1.0)))
+    assert "too_bright" not in reasons(make_photo("mug.png", image=lit((235, 235, 235), 1.0)))
+    assert "too_bright" not in reasons(make_photo("duck.png", image=lit((255, 220, 0), 1.1)))
+
+
 def test_an_empty_page_is_still_rejected(make_photo):
     assert "flat" in reasons(make_photo("a.png", image=Image.new("RGB", (600, 600), "white")))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 VERSION = 2
 CLIPPED = 250  # luma from which a pixel counts as blown out
 LEAST_THING = 0.01  # share of the frame; less before a backdrop is an empty page
+WASHED_OUT = 120  # the least channel of a pixel of which another one is blown out: light, not a strong colour, put it there
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Settings:
 
 def measure(photo: Photo) -> dict[str, Any]:
     """Luma percentiles (0-255) and the share of blown-out pixels (0-1); where there is a backdrop, its share of the frame and, as
-    `thing`, the same numbers of what stands before it."""
+    `thing`, the same numbers of what stands before it and the share of it that is `washed` out, a channel at its end."""
     import numpy as np
 
     from lorakit.photo import backdrop
@@ -42,8 +43,23 @@ def measure(photo: Photo) -> dict[str, Any]:
     if behind is None:
         return found
     share = round(float(behind.mean()), 4)
-    thing = _levels(photo.gray, (~behind).astype(np.uint8)) if 1 - share >= LEAST_THING else None
+    if 1 - share < LEAST_THING:
+        return {**found, "backdrop": share, "thing": None}
+    thing = {**_levels(photo.gray, (~behind).astype(np.uint8)), "washed": _washed(photo.colours, ~behind)}
     return {**found, "backdrop": share, "thing": thing}
+
+
+def _washed(colours: np.ndarray, thing: np.ndarray) -> float:
+    """The share of the thing's pixels of which one channel is blown out and the others are on their way: a blue toy in too much light
+    turns to a pale one before it turns white, while a white mug that is well exposed has all three below their end."""
+    import cv2
+    import numpy as np
+
+    inside = cv2.resize(thing.astype(np.uint8), colours.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+    pixels = colours[inside]
+    if not len(pixels):
+        return 0.0
+    return round(float(np.mean((pixels.max(axis=1) >= CLIPPED) & (pixels.min(axis=1) >= WASHED_OUT))), 4)
 
 
 def _levels(gray: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
@@ -57,7 +73,9 @@ def _levels(gray: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
 
 
 def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
-    measures = _best_of(measures, measures.get("thing"))
+    thing = measures.get("thing")
+    if thing and thing.get("washed", 0.0) <= settings.max_clipped:
+        measures = _best_of(measures, thing)
     spread = measures["p99"] - measures["p1"]
     if spread < settings.min_spread:
         yield Reason("reject", "flat", spread, settings.min_spread)
@@ -69,11 +87,9 @@ def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
         yield from _warnings(measures, spread, settings)
 
 
-def _best_of(frame: dict[str, Any], thing: dict[str, Any] | None) -> dict[str, Any]:
+def _best_of(frame: dict[str, Any], thing: dict[str, Any]) -> dict[str, Any]:
     """Of the whole frame's numbers and the thing's, those that speak for the photo: a black cat on white is not dark, and a white
     page around a mug not blown out."""
-    if not thing:
-        return frame
     widest = max(frame, thing, key=lambda levels: levels["p99"] - levels["p1"])
     return {
         "p1": min(widest["p1"], max(frame["p99"], thing["p99"])), "p99": max(frame["p99"], thing["p99"]),
