@@ -47,7 +47,7 @@ def compute_dtype(precision: str, where: str) -> torch.dtype:
     if precision == "auto":
         if not where.startswith("cuda"):
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if precision == "fp16" and where == "cpu":
         raise LorakitError("train.precision = fp16 needs a GPU; on a CPU use fp32 or bf16")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -31,7 +31,9 @@ VERSIONS = dict.fromkeys(
 ) | {"trigger": 2}
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
-NOT_IN_RESULT = ("weights", "parts", "regularisation", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing", "swap_blocks")
+NOT_IN_RESULT = (
+    "weights", "parts", "regularisation", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing", "swap_blocks", "compile",
+)  # fmt: skip
 
 
 def check(project: Project, record: Record) -> str:
