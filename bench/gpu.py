@@ -47,7 +47,7 @@ def main() -> None:
         work(given, float(os.environ["BENCH_GPU_UNTIL"]))
         return
     given.out.mkdir(parents=True, exist_ok=True)
-    wanted = [row for row in gpu_rows.rows(given.tiny) if not given.only or row.name.startswith(("machine", *given.only.split(",")))]
+    wanted = [row for row in gpu_rows.rows(given.tiny) if not given.only or row.name.startswith(tuple(given.only.split(",")))]
     results = Results(given.out, given.device)
     measure(wanted, given, until, results)
     results.write()
@@ -92,7 +92,8 @@ class Worker:
         words = [sys.executable, "-m", "bench.gpu", "--out", str(given.out), "--device", given.device, *(["--tiny"] if given.tiny else [])]
         environment = {**os.environ, "BENCH_GPU_UNTIL": str(until), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        environment.setdefault("XDG_CACHE_HOME", str(given.out / "cache"))
+        environment.setdefault("XDG_CACHE_HOME", str(given.out.resolve() / "cache"))
+        environment |= {"OMP_NUM_THREADS": "1"} if given.tiny else {}
         self.process = subprocess.Popen(
             [*words, "--worker", *names], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=ROOT,
             env=environment, start_new_session=True,

@@ -86,20 +86,16 @@ def _step(base: str, held: str = "bf16", ckpt: bool = False, batch: int = 1, opt
 def run(row: Row, place: Place) -> dict[str, Any]:
     """What the row measures."""
     if row.measure != "trial":
-        prepare(place)
+        quieten()
     found = globals()[row.measure](place, **row.facts)
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()}
 
 
 @cache
-def prepare(place: Place) -> None:
+def quieten() -> None:
     from lorakit.weights import quiet_libraries
 
     quiet_libraries()
-    if place.tiny:
-        import torch
-
-        torch.set_num_threads(1)
 
 
 def trial(place: Place, ends: str) -> dict[str, Any]:
