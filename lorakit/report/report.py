@@ -12,8 +12,8 @@ from PIL import Image
 
 from lorakit import __version__, files
 from lorakit.errors import UnreadablePhoto
-from lorakit.images import data_uri, thumbnail
-from lorakit.photo import read_photo
+from lorakit.photos.images import data_uri, thumbnail
+from lorakit.photos.photo import read_photo
 from lorakit.project import Project, by_hand, runs, stamps
 from lorakit.project.runs import Run
 from lorakit.quality import coverage, faults, verdicts
