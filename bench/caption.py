@@ -23,7 +23,7 @@ from lorakit import lookup
 from lorakit.caption.caption import read_photos
 from lorakit.caption.captioners import base, florence2
 from lorakit.caption.captioners.base import Reader
-from lorakit.images import load_crop_to_read
+from lorakit.photos.images import load_crop_to_read
 from lorakit.settings import Caption
 from lorakit.weights import Source
 

@@ -19,7 +19,7 @@ from lorakit.bases.load import load_family
 from lorakit.console import progress, warn
 from lorakit.errors import LorakitError
 from lorakit.files import short_hash
-from lorakit.images import load_crop
+from lorakit.photos.images import load_crop
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 from lorakit.text.placing import without_word
