@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lorakit import files, settings
@@ -42,11 +42,11 @@ def row(base: str, held: str, checkpointing: bool) -> dict:
     }  # fmt: skip
 
 
-def table() -> Iterator[str]:
+def table(bases: Iterable[str]) -> Iterator[str]:
     """What `lorakit train --plan --vram` says of the usual bases and cards, as a table; predicted from the cards' rows."""
     yield "| base | card (GB) | turned on | peak, predicted | x 1.1 | budget | fits | peak, measured |"
     yield "|---|---|---|---|---|---|---|---|"
-    for name in BASES:
+    for name in bases:
         card = catalog.card(name)
         train = settings.resolve([("card", card.settings)]).train
         base = rungs.Base(card, dict(families.load(card.family).CONFIG))
@@ -66,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     quiet_libraries()
     if options.table:
-        for line in table():
+        for line in table(options.base or BASES):
             print(line, flush=True)
         return
     bases = BASES if options.all else options.base or parser.error("--base, --all or --table")
