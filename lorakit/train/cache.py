@@ -39,12 +39,13 @@ def cache(project: Project) -> list[Record]:
     with, and a resumed run would differ."""
     photos = preflight(project)
     todo = [r for r in (*at_every_resolution(project, photos), *regularisation_photos(project)) if not is_cached(project, r)]
-    empty = text_path(project, "")
-    if todo or not _is_whole(empty):
+    alone = [text for text in ("", watched_text(project)) if text is not None]
+    if todo or not all(_is_whole(text_path(project, text)) for text in alone):
         family = load_family(project)
         encode = family.prepare_text if project.settings.train.text_encoder else family.encode_text
         with progress("cache", len(todo)) as shown:
-            _keep(empty, lambda: encode(""))
+            for text in alone:
+                _keep(text_path(project, text), lambda t=text: encode(t))
             for record in todo:
                 _keep(latents_path(project, record), lambda r=record: _encode_picture(project, r, family))
                 if has_mask(project, record):
@@ -71,6 +72,12 @@ def texts_of(project: Project, record: Record) -> tuple[str, ...]:
     """Every text whose embeddings the training of a photo needs."""
     taught_by_base = (without_trigger(project, record),) if project.settings.train.preservation and not record.get("regularisation") else ()
     return text_variants(project, record) + taught_by_base
+
+
+def watched_text(project: Project) -> str | None:
+    """The class word alone, which a training shall not move; None where there is no trigger to tell it apart by."""
+    trigger = project.settings.trigger
+    return f"a photo of a {trigger.class_word}" if trigger.word and trigger.class_word else None
 
 
 def without_trigger(project: Project, record: Record) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 import yaml
@@ -18,6 +18,8 @@ from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
+from lorakit.quality.curve import best_step
+from lorakit.quality.judge import judge
 from lorakit.settings import Train
 from lorakit.train import checkpoint, lora
 from lorakit.train import optimizer as optim
@@ -33,6 +35,7 @@ from lorakit.train.resolutions import at_every_resolution
 from lorakit.train.sample import sample_in_training, sample_prompts
 from lorakit.train.stopping import Stop
 from lorakit.train.tensor_file import Damaged
+from lorakit.train.validation import Validation, held_out, is_worn_out, validate_every
 
 
 def train(project: Project) -> Run:
@@ -49,13 +52,17 @@ def train(project: Project) -> Run:
         return run
     settings, reg_photos = project.settings.train, regularisation_photos(project)
     steps = planned_steps(project, len(photos))
+    watched = held_out(project, run, photos)
+    photos = [record for record in photos if record not in watched]
+    trained = photos
     photos = at_every_resolution(project, photos)
     say_plan(project, photos, steps, reg_photos)
     say_size(project)
     say_why_new(project, run)
     write_settings(project, run)
     sampled = project.settings.sample
-    run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every)
+    kept_apart = {"held_out": [record["file"] for record in watched]} if watched else {}
+    run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every, **kept_apart)
     stop = Stop(run)
 
     family = load_family(project)
@@ -73,6 +80,10 @@ def train(project: Project) -> Run:
     batch_loss = BatchLoss(project, family)
     average = Average(parameters, optimizer, settings.ema)
     first = resume(run, family, optimizer, scaler, average)
+    every = validate_every(project, steps)
+    validation = Validation(project, batch_loss, watched or trained, are_held_out=bool(watched)) if every else None
+    if validation:
+        say_watched(validation, every)
 
     with stop.at_ctrl_c(), open(run.metrics, "a", encoding="utf-8") as metrics, progress("train", steps, start=first) as shown:
         for step in range(first, steps):
@@ -81,16 +92,20 @@ def train(project: Project) -> Run:
             if not math.isfinite(measured.loss):
                 raise LorakitError(not_a_number(measured, run))
             average.update()
+            if validation and (step == 0 or is_due(step + 1, every, steps)):
+                with average.averaged_weights():
+                    measured = replace(measured, **validation.measure())
 
             metrics.write(measured.as_json() + "\n")
             metrics.flush()
             shown.advance(note=f"loss {measured.loss:.4f}")
             is_last = stop.is_asked() and step + 1 < steps
-            if is_last or is_due(step + 1, settings.checkpoint_every, steps):
+            ends_early = settings.stop_early and measured.validation is not None and is_worn_out(run.read_metrics(), steps)
+            if is_last or ends_early or is_due(step + 1, settings.checkpoint_every, steps):
                 state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), **average.state()}
                 with average.averaged_weights():
                     checkpoint.save_checkpoint(run, step + 1, lora.read_lora(family), state)
-                checkpoint.remove_old(run, settings.keep_checkpoints, spared=picked_steps(project, run))
+                checkpoint.remove_old(run, settings.keep_checkpoints, spared=picked_steps(project, run) | best_checkpoints(run, settings))
             if is_due(step + 1, project.settings.sample.every, steps, at_end=False):
                 with average.averaged_weights():
                     sample_in_training(project, run, family, step + 1)
@@ -98,10 +113,43 @@ def train(project: Project) -> Run:
                 family.denoiser.train()
             if is_last:
                 stop.leave(step + 1, steps)
+            if ends_early:
+                steps = step + 1
+                break
 
-    run.finish("train", stamp, steps=steps, photos=len([record for record in photos if not record.get("view")]), visits=count_visits(run))
+    fit = validation.fit(trained) if validation else {}
+    run.finish("train", stamp, steps=steps, photos=len(trained), visits=count_visits(run), **({"fit": fit} if fit else {}))
     say(f"train     done: {steps} steps, loss {mean_loss(run):.4f} over the last tenth")
+    say_judgement(run)
     return run
+
+
+def say_watched(validation: Validation, every: int) -> None:
+    if validation.are_held_out:
+        names = ", ".join(record["file"] for record in validation.photos[:4]) + (", ..." if len(validation.photos) > 4 else "")
+        say(
+            f"          {len(validation.photos)} photos are held out and watched every {every} steps ({names}); train.hold_out=false learns all"
+        )
+    else:
+        say(
+            f"          too few photos to hold any out: watched every {every} steps on the photos themselves, at noise that is not trained on"
+        )
+
+
+def best_checkpoints(run: Run, settings: Train) -> set[int]:
+    """The checkpoint of the best validation so far."""
+    saved = checkpoint.all_steps(run)
+    metrics = (
+        [entry for entry in run.read_metrics() if entry.get("validation") is not None] if settings.keep_best and len(saved) > 1 else []
+    )
+    return {best_step(metrics, saved)} if len(metrics) >= 2 else set()
+
+
+def say_judgement(run: Run) -> None:
+    """What the curve says, in the words of `lorakit judge`."""
+    judged = judge(run.read_metrics(), run.read_settings(), run.saved_steps)
+    if judged.verdict != "too_short":
+        say(f"          {judged.verdict}: {judged.findings[0].words}; {judged.advice}")
 
 
 @dataclass(frozen=True)
@@ -115,11 +163,13 @@ class StepMetrics:
     grad_norm: float  # before it is clipped
     seconds: float
     photos: list[str]
-    regularisation: list[str] = field(default_factory=list)  # left out of the line where there are none
+    regularisation: list[str] = field(default_factory=list)  # left out of the line where there are none, as the next two
+    validation: float | None = None  # see train/validation.py; measured behind this step
+    leak: float | None = None
 
     def as_json(self) -> str:
-        facts = {key: value for key, value in asdict(self).items() if key != "regularisation" or value}
-        digits = {"epoch": 4, "loss": 6, "grad_norm": 6, "seconds": 4}
+        facts = {key: value for key, value in asdict(self).items() if key == "photos" or value not in (None, [])}
+        digits = {"epoch": 4, "loss": 6, "grad_norm": 6, "seconds": 4, "validation": 6, "leak": 4}
         return json.dumps({key: round(value, digits[key]) if key in digits else value for key, value in facts.items()})
 
 
