@@ -13,7 +13,7 @@ from lorakit.console import progress
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
 from lorakit.text.placing import place_trigger, without_word
-from lorakit.train import lora
+from lorakit.train import lora, memorised
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
 
 
@@ -25,7 +25,7 @@ def sample(project: Project) -> Run:
     if run.is_done("sample", stamp):
         return run
     prompts = draw_pairs(project, load_trained(project, run), run.samples / "final")
-    run.finish("sample", stamp, prompts=prompts)
+    run.finish("sample", stamp, prompts=prompts, **memorised.look(project, run.samples / "final"))
     return run
 
 
