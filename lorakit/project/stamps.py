@@ -33,7 +33,7 @@ SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = (
     "weights", "parts", "regularisation", "checkpoint_every", "keep_checkpoints", "keep_best", "validate_every", "gradient_checkpointing",
-    "swap_blocks",
+    "swap_blocks", "compile",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ TIMES, TOO_SHORT = 20, 60  # validations over a training, and steps below which 
 POOL = 512  # timesteps drawn, of which evenly spread ones are taken
 SEED = 7_919
 FIT_LOOKS, FIT_MOST = 4, 128  # timesteps for each photo at the end, and photos that are looked at
+STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 PATIENCE = 0.25  # share of the planned steps without a better validation after which a training may stop early
 
 
@@ -108,6 +109,18 @@ class Validation:
                 squares += float(((after.float() - before.float()) ** 2).mean()) * (part.stop - part.start)
             moved.append((squares / looks) ** 0.5)
         return moved[0] / moved[1] if moved[1] else 0.0
+
+    def look_back(self, photos: Sequence[Record]) -> dict[str, dict[str, float]]:
+        """At the end: {"fit": see `fit`, "strengths": the validation at each strength of the LoRA}."""
+        looks = max(1, LOOKS // max(1, len(self.photos)))
+        strengths = {}
+        try:
+            for strength in STRENGTHS:
+                lora.set_strength(self.family, strength)
+                strengths[f"{strength:g}"] = round(sum(self.loss_of(record, looks) for record in self.photos) / len(self.photos), 6)
+        finally:
+            lora.set_strength(self.family, 1)
+        return {"fit": self.fit(photos), "strengths": strengths}
 
     def fit(self, photos: Sequence[Record]) -> dict[str, float]:
         """{photo: its loss over the median photo's, at the same timesteps}: what stays far above 1 has not been learned."""

@@ -29,6 +29,8 @@ def test_tensors_are_the_same_however_often_it_is_watched(make_dataset, monkeypa
     assert lines[-1]["leak"] > 0.01  # the class word alone is moved too, by a LoRA that has learned at all
     assert [line["loss"] for line in lines] == [line["loss"] for line in unwatched.read_metrics()]
     assert set(watched.facts["result"]["fit"]) == {f"photo_{n}.jpg" for n in range(6)}
+    strengths = watched.facts["result"]["strengths"]
+    assert strengths["1"] == pytest.approx(lines[-1]["validation"], abs=2e-6) and strengths["0"] != strengths["1"]
     assert "held_out" not in watched.facts["planned"]  # six photos are too few
 
 
