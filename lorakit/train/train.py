@@ -232,7 +232,7 @@ def best_checkpoints(run: Run, settings: Train) -> set[int]:
 
 def say_judgement(run: Run) -> None:
     """What the curve says, in the words of `lorakit judge`."""
-    judged = judge(run.read_metrics(), run.read_settings(), run.saved_steps)
+    judged = judge(run.read_metrics(), run.read_settings(), run.saved_steps, run.facts.get("result"))
     if judged.verdict != "too_short":
         say(f"          {judged.verdict}: {judged.findings[0].words}; {judged.advice}")
 
