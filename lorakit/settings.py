@@ -208,6 +208,15 @@ class Train:
     init: str = setting(
         "kaiming", "where LoRA starts: at zero, or at the weights' strongest directions", choices=("kaiming", "pissa", "olora")
     )
+    hold_out: bool = setting(True, "about a tenth of the photos, of 8 and more, is watched and not trained on", neutral=True)
+    validate_every: int | None = setting(
+        None,
+        "steps between validations, which the training does not feel; empty: a twentieth of it; 0 = none, and nothing is held out",
+        least=0,
+        neutral=None,
+    )
+    stop_early: bool = setting(False, "end where the validation has been worse for a quarter of the steps", neutral=False)
+    keep_best: bool = setting(True, "the checkpoint of the best validation stays beside the last ones", neutral=True)
     text_encoder: bool = setting(False, "the CLIP text encoders learn too")
     t5: bool = setting(False, "and so does T5 (SD3, FLUX): 10 GB more, for a part of the file that diffusers does not load")
     text_encoder_rate: float | None = setting(None, "their peak learning rate; empty: learning_rate. Half of that is usual", least=0.0)

@@ -40,7 +40,7 @@ class BatchLoss:
         latents, noise, timesteps, input_noise = (self._send(tensor) for tensor in (latents, noise, timesteps, input_noise))
         mask = self._masks(batch)
         sizes = self._send(torch.tensor([picture_sizes(record) for record in batch]))
-        with self._autocast():
+        with self.autocast():
             text = family.embedded(text)
             if batch[0].get("regularisation"):
                 return settings.regularisation_weight * step_loss(family, latents, noise, timesteps, text, sizes, input_noise)
@@ -83,7 +83,7 @@ class BatchLoss:
         text = {name: self._send(tensor) for name, tensor in texts.items()}
         return self.settings.preservation * preservation_loss(self.family, noisy, timesteps, text, sizes)
 
-    def _autocast(self):
+    def autocast(self):
         if self.family.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.family.device.split(":")[0], dtype=self.family.dtype)

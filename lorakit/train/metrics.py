@@ -27,11 +27,13 @@ class StepMetrics:
     grad_norm: float  # before it is clipped
     seconds: float  # of a step; where several are read at once, their mean
     photos: list[str]
-    regularisation: list[str] = field(default_factory=list)  # left out of the line where there are none
+    regularisation: list[str] = field(default_factory=list)  # left out of the line where there are none, as are the next two
+    validation: float | None = None  # behind this step: see train/validation.py
+    leak: float | None = None
 
     def as_json(self) -> str:
-        facts = {key: value for key, value in asdict(self).items() if key != "regularisation" or value}
-        digits = {"epoch": 4, "loss": 6, "grad_norm": 6, "seconds": 4}
+        facts = {key: value for key, value in asdict(self).items() if key == "photos" or value not in (None, [])}
+        digits = {"epoch": 4, "loss": 6, "grad_norm": 6, "seconds": 4, "validation": 6, "leak": 4}
         return json.dumps({key: round(value, digits[key]) if key in digits else value for key, value in facts.items()})
 
 
@@ -46,6 +48,7 @@ class Step:
     regularisation: list[str]
     loss: Tensor  # scalar
     norm: Tensor  # scalar
+    watched: dict[str, float] = field(default_factory=dict)  # {"validation", "leak"}, on the steps where they are measured
 
 
 class Metrics:
@@ -77,7 +80,7 @@ class Metrics:
         steps, self.unread = self.unread, []
         written = []
         for step, loss, norm in zip(steps, values[::2], values[1::2], strict=True):
-            line = StepMetrics(step.number, step.epoch, loss, step.rate, norm, seconds, step.photos, step.regularisation)
+            line = StepMetrics(step.number, step.epoch, loss, step.rate, norm, seconds, step.photos, step.regularisation, **step.watched)
             if not math.isfinite(loss) or (self.gradient_counts and not math.isfinite(norm)):
                 raise self.stop(line)
             self.file.write(line.as_json() + "\n")

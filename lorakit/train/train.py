@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import yaml
 
@@ -13,6 +14,10 @@ from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
+from lorakit.quality.curve import best_step
+from lorakit.quality.judge import judge
+from lorakit.record import Record
+from lorakit.settings import Train
 from lorakit.train import checkpoint, pace
 from lorakit.train import optimizer as optim
 from lorakit.train.adapter_size import say_size
@@ -28,6 +33,7 @@ from lorakit.train.sample import sample_in_training, sample_prompts
 from lorakit.train.standing import Standing, is_out_of_memory
 from lorakit.train.stopping import Stop
 from lorakit.train.tensor_file import Damaged
+from lorakit.train.validation import Validation, held_out, is_worn_out, validate_every
 
 
 def train(project: Project) -> Run:
@@ -44,26 +50,33 @@ def train(project: Project) -> Run:
         return run
     settings, reg_photos = project.settings.train, regularisation_photos(project)
     steps = planned_steps(project, len(photos))
-    photos = at_every_resolution(project, photos)
+    watched = held_out(project, run, photos)
+    trained = [record for record in photos if record not in watched]
+    photos = at_every_resolution(project, trained)
     say_plan(project, photos, steps, reg_photos)
     say_size(project)
     say_why_new(project, run)
     write_settings(project, run)
     sampled = project.settings.sample
-    run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every)
+    apart = {"held_out": [record["file"] for record in watched]} if watched else {}
+    run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every, **apart)
+    say_watched(project, watched, steps)
     stop, standing = Stop(run), Standing(project, run)
     sampler = BatchSampler(photos, settings.batch_size, settings.seed)
     if reg_photos:
         sampler = Interleaved(sampler, BatchSampler(reg_photos, settings.batch_size, settings.seed), settings.regularisation_share)
 
+    views = Views(trained, watched)
     kept = None  # what was learned when the memory ran out; None: what the newest checkpoint has
     with stop.at_ctrl_c():
-        while (out := learn(standing.project, run, sampler, steps, stop, kept)) is not None:
+        while (out := learn(standing.project, run, sampler, views, steps, stop, kept)) is not None:
             kept = out.kept
             standing.step_down(out.step, resumed=kept is None)
 
-    run.finish("train", stamp, steps=steps, photos=len([record for record in photos if not record.get("view")]), visits=count_visits(run))
+    steps = run.read_metrics()[-1]["step"] if settings.stop_early else steps
+    run.finish("train", stamp, steps=steps, photos=len(trained), visits=count_visits(run), **views.found)
     say(f"train     done: {steps} steps, loss {mean_loss(run):.4f} over the last tenth")
+    say_judgement(run)
     pace.keep(standing.project, run)
     return run
 
@@ -76,7 +89,18 @@ class OutOfMemory:
     kept: Kept | None  # None where the newest checkpoint is to be taken
 
 
-def learn(project: Project, run: Run, sampler: BatchSampler | Interleaved, steps: int, stop: Stop, kept: Kept | None) -> OutOfMemory | None:
+@dataclass
+class Views:
+    """The photos that a training sees, those that only watch it, and what was found of them at its end."""
+
+    trained: list[Record]
+    watched: list[Record]
+    found: dict[str, Any] = field(default_factory=dict)
+
+
+def learn(
+    project: Project, run: Run, sampler: BatchSampler | Interleaved, views: Views, steps: int, stop: Stop, kept: Kept | None
+) -> OutOfMemory | None:
     """Put together what learns and take it to the last step; None when it is there."""
     learner = None
     try:
@@ -85,7 +109,12 @@ def learn(project: Project, run: Run, sampler: BatchSampler | Interleaved, steps
             resume(run, learner)
         else:
             learner.take(kept)
-        learn_steps(project, run, learner, sampler, steps, stop)
+        every = validate_every(project, steps)
+        validation = Validation(project, learner.batch_loss, views.watched or views.trained, bool(views.watched)) if every else None
+        learn_steps(project, run, learner, sampler, validation, steps, stop)
+        if validation:
+            with learner.average.averaged_weights():
+                views.found.update(validation.look_back(views.trained))
         return None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -96,9 +125,18 @@ def learn(project: Project, run: Run, sampler: BatchSampler | Interleaved, steps
     return OutOfMemory(learner.step, learner.rescue())
 
 
-def learn_steps(project: Project, run: Run, learner: Learner, sampler: BatchSampler | Interleaved, steps: int, stop: Stop) -> None:
+def learn_steps(
+    project: Project,
+    run: Run,
+    learner: Learner,
+    sampler: BatchSampler | Interleaved,
+    validation: Validation | None,
+    steps: int,
+    stop: Stop,
+) -> None:
     """The loop. Raises `LorakitError` where a loss is no number, `Stopped` where somebody has asked for it."""
     settings, family = project.settings.train, learner.family
+    every, ends_early = validate_every(project, steps), False
     with open(run.metrics, "a", encoding="utf-8") as file, progress("train", steps, start=learner.step) as shown:
         metrics = Metrics(
             file,
@@ -106,30 +144,60 @@ def learn_steps(project: Project, run: Run, learner: Learner, sampler: BatchSamp
             stop=lambda line: LorakitError(not_a_number(line, run)),
             gradient_counts=not learner.scaler.is_enabled(),
         )
+        taken = None  # a step that is behind and not yet among the metrics
         try:
-            while learner.step < steps:
+            while learner.step < steps and not ends_early:
                 metrics.begin()
-                for line in metrics.add(learner.learn(optim.lr_at(learner.step, steps, settings), sampler)):
-                    shown.advance(note=f"loss {line.loss:.4f}")
+                taken = learner.learn(optim.lr_at(learner.step, steps, settings), sampler)
                 step = learner.step
+                if validation and (step == 1 or is_due(step, every, steps)):
+                    taken = replace(taken, watched=watch(learner, validation))
+                is_watched, lines, taken = bool(taken.watched), metrics.add(taken), None
+                for line in lines:
+                    shown.advance(note=in_note(line))
+                if is_watched and settings.stop_early:
+                    metrics.read()
+                    ends_early = is_worn_out(run.read_metrics(), steps)
                 is_last = stop.is_asked() and step < steps
-                is_saved = is_last or is_due(step, settings.checkpoint_every, steps)
+                is_saved = is_last or ends_early or is_due(step, settings.checkpoint_every, steps)
                 is_drawn = is_due(step, project.settings.sample.every, steps, at_end=False)
                 if is_saved or is_drawn:
                     for line in metrics.read():
-                        shown.advance(note=f"loss {line.loss:.4f}")
+                        shown.advance(note=in_note(line))
                 if is_saved:
                     saved = learner.keep()
                     checkpoint.save_checkpoint(run, step, saved.adapter, {**saved.state, "rungs": run.rungs})
-                    checkpoint.remove_old(run, settings.keep_checkpoints, spared=picked_steps(project, run))
+                    checkpoint.remove_old(
+                        run, settings.keep_checkpoints, spared=picked_steps(project, run) | best_checkpoints(run, settings)
+                    )
                 if is_drawn:
                     draw_samples(project, run, learner, step)
                 if is_last:
                     stop.leave(step, steps)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
-                metrics.read()  # of the steps that are behind
+                if taken is not None:
+                    metrics.add(taken)
+                metrics.read()
             raise
+
+
+def watch(learner: Learner, validation: Validation) -> dict[str, float]:
+    """What the validation measures; nothing where it finds no memory, and the training goes on."""
+    try:
+        with learner.average.averaged_weights():
+            return validation.measure()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        warn(f"the memory was not enough to validate at step {learner.step}; the training goes on")
+    learner.family.settle_blocks()
+    return {}
+
+
+def in_note(line: StepMetrics) -> str:
+    """What the progress line says of a step."""
+    return f"loss {line.loss:.4f}" + (f" validation {line.validation:.4f}" if line.validation is not None else "")
 
 
 def draw_samples(project: Project, run: Run, learner: Learner, step: int) -> None:
@@ -144,6 +212,33 @@ def draw_samples(project: Project, run: Run, learner: Learner, step: int) -> Non
     learner.family.settle_blocks()
     learner.family.release_encoders()
     learner.family.denoiser.train()
+
+
+def say_watched(project: Project, watched: list[Record], steps: int) -> None:
+    """How the training is watched, in a line."""
+    every = validate_every(project, steps)
+    if watched:
+        names = ", ".join(record["file"] for record in watched[:4]) + (", ..." if len(watched) > 4 else "")
+        say(f"          {len(watched)} photos are held out and watched every {every} steps ({names}); train.hold_out=false learns all")
+    elif every:
+        say(f"          nothing is held out: watched every {every} steps on photos that are learned, at noise that is not")
+
+
+def best_checkpoints(run: Run, settings: Train) -> set[int]:
+    """The checkpoint of the best validation so far."""
+    saved = checkpoint.all_steps(run)
+    metrics = (
+        [entry for entry in run.read_metrics() if entry.get("validation") is not None] if settings.keep_best and len(saved) > 1 else []
+    )
+    best = best_step(metrics, saved) if len(metrics) >= 2 else None
+    return set() if best is None else {best}
+
+
+def say_judgement(run: Run) -> None:
+    """What the curve says, in the words of `lorakit judge`."""
+    judged = judge(run.read_metrics(), run.read_settings(), run.saved_steps, run.facts.get("result"))
+    if judged.verdict != "too_short":
+        say(f"          {judged.verdict}: {judged.findings[0].words}; {judged.advice}")
 
 
 def planned_steps(project: Project, photos: int) -> int:
