@@ -18,9 +18,8 @@ def inductor(tmp_path, monkeypatch):
     import torch._inductor.config as config
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    monkeypatch.setattr(config, "compile_threads", 1)
-    monkeypatch.setattr(config, "force_disable_caches", True)
-    yield config
+    with config.patch(compile_threads=1, force_disable_caches=True):
+        yield config
     torch.compiler.reset()
 
 
@@ -44,10 +43,10 @@ def test_compiled_blocks_give_the_same_gradients(load_tiny):
     assert len(found[0]) == len(found[1]) and all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(*found, strict=True))
 
 
-def test_without_a_compiler_the_training_goes_on_and_says_so(make_dataset, inductor, monkeypatch, capsys):
-    monkeypatch.setattr(inductor.cpp, "cxx", ("/nowhere/c++",))
+def test_without_a_compiler_the_training_goes_on_and_says_so(make_dataset, inductor, capsys):
     small = {"train.steps": 1, "train.rank": 2, "train.include": "mid_block", "select.count": 1, "select.everything": False}
-    plain, compiled = (adapter(train(make_dataset(f"compile{on}", **small, **{"train.compile": on}))) for on in (False, True))
+    with inductor.patch({"cpp.cxx": ("/nowhere/c++",)}):
+        plain, compiled = (adapter(train(make_dataset(f"compile{on}", **small, **{"train.compile": on}))) for on in (False, True))
     said = capsys.readouterr().err
     assert said.count("could not be compiled") == 1 and "goes on without" in said
     assert all(torch.equal(plain[key], compiled[key]) for key in plain)
