@@ -18,7 +18,7 @@ WINGS = ("curate", "caption", "train", "report")
 FLOORS = [
     {"errors", "record"},
     {"ahead", "console", "files", "lookup", "weights", "device"},
-    {"settings", "colour", "photo", "buckets", "text"},
+    {"settings", "colour", "photo", "raw", "buckets", "text"},
     {"images", "clip"},
     {"quality"},
     {"project"},
