@@ -27,7 +27,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from lorakit import lookup
 from lorakit.errors import UnreadablePhoto
-from lorakit.photo import NAME_ENDINGS, load_image, read_photo
+from lorakit.photos.decode import NAME_ENDINGS, load_image
+from lorakit.photos.photo import read_photo
 from lorakit.quality.verdicts import Verdict, judge
 from lorakit.settings import resolve
 

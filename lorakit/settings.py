@@ -267,6 +267,12 @@ class Train:
         choices=("auto", "bf16", "fp8", "nf4"),
         neutral="auto",
     )
+    encoder_precision: str = setting(
+        "auto",
+        "how T5 is held while texts are embedded: bf16 as it is, int8 half of that; auto: int8 where it does not fit the card",
+        choices=("auto", "bf16", "int8"),
+        neutral="auto",
+    )
     gradient_checkpointing: str = setting(
         "auto", "less memory for about a third more time; auto: where blocks are swapped; `lorakit train --plan` says when to turn it on", choices=("auto", "on", "off"),
         stamped={"auto": False, "off": False, "on": True},

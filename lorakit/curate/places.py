@@ -12,14 +12,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorakit import photo
 from lorakit.console import warn
 from lorakit.curate import hf_datasets, sources
 from lorakit.curate.embedded import description_beside
 from lorakit.errors import LorakitError
+from lorakit.photos import decode
+from lorakit.photos.raw import is_raw
 from lorakit.project import Project
 from lorakit.project.project import is_project
-from lorakit.raw import is_raw
 from lorakit.text import conventions, sidecars
 from lorakit.text.conventions import CONTROL, MASK, same
 
@@ -160,7 +160,7 @@ def _kind_of(path: Path) -> str | None:
     """What a file is by its name, and a raw photo whatever its name: some cameras call theirs `.TIF`. Of photos with other names the
     stage `check` says it."""
     kind = conventions.kind_of(path.name)
-    if kind is None and path.suffix.lower() not in photo.NAME_ENDINGS - {".tif", ".tiff"} and is_regular(path):
+    if kind is None and path.suffix.lower() not in decode.NAME_ENDINGS - {".tif", ".tiff"} and is_regular(path):
         with suppress(OSError), open(path, "rb") as file:
             return conventions.RAW if is_raw(file) else None
     return kind
@@ -314,10 +314,10 @@ def _is_looked_into(folder: str) -> bool:
 
 def _is_photo(path: Path) -> bool:
     """Named like a photo, or one by its content. What is named like one and cannot be read is told, not passed over."""
-    if path.suffix.lower() in photo.NAME_ENDINGS:
+    if path.suffix.lower() in decode.NAME_ENDINGS:
         return True
     try:
-        return path.suffix.lower() not in UNFINISHED and is_regular(path) and photo.sniff(path) is not None
+        return path.suffix.lower() not in UNFINISHED and is_regular(path) and decode.sniff(path) is not None
     except OSError:
         return False
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from lorakit.photo import Photo
+from lorakit.photos.photo import Photo
 
 SILHOUETTE = 4  # pixels at 512 px short side, inwards from the backdrop, that are left out
 # Shares of a backdrop's pixels that are just like their neighbours, or differ by one level at most: of 49 photographed backdrops that are

@@ -69,12 +69,15 @@ class SD15(Family):
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"states": (77, self.denoiser.config.cross_attention_dim)}
 
-    def embed(self, prepared: Text) -> Text:
-        return {"states": self.encoder("text_encoder")(prepared["text_encoder"].to(self.device))[0]}
+    def read(self, name: str, prepared: Tensor) -> Text:
+        return {"states": self.encoder(name)(prepared.to(self.device))[0]}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         dtype = self.dtype
         return self.denoiser(noisy.to(dtype), timesteps, encoder_hidden_states=text["states"].to(dtype), return_dict=False)[0]
+
+    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
+        return {"prompt_embeds": text["states"], "negative_prompt_embeds": empty["states"]}
 
     def pipeline(self) -> StableDiffusionPipeline:
         return StableDiffusionPipeline(

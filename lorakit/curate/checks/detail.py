@@ -16,7 +16,7 @@ from lorakit.settings import setting
 if TYPE_CHECKING:
     import numpy as np
 
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 2
 EVERY = 16  # rows and columns that are looked at
@@ -37,7 +37,7 @@ def measure(photo: Photo) -> dict[str, Any]:
     import numpy as np
 
     from lorakit.curate import thing
-    from lorakit.photo import WORKING_SIDE
+    from lorakit.photos.photo import WORKING_SIDE
 
     if min(photo.gray.shape) < WORKING_SIDE or (gray := thing.faded(photo.gray, thing.inside(photo))) is None:
         return {"falloff": None}
@@ -51,7 +51,7 @@ def _powers(lines: np.ndarray) -> tuple[float, float]:
     """Mean power of coarse and of fine structures along the middle WORKING_SIDE pixels of every EVERY-th line."""
     import numpy as np
 
-    from lorakit.photo import WORKING_SIDE
+    from lorakit.photos.photo import WORKING_SIDE
 
     start = (lines.shape[1] - WORKING_SIDE) // 2
     middle = lines[::EVERY, start : start + WORKING_SIDE].astype(np.float32)

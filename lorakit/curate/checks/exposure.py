@@ -13,7 +13,7 @@ from lorakit.settings import setting
 if TYPE_CHECKING:
     import numpy as np
 
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 3
 CLIPPED = 250  # luma from which a pixel counts as blown out

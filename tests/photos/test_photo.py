@@ -12,7 +12,8 @@ from PIL import Image, ImageCms
 
 from lorakit.curate.checks import colour
 from lorakit.errors import UnreadablePhoto
-from lorakit.photo import WORKING_SIDE, load_alpha, load_image, load_reduced, read_photo, sniff
+from lorakit.photos.decode import load_alpha, load_image, load_reduced, sniff
+from lorakit.photos.photo import WORKING_SIDE, read_photo
 from tests.conftest import draw_photo
 
 
