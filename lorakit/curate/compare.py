@@ -28,7 +28,7 @@ MOST_ENLARGED = 3.0  # times; in a picture of 128 px, a face is a few pixels, an
 THICK = 9  # pixels at SIDE: what is thinner is a letter of a watermark, or an edge that does not lie exactly over the other ...
 THICKER = 4  # ... and so many more for each pixel by which a small photo is evened, for that thickens letters
 ANOTHER = 0.0015  # share of the picture from which a place that shows something else makes it another picture (bench/curate_accuracy.py:
-# of 1,460 copies of 60 photos one had more than .0008; bench/curate_cutouts.py: other faces have .0019 and more)
+# of 1,448 copies of 59 photos one had more than .0008; bench/curate_cutouts.py: other faces have .0019 and more)
 GRAY = 4.0  # standard deviation of both chromas below which a picture has no colours to compare
 
 # inliers: matching points that one similarity transform explains; agreement: correlation of the overlap once they lie
