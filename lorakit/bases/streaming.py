@@ -34,7 +34,7 @@ def fill(
     model: nn.Module, tensors: Tensors, dtype: torch.dtype, device: str, where: str, exact: tuple[str, ...] = (), at_home: int = 0
 ) -> nn.Module:
     """Give every layer of a model without weights its tensors, as they come: in `dtype` (fp32 for those that have a name of
-    `exact` in their path), quantised where the layer is, on the device but for the last `at_home` blocks, which stay in the machine's
+    `exact` in their path), quantised where the layer is, on the device but for the last `at_home` blocks, which wait in the machine's
     memory. Raises `LorakitError` for what is missing or of another shape, naming `where` and the tensor."""
     waiting = _prefixes_of_last(model, at_home)
     layers = {f"{name}.weight": layer for name, layer in model.named_modules() if isinstance(layer, QuantisedLinear)}
