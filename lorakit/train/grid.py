@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lorakit import files
 from lorakit.console import progress
 from lorakit.project import Project
 from lorakit.text.placing import without_word
@@ -22,7 +23,8 @@ CELL, MARGIN, LABEL = 192, 6, 190  # pixels: of a picture, between two, and for 
 
 def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[float] = STRENGTHS, step: int | None = None) -> Path:
     """Draw every prompt at every strength into `samples/grid.png` of the project's newest training, or of the checkpoint of
-    `step` into `samples/grid-step000250.png`; returns its path.
+    `step` into `samples/grid-step000250.png`; returns its path. Each picture lies in `samples/grid/<row>_<column>.png` too, and
+    `samples/grid.json` says of which prompt and strength it is: for the report.
 
     Without prompts, the project's sample prompts are drawn with the trigger and without it."""
     run = trained_run(project) if step is None else begun_run(project)
@@ -38,8 +40,21 @@ def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[floa
                 shown.advance()
             columns.append(column)
     path = run.samples / f"grid{step_suffix(step)}.png"
+    keep_cells(columns, prompts, strengths, path)
     save_picture(lay_out(columns, prompts, strengths), path)
     return path
+
+
+def keep_cells(columns: list[list[Image.Image]], prompts: Sequence[str], strengths: Sequence[float], path: Path) -> None:
+    """The pictures one by one, and what each is, beside the sheet at `path`."""
+
+    def fill(part: Path) -> None:
+        for x, column in enumerate(columns):
+            for y, picture in enumerate(column):
+                picture.save(part / f"{y}_{x}.png")
+
+    files.write_folder(path.with_suffix(""), fill)
+    files.write_json(path.with_suffix(".json"), {"prompts": list(prompts), "strengths": list(strengths)})
 
 
 def with_and_without(project: Project) -> list[str]:

@@ -1,6 +1,7 @@
 """The contract of a family: one architecture a file of this folder, with all its oddities and its tables of names inside:
 nothing else in the package knows a family by name. A family file names its class as CLASS, and has at its top, written out
-in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base."""
+in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base, and IN_TOOLS, what those that draw with
+it do: under a1111 its version by how ss_base_model_version begins, under comfyui the nodes and files that its workflow takes."""
 
 from __future__ import annotations
 

@@ -17,6 +17,10 @@ OTHER_TRAINERS = {
     "diffusers": {"script": "text_to_image/train_text_to_image_lora.py"},
     "ai_toolkit": {"arch": "sd1", "scheduler": "ddpm"},
 }
+IN_TOOLS = {
+    "a1111": {"sd_v1": "SD1", "sd_v2": "SD2"},
+    "comfyui": {"latent": "EmptyLatentImage", "sampler": "dpmpp_2m", "scheduler": "karras"},
+}
 
 UNET_TARGETS = {
     "attention": ("to_q", "to_k", "to_v", "to_out.0"),

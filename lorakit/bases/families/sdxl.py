@@ -19,6 +19,10 @@ OTHER_TRAINERS = {
     "diffusers": {"script": "text_to_image/train_text_to_image_lora_sdxl.py", "takes": ("train_text_encoder",)},
     "ai_toolkit": {"arch": "sdxl", "scheduler": "ddpm"},
 }
+IN_TOOLS = {
+    "a1111": {"sdxl": "SDXL"},
+    "comfyui": {"latent": "EmptyLatentImage", "sampler": "dpmpp_2m", "scheduler": "karras"},
+}
 
 
 class SDXL(Family):
