@@ -11,7 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from lorakit import files, lookup
+from lorakit import files
+from lorakit.bases import families
 
 USUAL_STRENGTH = 0.7  # where a person has picked none
 PREVIEW = 512  # pixels of the longer side
@@ -60,7 +61,7 @@ def write_beside(lora: Path, about: About, picture: Path | None) -> list[Path]:
 
 def web_card(about: About) -> dict[str, Any]:
     """What the card of a LoRA in A1111 and Forge is filled with."""
-    versions: Mapping[str, str] = lookup.constant(lookup.FAMILIES, about.family, "IN_TOOLS", {}).get("a1111", {})
+    versions: Mapping[str, str] = families.load(about.family).IN_TOOLS.get("a1111", {})
     return {
         "description": about.notes,
         "sd version": next((said for start, said in versions.items() if about.version.startswith(start)), "Unknown"),
@@ -73,7 +74,7 @@ def web_card(about: About) -> dict[str, Any]:
 
 def workflow(about: About, lora: str) -> dict[str, dict[str, Any]] | None:
     """{number: node} that loads base and LoRA, and draws `prompt`; None for a family of which ComfyUI's nodes are not known."""
-    known: Mapping[str, Any] = lookup.constant(lookup.FAMILIES, about.family, "IN_TOOLS", {}).get("comfyui", {})
+    known: Mapping[str, Any] = families.load(about.family).IN_TOOLS.get("comfyui", {})
     if not known:
         return None
     nodes: dict[str, dict[str, Any]] = {}

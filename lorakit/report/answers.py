@@ -27,12 +27,13 @@ HEADLINES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """`code` is to be copied as it stands, `more` says what it rests on."""
+    """`code` is to be copied as it stands, `more` says what it rests on, `points` are several things to do."""
 
     question: str
     words: str
     more: str = ""
     code: str = ""
+    points: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def first_screen(project: Project, run: Run | None, photos: dict[str, Any], trai
         tone = "look"
     return FirstScreen(headline, tone, _because(judgement, training), [
         _file(run, training), _checkpoint(project, run, judgement), _strength(project, training), _prompt(project, run, training["result"]),
-        Answer("What next time?", _sentence(judgement.advice) or "Nothing that the curve asks for."),
+        _next_time(judgement),
     ])  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def _strength(project: Project, training: dict[str, Any]) -> Answer:
     if is_picked:
         return Answer("Which strength?", f"{strength:g}, picked by hand.")
     more = "The usual start, not measured for this file: towards 0.4 where it takes over, towards 1 where it is too faint."
-    if training["grid"]:
+    if training["grids"]:
         return Answer("Which strength?", f"Begin at {strength:g}.", more + " The grid below shows how it grows.")
     return Answer("Which strength?", f"Begin at {strength:g}.", more, f"lorakit grid {project.folder.name}")
 
@@ -137,8 +138,15 @@ def _prompt(project: Project, run: Run, result: dict[str, Any]) -> Answer:
     return Answer("How to prompt it?", words, more, text)
 
 
+def _next_time(judgement: Judgement) -> Answer:
+    points = tuple(_sentence(point.replace(" -> ", " → ")) for point in judgement.advice.split("; ") if point)
+    return Answer("What next time?", points[0]) if len(points) == 1 else Answer("What next time?", "", points=points)
+
+
 def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:].rstrip('.')}." if words else ""
+    """With a capital, but for names of settings."""
+    first = words[:1] if "." in words.partition(" ")[0] else words[:1].upper()
+    return f"{first}{words[1:].rstrip('.')}." if words else ""
 
 
 def _listed(words: list[str]) -> str:

@@ -34,8 +34,8 @@ class Mark:
     words: str
 
 
-def chart(series: Sequence[Series], marks: Sequence[Mark] = (), label: str = "") -> str:
-    """HTML of a chart; '' where no series has two numbers."""
+def chart(series: Sequence[Series], marks: Sequence[Mark] = (), label: str = "", is_low: bool = False) -> str:
+    """HTML of a chart, `is_low` of half the height; '' where no series has two numbers."""
     drawn = [s for s in (_finite(s) for s in series) if len(s.steps) > 1]
     if not drawn:
         return ""
@@ -49,7 +49,7 @@ def chart(series: Sequence[Series], marks: Sequence[Mark] = (), label: str = "")
     here = [mark for mark in marks if first <= mark.step <= last]
     stripes = "".join(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{HEIGHT}"/>' for x in (_across(m.step, first, last) for m in here))
     return (
-        f'<figure class="chart"><div class="plot">'
+        f'<figure class="chart{" low" if is_low else ""}"><div class="plot">'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{html.escape(label)}">'
         f'<g class="grid">{grid}</g>{lines}<g class="marks">{stripes}</g></svg>'
         f"{_side('left', ranges['left'])}{_side('right', ranges['right'])}{_bottom(first, last)}{_flags(here, first, last)}</div>"

@@ -23,7 +23,6 @@ SHOWN_CHOSEN = 120
 SHOWN_OF_A_REASON = 24
 SHOWN_GROUPS = 60  # of copies
 SHOWN_COPIES = 8  # of one photo
-SMALL = 160  # pixels of the longer side in galleries
 SHOWN_WORDS = 24
 
 
@@ -46,8 +45,8 @@ def photo_part(project: Project) -> dict[str, Any]:
     """All that the page says of photos."""
     records = list(project.manifest)
     judged = faults.judge(records, project.settings)
-    chosen = worst_first(project.manifest.selected, judged)
-    shown = [chosen_photo(r, judged[r["id"]], project.settings.report.thumbnail) for r in chosen[:SHOWN_CHOSEN]]
+    chosen, side = worst_first(project.manifest.selected, judged), project.settings.report.thumbnail
+    shown = [chosen_photo(r, judged[r["id"]], 2 * side) for r in chosen[:SHOWN_CHOSEN]]
     return {
         "counts": {name: sum(1 for v in judged.values() if v.verdict == name) for name in ("keep", "warn", "reject")},
         "total": len(records),
@@ -57,8 +56,8 @@ def photo_part(project: Project) -> dict[str, Any]:
         "chosen": shown,
         "by_name": {photo["cell"].file: photo["cell"] for photo in shown},
         "is_scored": any((r.get("trigger") or {}).get("agreement") is not None for r in chosen),
-        "copies": copies_part(records, judged),
-        "rejected": rejected_part(records, judged),
+        "copies": copies_part(records, judged, side),
+        "rejected": rejected_part(records, judged, side),
         "words": word_frequencies([r["text"] for r in chosen if r.get("text")], project),
     }
 
@@ -84,7 +83,7 @@ def chosen_photo(record: Record, verdict: verdicts.Verdict, side: int) -> dict[s
     }
 
 
-def rejected_part(records: list[Record], judged: dict[str, verdicts.Verdict]) -> dict[str, Any]:
+def rejected_part(records: list[Record], judged: dict[str, verdicts.Verdict], side: int) -> dict[str, Any]:
     """{"count", "chips": [(words, count)], "cells"}: rejected photos that are no copies, the commonest reason first."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -97,7 +96,7 @@ def rejected_part(records: list[Record], judged: dict[str, verdicts.Verdict]) ->
         "count": sum(map(len, groups.values())),
         "chips": [(in_words.name(reason), len(group)) for reason, group in ordered],
         "cells": [
-            cell(record, judged[record["id"]], SMALL, kind)
+            cell(record, judged[record["id"]], side, kind)
             for kind, (_, group) in enumerate(ordered)
             for record in group[:SHOWN_OF_A_REASON]
         ],
@@ -110,7 +109,7 @@ def _main_reason(verdict: verdicts.Verdict) -> str:
     return next((r.reason for r in verdict.reasons if r.verdict == "reject"), "other")
 
 
-def copies_part(records: list[Record], judged: dict[str, verdicts.Verdict]) -> dict[str, Any]:
+def copies_part(records: list[Record], judged: dict[str, verdicts.Verdict], side: int) -> dict[str, Any]:
     """{"count", "chips", "groups"}: each kept photo with the copies that were left out in its favour."""
     shown, groups = {r["id"]: r for r in records}, defaultdict(list)
     for record in records:
@@ -120,8 +119,8 @@ def copies_part(records: list[Record], judged: dict[str, verdicts.Verdict]) -> d
     number = {reason: kind for kind, (reason, _) in enumerate(kinds)}
     found = [
         {
-            "kept": replace(cell(shown[of], judged[of], SMALL), reasons=[]),
-            "copies": [_copy_cell(shown[of], r, judged[r["id"]], number[r["dedupe"]["reason"]]) for r in group[:SHOWN_COPIES]],
+            "kept": replace(cell(shown[of], judged[of], side), reasons=[]),
+            "copies": [_copy_cell(shown[of], r, judged[r["id"]], side, number[r["dedupe"]["reason"]]) for r in group[:SHOWN_COPIES]],
             "kinds": sorted({number[r["dedupe"]["reason"]] for r in group}),
             "more": max(0, len(group) - SHOWN_COPIES),
         }
@@ -136,10 +135,10 @@ def copies_part(records: list[Record], judged: dict[str, verdicts.Verdict]) -> d
     }
 
 
-def _copy_cell(kept: Record, record: Record, verdict: verdicts.Verdict, kind: int) -> Cell:
+def _copy_cell(kept: Record, record: Record, verdict: verdicts.Verdict, side: int, kind: int) -> Cell:
     """Of a copy nothing matters but that it is one, and why the other was kept."""
     alone = replace(verdict, reasons=tuple(reason for reason in verdict.reasons if reason.reason == record["dedupe"]["reason"]))
-    return cell(record, alone, SMALL, kind, why_kept(kept, record))
+    return cell(record, alone, side, kind, why_kept(kept, record))
 
 
 def cell(record: Record, verdict: verdicts.Verdict, side: int, kind: int = 0, note: str = "") -> Cell:

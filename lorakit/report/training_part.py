@@ -23,6 +23,7 @@ from lorakit.quality.judge import Judgement, judge
 from lorakit.report.charts import Mark, Series, chart, smooth
 
 PAIR, SMALL = 512, 224  # pixels of the longer side: of base and LoRA beside each other, and of a picture in a table
+MOST_GRIDS = 3
 MOST_COLUMNS = 10  # of the timeline, evenly spread
 HARD, CERTAIN, VISITS = 0.25, 3.5, 4  # a photo's loss over the set's, its standard errors, and the least visits, to name it
 MOST_HARD, MOST_PHOTOS = 6, 1500
@@ -44,10 +45,10 @@ def training_part(project: Project, run: Run | None) -> dict[str, Any]:
         "is_validated": any(isinstance(entry.get("validation"), int | float) for entry in metrics),
         "lora_size": f"{result['bytes'] / 2**20:.1f} MB" if result["bytes"] else "",
         "pairs": pairs(run, result.get("prompts", [])) if run else [],
-        "grid": strength_grid(run) if run else None,
+        "grids": strength_grids(run) if run else [],
         "timeline": timeline(run, result) if run else None,
         "loss_chart": loss_chart(metrics, judgement),
-        "leak_chart": chart([_of(metrics, "leak", "leak")], label="leak by step"),
+        "leak_chart": chart([_of(metrics, "leak", "leak")], label="leak by step", is_low=True),
         "time_chart": time_chart(metrics),
         "pace": pace(metrics),
         "visits": (visits[0], visits[-1]) if visits else None,
@@ -89,23 +90,26 @@ def timeline(run: Run, result: dict[str, Any]) -> dict[str, Any] | None:
     return {"columns": ["base", *(f"step {step}" for step in shown), "final"], "rows": rows}
 
 
-def strength_grid(run: Run) -> dict[str, Any] | None:
-    """{"strengths": [words], "rows": [(prompt, [picture])]} of the newest `lorakit grid`, or {"sheet": picture} of one whose cells
-    were not kept; None where there is none."""
-    newest = max(run.samples.glob("grid*.png"), key=lambda path: path.stat().st_mtime, default=None)
-    if newest is None:
-        return None
+def strength_grids(run: Run) -> list[dict[str, Any]]:
+    """[{"of": words, "columns": [words], "rows": [(prompt, [picture])]}] of what `lorakit grid` has made, the chosen checkpoint's first;
+    {"of", "sheet": picture} of one whose cells were not kept."""
+    sheets = sorted(run.samples.glob("grid*.png"), key=lambda path: (path.stem != "grid", -path.stat().st_mtime))
+    return [_strength_grid(sheet) for sheet in sheets[:MOST_GRIDS]]
+
+
+def _strength_grid(sheet: Path) -> dict[str, Any]:
     try:
-        told = json.loads(newest.with_suffix(".json").read_text(encoding="utf-8"))
-        cells = newest.with_suffix("")
+        told = json.loads(sheet.with_suffix(".json").read_text(encoding="utf-8"))
+        columns, cells = [str(words) for words in told["columns"]], sheet.with_suffix("")
         rows = [
-            (str(prompt), [file_uri(cells / f"{y}_{x}.png", SMALL) for x in range(len(told["strengths"]))])
+            (str(prompt), [file_uri(cells / f"{y}_{x}.png", SMALL) for x in range(len(columns))])
             for y, prompt in enumerate(told["prompts"])
         ]
-        columns = ["base" if strength == 0 else f"{strength:g}" for strength in told["strengths"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {"sheet": file_uri(newest, 2 * PAIR)}
-    return {"strengths": columns, "rows": rows, "beside": told.get("with")}
+        of = [f"step {told['step']}"] if told.get("step") else []
+        of += [f"with {name} at {strength:g}" for name, strength in (told.get("with") or {}).items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {"of": sheet.stem.removeprefix("grid").strip("-"), "sheet": file_uri(sheet, 2 * PAIR)}
+    return {"of": ", ".join(of), "columns": columns, "rows": rows}
 
 
 def file_uri(path: Path, side: int) -> str:
@@ -131,7 +135,7 @@ def loss_chart(metrics: list[dict[str, Any]], judgement: Judgement | None) -> st
 def time_chart(metrics: list[dict[str, Any]]) -> str:
     """Seconds of every step, and the memory where it was measured."""
     seconds = _of(metrics, "seconds", "seconds a step", "course")
-    return chart([seconds, _of(metrics, "memory", "memory, GB", "second", "right")], label="seconds a step")
+    return chart([seconds, _of(metrics, "memory", "memory, GB", "second", "right")], label="seconds a step", is_low=True)
 
 
 def pace(metrics: list[dict[str, Any]]) -> str:

@@ -246,7 +246,9 @@ def load_in_diffusers(path: Path, written: Adapter, family: Family) -> None:
 @torch.no_grad()
 def add_to_weights(network: Adapter, family: Family) -> None:
     """Add every change to the base's own weights, as the tools that load a file do; the base is another after this."""
-    modules = {lora.canonical_name(folder, name): m for folder, model in lora.models(family).items() for name, m in model.named_modules()}
+    encoders = {name: family.encoder(name) for name in family.ENCODERS if any(path.startswith(f"{name}.") for path in network)}
+    parts = {**lora.models(family), **encoders}
+    modules = {lora.canonical_name(folder, name): m for folder, model in parts.items() for name, m in model.named_modules()}
     for path, change in network.items():
         if isinstance(modules[path], QuantisedLinear):  # adding would round the change to what the few bits can say
             modules[path].register_forward_hook(partial(_add_to_output, change))

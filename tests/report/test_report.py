@@ -82,7 +82,7 @@ def test_each_verdict_has_its_headline(trained):
         assert (screen.headline, screen.tone) == (headline, tone)
         assert ("none were held out" in screen.because) is not bool(validation)
     assert any("lorakit pick project --step 200" in answer.code or "--step 100" in answer.code for answer in screen.answers)
-    assert "take the checkpoint of step" in screen.answers[-1].words.lower()
+    assert screen.answers[-1].points[0].startswith("Take the checkpoint of step") and "train.steps" in screen.answers[-1].points[1]
 
 
 def test_base_and_lora_have_one_size_and_the_timeline_goes_from_base_to_final(trained):
@@ -101,7 +101,9 @@ def test_a_new_grid_or_pick_makes_a_new_page(copy_of_trained):
     cells.mkdir()
     for x in range(2):
         draw_photo(x, (64, 64)).save(cells / f"0_{x}.png")
-    (run.samples / "grid.json").write_text(json.dumps({"prompts": ["<i>zwx</i>"], "strengths": [0.0, 0.7]}), encoding="utf-8")
+    (run.samples / "grid.json").write_text(
+        json.dumps({"prompts": ["<i>zwx</i>"], "strengths": [0.0, 0.7], "columns": ["base", "0.7"]}), encoding="utf-8"
+    )
     draw_photo(7, (64, 64)).save(run.samples / "grid.png")
     page = page_of(project)
     assert "How strong" in page and "&lt;i&gt;zwx&lt;/i&gt;" in page and "<figcaption>0.7</figcaption>" in page
@@ -180,7 +182,7 @@ def test_a_folder_of_thousands_makes_a_page_that_opens(trained, monkeypatch):
     selected = [r for r in records if r["select"]["selected"]]
     monkeypatch.setattr(photo_part, "picture_uri", lambda path, side: f"data:image/jpeg;base64,{'A' * side * 90}")  # 1.3 times a real one
     judged = photo_part.faults.judge(records, trained.settings)
-    rejected, copies = photo_part.rejected_part(records, judged), photo_part.copies_part(records, judged)
+    rejected, copies = photo_part.rejected_part(records, judged, 160), photo_part.copies_part(records, judged, 160)
     chosen = [photo_part.chosen_photo(r, judged[r["id"]], 320) for r in selected[: photo_part.SHOWN_CHOSEN]]
     assert (rejected["count"], copies["count"], len(selected)) == (500, 500, 1000)
     pictures = [*rejected["cells"], *(c for g in copies["groups"] for c in (g["kept"], *g["copies"])), *(p["cell"] for p in chosen)]

@@ -1,7 +1,6 @@
 """The contract of a family: one architecture a file of this folder, with all its oddities and its tables of names inside:
 nothing else in the package knows a family by name. A family file names its class as CLASS, and has at its top, written out
-in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base, and IN_TOOLS, what those that draw with
-it do: under a1111 its version by how ss_base_model_version begins, under comfyui the nodes and files that its workflow takes."""
+in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base."""
 
 from __future__ import annotations
 
@@ -61,6 +60,10 @@ class Family(ABC):
     COMFYUI_PREFIXES: tuple[str, ...] = ()  # that ComfyUI reads before diffusers' paths, beside its usual ones
     DIFFUSERS_READS_KOHYA = False  # whether diffusers has a converter for kohya files of it
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
+
+    # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files
+    # that a workflow takes.
+    IN_TOOLS: Mapping[str, Mapping[str, Any]] = {}
 
     LAYOUTS: tuple[Layout, ...] = ()  # how its bases lie in single files; none can be read where there is none
 

@@ -31,17 +31,6 @@ OTHER_TRAINERS = {
     },
     "ai_toolkit": {"arch": "flux", "scheduler": "flowmatch"},
 }
-IN_TOOLS = {
-    "comfyui": {
-        "latent": "EmptySD3LatentImage",
-        "sampler": "euler",
-        "scheduler": "simple",
-        "vae": "ae.safetensors",
-        "clip_loader": "DualCLIPLoader",
-        "clip": {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp16.safetensors", "type": "flux"},
-        "is_distilled": True,
-    },
-}
 
 SLOTS = {"q": 0, "k": 1, "v": 2}
 LINEAR1 = (1, 1, 1, 4)  # query, key, value and the MLP of a single block
@@ -77,6 +66,17 @@ class Flux1(Family):
     }
     PIPELINE = FluxPipeline
     PROCESS, PIXEL_STEP = Flow, 16
+    IN_TOOLS = {
+        "comfyui": {
+            "latent": "EmptySD3LatentImage",
+            "sampler": "euler",
+            "scheduler": "simple",
+            "vae": "ae.safetensors",
+            "clip_loader": "DualCLIPLoader",
+            "clip": {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp16.safetensors", "type": "flux"},
+            "is_distilled": True,
+        },
+    }
     NAME, FORMAT = "flux1", "diffusers"
 
     KOHYA_NAMES = ("original",)

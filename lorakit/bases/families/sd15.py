@@ -17,10 +17,6 @@ OTHER_TRAINERS = {
     "diffusers": {"script": "text_to_image/train_text_to_image_lora.py"},
     "ai_toolkit": {"arch": "sd1", "scheduler": "ddpm"},
 }
-IN_TOOLS = {
-    "a1111": {"sd_v1": "SD1", "sd_v2": "SD2"},
-    "comfyui": {"latent": "EmptyLatentImage", "sampler": "dpmpp_2m", "scheduler": "karras"},
-}
 
 UNET_TARGETS = {
     "attention": ("to_q", "to_k", "to_v", "to_out.0"),
@@ -41,6 +37,10 @@ class SD15(Family):
     PIPELINE = StableDiffusionPipeline
     OPTIONAL = ("safety_checker", "feature_extractor")
     PROCESS, PIXEL_STEP = Diffusion, 8
+    IN_TOOLS = {
+        "a1111": {"sd_v1": "SD1", "sd_v2": "SD2"},
+        "comfyui": {"latent": "EmptyLatentImage", "sampler": "dpmpp_2m", "scheduler": "karras"},
+    }
     NAME, FORMAT = "sd15", "kohya"
 
     MEMBERS = (

@@ -28,16 +28,6 @@ OTHER_TRAINERS = {
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_sd3.py", "takes": ("train_text_encoder",)},
     "ai_toolkit": {"arch": "sd3", "scheduler": "flowmatch"},
 }
-IN_TOOLS = {
-    "a1111": {"sd3": "SD3"},
-    "comfyui": {
-        "latent": "EmptySD3LatentImage",
-        "sampler": "dpmpp_2m",
-        "scheduler": "sgm_uniform",
-        "clip_loader": "TripleCLIPLoader",
-        "clip": {"clip_name1": "clip_l.safetensors", "clip_name2": "clip_g.safetensors", "clip_name3": "t5xxl_fp16.safetensors"},
-    },
-}
 
 SLOTS = {"q": 0, "k": 1, "v": 2}
 BLOCK = {
@@ -78,6 +68,16 @@ class SD3(Family):
     }
     PIPELINE = StableDiffusion3Pipeline
     PROCESS, PIXEL_STEP = Flow, 16
+    IN_TOOLS = {
+        "a1111": {"sd3": "SD3"},
+        "comfyui": {
+            "latent": "EmptySD3LatentImage",
+            "sampler": "dpmpp_2m",
+            "scheduler": "sgm_uniform",
+            "clip_loader": "TripleCLIPLoader",
+            "clip": {"clip_name1": "clip_l.safetensors", "clip_name2": "clip_g.safetensors", "clip_name3": "t5xxl_fp16.safetensors"},
+        },
+    }
     NAME, FORMAT = "sd3", "diffusers"
 
     MEMBERS = (  # 3.5 large, and 3 medium, whose layers are among those of 3.5 medium

@@ -19,10 +19,6 @@ OTHER_TRAINERS = {
     "diffusers": {"script": "text_to_image/train_text_to_image_lora_sdxl.py", "takes": ("train_text_encoder",)},
     "ai_toolkit": {"arch": "sdxl", "scheduler": "ddpm"},
 }
-IN_TOOLS = {
-    "a1111": {"sdxl": "SDXL"},
-    "comfyui": {"latent": "EmptyLatentImage", "sampler": "dpmpp_2m", "scheduler": "karras"},
-}
 
 
 class SDXL(Family):
@@ -42,6 +38,10 @@ class SDXL(Family):
     TARGETS = UNET_TARGETS
     PIPELINE = StableDiffusionXLPipeline
     PROCESS, PIXEL_STEP = Diffusion, 8
+    IN_TOOLS = {
+        "a1111": {"sdxl": "SDXL"},
+        "comfyui": {"latent": "EmptyLatentImage", "sampler": "dpmpp_2m", "scheduler": "karras"},
+    }
     NAME, FORMAT = "sdxl", "kohya"
 
     KOHYA_NAMES = ("original", "diffusers")
