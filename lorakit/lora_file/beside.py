@@ -14,7 +14,6 @@ from PIL import Image
 from lorakit import files
 from lorakit.bases import families
 
-USUAL_STRENGTH = 0.7  # where a person has picked none
 PREVIEW = 512  # pixels of the longer side
 
 
@@ -35,11 +34,6 @@ class About:
     notes: str
     velocity: bool = False  # the base predicts velocity
     zero_snr: bool = False
-
-
-def prompt_text(prompt: str, name: str, strength: float) -> str:
-    """'zwx mug <lora:zwx_object_sd15:0.7>': as A1111, Forge and those after them read it."""
-    return f"{prompt} <lora:{name}:{strength:g}>"
 
 
 def write_beside(lora: Path, about: About, picture: Path | None) -> list[Path]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorakit.lora_file.beside import USUAL_STRENGTH, prompt_text
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
-from lorakit.quality.judge import LEAK, Judgement
+from lorakit.quality.judge import LEAK, Judgement, start_strength
 from lorakit.text import trigger_word
 
 HEADLINES = {
@@ -53,7 +52,7 @@ def first_screen(project: Project, run: Run | None, photos: dict[str, Any], trai
     if tone == "good" and (judgement.memorised or (judgement.leak or 0) > LEAK):
         tone = "look"
     return FirstScreen(headline, tone, _because(judgement, training), [
-        _file(run, training), _checkpoint(project, run, judgement), _strength(project, training), _prompt(project, run, training["result"]),
+        _file(run, training), _checkpoint(project, run, judgement), _strength(project, judgement, training), _prompt(project, run, training["result"]),
         _next_time(judgement),
     ])  # fmt: skip
 
@@ -74,7 +73,11 @@ def _before_training(project: Project, photos: dict[str, Any]) -> FirstScreen:
 
 def _because(judgement: Judgement, training: dict[str, Any]) -> str:
     found = ". ".join(_sentence(finding.words).rstrip(".") for finding in judgement.findings) + "."
-    if not training["is_validated"]:
+    if training["held_out"]:
+        found += f" Judged by {len(training['held_out'])} photos that it was never trained on."
+    elif training["is_validated"]:
+        found += " Judged by its own photos at noise that it was not trained on, since none were held out."
+    else:
         found += " Judged by the loss on its own photos, since none were held out: the pictures say more."
     if judgement.memorised:
         found += " Its samples come close to single training photos."
@@ -109,20 +112,31 @@ def _checkpoint(project: Project, run: Run, judgement: Judgement) -> Answer:
     return Answer("Which checkpoint?", words, f"The curve says so too; {len(steps)} are kept." if best else f"{len(steps)} are kept.")
 
 
-def strength_of(project: Project) -> tuple[float, bool]:
-    """(the strength to begin with, whether a person picked it)."""
+def strength_of(project: Project, result: dict[str, Any]) -> float:
+    """The strength to begin with: the one that a person picked, that the validation speaks for, or the usual one."""
     picked = (stamps.pick(project) or {}).get("strength")
-    return (USUAL_STRENGTH, False) if picked is None else (float(picked), True)
+    return start_strength(result.get("strengths") or {}) if picked is None else float(picked)
 
 
-def _strength(project: Project, training: dict[str, Any]) -> Answer:
-    strength, is_picked = strength_of(project)
-    if is_picked:
+def _strength(project: Project, judgement: Judgement, training: dict[str, Any]) -> Answer:
+    strength = strength_of(project, training["result"])
+    if (stamps.pick(project) or {}).get("strength") is not None:
         return Answer("Which strength?", f"{strength:g}, picked by hand.")
-    more = "The usual start, not measured for this file: towards 0.4 where it takes over, towards 1 where it is too faint."
+    if judgement.strength:
+        least, most = judgement.strength
+        words = f"{least:g} to {most:g}; begin at {strength:g}."
+        more = "By the validation: from where it gives most of what it gives, up to its best."
+    else:
+        words = f"Begin at {strength:g}."
+        more = "The usual start, not measured for this file: towards 0.4 where it takes over, towards 1 where it is too faint."
     if training["grids"]:
-        return Answer("Which strength?", f"Begin at {strength:g}.", more + " The grid below shows how it grows.")
-    return Answer("Which strength?", f"Begin at {strength:g}.", more, f"lorakit grid {project.folder.name}")
+        return Answer("Which strength?", words, more + " The grid below shows how it grows.")
+    return Answer("Which strength?", words, more, f"lorakit grid {project.folder.name}")
+
+
+def prompt_text(prompt: str, name: str, strength: float) -> str:
+    """'zwx mug <lora:zwx_object_sd15:0.7>': as A1111, Forge and those after them read it."""
+    return f"{prompt} <lora:{name}:{strength:g}>"
 
 
 def _prompt(project: Project, run: Run, result: dict[str, Any]) -> Answer:
@@ -132,7 +146,7 @@ def _prompt(project: Project, run: Run, result: dict[str, Any]) -> Answer:
     words = f"Write “{phrase}” into it." if phrase else "As any: there is no trigger word, it acts on every prompt."
     if not name:
         return Answer("How to prompt it?", words)
-    text = prompt_text(phrase or (result.get("prompts") or ["a photo"])[0], name, strength_of(project)[0])
+    text = prompt_text(phrase or (result.get("prompts") or ["a photo"])[0], name, strength_of(project, result))
     beside = run.folder / f"{name}.comfyui.json"
     more = f"For A1111 and Forge; ComfyUI opens {beside.name}, which lies beside the file." if beside.is_file() else "For A1111 and Forge."
     return Answer("How to prompt it?", words, more, text)

@@ -26,6 +26,7 @@ PAIR, SMALL = 512, 224  # pixels of the longer side: of base and LoRA beside eac
 MOST_GRIDS = 3
 MOST_COLUMNS = 10  # of the timeline, evenly spread
 HARD, CERTAIN, VISITS = 0.25, 3.5, 4  # a photo's loss over the set's, its standard errors, and the least visits, to name it
+UNFIT = 1.5  # of a photo's loss over the median photo's, at the same timesteps
 MOST_HARD, MOST_PHOTOS = 6, 1500
 TOOL_NAMES = {"comfyui": "ComfyUI", "a1111": "A1111", "forge": "Forge", "diffusers": "diffusers"}
 BY_HAND = (FILE, "command line")  # layers that a person wrote
@@ -36,12 +37,13 @@ def training_part(project: Project, run: Run | None) -> dict[str, Any]:
     """All that the page says of the training; empty parts before there is one."""
     metrics = run.read_metrics() if run else []
     result: dict[str, Any] = dict.fromkeys(("steps", "modules", "lora", "bytes")) | (run.facts.get("result", {}) if run else {})
-    judgement = judge(metrics, run.read_settings(), run.saved_steps, result.get("memorised")) if run and metrics else None
+    judgement = judge(metrics, run.read_settings(), run.saved_steps, result) if run and metrics else None
     visits = sorted((result.get("visits") or {}).values())
     return {
         "run": run,
         "result": result,
         "judgement": judgement,
+        "held_out": run.facts.get("planned", {}).get("held_out", []) if run else [],
         "is_validated": any(isinstance(entry.get("validation"), int | float) for entry in metrics),
         "lora_size": f"{result['bytes'] / 2**20:.1f} MB" if result["bytes"] else "",
         "pairs": pairs(run, result.get("prompts", [])) if run else [],
@@ -49,10 +51,11 @@ def training_part(project: Project, run: Run | None) -> dict[str, Any]:
         "timeline": timeline(run, result) if run else None,
         "loss_chart": loss_chart(metrics, judgement),
         "leak_chart": chart([_of(metrics, "leak", "leak")], label="leak by step", is_low=True),
+        "strength_chart": strength_chart(result.get("strengths") or {}, judgement),
         "time_chart": time_chart(metrics),
         "pace": pace(metrics),
         "visits": (visits[0], visits[-1]) if visits else None,
-        "hard": hard_photos(metrics),
+        "hard": hard_photos(metrics, result),
         "checks": checks(run, result) if run else [],
         "settings": (rows := setting_rows(project)),
         "changed": [row for row in rows if row[1] != row[2]],
@@ -132,6 +135,15 @@ def loss_chart(metrics: list[dict[str, Any]], judgement: Judgement | None) -> st
     return chart(series, marks, "loss by step")
 
 
+def strength_chart(strengths: dict[str, float], judgement: Judgement | None) -> str:
+    """The validation at each strength of the finished LoRA, the range to use marked."""
+    points = sorted((float(strength), loss) for strength, loss in strengths.items())
+    found = judgement.strength if judgement else None
+    marks = [Mark(found[0], f"from {found[0]:g}"), Mark(found[1], f"to {found[1]:g}")] if found else []
+    line = Series("validation", [strength for strength, _ in points], [loss for _, loss in points], look="held-out")
+    return chart([line], marks, "validation by strength", is_low=True)
+
+
 def time_chart(metrics: list[dict[str, Any]]) -> str:
     """Seconds of every step, and the memory where it was measured."""
     seconds = _of(metrics, "seconds", "seconds a step", "course")
@@ -153,11 +165,19 @@ def _of(metrics: list[dict[str, Any]], key: str, name: str, look: str = "course"
     return Series(name, [e["step"] for e in there], [e[key] for e in there], axis, look)
 
 
-def hard_photos(metrics: list[dict[str, Any]]) -> list[tuple[str, float, int]]:
-    """[(file, by how much its loss is above the set's, visits)] of photos that never fit, the worst first.
+def hard_photos(metrics: list[dict[str, Any]], result: dict[str, Any]) -> list[tuple[str, float, int]]:
+    """[(file, by how much its loss is above the set's, visits)] of photos that never fit, the worst first: by what was measured at the
+    end of the training, or where it was not, by its course."""
+    if fit := result.get("fit"):
+        visits = result.get("visits") or {}
+        worst = sorted(fit.items(), key=lambda item: -item[1])[:MOST_HARD]
+        return [(name, ratio - 1, visits.get(name, 0)) for name, ratio in worst if ratio > UNFIT]
+    return hard_by_course(metrics)
 
-    A step's loss over the smoothed one is laid to the photos of its batch by least squares, so that batches of several photos do.
-    """
+
+def hard_by_course(metrics: list[dict[str, Any]]) -> list[tuple[str, float, int]]:
+    """As `hard_photos`. A step's loss over the smoothed one is laid to the photos of its batch by least squares, so that batches of
+    several photos do."""
     entries = [e for e in metrics if e.get("photos") and math.isfinite(e["loss"])]
     names = sorted({name for entry in entries for name in entry["photos"]})
     if len(entries) < 30 or not 3 <= len(names) <= MOST_PHOTOS:

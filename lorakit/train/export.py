@@ -32,9 +32,10 @@ from lorakit.lora_file import beside, formats, verify
 from lorakit.lora_file.formats import Adapter, LayerAdapter
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
+from lorakit.quality.judge import start_strength
 from lorakit.settings import Train
 from lorakit.text import trigger_word
-from lorakit.train import checkpoint, lora
+from lorakit.train import checkpoint, lora, standing
 from lorakit.train.cache import cache, load_latents, load_text, text_variants
 from lorakit.train.loss import picture_sizes
 from lorakit.train.picked import exported_step
@@ -52,7 +53,7 @@ def export(project: Project) -> Run:
     stamp = stamps.export(project)
     if run.is_done("export", stamp) and run.has_whole_lora():
         return run
-    run.finish("export", stamp, **write_lora(project, run, load_family(project), None, file_name(project)))
+    run.finish("export", stamp, **write_lora(project, run, load_family(standing.as_run(project, run)), None, file_name(project)))
     return run
 
 
@@ -60,7 +61,7 @@ def export_step(project: Project, step: int) -> Path:
     """Write the checkpoint of `step` as `<name>-step000250.safetensors` into the run folder, checked as any; a training that
     was stopped will do. Returns its path; the project's own LoRA stays the one that it was."""
     run = begun_run(project)
-    made = write_lora(project, run, load_family(project), step, file_name(project) + step_suffix(step))
+    made = write_lora(project, run, load_family(standing.as_run(project, run)), step, file_name(project) + step_suffix(step))
     return run.folder / made["lora"]
 
 
@@ -102,11 +103,11 @@ def write_about(project: Project, run: Run, family: Family, step: int | None, na
         checkpoint=base_file(project),
         phrase=phrase,
         prompt=prompts[0],
-        strength=start_strength(project),
+        strength=begin_at(project, run),
         side=settings.train.resolution,
         steps=settings.sample.steps,
         guidance=settings.sample.guidance,
-        notes=f"{project.kind.title} LoRA for {card.title}; {usage_hint(project)}",
+        notes=f"{project.kind.title} LoRA for {card.title}; {usage_hint(project, run)}",
         velocity=config.get("prediction_type") == "v_prediction",
         zero_snr=bool(config.get("rescale_betas_zero_snr")),
     )
@@ -246,9 +247,7 @@ def load_in_diffusers(path: Path, written: Adapter, family: Family) -> None:
 @torch.no_grad()
 def add_to_weights(network: Adapter, family: Family) -> None:
     """Add every change to the base's own weights, as the tools that load a file do; the base is another after this."""
-    encoders = {name: family.encoder(name) for name in family.ENCODERS if any(path.startswith(f"{name}.") for path in network)}
-    parts = {**lora.models(family), **encoders}
-    modules = {lora.canonical_name(folder, name): m for folder, model in parts.items() for name, m in model.named_modules()}
+    modules = {lora.canonical_name(folder, name): m for folder, model in lora.models(family).items() for name, m in model.named_modules()}
     for path, change in network.items():
         if isinstance(modules[path], QuantisedLinear):  # adding would round the change to what the few bits can say
             modules[path].register_forward_hook(partial(_add_to_output, change))
@@ -344,7 +343,7 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "modelspec.resolution": f"{train.resolution}x{train.resolution}",
         "modelspec.hash_sha256": f"0x{hash}",
         "modelspec.trigger_phrase": trigger_phrase(project),
-        "modelspec.usage_hint": usage_hint(project),
+        "modelspec.usage_hint": usage_hint(project, run),
         "trained_words": [trigger_phrase(project)] if project.trigger else "",
         "modelspec.thumbnail": thumbnail(run, step),
         "modelspec.tags": f"{project.kind.name},lora",
@@ -375,15 +374,15 @@ def text_encoder_rate(train: Train) -> float:
     return train.learning_rate if train.text_encoder_rate is None else train.text_encoder_rate
 
 
-def start_strength(project: Project) -> float:
-    """The strength that a person picked, or the one that is usual."""
-    strength = (stamps.pick(project) or {}).get("strength")
-    return beside.USUAL_STRENGTH if strength is None else float(strength)
+def begin_at(project: Project, run: Run) -> float:
+    """The strength that a person picked, or the one that the validation speaks for, or the usual one."""
+    picked = (stamps.pick(project) or {}).get("strength")
+    return start_strength(run.facts.get("result", {}).get("strengths") or {}) if picked is None else float(picked)
 
 
-def usage_hint(project: Project) -> str:
+def usage_hint(project: Project, run: Run) -> str:
     picked = (stamps.pick(project) or {}).get("strength") is not None
-    at = f"{'best at' if picked else 'begin at'} strength {start_strength(project):g}"
+    at = f"{'best at' if picked else 'begin at'} strength {begin_at(project, run):g}"
     return f"write {trigger_phrase(project)!r} into the prompt; {at}" if project.trigger else f"no trigger word; {at}"
 
 

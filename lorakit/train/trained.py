@@ -12,7 +12,7 @@ from lorakit.console import warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
-from lorakit.train import checkpoint, lora
+from lorakit.train import checkpoint, lora, standing
 from lorakit.train.picked import exported_step
 from lorakit.train.tensor_file import Damaged
 
@@ -61,10 +61,12 @@ def trained_adapter(project: Project, run: Run, step: int | None = None) -> tupl
 def load_trained(project: Project, run: Run, step: int | None = None, prepare: Callable[[Family], None] | None = None) -> Family:
     """The base, first changed by `prepare`, with the LoRA of a checkpoint in it, chosen as by `trained_adapter`."""
     adapter, _ = trained_adapter(project, run, step)
-    family = load_family(project)
+    as_run = standing.as_run(project, run)
+    family = load_family(as_run)
     if prepare:
         prepare(family)
-    lora.add_lora(family, project.settings.train)
+    lora.add_lora(family, as_run.settings.train)
+    family.swap_blocks(as_run.settings.train.swap_blocks)
     lora.set_lora(family, adapter)
     return family
 

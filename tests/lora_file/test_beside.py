@@ -7,7 +7,7 @@ from PIL import Image
 
 from lorakit import lookup
 from lorakit.bases import families
-from lorakit.lora_file.beside import About, prompt_text, workflow, write_beside
+from lorakit.lora_file.beside import About, workflow, write_beside
 from lorakit.project import catalog
 
 # Required inputs and outputs of ComfyUI's nodes, as its nodes.py, comfy_extras/nodes_sd3.py, nodes_flux.py and nodes_model_advanced.py have them.
@@ -82,4 +82,3 @@ def test_a_family_that_says_nothing_has_no_workflow(tmp_path, monkeypatch):
     monkeypatch.setattr(families.load("sd15"), "IN_TOOLS", {})
     assert workflow(about(), "x.safetensors") is None
     assert [path.name for path in write_beside(tmp_path / "x.safetensors", about(), None)] == ["x.json"]
-    assert prompt_text("zwx mug", "x", 0.8) == "zwx mug <lora:x:0.8>"

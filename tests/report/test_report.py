@@ -78,9 +78,19 @@ def test_each_verdict_has_its_headline(trained):
             for s, x in zip(steps, losses)
         ]
         verdict = judge(metrics, {"train.learning_rate": 1e-4}, [100, 200, 400])
-        screen = first_screen(trained, run_of(trained), photos, training | {"judgement": verdict, "is_validated": bool(validation)})
+        screen = first_screen(
+            trained,
+            run_of(trained),
+            photos,
+            training | {"judgement": verdict, "is_validated": bool(validation), "held_out": ["a.jpg"] if validation else []},
+        )
         assert (screen.headline, screen.tone) == (headline, tone)
-        assert ("none were held out" in screen.because) is not bool(validation)
+        assert ("never trained on" if validation else "none were held out") in screen.because
+    measured = judge(metrics, {}, [100, 200, 400], {"strengths": {"0": 1.0, "0.4": 0.6, "0.8": 0.5, "1": 0.55}})
+    again = first_screen(trained, run_of(trained), photos, training | {"judgement": measured, "is_validated": True})
+    least, most = measured.strength
+    assert any(answer.words.startswith(f"{least:g} to {most:g}; begin at") for answer in again.answers)
+    assert training_part.strength_chart({"0": 1.0, "0.5": 0.5, "1": 0.6}, measured).count("<polyline") == 1
     assert any("lorakit pick project --step 200" in answer.code or "--step 100" in answer.code for answer in screen.answers)
     assert screen.answers[-1].points[0].startswith("Take the checkpoint of step") and "train.steps" in screen.answers[-1].points[1]
 
@@ -220,11 +230,13 @@ def test_photos_that_never_fit_are_named():
                 random.lognormal(0, 0.5) * (2.0 if name in ("3.jpg", "7.jpg") else 1) * (0.1 + 0.2 * np.exp(-step / 100)) for name in photos
             ]
             metrics.append({"step": step + 1, "loss": float(np.mean(losses)), "photos": photos})
-        found = training_part.hard_photos(metrics)
+        found = training_part.hard_photos(metrics, {})
         assert {name for name, _, _ in found} == {"3.jpg", "7.jpg"} and all(0.4 < excess < 1.6 for _, excess, _ in found), found
         assert all(20 < seen < 200 for _, _, seen in found) or size == 4
+    fit = {"a.jpg": 1.0, "b.jpg": 2.5, "c.jpg": 0.9, "d.jpg": 1.8}
+    assert training_part.hard_photos([], {"fit": fit, "visits": {"b.jpg": 9}}) == [("b.jpg", 1.5, 9), ("d.jpg", 0.8, 0)]
     alike = [{"step": n + 1, "loss": float(random.lognormal(0, 0.5)), "photos": [names[n % 16]]} for n in range(400)]
-    assert training_part.hard_photos(alike) == []
+    assert training_part.hard_photos(alike, {}) == []
 
 
 def test_the_command_makes_the_same_project_again(trained, tmp_path, monkeypatch):
