@@ -46,8 +46,11 @@ class FirstScreen:
 def first_screen(project: Project, run: Run | None, photos: dict[str, Any], training: dict[str, Any]) -> FirstScreen:
     """What a reader wants to know before anything else."""
     judgement = training["judgement"]
-    if run is None or judgement is None:
+    if run is None:
         return _before_training(project, photos)
+    if judgement is None:  # nothing has been trained of it yet, or its metrics are lost
+        answers = [_file(run, training), _prompt(project, run, training["result"])] if training["result"]["lora"] else []
+        return FirstScreen("No course to judge.", "look", "There are no metrics of this training.", answers)
     headline, tone = HEADLINES[judgement.verdict]
     if tone == "good" and (judgement.memorised or (judgement.leak or 0) > LEAK):
         tone = "look"

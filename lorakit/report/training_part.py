@@ -110,14 +110,18 @@ def _strength_grid(sheet: Path) -> dict[str, Any]:
         ]
         of = [f"step {told['step']}"] if told.get("step") else []
         of += [f"with {name} at {strength:g}" for name, strength in (told.get("with") or {}).items()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # of a version that kept no cells, or by a hand
         return {"of": sheet.stem.removeprefix("grid").strip("-"), "sheet": file_uri(sheet, 2 * PAIR)}
     return {"of": ", ".join(of), "columns": columns, "rows": rows}
 
 
 def file_uri(path: Path, side: int) -> str:
-    with Image.open(path) as image:
-        return data_uri(thumbnail(image, side), quality=88)
+    """A picture of the run as a data address, '' where it is damaged."""
+    try:
+        with Image.open(path) as image:
+            return data_uri(thumbnail(image, side), quality=88)
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged PNGs
+        return ""
 
 
 # Curves

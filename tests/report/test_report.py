@@ -159,6 +159,20 @@ def test_words_of_strangers_stay_text(copy_of_trained):
     assert page.count("<script>") == 1 and page.count('dir="auto"') >= 6  # right-to-left texts stay in their places
 
 
+def test_what_is_damaged_or_missing_costs_only_itself(copy_of_trained, tmp_path):
+    run = run_of(copy_of_trained)
+    (run.samples / "final" / "0_lora.png").write_bytes(b"\x89PNG torn")
+    (run.samples / "step_000002" / "0.png").unlink()
+    (run.samples / "grid.png").write_bytes(b"")
+    run.lora.write_bytes(b"\xff" * 20)
+    run.metrics.unlink()
+    page = render(copy_of_trained, run)
+    assert page.count("be shown") >= 3 and "polyline" not in page and "Nothing is trained yet" not in page
+    (tmp_path / "none").mkdir()
+    empty = lorakit.new_project(tmp_path / "empty", tmp_path / "none", base="tiny-random")
+    assert "0 photos, none chosen yet." in page_of(empty)
+
+
 def test_report_before_training_groups_rejected_photos_and_copies(tmp_path, photo_folder, make_photo):
     make_photo("<b>tiny.png", seed=9, size=(90, 60))
     make_photo("copy.jpg", seed=0, quality=40)
