@@ -34,13 +34,15 @@ class Mark:
     words: str
 
 
-def chart(series: Sequence[Series], marks: Sequence[Mark] = (), label: str = "", is_low: bool = False) -> str:
+def chart(series: Sequence[Series], marks: Sequence[Mark] = (), label: str = "", is_low: bool = False, from_zero: bool = False) -> str:
     """HTML of a chart, `is_low` of half the height; '' where no series has two numbers."""
     drawn = [s for s in (_finite(s) for s in series) if len(s.steps) > 1]
     if not drawn:
         return ""
     first, last = min(s.steps[0] for s in drawn), max(s.steps[-1] for s in drawn)
     ranges = {axis: _range([s for s in drawn if s.axis == axis]) for axis in ("left", "right")}
+    if from_zero:
+        ranges["left"] = (0.0, ranges["left"][1])
     lines = "".join(
         f'<polyline class="{html.escape(s.look)}" points="{_points(s, first, last, ranges[s.axis])}"/>'
         for s in drawn

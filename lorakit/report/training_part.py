@@ -50,7 +50,7 @@ def training_part(project: Project, run: Run | None) -> dict[str, Any]:
         "grids": strength_grids(run) if run else [],
         "timeline": timeline(run, result) if run else None,
         "loss_chart": loss_chart(metrics, judgement),
-        "leak_chart": chart([_of(metrics, "leak", "leak")], label="leak by step", is_low=True),
+        "leak_chart": chart([_of(metrics, "leak", "leak")], label="leak by step", is_low=True, from_zero=True),
         "strength_chart": strength_chart(result.get("strengths") or {}, judgement),
         "time_chart": time_chart(metrics),
         "pace": pace(metrics),
