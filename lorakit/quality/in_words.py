@@ -25,6 +25,7 @@ WORDS = {
     "empty": Words("an empty file"),
     "not_an_image": Words("no picture"),
     "unreadable": Words("cannot be read"),
+    "raw": Words("a raw file of a camera"),
     "too_many_pixels": Words("too many pixels"),
     "too_many_bytes": Words("too large a file"),
     "animated": Words("several frames, the first is used", "frames", ""),
@@ -52,6 +53,7 @@ WORDS = {
     "no_face": Words("no face found", "", "wanted"),
     "few_faces": Words("few faces", "", "wanted"),
     "many_faces": Words("many faces", "", "wanted"),
+    "hdr": Words("HDR"),
     "transparent": Words("transparent, laid on white"),
     # beside other photos
     "duplicate": Words("the same file"),
