@@ -330,7 +330,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Report:
-    thumbnail: int = setting(160, "side of the pictures in the report, in pixels", least=32)
+    thumbnail: int = setting(160, "side of the small pictures in the report, in pixels; chosen photos have twice", least=32)
 
 
 @cache
