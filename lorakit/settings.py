@@ -208,6 +208,9 @@ class Train:
     init: str = setting(
         "kaiming", "where LoRA starts: at zero, or at the weights' strongest directions", choices=("kaiming", "pissa", "olora")
     )
+    from_lora: str | None = setting(
+        None, "a LoRA file to start from, in any form; `--from-lora FILE` takes rank and targets from it", neutral=None
+    )
     text_encoder: bool = setting(False, "the CLIP text encoders learn too")
     t5: bool = setting(False, "and so does T5 (SD3, FLUX): 10 GB more, for a part of the file that diffusers does not load")
     text_encoder_rate: float | None = setting(None, "their peak learning rate; empty: learning_rate. Half of that is usual", least=0.0)

@@ -31,7 +31,10 @@ VERSIONS = dict.fromkeys(
 ) | {"trigger": 2}
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
-NOT_IN_RESULT = ("weights", "parts", "regularisation", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing", "swap_blocks")
+NOT_IN_RESULT = (
+    "weights", "parts", "regularisation", "from_lora", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing", "swap_blocks",
+)  # fmt: skip
+STEP_RULE = ("steps", "steps_per_photo", "min_steps", "max_steps")  # how long it is trained
 
 
 def check(project: Project, record: Record) -> str:
@@ -159,11 +162,39 @@ def mask(project: Project, record: Record) -> tuple:
 
 def train(project: Project) -> str:
     settings = {key: value for key, value in for_stamp(project.settings.train).items() if key not in NOT_IN_RESULT}
+    return _stamp("train", settings, _taught_photos(project), weights.identity(project.base_source), *_taught_beside(project))
+
+
+def taught(project: Project) -> dict[str, Any]:
+    """What a training is made of, by which a later one that goes on from it is known: `by` is the fingerprint of the base and of all
+    settings but how long, `photos` has one fingerprint a photo with its text."""
+    settings = {key: value for key, value in for_stamp(project.settings.train).items() if key not in (*NOT_IN_RESULT, *STEP_RULE)}
+    by = _stamp("train", settings, weights.identity(project.base_source), *_taught_beside(project))
+    return {"by": by, "photos": [short_hash(*facts) for facts in _taught_photos(project)]}
+
+
+def _taught_photos(project: Project) -> list[tuple]:
     chosen = [r for r in project.manifest.selected if r.get("dataset")]
-    photos = [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r)) for r in chosen]
-    folder = project.settings.train.regularisation  # by its content: it may be moved
+    return [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r)) for r in chosen]
+
+
+def _taught_beside(project: Project) -> tuple:
+    """Regularisation photos and the LoRA that is started from, by their content: they may be moved."""
+    folder, start = project.settings.train.regularisation, started_from(project)
     others = (weights.identity(weights.Source(str(Path(folder).expanduser()), True)),) if folder else ()
-    return _stamp("train", settings, photos, weights.identity(project.base_source), *others)
+    return (*others, *([("from_lora", start)] if start else []))
+
+
+def started_from(project: Project) -> str | None:
+    """The fingerprint of the LoRA file that the training starts from; where the file is gone, that of a run which started from it."""
+    given = project.settings.train.from_lora
+    if not given:
+        return None
+    path = Path(given).expanduser()
+    if path.is_file():
+        return weights.identity(weights.Source(str(path), True))
+    noted = [run.facts.get("from_lora") or {} for run in reversed(runs.all_runs(project.folder))]
+    return next((facts["identity"] for facts in noted if facts.get("file") == path.name and "identity" in facts), path.name)
 
 
 def sample(project: Project) -> str:

@@ -8,7 +8,6 @@ import time
 from dataclasses import asdict, dataclass, field
 
 import torch
-import yaml
 from torch import nn
 
 from lorakit import files
@@ -19,7 +18,7 @@ from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
 from lorakit.settings import Train
-from lorakit.train import checkpoint, lora
+from lorakit.train import checkpoint, from_lora, going_on, lora
 from lorakit.train import optimizer as optim
 from lorakit.train.adapter_size import say_size
 from lorakit.train.average import Average
@@ -44,15 +43,15 @@ def train(project: Project) -> Run:
     """
     photos = cache(project)
     stamp = stamps.train(project)
-    run = runs.find(project.folder, stamp) or runs.start(project.folder, stamp)
+    run = runs.find(project.folder, stamp, from_step_1=project.new_run) or going_on.start(project, stamp, photos)
     if run.is_done("train", stamp):
         return run
     settings, reg_photos = project.settings.train, regularisation_photos(project)
-    steps = planned_steps(project, len(photos))
+    steps, begun = going_on.steps_of(project, run, len(photos)), run.continues.get("step", 0)
     photos = at_every_resolution(project, photos)
     say_plan(project, photos, steps, reg_photos)
     say_size(project)
-    say_why_new(project, run)
+    going_on.say_where_it_begins(project, run)
     write_settings(project, run)
     sampled = project.settings.sample
     run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every)
@@ -61,6 +60,7 @@ def train(project: Project) -> Run:
     family = load_family(project)
     family.release_encoders()
     parameters = lora.add_lora(family, settings)
+    from_lora.put_in(family, settings, needed=not run.saved_steps)
     optimizer = optim.make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
     scaler = torch.amp.GradScaler(family.device.split(":")[0], enabled=family.dtype == torch.float16)
     if settings.checkpoints_gradients:
@@ -76,7 +76,7 @@ def train(project: Project) -> Run:
 
     with stop.at_ctrl_c(), open(run.metrics, "a", encoding="utf-8") as metrics, progress("train", steps, start=first) as shown:
         for step in range(first, steps):
-            rate = optim.lr_at(step, steps, settings)
+            rate = optim.lr_at(step, steps, settings, begun)
             measured = train_step(step, rate, sampler, batch_loss, parameters, optimizer, scaler, settings)
             if not math.isfinite(measured.loss):
                 raise LorakitError(not_a_number(measured, run))
@@ -154,11 +154,6 @@ def train_step(
     return StepMetrics(step + 1, epoch, loss, rate, float(norm), seconds, photos, regularisation)
 
 
-def planned_steps(project: Project, photos: int) -> int:
-    """`train.steps`, or steps_per_photo x photos within min_steps..max_steps, and those of the regularisation photos besides."""
-    return project.settings.train.planned_steps(photos)
-
-
 def resume(run: Run, family: Family, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, average: Average) -> int:
     """Put back the newest checkpoint that is whole, if there is one, and cut the metrics to it. Returns the step to begin at."""
     last = 0
@@ -189,22 +184,6 @@ def write_settings(project: Project, run: Run) -> None:
     head = f"# as resolved for this run; base {project.card.name}, kind {project.kind.name}\n"
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}  # {origin[key]}\n" for key, value in project.settings.flat().items()]
     files.write_text(run.folder / "settings.yaml", head + "".join(lines))
-
-
-def say_why_new(project: Project, run: Run) -> None:
-    """Where there are trainings already and this is none of them: one line that says so, and which settings are others."""
-    earlier = [other for other in runs.all_runs(project.folder) if other.folder != run.folder]
-    if run.saved_steps or not earlier:
-        return
-    path, now = earlier[-1].folder / "settings.yaml", project.settings.flat()
-    before = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
-    changed = [
-        f"{key} {before[key]} -> {json.loads(json.dumps(value))}"
-        for key, value in now.items()
-        if key.startswith("train.") and key in before and before[key] != json.loads(json.dumps(value))
-    ]
-    why = ", ".join(changed) or "photos, texts or the base are others"
-    say(f"train     a new run from step 1, since {earlier[-1].folder.name} ({why}); that one and its checkpoints stay")
 
 
 def is_due(step: int, every: int, steps: int, at_end: bool = True) -> bool:
