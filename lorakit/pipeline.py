@@ -16,6 +16,7 @@ from lorakit.errors import UnknownName, WeightsMissing
 from lorakit.project import Project, by_hand, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
+from lorakit.text import prompts
 from lorakit.text.composing import RawCaption
 from lorakit.text.trigger_word import check_word
 
@@ -131,6 +132,8 @@ def preflight(project: Project, names: tuple[str, ...]) -> WeightsMissing | None
         _check_captioner(project)
     if project.device and any(STAGES[NAMES.index(name)].wing in ("caption", "train") for name in names):
         device.check(project.device)
+    if {"train", "sample"} & set(names):
+        prompts.read(project.settings.sample.prompts, project.folder, project.trigger)
     if not set(TRAINING) & set(names):
         return None
     catalog.check_family(project.card)
@@ -152,8 +155,10 @@ def _check_training(project: Project) -> None:
     weights.quiet_bitsandbytes()
     from lorakit.train import from_lora
     from lorakit.train.preflight import check_settings, check_single_file  # loads torch, which a training needs anyway
+    from lorakit.train.sample import check_prompts
 
     check_settings(project)
+    check_prompts(project)
     weights.check_reachable(project.base_source)
     check_single_file(project)
     from_lora.check(project)

@@ -292,7 +292,9 @@ class Train:
 @dataclass(frozen=True)
 class Sample:
     every: int = setting(250, "steps between sample images while training; 0 = none", least=0)
-    prompts: tuple[str, ...] = setting((), "empty: made from the trigger, the class word and the captions")
+    prompts: tuple[str, ...] = setting(
+        (), "prompts, or a .txt file with one a line, with --n --w --h --d --s --g as sd-scripts reads them; empty: made from the captions"
+    )
     count: int = setting(4, "sample prompts to make when none are given", least=1)
     steps: int = setting(25, "sampler steps", least=1)
     guidance: float = setting(7.0, "classifier-free guidance", least=0.0)

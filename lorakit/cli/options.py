@@ -94,7 +94,15 @@ def settings_from(assignments: Iterable[str], **words: Any) -> dict[str, Any]:
     without = {"export.metadata": False} if words.pop("no_metadata", False) else {}
     if words.get("weights") and not words["weights"].startswith("hf://"):
         words["weights"] = str(Path(words["weights"]).expanduser().absolute())
-    return {keys[name]: value for name, value in words.items() if value is not None} | without | parse_assignments(assignments)
+    found = {keys[name]: value for name, value in words.items() if value is not None} | without | parse_assignments(assignments)
+    return found | {key: paths_here(found[key]) for key in ("sample.prompts",) if key in found}
+
+
+def paths_here(entries: Iterable[str]) -> list[str]:
+    """Entries of `sample.prompts`, files among them by their whole path: the project's next command may be given elsewhere."""
+    from lorakit.text.prompts import is_file
+
+    return [str(Path(entry).expanduser().absolute()) if is_file(entry) else entry for entry in entries]
 
 
 def start_from(path: Path | None, out: Path, base: str | None, given: dict[str, Any]) -> dict[str, Any]:

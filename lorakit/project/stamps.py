@@ -17,6 +17,7 @@ from lorakit.project import runs
 from lorakit.quality import verdicts
 from lorakit.record import Record, mask_of, sidecar_of
 from lorakit.settings import for_stamp
+from lorakit.text import prompts
 
 if TYPE_CHECKING:
     from lorakit.project.project import Project
@@ -202,10 +203,15 @@ def sample(project: Project) -> str:
     return _stamp(
         "sample",
         train(project),
-        for_stamp(project.settings.sample),
+        _sample_settings(project),
         for_stamp(project.settings.trigger),
         *([step] if step is not None else []),
     )
+
+
+def _sample_settings(project: Project) -> dict[str, Any]:
+    """Of a file of prompts what is in it."""
+    return for_stamp(project.settings.sample) | {"prompts": prompts.contents(project.settings.sample.prompts, project.folder)}
 
 
 def export(project: Project) -> str:

@@ -4,13 +4,16 @@ LoRA has learned, at which strength it speaks, and whether it leaks into prompts
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from lorakit.bases import families
 from lorakit.console import progress
 from lorakit.project import Project
 from lorakit.text.placing import without_word
+from lorakit.text.prompts import Prompt, read
 from lorakit.text.words import count_word
 from lorakit.train import lora
 from lorakit.train.sample import draw, sample_prompts, save_picture
@@ -26,29 +29,31 @@ def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[floa
 
     Without prompts, the project's sample prompts are drawn with the trigger and without it."""
     run = trained_run(project) if step is None else begun_run(project)
-    prompts = list(prompts) or with_and_without(project)
+    step_size = families.load(project.card.family).PIXEL_STEP
+    rows = read(prompts, project.folder, project.trigger, step_size) if prompts else with_and_without(project)
     family = load_trained(project, run, step)
     columns = []
-    with progress("grid", len(prompts) * len(strengths)) as shown:
+    with progress("grid", len(rows) * len(strengths)) as shown:
         for strength in strengths:
             lora.set_strength(family, strength)
             column = []
-            for picture in draw(project, family, prompts):
+            for picture in draw(project, family, rows):
                 column.append(picture)
                 shown.advance()
             columns.append(column)
     path = run.samples / f"grid{step_suffix(step)}.png"
-    save_picture(lay_out(columns, prompts, strengths), path)
+    save_picture(lay_out(columns, [row.text for row in rows], strengths), path)
     return path
 
 
-def with_and_without(project: Project) -> list[str]:
+def with_and_without(project: Project) -> list[Prompt]:
     """The sample prompts that hold the trigger, each followed by itself without it."""
     trigger = project.trigger
     if not trigger:
         return sample_prompts(project)
-    named = [prompt for prompt in sample_prompts(project) if count_word(prompt, trigger)]
-    return [prompt for name in named for prompt in (name, without_word(name, trigger)) if prompt]
+    named = [prompt for prompt in sample_prompts(project) if count_word(prompt.text, trigger)]
+    both = [(prompt, replace(prompt, text=without_word(prompt.text, trigger))) for prompt in named]
+    return [prompt for pair in both for prompt in pair if prompt.text]
 
 
 def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], strengths: Sequence[float]) -> Image.Image:
@@ -61,7 +66,8 @@ def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], strengths:
         left = LABEL + x * (CELL + MARGIN)
         pen.text((left + 4, 6), "base" if strength == 0 else f"strength {strength:g}", fill="black", font=font)
         for y, picture in enumerate(column):
-            sheet.paste(picture.resize((CELL, CELL), Image.Resampling.LANCZOS), (left, head + y * (CELL + MARGIN)))
+            cell = ImageOps.pad(picture, (CELL, CELL), Image.Resampling.LANCZOS, color="white")
+            sheet.paste(cell, (left, head + y * (CELL + MARGIN)))
     for y, prompt in enumerate(prompts):
         pen.multiline_text((6, head + y * (CELL + MARGIN) + 6), wrapped(prompt, font), fill="black", font=font, spacing=3)
     return sheet

@@ -54,7 +54,7 @@ def train(project: Project) -> Run:
     going_on.say_where_it_begins(project, run)
     write_settings(project, run)
     sampled = project.settings.sample
-    run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every)
+    run.plan(steps=steps, prompts=[prompt.text for prompt in sample_prompts(project)], seed=sampled.seed, sample_every=sampled.every)
     stop = Stop(run)
 
     family = load_family(project)

@@ -8,7 +8,7 @@ from lorakit import open_project, pipeline
 from lorakit.cli import group
 from lorakit.project import runs, stamps
 from lorakit.settings import Train
-from lorakit.train import checkpoint, going_on
+from lorakit.train import checkpoint, going_on, plan
 from lorakit.train import optimizer as optim
 from lorakit.train.train import train
 from tests.conftest import adapter, draw_photo, stop_after
@@ -101,6 +101,7 @@ def test_a_run_that_noted_not_what_it_taught_goes_on_with_more_steps(copy_of_tra
     project = open_project(copy_of_trained.folder, settings={"train.steps": 5}, device="cpu")
     found = going_on.find(project, stamps.taught(project), 4)
     assert found and found[1:] == (4, 5)
+    assert plan.steps_of(project, project.manifest.selected)["goes_on_from"] == {"run": run.folder.name, "step": 4}
 
 
 def test_the_rate_of_what_goes_on_begins_anew():

@@ -26,5 +26,5 @@ def test_grid_shows_base_and_strengths(copy_of_trained):
 
 def test_default_rows_are_the_samples_with_and_without_the_trigger(trained):
     rows = grids.with_and_without(trained)
-    assert rows[0] == "zwx mug" and rows[1] == "mug"
+    assert [row.text for row in rows[:2]] == ["zwx mug", "mug"]
     assert len(rows) % 2 == 0

@@ -1,11 +1,15 @@
 """Sample images: the same for the same seed, prompts that show what was learned and what leaks."""
 
+from collections import Counter
+
 import numpy as np
+import pytest
 from PIL import Image
 
-from lorakit import open_project
+from lorakit import open_project, pipeline
+from lorakit.errors import LorakitError
 from lorakit.project import runs, stamps
-from lorakit.train.sample import sample, sample_prompts
+from lorakit.train.sample import sample, sample_prompts, usual_size
 
 
 def pixels(path):
@@ -35,10 +39,32 @@ def test_sampling_again_draws_the_same_pictures(copy_of_trained):
 
 def test_prompts_show_the_trigger_two_captions_and_the_leak_without_it(make_dataset):
     project = make_dataset(**{"sample.count": 4})
-    plain, first, second, leak = sample_prompts(project)
+    plain, first, second, leak = (prompt.text for prompt in sample_prompts(project))
     assert plain == "zwx mug" and leak == "mug"
     assert {first, second} <= {r["text"] for r in project.manifest.selected} and first != second
 
 
-def test_prompts_that_are_given_are_used_as_they_are(make_dataset):
-    assert sample_prompts(make_dataset(**{"sample.prompts": ["one", "two"]})) == ["one", "two"]
+def test_a_file_of_prompts_is_drawn_with_its_options(copy_of_trained, tmp_path):
+    (tmp_path / "prompts.txt").write_text("[trigger] mug --w 32 --h 48\n[trigger] mug --d 5\n[trigger] mug --d 5 --n mug\n")
+    project = open_project(copy_of_trained.folder, settings={"sample.prompts": str(tmp_path / "prompts.txt")}, device="cpu")
+    assert pipeline.walk(project, "sample", "sample") == ["sample"]
+    narrow, plain, other = (pixels(final(project) / f"{number}_lora.png") for number in range(3))
+    assert narrow.shape == (48, 32, 3) and plain.shape == other.shape == (64, 64, 3)
+    assert np.abs(plain - other).max() > 0, "the negative prompt counts"
+    assert runs.find(project.folder, stamps.train(project)).facts["result"]["prompts"] == ["zwx mug"] * 3
+    assert pipeline.walk(project, "sample", "sample") == []
+    (tmp_path / "prompts.txt").write_text("a mug --w 50\n")
+    with pytest.raises(LorakitError, match="prompts.txt, line 1: --w 50"):
+        pipeline.walk(project, "sample", "sample")
+    assert not pipeline.is_run_done(project, "sample"), "what the file says belongs to what was drawn"
+
+
+def test_the_usual_size_is_the_commonest_bucket(make_dataset):
+    project = make_dataset()
+    sizes = Counter(tuple(r["crop"]["bucket"]) for r in project.manifest.selected)
+    assert len(sizes) == 3 and set(sizes.values()) == {2}
+    assert usual_size(project) == (64, 64), "of those that are as common, the one nearest to a square"
+    square = next(r for r in project.manifest.selected if r["crop"]["bucket"] == [64, 64])
+    wide = next(r for r in project.manifest.selected if r["crop"]["bucket"][0] > 64)
+    project.manifest.keep({**square, "crop": wide["crop"]})
+    assert usual_size(project) == tuple(wide["crop"]["bucket"])

@@ -50,6 +50,7 @@ class Family(ABC):
 
     PROCESS: type[Diffusion] | type[Flow]  # what it learns
     PIXEL_STEP: int  # picture sides are multiples of this
+    TAKES_NEGATIVE = True  # whether its pictures are drawn against a negative prompt
 
     # In LoRA files. The names of the denoiser's layers are read off its class, which is built without memory.
     MEMBERS: tuple[Mapping[str, Any], ...] = ()  # what is otherwise than CONFIG in the denoisers of the family's other bases

@@ -66,6 +66,7 @@ class Flux1(Family):
     }
     PIPELINE = FluxPipeline
     PROCESS, PIXEL_STEP = Flow, 16
+    TAKES_NEGATIVE = False  # its guidance is an input of the transformer, and no second prediction is made
     NAME, FORMAT = "flux1", "diffusers"
 
     KOHYA_NAMES = ("original",)
