@@ -250,6 +250,7 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "crop": record.get("crop"),
         "caption": RawCaption(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,
         "text": record.get("text"),
+        "readings": record.get("readings", []),
         "agreement": (record.get("trigger") or {}).get("agreement"),
         "phash": record.get("phash"),
         "failed": record.get("failed", {}),

@@ -137,6 +137,12 @@ class Caption:
         "captions beside the photos: kept, replaced, or joined by what the captioner reads",
         choices=("keep", "replace", "append", "prepend"),
     )
+    several: str = setting(
+        "readings",
+        "several captions of yours for one photo: every visit of the training draws one of them, or the first alone is used",
+        choices=("readings", "first"),
+        neutral="readings",  # for photos with one caption both are as before; `stamps.other_captions` counts the others
+    )
     embedded: bool = setting(
         False, "descriptions in the photos themselves (XMP, IPTC, EXIF) are captions too, where none lies beside", neutral=False
     )

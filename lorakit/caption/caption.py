@@ -41,7 +41,9 @@ def caption(project: Project) -> None:
     own = [r for r in todo if keep and (sidecar_of(r) or {}).get("text")]
     for record, job in ahead(_measure, own):
         beside = sidecar_of(record) or {}
-        words = {"sentence": beside["text"], "tags": [], "by": beside["file"], "own": True, "pixels": job.result()}
+        words: Caption = {"sentence": beside["text"], "tags": [], "by": beside["file"], "own": True, "pixels": job.result()}
+        if others := stamps.other_captions(project, record):
+            words["others"] = others
         project.manifest.keep(manifest.finish(record, "caption", wanted[record["id"]], caption=words))
     _read_photos(project, [r for r in todo if r not in own])
     project.manifest.save()

@@ -97,13 +97,20 @@ def caption(project: Project, record: Record) -> str:
     settings = project.settings.caption
     sidecar = (sidecar_of(record) or {}).get("text") if settings.existing != "replace" else None
     if sidecar and settings.existing == "keep":
-        return _stamp("caption", sidecar)
+        others = other_captions(project, record)
+        return _stamp("caption", sidecar, *([others] if others else []))
     box = read_box(record)  # the bucket's size does not matter to a captioner
     beside = (sidecar, settings.existing) if sidecar else ()
     own = captioner_settings(settings)
     return _stamp(
         "caption", record["hash"], box, settings.captioner, settings.weights, settings.question, settings.max_tokens, *beside, *own
     )
+
+
+def other_captions(project: Project, record: Record) -> list[str]:
+    """Further captions that a person gave a photo, where each is a reading."""
+    settings = project.settings.caption
+    return (sidecar_of(record) or {}).get("others", []) if settings.several == "readings" and settings.existing == "keep" else []
 
 
 def captioner_settings(settings: Any) -> tuple:
@@ -148,7 +155,11 @@ def cache(project: Project, record: Record) -> str:
     readings = (train.shuffle_tags, train.keep_tags, train.tag_dropout, train.caption_variants, train.seed)
     read = readings if train.shuffle_tags or train.tag_dropout else None
     facts = (picture(record), record.get("text"), read, train.preservation > 0, weights.identity(project.base_source))
-    return _stamp("cache", *facts, *mask(project, record))
+    return _stamp("cache", *facts, *mask(project, record), *_readings(record))
+
+
+def _readings(record: Record) -> tuple:
+    return (("readings", record["readings"]),) if record.get("readings") else ()
 
 
 def picture(record: Record) -> str:
@@ -176,7 +187,7 @@ def taught(project: Project) -> dict[str, Any]:
 
 def _taught_photos(project: Project) -> list[tuple]:
     chosen = [r for r in project.manifest.selected if r.get("dataset")]
-    return [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r)) for r in chosen]
+    return [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r), *_readings(r)) for r in chosen]
 
 
 def _taught_beside(project: Project) -> tuple:

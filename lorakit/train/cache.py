@@ -78,8 +78,9 @@ def without_trigger(project: Project, record: Record) -> str:
 
 
 def text_variants(project: Project, record: Record) -> tuple[str, ...]:
-    """The texts that a photo may be trained with."""
-    return variants(record["text"], project.trigger, project.settings.train)
+    """The texts that a photo may be trained with: of each of its readings, the variants."""
+    texts = (record["text"], *record.get("readings", ()))
+    return tuple(variant for text in texts for variant in variants(text, project.trigger, project.settings.train))
 
 
 def latents_path(project: Project, record: Record) -> Path:
