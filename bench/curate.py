@@ -30,9 +30,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from lorakit import new_project, open_project, photo, pipeline
+from lorakit import new_project, open_project, pipeline
 from lorakit.curate.check import measure
 from lorakit.curate.search import close_pairs
+from lorakit.photos import decode, photo
 from lorakit.project import manifest, stamps
 
 THREADS = os.cpu_count() or 1
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=20_000)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    files = [p for p in sorted(args.photos.rglob("*")) if p.is_file() and photo.sniff(p) == "jpeg" and is_whole(p)][: args.most]
+    files = [p for p in sorted(args.photos.rglob("*")) if p.is_file() and decode.sniff(p) == "jpeg" and is_whole(p)][: args.most]
     time_photos(files, args.rounds)
     time_search(args.searched)
     time_second_run(files[0], args.records)

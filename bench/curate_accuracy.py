@@ -29,7 +29,8 @@ from lorakit.curate.checks import sharpness
 from lorakit.curate.compare import compare, is_another, is_same_picture
 from lorakit.curate.descriptors import TURNS, descriptors, hash_bytes, turned
 from lorakit.errors import UnreadablePhoto
-from lorakit.photo import NAME_ENDINGS, Photo, load_image, read_photo
+from lorakit.photos.decode import NAME_ENDINGS, load_image
+from lorakit.photos.photo import Photo, read_photo
 from lorakit.settings import Dedupe
 
 LIMITS = Dedupe()

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 from lorakit.curate.check import measure
 from lorakit.curate.compare import compare, is_same_picture
 from lorakit.curate.descriptors import TURNS, hash_bytes, turned
-from lorakit.photo import load_image
+from lorakit.photos.decode import load_image
 from lorakit.quality import verdicts
 from lorakit.settings import resolve
 

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from lorakit.photo import Photo, load_image, read_photo
+from lorakit.photos.decode import load_image
+from lorakit.photos.photo import Photo, read_photo
 
 Edit = Callable[[Image.Image], Image.Image]
 

@@ -26,7 +26,7 @@ from edits import versions
 from lorakit.curate import blur
 from lorakit.curate.checks import sharpness
 from lorakit.errors import UnreadablePhoto
-from lorakit.photo import NAME_ENDINGS
+from lorakit.photos.decode import NAME_ENDINGS
 
 HIDDEN, EPOCHS, RATE, DECAY, BATCH = 24, 60, 3e-3, 3e-2, 128
 JITTER = 0.05  # standard deviations by which the features scatter from epoch to epoch: so few photos are soon learned by heart

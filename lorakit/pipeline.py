@@ -152,15 +152,15 @@ def preflight(project: Project, names: tuple[str, ...]) -> WeightsMissing | None
 def _check_training(project: Project) -> None:
     if "torch" not in sys.modules:
         say("train     looks at the base and its settings first (loading torch takes a moment)")
-    weights.quiet_bitsandbytes()
-    from lorakit.train import from_lora
-    from lorakit.train.preflight import check_settings, check_single_file  # loads torch, which a training needs anyway
-    from lorakit.train.sample import check_prompts
+    from lorakit.train import from_lora, standing  # loads torch, which a training needs anyway
+    from lorakit.train.preflight import check_settings, check_single_file
+    from lorakit.train.prompts import check_prompts
 
     check_settings(project)
     check_prompts(project)
     weights.check_reachable(project.base_source)
     check_single_file(project)
+    standing.check(project)
     from_lora.check(project)
 
 

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,7 @@ WINGS = ("curate", "caption", "train", "report")
 FLOORS = [
     {"errors", "record"},
     {"ahead", "console", "files", "lookup", "weights", "device"},
-    {"settings", "colour", "photo", "buckets", "text"},
-    {"images", "clip"},
+    {"settings", "photos", "text", "clip"},
     {"quality"},
     {"project"},
     {"bases"},
@@ -32,15 +32,28 @@ FLOORS = [
 ]
 
 
-def imports_at_load() -> dict[str, set[str]]:
-    """{module: lorakit modules it imports when it is loaded} (imports inside functions and for type checkers left out)."""
+MOST_AT_ROOT = 14  # modules beside the folders; what is more wants a room
+MOST_ARROWS = 130  # pairs of rooms (a folder with all below it, or a module at the root) of which one imports the other
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All that runs: what stands under `if TYPE_CHECKING` is left out."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING"):
+            yield child
+            yield from statements(child)
+
+
+def imports(everywhere: bool = False) -> dict[str, set[str]]:
+    """{module: lorakit modules it imports when it is loaded; `everywhere`: inside functions too} (for type checkers left out)."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
         if module == "__init__":
             continue
         names: set[str] = set()
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in statements(tree) if everywhere else tree.body:
             if isinstance(node, ast.Import):
                 names |= {a.name.removeprefix("lorakit.") for a in node.names if a.name.startswith("lorakit.")}
             elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "lorakit":
@@ -51,7 +64,7 @@ def imports_at_load() -> dict[str, set[str]]:
     return {m: {n if n in modules else n.rpartition(".")[0] for n in names} - {"", m} for m, names in found.items()}
 
 
-IMPORTS = imports_at_load()
+IMPORTS, EVERYWHERE = imports(), imports(everywhere=True)
 
 
 def floor(module: str) -> int:
@@ -67,6 +80,21 @@ def test_every_module_has_a_floor_and_imports_downwards(module):
         assert floor(other) <= floor(module), f"{module} imports {other}, which lies above it"
         if module.split(".")[0] in WINGS:
             assert other.split(".")[0] not in WINGS, f"{module} imports {other} of another wing"
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTS))
+def test_no_import_inside_a_function_goes_up(module):
+    for other in EVERYWHERE[module]:
+        assert floor(other) <= floor(module), f"{module} imports {other}, which lies above it"
+
+
+def test_few_modules_lie_outside_a_room_and_few_rooms_know_each_other():
+    def room(module: str) -> str:
+        return module if (PACKAGE / f"{module}.py").is_file() else module.split(".")[0]
+
+    assert len(list(PACKAGE.glob("[!_]*.py"))) <= MOST_AT_ROOT
+    arrows = {(room(module), room(other)) for module, others in EVERYWHERE.items() for other in others}
+    assert len({(one, other) for one, other in arrows if one != other}) <= MOST_ARROWS
 
 
 def test_no_import_goes_in_a_circle():

@@ -13,7 +13,7 @@ from lorakit.caption import pixels
 from lorakit.caption.captioners.base import CaptionerCard, NoCaption, Reader, check_captioner, source_of
 from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError, UnreadablePhoto, WeightsMissing
-from lorakit.images import load_crop_to_read
+from lorakit.photos.images import load_crop_to_read
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Caption, Pixels, Record, sidecar_of
 from lorakit.text.composing import RawCaption

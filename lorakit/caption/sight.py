@@ -11,7 +11,7 @@ import numpy as np
 from lorakit import device
 from lorakit.clip import Clip, embed_cached
 from lorakit.files import short_hash
-from lorakit.images import load_crop_to_read
+from lorakit.photos.images import load_crop_to_read
 from lorakit.project import Project, stamps
 from lorakit.record import Record
 from lorakit.text import facets

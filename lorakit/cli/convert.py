@@ -20,9 +20,6 @@ def command(files, out, format, rank, strengths, no_metadata) -> None:
     LoKr and LoHa are carried as they are; with --rank they become plain LoRA, and can be merged.
     """
     from lorakit.lora_file.convert import convert
-    from lorakit.weights import quiet_bitsandbytes
-
-    quiet_bitsandbytes()
     from lorakit.train.bare_base import try_in_diffusers
 
     tried = []

@@ -15,7 +15,7 @@ from lorakit import lookup
 from lorakit.console import progress, say
 from lorakit.curate.descriptors import common_phash, descriptors
 from lorakit.errors import UnreadablePhoto
-from lorakit.photo import read_photo
+from lorakit.photos.photo import read_photo
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 

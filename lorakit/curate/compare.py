@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from lorakit.errors import UnreadablePhoto
-from lorakit.photo import read_photo
+from lorakit.photos.photo import read_photo
 
 SIDE = 384  # short side, in pixels, at which photos are compared
 LONGEST = 3 * SIDE  # a picture of one row is not blown up to a million columns

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lorakit import buckets
-from lorakit.buckets import Box, Size
+from lorakit.photos import buckets
+from lorakit.photos.buckets import Box, Size
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Crop, Record
 from lorakit.settings import Settings

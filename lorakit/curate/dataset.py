@@ -12,7 +12,7 @@ from PIL import Image
 from lorakit import files
 from lorakit.console import track, warn
 from lorakit.errors import UnreadablePhoto
-from lorakit.images import load_crop, load_mask_crop
+from lorakit.photos.images import load_crop, load_mask_crop
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 

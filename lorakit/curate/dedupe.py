@@ -13,7 +13,7 @@ from lorakit.console import progress, say
 from lorakit.curate.compare import Likeness, compare, forget_prepared, is_another, is_same_picture
 from lorakit.curate.descriptors import hash_bytes
 from lorakit.curate.search import BITS, close_pairs
-from lorakit.images import SAME_SHAPE
+from lorakit.photos.images import SAME_SHAPE
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import verdicts
 from lorakit.record import Inherited, Record

@@ -6,7 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from lorakit.photo import Photo
+from lorakit.photos.photo import Photo
 
 HASH_SIZE = 16  # 16 x 16 = 256 bits: no false pair among 1.3 M in our measurements, where 64 bits gave 20
 GRID = 4  # mean colours are kept of 4 x 4 fields

@@ -13,8 +13,8 @@ from lorakit import device, files
 from lorakit.clip import Clip, embed_cached, read_vectors
 from lorakit.console import say
 from lorakit.errors import LorakitError
-from lorakit.images import thumbnail
-from lorakit.photo import load_reduced
+from lorakit.photos.decode import load_reduced
+from lorakit.photos.images import thumbnail
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import verdicts
 from lorakit.record import Record

@@ -14,7 +14,7 @@ from lorakit import files
 from lorakit.console import say, track, warn
 from lorakit.curate.sources import MOST_BYTES
 from lorakit.errors import LorakitError
-from lorakit.photo import MAX_BYTES, NAME_ENDINGS, sniff_bytes
+from lorakit.photos.decode import MAX_BYTES, NAME_ENDINGS, sniff_bytes
 from lorakit.text.sidecars import TEXT_KEYS
 
 if TYPE_CHECKING:

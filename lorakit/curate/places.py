@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorakit import photo
 from lorakit.console import warn
 from lorakit.curate import hf_datasets, sources
 from lorakit.errors import LorakitError
+from lorakit.photos import decode
 from lorakit.project import Project
 from lorakit.project.project import is_project
 from lorakit.text import conventions, sidecars
@@ -280,10 +280,10 @@ def _is_looked_into(folder: str) -> bool:
 
 def _is_photo(path: Path) -> bool:
     """Named like a photo, or one by its content. What is named like one and cannot be read is told, not passed over."""
-    if path.suffix.lower() in photo.NAME_ENDINGS:
+    if path.suffix.lower() in decode.NAME_ENDINGS:
         return True
     try:
-        return path.suffix.lower() not in UNFINISHED and is_regular(path) and photo.sniff(path) is not None
+        return path.suffix.lower() not in UNFINISHED and is_regular(path) and decode.sniff(path) is not None
     except OSError:
         return False
 

@@ -19,7 +19,7 @@ from typing import Any
 from lorakit import files
 from lorakit.console import warn
 from lorakit.errors import LorakitError
-from lorakit.photo import MAX_BYTES
+from lorakit.photos.decode import MAX_BYTES
 
 MOST_BYTES = 32 << 30  # unpacked; an archive that claims more is taken for a bomb
 MOST_MEMBERS = 1_000_000

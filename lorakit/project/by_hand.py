@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lorakit import buckets
 from lorakit.errors import Conflict, LorakitError
+from lorakit.photos import buckets
 from lorakit.project import decisions, runs, stamps
 from lorakit.project.decisions import Change, Decision
 from lorakit.project.manifest import Manifest

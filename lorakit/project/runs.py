@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lorakit import files
 from lorakit.console import warn
 
@@ -18,9 +20,9 @@ STAMP, BEGUN = "stamp", "begun.json"
 
 
 class Run:
-    """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "done": {stage: fingerprint}, "result": {...}}; and
-    "taught": `stamps.taught`, "continues": {"run", "step", "steps"} of one that goes on from another, "from_lora": {"file", "identity",
-    "hash"} of one that started from a file."""
+    """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "rungs": {setting: value}, "done": {stage: fingerprint},
+    "result": {...}}; and "taught": `stamps.taught`, "continues": {"run", "step", "steps"} of one that goes on from another, "from_lora":
+    {"file", "identity", "hash"} of one that started from a file."""
 
     def __init__(self, folder: Path):
         """Raises `ValueError` when run.json cannot be read and the run has no copy of its fingerprint."""
@@ -73,6 +75,15 @@ class Run:
         return found if isinstance(found, dict) and whole else {}
 
     @property
+    def rungs(self) -> dict[str, Any] | None:
+        """The settings that were chosen for the card's memory, not by a person; None where none were looked for."""
+        return self.facts.get("rungs")
+
+    def keep_rungs(self, rungs: dict[str, Any]) -> None:
+        self.facts["rungs"] = rungs
+        files.write_json(self.folder / FACTS, self.facts)
+
+    @property
     def saved_steps(self) -> list[int]:
         """Steps at which there are checkpoints, rising."""
         names = (path.parent.name.removeprefix("step_") for path in self.checkpoints.glob("step_*/optimizer.pt"))
@@ -84,34 +95,54 @@ class Run:
         files.write_json(self.folder / FACTS, self.facts)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl, each a `StepMetrics` as JSON; a torn last line (killed run) is left out, as is, with a word, one
-        that is torn in the middle."""
-        if not self.metrics.is_file():
-            return []
-        lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-        entries = []
-        for number, line in enumerate(lines, 1):
-            if entry := _read_entry(line):
-                entries.append(entry)
-            elif number < len(lines):
-                warn(f"{self.metrics}, line {number}: not whole; passed over")
-        return entries
+        """Lines of metrics.jsonl, each a `StepMetrics` as JSON."""
+        return [entry for entry in read_metrics(self.metrics) if isinstance(entry.get("photos"), list)] if self.metrics.is_file() else []
+
+    def read_settings(self) -> dict[str, Any]:
+        """The resolved settings it was trained with, {"train.rank": 32, ...}; {} where they were not written."""
+        return read_settings(self.folder)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl that have a step and a loss; a torn last line (killed run) is left out, as is, with a word, one that
+    is torn in the middle."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    entries = []
+    for number, line in enumerate(lines, 1):
+        if entry := _read_entry(line):
+            entries.append(entry)
+        elif number < len(lines):
+            warn(f"{path}, line {number}: not whole; passed over")
+    return entries
 
 
 def _read_entry(line: str) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-        whole = isinstance(entry["step"], int) and isinstance(entry["loss"], (int, float)) and isinstance(entry["photos"], list)
+        whole = isinstance(entry["step"], int) and isinstance(entry["loss"], (int, float))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return entry if whole else None
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What settings.yaml in a run's folder says."""
+    try:
+        said = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     """What run.json says; where it is torn, what is known without it. Raises `ValueError` where that is nothing."""
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        parts = (facts.get("done"), facts.get("result", {}), facts.get("planned", {})) if isinstance(facts, dict) else (None,)
+        parts = (
+            (facts.get("done"), facts.get("result", {}), facts.get("planned", {}), facts.get("rungs", {}))
+            if isinstance(facts, dict)
+            else (None,)
+        )
         if not all(isinstance(part, dict) for part in parts) or not isinstance(facts.get("stamp"), str):
             raise ValueError("it lacks its stamp or what is done")
     except (ValueError, RecursionError) as error:

@@ -3,3 +3,7 @@
 from lorakit.lookup import make_callable
 
 make_callable(__name__)
+
+from lorakit.weights import quiet_bitsandbytes
+
+quiet_bitsandbytes()  # before anything here imports peft, which imports it

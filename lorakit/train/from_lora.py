@@ -15,7 +15,6 @@ from torch import Tensor
 from lorakit.bases import families
 from lorakit.bases.families.base import Family
 from lorakit.bases.load import base_source
-from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.lora_file.convert import open_network
 from lorakit.lora_file.formats import Adapter, LayerAdapter, LoraLayer, LycorisLayer
@@ -156,18 +155,14 @@ def facts_of(project: Project) -> dict[str, Any]:
     return {"from_lora": {"file": path.name, "identity": stamps.started_from(project), "hash": hash}}
 
 
-def put_in(family: Family, settings: Train, needed: bool) -> None:
-    """Give the adapter the change of the file `train.from_lora`, where one is named; unless it is `needed` no more, since there are
-    checkpoints, and gone."""
-    if not settings.from_lora:
-        return
-    path = Path(settings.from_lora).expanduser()
-    if not needed and not path.is_file():
-        return
+def put_in(family: Family, settings: Train) -> str | None:
+    """Give the adapter the change of the file `train.from_lora`; returns that in words, None where no file is named or it is gone, which
+    a training that has checkpoints may not need any more."""
+    if not settings.from_lora or not (path := Path(settings.from_lora).expanduser()).is_file():
+        return None
     missing = fill(family, network := read(path, family.NAME), settings)
-    if needed:
-        others = f"; {missing} layers that it has not start at zero" if missing else ""
-        say(f"train     starts from {path.name}, {len(network)} layers{others}")
+    others = f"; {missing} layers that it has not start at zero" if missing else ""
+    return f"starts from {path.name}, {len(network)} layers{others}"
 
 
 @torch.no_grad()

@@ -40,7 +40,8 @@ def start(project: Project, stamp: str, photos: Sequence[Record]) -> Run:
             shutil.copy(run.metrics, folder / "metrics.jsonl")
 
     continues = {"run": run.folder.name, "step": step, "steps": steps}
-    kept = {"from_lora": run.facts["from_lora"]} if "from_lora" in run.facts else {}
+    watched = (run.facts.get("planned") or {}).get("held_out")  # what that one has not learned is still watched, and no other photo is
+    kept = {key: run.facts[key] for key in ("from_lora",) if key in run.facts} | {"planned": {"held_out": watched} if watched else {}}
     return runs.start(project.folder, stamp, facts | kept | {"continues": continues}, copy)
 
 

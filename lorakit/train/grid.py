@@ -16,7 +16,9 @@ from lorakit.text.placing import without_word
 from lorakit.text.prompts import Prompt, read
 from lorakit.text.words import count_word
 from lorakit.train import lora
-from lorakit.train.sample import draw, sample_prompts, save_picture
+from lorakit.train.cache import keep_texts
+from lorakit.train.prompts import sample_prompts, texts_of
+from lorakit.train.sample import decode, draw_latents, save_picture
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
 
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)  # 0 is the base itself
@@ -31,16 +33,17 @@ def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[floa
     run = trained_run(project) if step is None else begun_run(project)
     step_size = families.load(project.card.family).PIXEL_STEP
     rows = read(prompts, project.folder, project.trigger, step_size) if prompts else with_and_without(project)
+    keep_texts(project, texts_of(rows))
     family = load_trained(project, run, step)
-    columns = []
+    latents = []
     with progress("grid", len(rows) * len(strengths)) as shown:
         for strength in strengths:
             lora.set_strength(family, strength)
-            column = []
-            for picture in draw(project, family, rows):
-                column.append(picture)
+            for one in draw_latents(project, family, rows):
+                latents.append(one)
                 shown.advance()
-            columns.append(column)
+        pictures = list(decode(family, latents))
+    columns = [pictures[start : start + len(rows)] for start in range(0, len(pictures), len(rows))]
     path = run.samples / f"grid{step_suffix(step)}.png"
     save_picture(lay_out(columns, [row.text for row in rows], strengths), path)
     return path

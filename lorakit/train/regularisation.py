@@ -7,9 +7,10 @@ import math
 from functools import lru_cache
 from pathlib import Path
 
-from lorakit import buckets, files, weights
+from lorakit import files, weights
 from lorakit.errors import LorakitError, UnreadablePhoto
-from lorakit.photo import NAME_ENDINGS, load_image
+from lorakit.photos import buckets
+from lorakit.photos.decode import NAME_ENDINGS, load_image
 from lorakit.project import Project
 from lorakit.record import Record
 from lorakit.text import conventions, sidecars

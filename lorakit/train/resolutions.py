@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorakit import buckets
+from lorakit.photos import buckets
 from lorakit.project import Project
 from lorakit.record import Record
 

@@ -4,11 +4,12 @@ import pytest
 from PIL import Image
 
 import lorakit
-from lorakit import images, lookup
+from lorakit import lookup
 from lorakit.caption.caption import caption, fitting_batch, is_out_of_memory, read_in_parts
 from lorakit.caption.captioners import florence2, imagenet
 from lorakit.caption.captioners.base import CaptionerCard, Reader
 from lorakit.errors import LorakitError
+from lorakit.photos import images
 from lorakit.project.manifest import Manifest
 from lorakit.text.composing import RawCaption
 from tests.conftest import draw_photo

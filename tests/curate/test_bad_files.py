@@ -12,10 +12,11 @@ import zlib
 import pytest
 
 import lorakit
-from lorakit import new_project, open_project, photo, pipeline
+from lorakit import new_project, open_project, pipeline
 from lorakit.cli import group
 from lorakit.curate.check import measure
 from lorakit.errors import LorakitError, UnreadablePhoto
+from lorakit.photos import decode, photo
 from tests.conftest import draw_photo
 
 try:
@@ -69,7 +70,7 @@ def test_large_files_are_refused_unread(tmp_path, make_photo):
         file.write(b"no photo " * 1000)
         file.truncate(100 << 20)
     shutil.copy(good, folder / "long.jpg")
-    os.truncate(folder / "long.jpg", photo.MAX_BYTES + 1)
+    os.truncate(folder / "long.jpg", decode.MAX_BYTES + 1)
     tracemalloc.start()
     assert measure(folder / "text.jpg")["measures"]["damaged"]["unreadable"] == "not_an_image"
     assert measure(folder / "long.jpg")["measures"]["damaged"]["unreadable"] == "too_many_bytes"

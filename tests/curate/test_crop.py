@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from lorakit import buckets
-from lorakit.images import load_crop
+from lorakit.photos import buckets
+from lorakit.photos.images import load_crop
 from tests.conftest import draw_photo
 
 

@@ -11,7 +11,7 @@ from lorakit.curate.compare import LONGEST, SIDE, _prepare, compare, forget_prep
 from lorakit.curate.dedupe import inherited
 from lorakit.curate.descriptors import descriptors, phash, turned
 from lorakit.curate.search import close_pairs
-from lorakit.photo import read_photo
+from lorakit.photos.photo import read_photo
 from lorakit.record import sidecar_of
 from tests.conftest import draw_photo
 

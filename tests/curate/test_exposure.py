@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from lorakit.curate.check import measure
-from lorakit.photo import backdrop, read_photo
+from lorakit.photos.photo import backdrop, read_photo
 from lorakit.quality import coverage
 from lorakit.quality.verdicts import judge
 from lorakit.settings import resolve

@@ -7,7 +7,7 @@ from PIL import Image, ImageFilter
 
 from lorakit.curate import blur
 from lorakit.curate.checks import sharpness
-from lorakit.photo import read_photo
+from lorakit.photos.photo import read_photo
 from tests.conftest import draw_photo
 
 SIZE = (1300, 1024)

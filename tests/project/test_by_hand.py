@@ -13,7 +13,7 @@ from lorakit.caption import words
 from lorakit.caption.review import review
 from lorakit.cli import group
 from lorakit.errors import Conflict, LorakitError
-from lorakit.photo import load_image
+from lorakit.photos.decode import load_image
 from lorakit.project import by_hand
 
 

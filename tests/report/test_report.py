@@ -3,7 +3,7 @@
 import re
 
 import lorakit
-from lorakit.report.charts import loss_curve, read_curve
+from lorakit.report.charts import loss_curve
 
 
 def page_of(project):
@@ -49,14 +49,7 @@ def test_report_before_training_groups_rejected_photos_and_copies(tmp_path, phot
     assert "cannot be shown" in page
 
 
-def test_curve_is_read_as_a_person_would():
-    def metrics(losses):
-        return [{"step": n + 1, "loss": loss} for n, loss in enumerate(losses)]
-
-    falling = [1 - n / 400 + 0.02 * (n % 3) for n in range(200)]
-    assert "learning" in read_curve(metrics(falling))
-    assert "overfitting" in read_curve(metrics([*falling[:120], *reversed(falling[:80])]))
-    assert "flat" in read_curve(metrics([0.5 + 0.1 * (n % 5) for n in range(200)]))
-    assert "Too few" in read_curve(metrics([1.0] * 5))
-    assert loss_curve(metrics([1.0])) == ""
-    assert loss_curve(metrics(falling)).count("polyline") == 2
+def test_curve_is_drawn_raw_and_smoothed():
+    metrics = [{"step": n + 1, "loss": 1 - n / 400} for n in range(200)]
+    assert loss_curve(metrics[:1]) == ""
+    assert loss_curve(metrics).count("polyline") == 2

@@ -46,7 +46,7 @@ def test_the_first_prediction_is_that_of_the_file(load_tiny, tmp_path, name, for
     add_to_weights(from_lora.read(path, name), with_file)
     lora.add_lora(family, taken)
     assert not torch.allclose(glance(family), wanted := glance(with_file), rtol=1e-3)
-    from_lora.put_in(family, taken, needed=True)
+    from_lora.put_in(family, taken)
     assert (glance(family) - wanted).norm() <= 1e-5 * wanted.norm()
 
 
@@ -56,7 +56,7 @@ def test_a_larger_rank_and_more_layers_predict_the_same_and_can_all_learn(load_t
     with_file, family = load_tiny("sd15", taken), load_tiny("sd15", taken)
     add_to_weights(from_lora.read(path, "sd15"), with_file)
     lora.add_lora(family, taken)
-    from_lora.put_in(family, taken, needed=True)
+    from_lora.put_in(family, taken)
     wanted = glance(with_file)
     assert (glance(family) - wanted).norm() <= 1e-5 * wanted.norm()
     rows = next(lora.tensors_of(layer)["lora_A.weight"] for name, layer in lora.adapted(family) if name.endswith("attn2.to_v"))

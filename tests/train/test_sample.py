@@ -4,12 +4,18 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
+from diffusers import FluxPipeline, StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
 from lorakit import open_project, pipeline
+from lorakit.bases.load import load_family
 from lorakit.errors import LorakitError
 from lorakit.project import runs, stamps
-from lorakit.train.sample import sample, sample_prompts, usual_size
+from lorakit.text.prompts import Prompt
+from lorakit.train.cache import keep_texts
+from lorakit.train.prompts import sample_prompts, texts_of, usual_size
+from lorakit.train.sample import decode, draw_latents, sample
 
 
 def pixels(path):
@@ -68,3 +74,28 @@ def test_the_usual_size_is_the_commonest_bucket(make_dataset):
     wide = next(r for r in project.manifest.selected if r["crop"]["bucket"][0] > 64)
     project.manifest.keep({**square, "crop": wide["crop"]})
     assert usual_size(project) == tuple(wide["crop"]["bucket"])
+
+
+SLOW = pytest.mark.slow
+WHOLE = {  # the card, and diffusers' pipeline
+    "sd15": ("tiny-random", StableDiffusionPipeline), "sdxl": ("sdxl", StableDiffusionXLPipeline),
+    "sd3": ("sd35-medium", StableDiffusion3Pipeline), "flux1": ("flux1-dev", FluxPipeline),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["flux1", "sdxl", *(pytest.param(name, marks=SLOW) for name in ("sd15", "sd3"))])
+def test_part_by_part_it_is_the_picture_of_diffusers_whole_pipeline_bit_for_bit(make_project, tiny_base, name):
+    card, cls = WHOLE[name]
+    project = make_project(base=card, **{"train.weights": str(tiny_base(name)), "sample.guidance": 3.0, "sample.steps": 2})
+    prompts = ["zwx mug", "a house by a lake"]
+    keep_texts(project, texts_of(map(Prompt, prompts)))
+    family = load_family(project)
+    pictures = list(decode(family, list(draw_latents(project, family, [Prompt(text) for text in prompts]))))
+    whole = cls.from_pretrained(tiny_base(name))
+    whole.scheduler = family.pipeline().scheduler
+    whole.set_progress_bar_config(disable=True)
+    side = project.settings.train.resolution
+    for number, prompt in enumerate(prompts):
+        generator = torch.Generator().manual_seed(project.settings.sample.seed + number)
+        wanted = whole(prompt, width=side, height=side, num_inference_steps=2, guidance_scale=3.0, generator=generator).images[0]
+        assert np.array_equal(np.asarray(wanted), np.asarray(pictures[number]))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lorakit.quality.verdicts import Reason
 
 if TYPE_CHECKING:
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 
 class Check(Protocol):

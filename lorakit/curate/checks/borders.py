@@ -14,7 +14,7 @@ from lorakit.settings import setting
 if TYPE_CHECKING:
     import numpy as np
 
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 1
 EVEN = 4.0  # standard deviation of luma along a row up to which it is of one colour

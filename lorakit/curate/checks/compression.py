@@ -10,7 +10,7 @@ from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
 
 if TYPE_CHECKING:
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 2
 

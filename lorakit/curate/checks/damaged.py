@@ -12,7 +12,7 @@ from lorakit.settings import setting
 if TYPE_CHECKING:
     import numpy as np
 
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 2
 STRIPS = 8  # a row of pixels is compared with the next in so many strips, so that a moving edge in one does not count

@@ -16,7 +16,7 @@ from lorakit.settings import setting
 if TYPE_CHECKING:
     import numpy as np
 
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 1
 EVERY = 16  # rows and columns that are looked at
@@ -36,7 +36,7 @@ def measure(photo: Photo) -> dict[str, Any]:
     where the picture is smaller than 512 px or has no structure to speak of."""
     import numpy as np
 
-    from lorakit.photo import WORKING_SIDE
+    from lorakit.photos.photo import WORKING_SIDE
 
     gray = photo.gray
     if min(gray.shape) < WORKING_SIDE:
@@ -51,7 +51,7 @@ def _powers(lines: np.ndarray) -> tuple[float, float]:
     """Mean power of coarse and of fine structures along the middle WORKING_SIDE pixels of every EVERY-th line."""
     import numpy as np
 
-    from lorakit.photo import WORKING_SIDE
+    from lorakit.photos.photo import WORKING_SIDE
 
     start = (lines.shape[1] - WORKING_SIDE) // 2
     middle = lines[::EVERY, start : start + WORKING_SIDE].astype(np.float32)

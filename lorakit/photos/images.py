@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from lorakit.errors import UnreadablePhoto
-from lorakit.photo import load_alpha, load_image, load_reduced
+from lorakit.photos.decode import load_alpha, load_image, load_reduced
 from lorakit.record import Crop, Record, mask_of
 
 SAME_SHAPE = 0.02  # by how much the aspect of a mask may differ from its photo's

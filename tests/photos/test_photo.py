@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from lorakit.errors import UnreadablePhoto
-from lorakit.photo import WORKING_SIDE, load_alpha, load_image, load_reduced, read_photo, sniff
+from lorakit.photos.decode import load_alpha, load_image, load_reduced, sniff
+from lorakit.photos.photo import WORKING_SIDE, read_photo
 from tests.conftest import draw_photo
 
 
