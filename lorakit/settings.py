@@ -144,7 +144,9 @@ class Caption:
         neutral="readings",  # for photos with one caption both are as before; `stamps.other_captions` counts the others
     )
     embedded: bool = setting(
-        False, "descriptions in the photos themselves (XMP, IPTC, EXIF) are captions too, where none lies beside", neutral=False
+        False,
+        "descriptions, else keywords, in the photos themselves (XMP, IPTC, EXIF) and in .xmp files are captions too, where none lies beside",
+        neutral=False,
     )
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
     token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
