@@ -348,8 +348,16 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "modelspec.thumbnail": thumbnail(run, step),
         "modelspec.tags": f"{project.kind.name},lora",
         "lorakit_version": lorakit.__version__,
+        **origin_metadata(run),
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items() if value != ""}
+
+
+def origin_metadata(run: Run) -> dict[str, str]:
+    """Which LoRA file the training started from, and that it went on from another training."""
+    start, before = run.facts.get("from_lora") or {}, run.continues
+    found = {"lorakit_from_lora": start.get("file", ""), "lorakit_from_lora_hash": start.get("hash", "")}
+    return found | ({"lorakit_goes_on_from_step": str(before["step"])} if before else {})
 
 
 def prediction_metadata(family: Family) -> dict[str, str]:

@@ -4,19 +4,22 @@ LoRA has learned, at which strength it speaks, and whether it leaks into prompts
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lorakit import files
+from lorakit.bases import families
 from lorakit.console import progress
 from lorakit.project import Project
 from lorakit.text.placing import without_word
+from lorakit.text.prompts import Prompt, read
 from lorakit.text.words import count_word
 from lorakit.train import lora
 from lorakit.train.cache import keep_texts
-from lorakit.train.prompts import sample_prompts
+from lorakit.train.prompts import sample_prompts, texts_of
 from lorakit.train.sample import decode, draw_latents, save_picture
 from lorakit.train.stacked import open_others
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
@@ -39,24 +42,26 @@ def grid(
 
     Without prompts, the project's sample prompts are drawn with the trigger and without it."""
     run = trained_run(project) if step is None else begun_run(project)
-    prompts = list(prompts) or with_and_without(project)
-    keep_texts(project, ("", *prompts))
+    step_size = families.load(project.card.family).PIXEL_STEP
+    rows = read(prompts, project.folder, project.trigger, step_size) if prompts else with_and_without(project)
+    keep_texts(project, texts_of(rows))
     family = load_trained(project, run, step, open_others(others, project.card.family) if others else None)
     latents = []
-    with progress("grid", len(prompts) * len(strengths)) as shown:
+    with progress("grid", len(rows) * len(strengths)) as shown:
         for strength in strengths:
             lora.set_strength(family, strength)
-            for one in draw_latents(project, family, prompts):
+            for one in draw_latents(project, family, rows):
                 latents.append(one)
                 shown.advance()
         pictures = list(decode(family, latents))
-    columns = [pictures[start : start + len(prompts)] for start in range(0, len(pictures), len(prompts))]
+    columns = [pictures[start : start + len(rows)] for start in range(0, len(pictures), len(rows))]
+    texts = [row.text for row in rows]
     beside = "".join(f"-with-{path.stem}" for path, _ in others)
     path = run.samples / f"{files.short_name(f'grid{step_suffix(step)}{beside}', 100)}.png"
     words = ["without" if others and strength == 0 else "base" if strength == 0 else f"{strength:g}" for strength in strengths]
-    told = {"prompts": prompts, "strengths": list(strengths), "columns": words, "step": step, "with": {p.name: s for p, s in others}}
+    told = {"prompts": texts, "strengths": list(strengths), "columns": words, "step": step, "with": {p.name: s for p, s in others}}
     keep_cells(columns, told, path)
-    save_picture(lay_out(columns, prompts, [word if word.isalpha() else f"strength {word}" for word in words]), path)
+    save_picture(lay_out(columns, texts, [word if word.isalpha() else f"strength {word}" for word in words]), path)
     return path
 
 
@@ -72,13 +77,14 @@ def keep_cells(columns: list[list[Image.Image]], told: dict[str, Any], path: Pat
     files.write_json(path.with_suffix(".json"), told)
 
 
-def with_and_without(project: Project) -> list[str]:
+def with_and_without(project: Project) -> list[Prompt]:
     """The sample prompts that hold the trigger, each followed by itself without it."""
     trigger = project.trigger
     if not trigger:
         return sample_prompts(project)
-    named = [prompt for prompt in sample_prompts(project) if count_word(prompt, trigger)]
-    return [prompt for name in named for prompt in (name, without_word(name, trigger)) if prompt]
+    named = [prompt for prompt in sample_prompts(project) if count_word(prompt.text, trigger)]
+    both = [(prompt, replace(prompt, text=without_word(prompt.text, trigger))) for prompt in named]
+    return [prompt for pair in both for prompt in pair if prompt.text]
 
 
 def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], heads: Sequence[str]) -> Image.Image:
@@ -91,7 +97,8 @@ def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], heads: Seq
         left = LABEL + x * (CELL + MARGIN)
         pen.text((left + 4, 6), head_words, fill="black", font=font)
         for y, picture in enumerate(column):
-            sheet.paste(picture.resize((CELL, CELL), Image.Resampling.LANCZOS), (left, head + y * (CELL + MARGIN)))
+            cell = ImageOps.pad(picture, (CELL, CELL), Image.Resampling.LANCZOS, color="white")
+            sheet.paste(cell, (left, head + y * (CELL + MARGIN)))
     for y, prompt in enumerate(prompts):
         pen.multiline_text((6, head + y * (CELL + MARGIN) + 6), wrapped(prompt, font), fill="black", font=font, spacing=3)
     return sheet

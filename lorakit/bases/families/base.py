@@ -52,6 +52,7 @@ class Family(ABC):
 
     PROCESS: type[Diffusion] | type[Flow]  # what it learns
     PIXEL_STEP: int  # picture sides are multiples of this
+    TAKES_NEGATIVE = True  # whether its pictures are drawn against a negative prompt
     CHANNELS_LAST = False  # whether its weights are mostly convolutions, which cards do faster that way round
     FP16 = True  # whether it gives numbers in fp16
 
@@ -361,8 +362,8 @@ class Family(ABC):
         """A diffusers pipeline around `sampling_parts`: it is given embeddings, and draws latents."""
 
     @abstractmethod
-    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
-        """The embeddings of a prompt and of the empty text as a call of the pipeline takes them."""
+    def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
+        """The embeddings of a prompt, of the empty text and of a negative prompt as a call of the pipeline takes them."""
 
     def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
         """[B, C, h, w] of what the pipeline gives as latents, for a picture of this size."""

@@ -161,8 +161,8 @@ class SD3(Family):
             return_dict=False,
         )[0]
 
-    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
-        both = {"": text, "negative_": empty}
+    def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
+        both = {"": text, "negative_": negative or empty}
         states = {f"{which}prompt_embeds": one["states"] for which, one in both.items()}
         return states | {f"{which}pooled_prompt_embeds": one["pooled"] for which, one in both.items()}
 
