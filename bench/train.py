@@ -33,8 +33,8 @@ from bench.gpu_rows import fill_at_random
 from lorakit import settings
 from lorakit.bases import families
 from lorakit.project import catalog
-from lorakit.train import lora, loss
-from lorakit.train import optimizer as optim
+from lorakit.train import learner as learners
+from lorakit.train import loss
 from lorakit.train.batches import BatchSampler
 from lorakit.train.memory import family_without_weights
 from lorakit.weights import quiet_libraries
@@ -113,29 +113,9 @@ def lorakit_step(project: Any, family: Any, photos: list[dict]) -> tuple[Callabl
     """(a step of the loop, the parameters that learn, their optimizer)."""
     train = project.settings.train
     sampler = BatchSampler(photos, train.batch_size, train.seed)
-    try:
-        from lorakit.train import learner as learners
-    except ImportError:
-        return _former_step(project, family, sampler)
     learners.load_family = lambda project: family
     learner = learners.Learner(project)
     return lambda: learner.learn(train.learning_rate, sampler), learner.parameters, learner.optimizer
-
-
-def _former_step(project: Any, family: Any, sampler: BatchSampler) -> tuple[Callable[[], Any], list, Any]:
-    from lorakit.train.train import train_step
-
-    train = project.settings.train
-    parameters = lora.add_lora(family, train)
-    optimizer = optim.make_optimizer(family.denoiser, train)
-    scaler = torch.amp.GradScaler(family.device.split(":")[0], enabled=False)
-    family.denoiser.train()
-    batch_loss, steps = loss.BatchLoss(project, family), iter(range(1 << 30))
-    return (
-        lambda: train_step(next(steps), train.learning_rate, sampler, batch_loss, parameters, optimizer, scaler, train),
-        parameters,
-        optimizer,
-    )
 
 
 def bare_step(project: Any, family: Any, parameters: list, optimizer: Any) -> Callable[[], Any]:

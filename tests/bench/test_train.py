@@ -3,12 +3,12 @@
 import argparse
 
 from bench import train
-from lorakit.train import loss
+from lorakit.train import learner, loss
 
 
 def test_a_step_is_measured_beside_the_bare_one(monkeypatch):
-    for name in ("load_latents", "load_text"):
-        monkeypatch.setattr(loss, name, getattr(loss, name))  # which the bench replaces
+    for module, name in ((loss, "load_latents"), (loss, "load_text"), (learner, "load_family")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # which the bench replaces
     words = {"size": "tiny", "resolution": 64, "batch": 2, "rounds": 2, "device": "cpu", "precision": "fp32"}
     found = train.compare(argparse.Namespace(**words))
     assert found["s/step"]["bare"] > 0 and 0.5 < found["ratio of CPU seconds"] < 3
