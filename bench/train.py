@@ -1,7 +1,7 @@
 """What a lorakit step costs beside nothing but forward, backward and optimizer, on a CPU or a card.
 
     python -m bench.train                          # SD1.5 at its real size, random weights, 256 px
-    python -m bench.train --size small --rounds 8  # a U-Net of 31 M parameters: minutes become seconds
+    python -m bench.train --size small --rounds 8  # a U-Net of 41 M parameters: minutes become seconds
     python -m bench.train --script train_text_to_image_lora.py --size small
 
 Both are the same model with the same adapter and optimizer, and take turns, so that what else the machine does meets both; on a
