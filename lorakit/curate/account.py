@@ -30,7 +30,7 @@ DEVELOP = "develop raw photos first, as JPEG, PNG or TIFF"
 SHOWN = 3  # names of each kind that are said; all are kept
 
 
-def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_unused: list[str]) -> dict[str, Any]:
+def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_unused: list[str], several: str) -> dict[str, Any]:
     """The account as it is kept: every kind with its files, and the `lines` that are said."""
     passed_over: dict[str, list[str]] = {}
     roles: dict[str, list[str]] = {}
@@ -60,6 +60,7 @@ def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_un
         "texts_without_photo": [_shown(path, place.root) for place, captions in whole for path in captions.without_photo],
         "empty_texts": [_shown(path, place.root) for place, captions in whole for path in sorted(captions.empty)],
         "several_captions": [r["file"] for r in told if r["sidecar"].get("others")],
+        "several": several,
         "differing_captions": [
             {"file": r["file"], "used": r["sidecar"]["file"], "other": r["sidecar"]["differing"]}
             for r in told
@@ -96,7 +97,13 @@ def _of_captions(found: dict[str, Any]) -> list[str]:
             )
     if several := found["several_captions"]:
         told.append(
-            f"{_many(len(several), 'photo')} with several captions in one file; the first is used, the others are kept{_names(several)}"
+            f"{_many(len(several), 'photo')} with several captions; "
+            + (
+                "every visit of the training draws one of them (--set caption.several=first uses the first alone)"
+                if found.get("several") == "readings"
+                else "the first is used, the others are kept"
+            )
+            + _names(several)
         )
     if differing := found["differing_captions"]:
         first = differing[0]

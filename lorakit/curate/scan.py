@@ -60,7 +60,7 @@ def scan(project: Project) -> None:
     _say_what_changed(project, records)
     project.manifest.replace(records)
     interrupted.unlink()
-    account.tell(project, account.make([(place, captions[id(place)]) for place in places], fresh, unused))
+    account.tell(project, account.make([(place, captions[id(place)]) for place in places], fresh, unused, project.settings.caption.several))
 
 
 def _instead(places: list[Place]) -> str:

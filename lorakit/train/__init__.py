@@ -4,4 +4,4 @@ from lorakit.lookup import make_callable
 from lorakit.weights import quiet_bitsandbytes
 
 make_callable(__name__)
-quiet_bitsandbytes()  # before any of its modules imports peft
+quiet_bitsandbytes()  # before anything here imports peft, which imports it

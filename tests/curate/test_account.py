@@ -204,14 +204,17 @@ def test_status_has_the_account(make_photo, write, tmp_path):
 
 
 def test_files_that_differ_and_several_captions_are_said(make_photo, write, scan):
-    make_photo("a.jpg", 1), make_photo("b.jpg", 2)
-    write("a.txt", "a bear on grass"), write("a.caption", "a toy on a lawn")
+    make_photo("a.jpg", 1), make_photo("b.jpg", 2), make_photo("c.jpg", 3)
+    write("a.txt", "bear, grass"), write("a.caption", "a toy on a lawn"), write("a.tags", "Bear, Grass")
     write("b.txt", "a toy bear lying on grass\n\ntoy bear, grass, outdoors\nphoto of my bear in the garden\n")
+    write("c.txt", "a bear in a chair"), write("c.json", '{"description": "IMG 4711"}')
     records, lines = scan()
-    assert texts(records) == {"a.jpg": "a bear on grass", "b.jpg": "a toy bear lying on grass"}
+    assert texts(records) == {"a.jpg": "bear, grass", "b.jpg": "a toy bear lying on grass", "c.jpg": "a bear in a chair"}
+    assert records["a.jpg"]["sidecar"]["others"] == ["a toy on a lawn"]
     assert records["b.jpg"]["sidecar"]["others"] == ["toy bear, grass, outdoors", "photo of my bear in the garden"]
-    assert any("a.jpg has the words of a.txt, not of a.caption" in line for line in lines)
-    assert any("1 photo with several captions in one file" in line for line in lines)
+    assert "others" not in records["c.jpg"]["sidecar"] and any("c.jpg has the words of c.txt, not of c.json" in line for line in lines)
+    assert any("2 photos with several captions; every visit of the training draws one of them" in line for line in lines)
+    assert any("the first is used, the others are kept" in line for line in scan(**{"caption.several": "first"})[1])
 
 
 @pytest.mark.parametrize("role", ["reg/1_toy", "regularization", "Regularisation Images", "model/sample", "samples"])

@@ -14,7 +14,8 @@ from lorakit.project import runs
 from lorakit.train import cache as caching
 from lorakit.train.cache import cache, latents_path, load_latents, load_text, text_path
 from lorakit.train.grid import grid
-from lorakit.train.sample import sample, sample_prompts
+from lorakit.train.prompts import sample_prompts
+from lorakit.train.sample import sample
 from lorakit.train.train import train
 
 
@@ -39,7 +40,7 @@ def test_second_time_writes_nothing(make_dataset):
     project = make_dataset()
     cache(project)
     before = files(project)
-    assert len(before) == 6 + 6 + 2  # latents, texts, the empty text, a sample prompt that is no caption
+    assert len(before) == 6 + 6 + 3  # latents, texts; the empty one, a sample prompt that is no caption, the class word that is watched
     cache(open_project(project.folder, device="cpu"))
     assert files(project) == before
 
@@ -94,7 +95,7 @@ def test_no_two_large_parts_are_in_memory_together(make_dataset, tiny_base, tmp_
     assert loads == [("transformer", set()), ("vae", {"transformer"})]
     assert [path.name for path in run.samples.rglob("*.png")] == ["0.png"]
     sample(project)
-    grid(project, sample_prompts(project), strengths=(0.0,))
+    grid(project, [prompt.text for prompt in sample_prompts(project)], strengths=(0.0,))
     assert {title for title, _ in loads} == {"transformer", "vae"}
     assert len(list((runs.all_runs(project.folder)[0].samples / "final").glob("*.png"))) == 2
 
