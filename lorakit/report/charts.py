@@ -1,13 +1,34 @@
-"""The loss curve as an SVG drawing, and what its shape says."""
+"""What was measured in each step as SVG drawings, one a row of `SERIES`, and what the shape of the loss says."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 860, 260, 52, 26  # of the drawing and its margins, in SVG units
+
+
+@dataclass(frozen=True)
+class Series:
+    """A number of the lines of metrics.jsonl, and how it is drawn and to be read."""
+
+    key: str
+    title: str
+    meaning: str
+    digits: str = ".3f"  # of the numbers at its axis
+    scatters: bool = True  # from step to step, so that a smoothed course is drawn over it
+
+
+SERIES = (
+    Series("loss", "Loss", ""),  # what it says is in `read_curve`
+    Series("grad_norm", "Gradient norm", "How hard each step pulls, before it is clipped. Single peaks are photos unlike the others."),
+    Series(
+        "rate", "Learning rate", "How far a step may go, as train.lr_schedule and train.warmup_steps have set it.", ".1e", scatters=False
+    ),
+)
 
 
 def smooth(losses: np.ndarray, span: int) -> np.ndarray:
@@ -18,31 +39,40 @@ def smooth(losses: np.ndarray, span: int) -> np.ndarray:
     return (sums[high] - sums[low]) / (high - low)
 
 
-def loss_curve(metrics: list[dict[str, Any]]) -> str:
-    """An SVG of the loss of every step (faint) and its smoothed course (strong). '' for fewer than two steps."""
-    if len(metrics) < 2:
+def draw_charts(metrics: list[dict[str, Any]]) -> list[tuple[Series, str]]:
+    """Every series that changes over the run, and its drawing. Lines of former runs may lack a key."""
+    drawn = [(series, draw(metrics, series)) for series in SERIES]
+    return [(series, svg) for series, svg in drawn if svg]
+
+
+def draw(metrics: list[dict[str, Any]], series: Series) -> str:
+    """An SVG of a series: its value at every step (faint) and its smoothed course (strong). '' for fewer than two steps that have it,
+    and where it never changes."""
+    told = [(entry["step"], entry[series.key]) for entry in metrics if math.isfinite(entry.get(series.key, math.nan))]
+    if len({value for _, value in told}) < 2:
         return ""
-    steps = np.array([entry["step"] for entry in metrics], dtype=float)
-    losses = np.array([entry["loss"] for entry in metrics], dtype=float)
-    course = smooth(losses, max(5, len(losses) // 15))
-    low, high = 0.0, float(np.quantile(losses, 0.995)) * 1.05 or 1.0
+    steps, values = (np.array(column, dtype=float) for column in zip(*told))
+    course = smooth(values, max(5, len(values) // 15))
+    low, high = 0.0, float(np.quantile(values, 0.995)) * 1.05 or 1.0
 
     def points(values: np.ndarray) -> str:
         x = LEFT + (steps - steps[0]) / (steps[-1] - steps[0]) * (WIDTH - LEFT - 10)
         y = (HEIGHT - BOTTOM) - (np.clip(values, low, high) - low) / (high - low) * (HEIGHT - BOTTOM - 10)
         return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y))
 
+    strong = f'<polyline class="course" points="{points(course)}"/>' if series.scatters else ""
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="loss by step">{_grid(low, high, int(steps[-1]))}'
-        f'<polyline class="raw" points="{points(losses)}"/><polyline class="course" points="{points(course)}"/></svg>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{series.title.lower()} by step">'
+        f"{_grid(low, high, int(steps[-1]), series.digits)}"
+        f'<polyline class="{"raw" if series.scatters else "course"}" points="{points(values)}"/>{strong}</svg>'
     )
 
 
-def _grid(low: float, high: float, last_step: int) -> str:
+def _grid(low: float, high: float, last_step: int, digits: str) -> str:
     lines = []
     for part in range(5):
         value, y = low + (high - low) * part / 4, (HEIGHT - BOTTOM) - part / 4 * (HEIGHT - BOTTOM - 10)
-        lines.append(f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}"/><text x="4" y="{y + 4:.1f}">{value:.3f}</text>')
+        lines.append(f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}"/><text x="4" y="{y + 4:.1f}">{value:{digits}}</text>')
         x = LEFT + part / 4 * (WIDTH - LEFT - 10)
         lines.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{round(last_step * part / 4)}</text>')
     return f'<g class="grid">{"".join(lines)}</g>'

@@ -18,7 +18,7 @@ from lorakit.project import Project, by_hand, runs, stamps
 from lorakit.project.runs import Run
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
-from lorakit.report.charts import loss_curve, read_curve
+from lorakit.report.charts import draw_charts, read_curve
 
 SHOWN_OF_A_REASON = 60  # thumbnails of one reason; a folder of thousands must not make a page of gigabytes
 SHOWN_CHOSEN = 200
@@ -157,7 +157,7 @@ def run_part(project: Project, run: Run | None) -> dict[str, Any]:
         "run": run,
         "result": result,
         "lora_size": f"{result['bytes'] / 2**20:.1f} MB" if result["bytes"] else "",
-        "curve": loss_curve(metrics),
+        "charts": draw_charts(metrics),
         "curve_words": read_curve(metrics) if metrics else "",
         "visits": sorted(result.get("visits", {}).items(), key=lambda item: item[1]),
         "steps": sample_steps(run) if run else [],

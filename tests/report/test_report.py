@@ -3,7 +3,7 @@
 import re
 
 import lorakit
-from lorakit.report.charts import loss_curve, read_curve
+from lorakit.report.charts import draw_charts, read_curve
 
 
 def page_of(project):
@@ -58,5 +58,8 @@ def test_curve_is_read_as_a_person_would():
     assert "overfitting" in read_curve(metrics([*falling[:120], *reversed(falling[:80])]))
     assert "flat" in read_curve(metrics([0.5 + 0.1 * (n % 5) for n in range(200)]))
     assert "Too few" in read_curve(metrics([1.0] * 5))
-    assert loss_curve(metrics([1.0])) == ""
-    assert loss_curve(metrics(falling)).count("polyline") == 2
+    assert draw_charts(metrics([1.0])) == []
+    ((series, drawing),) = draw_charts(metrics(falling))
+    assert series.key == "loss" and drawing.count("polyline") == 2
+    told = [{**line, "grad_norm": line["loss"], "rate": 1e-4 / line["step"]} for line in metrics(falling)]
+    assert [series.key for series, _ in draw_charts([*metrics([0.5]), *told])] == ["loss", "grad_norm", "rate"]
