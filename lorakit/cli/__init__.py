@@ -21,6 +21,7 @@ ORDER = (
     "sample",
     "grid",
     "export",
+    "judge",
     "report",
     "status",
     "review",

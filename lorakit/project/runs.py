@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lorakit import files
 from lorakit.console import warn
 
@@ -73,27 +75,43 @@ class Run:
         files.write_json(self.folder / FACTS, self.facts)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl, each a `StepMetrics` as JSON; a torn last line (killed run) is left out, as is, with a word, one
-        that is torn in the middle."""
-        if not self.metrics.is_file():
-            return []
-        lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-        entries = []
-        for number, line in enumerate(lines, 1):
-            if entry := _read_entry(line):
-                entries.append(entry)
-            elif number < len(lines):
-                warn(f"{self.metrics}, line {number}: not whole; passed over")
-        return entries
+        """Lines of metrics.jsonl, each a `StepMetrics` as JSON."""
+        return [entry for entry in read_metrics(self.metrics) if isinstance(entry.get("photos"), list)] if self.metrics.is_file() else []
+
+    def read_settings(self) -> dict[str, Any]:
+        """The resolved settings it was trained with, {"train.rank": 32, ...}; {} where they were not written."""
+        return read_settings(self.folder)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl that have a step and a loss; a torn last line (killed run) is left out, as is, with a word, one that
+    is torn in the middle."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    entries = []
+    for number, line in enumerate(lines, 1):
+        if entry := _read_entry(line):
+            entries.append(entry)
+        elif number < len(lines):
+            warn(f"{path}, line {number}: not whole; passed over")
+    return entries
 
 
 def _read_entry(line: str) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-        whole = isinstance(entry["step"], int) and isinstance(entry["loss"], (int, float)) and isinstance(entry["photos"], list)
+        whole = isinstance(entry["step"], int) and isinstance(entry["loss"], (int, float))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return entry if whole else None
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What settings.yaml in a run's folder says."""
+    try:
+        said = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What was measured in each step as SVG drawings, one a row of `SERIES`, and what the shape of the loss says."""
+"""What was measured in each step as SVG drawings, one a row of `SERIES`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Series:
 
 
 SERIES = (
-    Series("loss", "Loss", ""),  # what it says is in `read_curve`
+    Series("loss", "Loss", ""),  # what its shape says is told by lorakit/quality/judge.py
     Series("grad_norm", "Gradient norm", "How hard each step pulls, before it is clipped. Single peaks are photos unlike the others."),
     Series(
         "rate", "Learning rate", "How far a step may go, as train.lr_schedule and train.warmup_steps have set it.", ".1e", scatters=False
@@ -76,20 +76,3 @@ def _grid(low: float, high: float, last_step: int, digits: str) -> str:
         x = LEFT + part / 4 * (WIDTH - LEFT - 10)
         lines.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{round(last_step * part / 4)}</text>')
     return f'<g class="grid">{"".join(lines)}</g>'
-
-
-def read_curve(metrics: list[dict[str, Any]]) -> str:
-    """One sentence on the course of the loss. The loss of single steps jumps with the timestep that was drawn, so only
-    differences between tenths of the training that are larger than their own scatter are spoken of."""
-    losses = np.array([entry["loss"] for entry in metrics], dtype=float)
-    if len(losses) < 40:
-        return "Too few steps to read the curve."
-    tenths = np.array_split(losses, 10)
-    means = np.array([part.mean() for part in tenths])
-    error = math.sqrt(np.mean([part.var() / len(part) for part in tenths]))
-    best = int(np.argmin(means))
-    if means[-1] - means[best] > 3 * error and best < 8:
-        return f"The loss fell until about step {(best + 1) * len(losses) // 10} and rose again: overfitting; try an earlier checkpoint."
-    if means[0] - means[-1] > 2 * error:
-        return "The loss fell over the training: it is learning."
-    return "The loss is flat within its scatter: judge by the samples; if they do not change, raise train.learning_rate to 2e-4."

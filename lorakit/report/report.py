@@ -17,8 +17,9 @@ from lorakit.photos.photo import read_photo
 from lorakit.project import Project, by_hand, runs, stamps
 from lorakit.project.runs import Run
 from lorakit.quality import coverage, faults, verdicts
+from lorakit.quality.judge import judge
 from lorakit.record import Record
-from lorakit.report.charts import draw_charts, read_curve
+from lorakit.report.charts import draw_charts
 
 SHOWN_OF_A_REASON = 60  # thumbnails of one reason; a folder of thousands must not make a page of gigabytes
 SHOWN_CHOSEN = 200
@@ -158,7 +159,7 @@ def run_part(project: Project, run: Run | None) -> dict[str, Any]:
         "result": result,
         "lora_size": f"{result['bytes'] / 2**20:.1f} MB" if result["bytes"] else "",
         "charts": draw_charts(metrics),
-        "curve_words": read_curve(metrics) if metrics else "",
+        "judgement": judge(metrics, run.read_settings(), run.saved_steps, result.get("memorised")) if run and metrics else None,
         "visits": sorted(result.get("visits", {}).items(), key=lambda item: item[1]),
         "steps": sample_steps(run) if run else [],
         "finals": final_samples(run, result.get("prompts", [])) if run else [],

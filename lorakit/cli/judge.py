@@ -1,0 +1,32 @@
+"""`lorakit judge`: what a training's curve says, and what to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lorakit.console import safe
+
+
+@click.command("judge")
+@click.argument("training", metavar="PROJECT|METRICS", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of words.")
+def command(training, as_json) -> None:
+    """Say whether PROJECT's newest training learned, which step was best and what to change; or the one of a metrics.jsonl."""
+    from lorakit.project import by_hand, open_project, runs
+    from lorakit.quality import judge
+
+    if training.is_file():
+        found = judge.judge(runs.read_metrics(training), runs.read_settings(training.parent))
+    else:
+        run = by_hand.training(open_project(training))
+        found = judge.judge(run.read_metrics(), run.read_settings(), run.saved_steps, run.facts.get("result", {}).get("memorised"))
+    if as_json:
+        click.echo(found.as_json())
+        return
+    for finding in found.findings:
+        click.echo(safe(f"{finding.verdict:<12} {finding.words}"))
+    if found.best_step:
+        click.echo(f"{'best':<12} the checkpoint of step {found.best_step}")
+    click.echo(safe(f"{'advice':<12} {found.advice}"))

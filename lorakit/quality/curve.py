@@ -1,0 +1,274 @@
+"""What the course of a loss says: learning, at a plateau, flat, overfitting, diverging, erratic, with a spike, or too short to tell.
+
+The loss of one step says little: it jumps with the timestep that was drawn, by half its size and more. So everything here is held
+against the scatter of the curve itself, in logarithms, where the jumps are as wide at the end as at the start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+VERDICTS = ("diverging", "spike", "erratic", "overfitting", "plateau", "flat", "learning", "too_short")
+
+LEAST_STEPS = 30  # steps of training, or ...
+LEAST_VALIDATIONS = 5  # ... values of validation, of which a course can be told
+BLOCKS = 40  # means that a course is fitted to
+CERTAIN = 3.2  # standard errors from which a change is one; the best of many bends is looked for, so more than the usual two
+SMALL = 0.02  # a fall below this, in logarithms, is none to speak of
+RISE = 0.06  # and a rise below this
+VISIBLE = 0.5  # a fall by 40 % that would go unseen in the scatter: too short to tell
+WANDER = 0.08  # standard deviation of block means about the course, in logarithms, from which it is a wander
+EXPLODED = 0.3  # above its start, in logarithms: no overfitting any more
+DECAYS = (0.02, 0.04, 0.08, 0.15, 0.3)  # shares of the training, of falls that level off
+SETTLED = 0.9  # share of the fall that is over by the middle of a training that is at a plateau
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing seen in a curve. `steps` are those that show it, where it is single ones."""
+
+    verdict: str  # of VERDICTS
+    since_step: int | None
+    words: str
+    steps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Course:
+    """A loss by step, freed of its scatter: a simple shape through the logarithms of its block means."""
+
+    steps: np.ndarray  # [n] float
+    level: np.ndarray  # [n] logarithms, as fitted
+    sigma: float  # scatter of one value about it, in logarithms
+    wander: float  # scatter of the block means beyond what sigma explains, in logarithms
+    covariance: np.ndarray = field(repr=False)  # of the coefficients
+    basis: np.ndarray = field(repr=False)  # [n, coefficients]
+
+    def change(self, first: int, last: int) -> tuple[float, float]:
+        """From value `first` to `last` of the course: the change in logarithms, and its standard error."""
+        difference = self.basis[last] - self.basis[first]
+        return float(self.level[last] - self.level[first]), float(np.sqrt(max(0.0, difference @ self.covariance @ difference)))
+
+    def falls(self, first: int, last: int) -> bool:
+        change, error = self.change(first, last)
+        return -change > max(SMALL, CERTAIN * error)
+
+    def rises(self, first: int, last: int) -> bool:
+        change, error = self.change(first, last)
+        return change > max(RISE, CERTAIN * error)
+
+
+def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
+    """What there is to say of a training, the weightiest first; never empty. `metrics` are the lines of metrics.jsonl: `step` and
+    `loss`, and `validation` on the steps where it was measured, which is believed before the loss."""
+    entries = [entry for entry in metrics if isinstance(entry.get("loss"), int | float)]
+    if broken := next((entry for entry in entries if not math.isfinite(entry["loss"])), None):
+        return [Finding("diverging", broken["step"], f"the loss is no longer a number from step {broken['step']}")]
+    entries = [entry for entry in entries if entry["loss"] > 0]
+    validated = [
+        e for e in entries if isinstance(e.get("validation"), int | float) and math.isfinite(e["validation"]) and e["validation"] > 0
+    ]
+    if len(entries) < LEAST_STEPS:
+        return [Finding("too_short", None, f"{len(entries)} steps, of which no course can be told")]
+    steps, logs = _series(entries, "loss")
+    odd = find_spikes(logs)
+    plain = np.setdiff1d(np.arange(len(logs)), odd)
+    trained = fit_course(steps[plain], logs[plain])
+    found = _sudden(steps, logs, odd)
+    if len(validated) >= LEAST_VALIDATIONS:
+        course = fit_course(*_series(validated, "validation"))
+        said = _of_course(course, "the validation")
+        if said.verdict == "too_short":  # it jumps more than the training does
+            said = _of_course(trained, "the loss")
+    else:
+        said = _of_course(trained, "the loss")
+    if (jumped := _leapt_at_start(steps, logs)) is not None:
+        said = jumped
+    if said.verdict != "diverging" and not any(f.verdict == "erratic" for f in found) and trained.wander > WANDER:
+        wide = 100 * (math.exp(trained.wander) - 1)
+        found.append(Finding("erratic", None, f"the loss wanders by {wide:.0f} % up and down, more than the chance of its steps explains"))
+    return sorted([*found, said], key=lambda finding: VERDICTS.index(finding.verdict))
+
+
+def best_step(metrics: Sequence[dict[str, Any]], saved: Sequence[int] = ()) -> int | None:
+    """The step at which the validation, or where there is none the course of the loss, is lowest: of `saved`, where given, the nearest
+    by value. None where no course can be told."""
+    validated = [
+        e for e in metrics if isinstance(e.get("validation"), int | float) and math.isfinite(e["validation"]) and e["validation"] > 0
+    ]
+    by = "validation" if len(validated) >= 2 else "loss"
+    entries = validated if by == "validation" else [e for e in metrics if math.isfinite(e.get("loss", math.nan)) and e["loss"] > 0]
+    if by == "loss" and len(entries) < LEAST_STEPS:
+        return None
+    steps, logs = _series(entries, by)
+    if by == "validation":
+        level = np.convolve(np.pad(logs, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")
+    else:
+        level = fit_course(steps, logs).level
+    candidates = np.array(sorted(saved), dtype=float) if len(saved) else steps
+    values = np.interp(candidates, steps, level)
+    return int(candidates[len(values) - 1 - int(np.argmin(values[::-1]))])  # of equal ones the last, which has seen most
+
+
+def fit_course(steps: np.ndarray, logs: np.ndarray) -> Course:
+    """The simplest shape through `logs` [n] that explains them (by Schwarz's criterion)."""
+    count = min(BLOCKS, len(logs) // 5) if len(logs) >= 2 * LEAST_STEPS else len(logs) // 3 if len(logs) >= LEAST_STEPS else len(logs)
+    parts = np.array_split(np.arange(len(logs)), max(count, min(len(logs), 5)))
+    at = np.array([steps[part].mean() for part in parts])
+    means = np.array([logs[part].mean() for part in parts])
+    sizes = np.array([len(part) for part in parts], dtype=float)
+    sigma = _scatter(logs) if len(logs) >= LEAST_STEPS else _scatter_about_lines(logs)
+    span = max(1.0, steps[-1] - steps[0])
+    x = (at - steps[0]) / span
+    weight = np.sqrt(sizes) / sigma
+    best = None
+    for shape in _shapes(x):
+        basis = shape(x)
+        solution = np.linalg.lstsq(basis * weight[:, None], means * weight, rcond=None)[0]
+        misfit = float((((means - basis @ solution) * weight) ** 2).sum())
+        cost = misfit + (basis.shape[1] + shape.chosen) * math.log(len(x))
+        if best is None or cost < best[0] - 1e-9:
+            best = cost, shape, basis, solution, misfit
+    _, shape, basis, solution, misfit = best
+    free = max(1, len(x) - basis.shape[1] - shape.chosen)
+    inflate = max(1.0, misfit / free)
+    covariance = np.linalg.pinv((basis * weight[:, None]).T @ (basis * weight[:, None])) * inflate
+    residual = means - basis @ solution
+    beyond = float((residual**2).sum()) / free - sigma**2 * float((1 / sizes).mean())
+    wander = math.sqrt(max(0.0, beyond)) if misfit / free > 3 else 0.0
+    everywhere = shape((steps - steps[0]) / span)
+    return Course(steps, everywhere @ solution, sigma, wander, covariance, everywhere)
+
+
+def find_spikes(logs: np.ndarray) -> np.ndarray:
+    """The places of sudden rises that are gone again soon, far above the scatter around them."""
+    width = max(9, len(logs) // 20) | 1
+    above = logs - _running_median(logs, width)
+    narrow = 1.4826 * float(np.median(np.abs(above))) or 1e-6
+    wide = max(narrow, float(np.quantile(above, 0.95)) / 1.645)  # of scatter that reaches further up than down
+    leaps = _far_above(above, narrow)
+    if len(_groups(leaps)) > _many(logs):
+        return leaps
+    found = _far_above(above, wide)
+    return found[found >= 3]  # the first steps stand above what follows in every training that learns
+
+
+def _far_above(above: np.ndarray, scale: float) -> np.ndarray:
+    alone = above > max(7 * scale, math.log(2))
+    together = _running_median(above, 5) > max(3.5 * scale, math.log(1.5))
+    return np.nonzero(alone | (together & (above > 2 * scale)))[0]
+
+
+def _groups(odd: np.ndarray) -> list[np.ndarray]:
+    return np.split(odd, np.nonzero(np.diff(odd) > 3)[0] + 1)
+
+
+def _many(logs: np.ndarray) -> int:
+    """More leaps than this are no accidents any more."""
+    return max(4, len(logs) // 60)
+
+
+def _series(entries: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([e["step"] for e in entries], dtype=float), np.log(np.array([e[key] for e in entries], dtype=float))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a course is put together of, over x from 0 to 1: a level, a straight line or a fall that levels off, and bends."""
+
+    decay: float | None = None  # share of the training in which a fall is down to a third
+    bends: tuple[float, ...] = ()
+    is_level: bool = False
+
+    @property
+    def chosen(self) -> int:
+        """Numbers that were picked from several beside the coefficients."""
+        return len(self.bends) + (self.decay is not None)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """[n, coefficients]"""
+        columns = [np.ones_like(x)]
+        if not self.is_level:
+            columns.append(x if self.decay is None else np.exp(-x / self.decay))
+        return np.stack([*columns, *(np.maximum(0.0, x - bend) for bend in self.bends)], axis=1)
+
+
+def _shapes(x: np.ndarray) -> list[Shape]:
+    inner = x[1:-1]
+    bends = np.unique(inner[np.unique(np.round(np.linspace(0, len(inner) - 1, 10)).astype(int))]) if len(inner) else inner
+    shapes = [Shape(is_level=True), Shape()]
+    if len(x) >= 4:
+        decays = [decay for decay in DECAYS if decay > x[1] - x[0]]
+        shapes += [Shape(decay) for decay in decays] + [Shape(bends=(bend,)) for bend in bends]
+    if len(x) >= 6:
+        shapes += [Shape(decay, (bend,)) for decay in decays for bend in bends if bend > decay]
+        shapes += [Shape(bends=pair) for pair in combinations(bends, 2)]
+    return shapes
+
+
+def _scatter(logs: np.ndarray) -> float:
+    """Of one value about the course, from how neighbours differ, which no slow course changes."""
+    return max(1e-4, float(np.sqrt(np.mean(np.diff(logs) ** 2) / 2)))
+
+
+def _scatter_about_lines(logs: np.ndarray) -> float:
+    """Of a few measured values: how far each stands from the line between its neighbours. A held-out set that is small has an error of
+    its own, so never less than half a percent."""
+    return max(0.005, float(np.sqrt(np.median((logs[:-2] - 2 * logs[1:-1] + logs[2:]) ** 2) / 6 / 0.4549)))
+
+
+def _running_median(values: np.ndarray, width: int) -> np.ndarray:
+    padded = np.pad(values, width // 2, mode="reflect")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
+
+
+def _sudden(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray) -> list[Finding]:
+    """Spikes: a few in one place are bad data, many everywhere an erratic training."""
+    if not len(odd):
+        return []
+    groups = _groups(odd)
+    wheres = tuple(int(step) for step in steps[odd])
+    if len(groups) > _many(logs):
+        words = f"the loss leaps up {len(groups)} times, all through the training"
+        return [Finding("erratic", wheres[0], words, wheres)]
+    times = math.exp(float((logs[odd] - np.median(logs)).max()))
+    count = f"at step {wheres[0]}" if len(groups) == 1 else f"{len(groups)} times, first at step {wheres[0]}"
+    return [Finding("spike", wheres[0], f"the loss leaps to {times:.1f} times its usual size {count} and comes back", wheres)]
+
+
+def _leapt_at_start(steps: np.ndarray, logs: np.ndarray) -> Finding | None:
+    """A rate far too high is seen in the first steps: the loss leaps within a few of them and stays up."""
+    first, later = logs[: max(3, len(logs) // 60)], logs[len(logs) // 10 :]
+    rise = float(np.median(later) - np.median(first))
+    error = 1.4826 * float(np.median(np.abs(later - np.median(later)))) * math.sqrt(1.6 / len(first))
+    if rise < max(math.log(1.5), 3 * error):
+        return None
+    since = int(steps[int(np.argmax(logs > np.median(later) - 0.1))])
+    return Finding("diverging", since, f"the loss is {math.exp(rise):.1f} times that of the first steps from step {since} on")
+
+
+def _of_course(course: Course, name: str) -> Finding:
+    lowest, last = int(np.argmin(course.level)), len(course.level) - 1
+    fell, rose = course.falls(0, lowest), course.rises(lowest, last)
+    down, up = (100 * (1 - math.exp(course.change(0, lowest)[0])), 100 * (math.exp(course.change(lowest, last)[0]) - 1))
+    at = int(course.steps[lowest])
+    if rose and (not fell or course.change(0, last)[0] > EXPLODED):
+        start = "from the start" if not fell else f"from step {at}"
+        return Finding("diverging", at, f"{name} rises {start}, by {up:.0f} %")
+    if rose:
+        return Finding("overfitting", at, f"{name} fell by {down:.0f} % until about step {at} and rose again by {up:.0f} %")
+    if fell:
+        fall, middle = course.level[lowest] - course.level[0], last // 2
+        if course.level[middle] <= course.level[0] + SETTLED * fall:
+            since = int(course.steps[int(np.argmax(course.level <= course.level[0] + SETTLED * fall))])
+            return Finding("plateau", since, f"{name} fell by {down:.0f} % and is level since about step {since}")
+        return Finding("learning", None, f"{name} falls, by {down:.0f} % over the training")
+    if CERTAIN * course.change(0, last)[1] > VISIBLE:
+        return Finding("too_short", None, f"{name} jumps too much for its {len(course.level)} values: no course can be told")
+    unseen = 100 * (1 - math.exp(-CERTAIN * course.change(0, last)[1]))
+    return Finding("flat", None, f"{name} is flat within its scatter, in which a fall by {max(1, unseen):.0f} % would be seen")

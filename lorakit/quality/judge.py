@@ -1,0 +1,120 @@
+"""The verdict on a training: what its curve says, which step was best, what else was seen, and what to change next time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lorakit.quality.curve import Finding, best_step, judge_curve
+
+LEAK = 0.5  # share of the trigger's own effect that the class word alone has, from which it is a leak
+OWN_RATE = ("prodigy", "dadapt", "schedulefree.Prodigy")  # optimizers that find the rate themselves
+LITTLE_GAIN = 8000  # steps past which little is gained
+FASTER, SLOWER = 2.0, 1 / 3  # what a rate that is too low, or too high, is changed by
+NAMED = 4  # photos of a spike
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`verdict` is the weightiest finding's. `leak`: see `train.validation`; `memorised`: samples are nearer to a training photo than
+    the base's are; None where it was not measured."""
+
+    verdict: str
+    since_step: int | None
+    best_step: int | None
+    memorised: bool | None
+    leak: float | None
+    advice: str
+    findings: list[Finding]
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def judge(
+    metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), memorised: bool | None = None
+) -> Judgement:
+    """The verdict on the lines of metrics.jsonl under flat `settings` ('train.learning_rate': 1e-4, ...); `saved` are the steps whose
+    checkpoints are kept, of which the best is named."""
+    findings = judge_curve(metrics)
+    first = findings[0]
+    best = None if first.verdict in ("flat", "too_short") else best_step(_before(metrics, findings), saved)
+    leak = next((float(entry["leak"]) for entry in reversed(metrics) if isinstance(entry.get("leak"), int | float)), None)
+    words = [_advise(finding, metrics, settings, best) for finding in findings]
+    if memorised:
+        words.append(
+            "the samples come close to single training photos: take an earlier checkpoint, more or more varied photos, or a lower train.rank"
+            f" (now {settings.get('train.rank', 'not known')})"
+        )
+    if leak is not None and leak > LEAK:
+        words.append(
+            f"the class word alone brings {100 * leak:.0f} % of what the trigger brings: try train.preservation "
+            f"{settings.get('train.preservation', 0)} -> {1 if not settings.get('train.preservation') else 2 * settings['train.preservation']}"
+        )
+    advice = "; ".join(dict.fromkeys(word for word in words if word))
+    return Judgement(first.verdict, first.since_step, best, memorised, leak, advice, findings)
+
+
+def _before(metrics: Sequence[dict[str, Any]], findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """The lines up to where the training burst, without the steps that a spike distorts."""
+    odd = {step for finding in findings for step in finding.steps}
+    burst = next((f.since_step for f in findings if f.verdict == "diverging" and f.since_step is not None), math.inf)
+    whole = [entry for entry in metrics if entry["step"] not in odd and entry["step"] <= burst]
+    return whole or list(metrics)
+
+
+def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], best: int | None) -> str:
+    steps = len(metrics)
+    if finding.verdict == "flat":
+        return f"the rate is too low, or there is nothing to learn: {_rate(metrics, settings, FASTER)}"
+    if finding.verdict in ("diverging", "erratic"):
+        earlier = f"take the checkpoint of step {best}; " if best and finding.verdict == "diverging" and best > 1 else ""
+        return f"{earlier}the rate is too high: {_rate(metrics, settings, SLOWER)}"
+    if finding.verdict == "overfitting":
+        least = max(1, round(1.1 * (finding.since_step or best or steps)))
+        return f"take the checkpoint of step {best or finding.since_step}; {_steps(settings, steps, least)}, or more photos"
+    if finding.verdict == "plateau":
+        enough = max(1, round(1.3 * (finding.since_step or steps)))
+        return f"little is gained behind step {finding.since_step}: {_steps(settings, steps, enough)} does as well"
+    if finding.verdict == "spike":
+        return f"look at the photos of these steps: {_photos(metrics, finding.steps)}"
+    if finding.verdict == "learning":
+        return _go_on(metrics, settings)
+    return f"judge by the samples, or train longer: {_steps(settings, steps, max(200, 4 * steps))}"
+
+
+def _go_on(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any]) -> str:
+    """Longer, where the last third still falls; else nothing needs to be changed."""
+    last = judge_curve(metrics[2 * len(metrics) // 3 :])[0]
+    if last.verdict != "learning" or len(metrics) >= LITTLE_GAIN:
+        return "the last checkpoint is the one to take"
+    return f"it still falls at the end: {_steps(settings, len(metrics), min(LITTLE_GAIN, round(1.5 * len(metrics))))} may gain more"
+
+
+def _rate(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], factor: float) -> str:
+    """'train.learning_rate 0.0001 -> 0.0002', from what it was."""
+    optimizer = str(settings.get("train.optimizer", ""))
+    if any(optimizer.startswith(name) for name in OWN_RATE):
+        warmup = settings.get("train.warmup_steps", 0)
+        if factor > 1:
+            return (
+                f"{optimizer} finds its own rate; try train.rank {settings.get('train.rank')} -> {2 * int(settings.get('train.rank', 16))}"
+            )
+        return f"{optimizer} finds its own rate; try train.warmup_steps {warmup} -> {max(100, 2 * warmup)}, or adamw at 1e-4"
+    now = settings.get("train.learning_rate") or max((entry.get("rate", 0.0) for entry in metrics), default=0.0)
+    return f"train.learning_rate {now:g} -> {float(f'{now * factor:.1g}'):g}" if now else "another train.learning_rate"
+
+
+def _steps(settings: Mapping[str, Any], now: int, wanted: int) -> str:
+    digits = 10 ** max(0, len(str(wanted)) - 2)
+    return f"train.steps {settings.get('train.steps') or now} -> {max(1, round(wanted / digits) * digits)}"
+
+
+def _photos(metrics: Sequence[dict[str, Any]], steps: Sequence[int]) -> str:
+    there = Counter(name for entry in metrics if entry["step"] in set(steps) for name in entry.get("photos", ()))
+    names = [name for name, _ in there.most_common(NAMED)]
+    return ", ".join(names) + (f" and {len(there) - NAMED} more" if len(there) > NAMED else "") or "not noted"

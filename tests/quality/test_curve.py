@@ -1,0 +1,132 @@
+"""The verdict on a curve, over made-up ones of every kind, as wide in their scatter as real ones."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from lorakit.cli import group
+from lorakit.quality.curve import best_step, judge_curve
+from lorakit.quality.judge import judge
+
+LENGTHS = (200, 300, 400, 600, 1000, 1500, 3000)
+
+
+def course(kind: str, n: int, sigma: float, chance: np.random.Generator) -> np.ndarray:
+    """Logarithms of a loss [n], without the scatter of its steps. Falls and rises are such as can be seen in that scatter."""
+    t = np.arange(n) / n
+    seen = 6 * sigma * math.sqrt(12 / n)  # from the start to the end, six standard errors
+    if kind == "learning":
+        shape = np.exp(-t / chance.uniform(0.4, 2))
+        return (max(seen, 0.1) + chance.uniform(0, 0.8)) * (shape - shape[-1]) / (1 - shape[-1])
+    if kind == "plateau":
+        return (2 * max(seen, 0.1) + chance.uniform(0, 0.8)) * np.exp(-t / chance.uniform(0.05, 0.1))
+    if kind == "overfitting":
+        turn, rise = chance.uniform(0.3, 0.6), 2 * max(seen, 0.07) + chance.uniform(0, 0.2)
+        fall = rise * chance.uniform(1.0, 2.0) + 0.05
+        return np.where(t < turn, fall * (1 - np.minimum(1, t / turn)) ** 1.3, rise * (np.maximum(0, t - turn) / (1 - turn)))
+    if kind == "diverging":
+        if chance.random() < 0.4:
+            return (2 * seen + chance.uniform(0.5, 3)) * t ** chance.uniform(0.5, 2.5)
+        burst = chance.uniform(0.2, 0.8)
+        return np.where(t < burst, -0.2 * t / burst, -0.2 + chance.uniform(1.5, 4) * (np.maximum(0, t - burst) / (1 - burst)) ** 0.7)
+    if kind == "erratic":
+        level = -chance.uniform(0, 0.2) * t
+        if chance.random() < 0.5:
+            return level + (chance.random(n) < chance.uniform(0.06, 0.12)) * (1.5 + 4 * sigma + chance.uniform(0, 2, n))
+        wander, slow = np.zeros(n), chance.uniform(0.88, 0.96)
+        for step in range(1, n):
+            wander[step] = slow * wander[step - 1] + math.sqrt(1 - slow**2) * chance.normal()
+        return level + chance.uniform(0.4, 0.8) * wander
+    if kind == "spike":
+        level, at, width = 0.5 * np.exp(-t / 0.4), int(chance.uniform(0.15, 0.85) * n), int(chance.integers(1, 6))
+        level[at : at + width] += max(1.5, 9 * sigma) + chance.uniform(0, 2)
+        return level
+    return np.zeros(n)
+
+
+def made_up(kind: str, seed: int, validated: bool) -> list[dict]:
+    """The lines of a metrics.jsonl: single steps jump by a tenth to a half of the loss, some kinds further up than down."""
+    chance = np.random.default_rng([seed, *kind.encode()])
+    n = int(chance.integers(4, 29)) if kind == "too_short" else int(chance.choice(LENGTHS))
+    sigma = chance.uniform(0.1, 0.5)
+    noise = sigma * (chance.gamma(4, 0.5, n) - 2 if chance.random() < 0.3 else chance.normal(size=n))
+    level, base = course(kind, n, 0.02 if validated else sigma, chance), 10 ** chance.uniform(-2, 0)
+    lines = [{"step": k + 1, "loss": float(base * math.exp(level[k] + noise[k])), "photos": [f"{k % 7}.jpg"]} for k in range(n)]
+    if validated:
+        for k in range(0, n, n // 20):
+            lines[k]["validation"] = float(base * math.exp(level[k] + 0.01 * chance.normal()))
+    return lines
+
+
+KINDS = ("learning", "plateau", "flat", "overfitting", "diverging", "erratic", "spike", "too_short")
+
+
+def share_right(kind: str, seeds: range) -> float:
+    said = [judge_curve(made_up(kind, seed, seed % 2 == 1 and kind not in ("erratic", "spike", "too_short")))[0].verdict for seed in seeds]
+    return sum(verdict == kind for verdict in said) / len(said)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_most_curves_of_a_kind_are_named_by_it(kind):
+    assert share_right(kind, range(6)) >= 5 / 6
+
+
+@pytest.mark.slow
+def test_ninety_five_of_a_hundred_are_right():
+    shares = {kind: share_right(kind, range(100, 150)) for kind in KINDS}
+    assert np.mean(list(shares.values())) >= 0.95, shares
+    assert min(shares.values()) >= 0.86, shares
+
+
+def test_a_curve_that_never_fell_is_not_overfitting():
+    for seed in range(15):
+        for kind in ("flat", "diverging"):
+            assert "overfitting" not in [finding.verdict for finding in judge_curve(made_up(kind, seed, seed % 2 == 0))]
+
+
+def test_a_loss_that_is_no_number_diverges():
+    lines = [{"step": n + 1, "loss": 0.1 if n < 40 else math.nan} for n in range(60)]
+    assert [(f.verdict, f.since_step) for f in judge_curve(lines)] == [("diverging", 41)]
+    assert judge_curve([])[0].verdict == "too_short"
+
+
+def test_best_step_is_the_lowest_validation_among_the_checkpoints():
+    lines = [{"step": n + 1, "loss": 1 - n / 400} for n in range(300)]
+    for n in range(24, 300, 25):
+        lines[n]["validation"] = 1 + (n / 300 - 0.6) ** 2
+    assert 160 <= best_step(lines) <= 200
+    assert best_step(lines, saved=(100, 200, 300)) == 200
+    del lines[20:]
+    assert best_step(lines) is None
+
+
+def test_advice_starts_from_the_setting_that_was_used():
+    steady = made_up("flat", 1, False)
+    assert "train.learning_rate 2e-05 -> 4e-05" in judge(steady, {"train.learning_rate": 2e-5}).advice
+    assert "train.rank 8 -> 16" in judge(steady, {"train.learning_rate": 1.0, "train.optimizer": "prodigy", "train.rank": 8}).advice
+    assert "train.learning_rate 0.001 -> 0.0003" in judge(made_up("diverging", 1, False), {"train.learning_rate": 1e-3}).advice
+    over = judge(made_up("overfitting", 2, True), {}, saved=(50, 100, 150, 200))
+    assert over.verdict == "overfitting" and f"checkpoint of step {over.best_step}" in over.advice
+    lines = made_up("spike", 3, False)
+    spike = judge(lines, {})
+    step = next(finding for finding in spike.findings if finding.verdict == "spike").steps[0]
+    assert lines[step - 1]["photos"][0] in spike.advice
+
+
+def test_leak_and_memory_are_told_with_what_helps():
+    lines = made_up("learning", 1, False)
+    lines[-1]["leak"] = 0.8
+    judged = judge(lines, {"train.preservation": 0.0, "train.rank": 64}, memorised=True)
+    assert "train.preservation 0.0 -> 1" in judged.advice and "now 64" in judged.advice and judged.leak == 0.8
+
+
+def test_judge_on_the_command_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in made_up("overfitting", 2, True)) + '{"step": 7, "lo')
+    said = json.loads(CliRunner().invoke(group, ["judge", str(path), "--json"]).stdout)
+    assert said["verdict"] == "overfitting" and set(said) >= {"since_step", "best_step", "memorised", "leak", "advice"}
+    words = CliRunner().invoke(group, ["judge", str(path)]).stdout
+    assert words.startswith("overfitting") and "advice" in words
