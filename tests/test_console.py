@@ -1,7 +1,10 @@
 """What comes from others' files stays one plain line on the terminal."""
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,17 @@ def test_marks_stand_by_their_escapes(mark, capsys):
     told = capsys.readouterr().err
     assert mark[0] not in told.replace("\n", "", 2) and told.count("\n") == 2
     assert console.safe("Bär 熊 🐻 -> a\\b") == "Bär 熊 🐻 -> a\\b"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs a shell")
+def test_a_path_in_a_hint_is_what_a_shell_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["mug", "my mugs", "it's", "-o", "$HOME`id`", "a\nb's \\n", "Bär\udcff", "sub/p"]
+    typed = [console.typed(tmp_path / name) for name in names]
+    assert all(map(str.isprintable, typed)) and typed[:2] == ["mug", "'my mugs'"]
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {' '.join(typed)}"], capture_output=True, check=True)
+    told = [os.path.normpath(os.fsdecode(path)) for path in done.stdout.split(b"\0")[:-1]]
+    assert told == names and console.typed(Path("/usr")) == "/usr"
 
 
 @pytest.mark.parametrize("words", [["status", "no\x1b[2J\u202e"], ["no\x1b[2J\u202e"], ["run", "--no\x1b[2J"]])

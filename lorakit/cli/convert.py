@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from lorakit.console import typed
+
 
 @click.command("convert")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -22,4 +24,4 @@ def command(files, out, format, rank, strengths, no_metadata) -> None:
     from lorakit.lora_file.convert import convert
 
     family = convert(files, out, format, rank, strengths, metadata=not no_metadata)
-    click.echo(f"{out}  ({family}, {format}; `lorakit verify {out}` says who loads it)")
+    click.echo(f"{out}  ({family}, {format}; `lorakit verify {typed(out)}` says who loads it)")

@@ -42,6 +42,18 @@ class Place:
     whole: bool = True
 
 
+def may_hold_photos(place: Path | str) -> bool:
+    """Whether names and first bytes tell of a photo; what has to be unpacked or fetched first may hold some. Stops at the first."""
+    if isinstance(place, str) or not place.is_dir():
+        return True
+    for folder, subfolders, names in os.walk(place):
+        subfolders[:] = [name for name in subfolders if _is_looked_into(name)]
+        paths = [Path(folder, name) for name in names]
+        if any(_is_photo(path) or hf_datasets.is_table(path) for path in paths):
+            return True
+    return False
+
+
 def look_into(place: Path | str, project: Project) -> list[Place]:
     """A place and the tables in it. Raises `LorakitError` where it is none."""
     found = _look_into(place, project)
