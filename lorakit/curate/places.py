@@ -129,7 +129,10 @@ def _in_folder(root: Path, project: Project) -> Place:
 
 
 def _is_lorakit_project(folder: Path) -> bool:
-    return is_project(folder) and any((folder / name).exists() for name in ("manifest.jsonl", "dataset", "runs"))
+    try:
+        return is_project(folder) and any((folder / name).exists() for name in ("manifest.jsonl", "dataset", "runs"))
+    except OSError:  # one that lorakit may not look into: the walk says so
+        return False
 
 
 def _role_above(folder: Path, root: Path) -> tuple[str, Path] | None:

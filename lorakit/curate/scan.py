@@ -109,13 +109,17 @@ def _read_interrupted(path: Path) -> Iterator[Record]:
 
 def _describe(place: Place, path: Path, several: bool, known: dict[tuple, Record]) -> Record:
     """The record of a file as it lies there now, without what the stages found out."""
-    facts = path.lstat() if not is_regular(path) else path.stat()
+    try:
+        facts = path.lstat() if not is_regular(path) else path.stat()
+        size, modified = facts.st_size, facts.st_mtime_ns
+    except PermissionError:  # its folder may be listed and no more; `check` says that it cannot be read
+        size, modified = 0, 0
     shown = path.relative_to(place.root).as_posix()
     record: Record = {
         "file": f"{place.root.name}/{shown}" if several else shown,
         "path": str(path),
-        "bytes": facts.st_size,
-        "modified": facts.st_mtime_ns,
+        "bytes": size,
+        "modified": modified,
     }
     if mask := place.masks.get(path):
         record["mask"] = {"path": str(mask), "hash": _hash(mask)}
