@@ -1,4 +1,4 @@
-"""Captions a second against the bare model: `python bench/caption.py --captioner blip --size small --batch 1 8 --device cpu`.
+"""Captions a second against the bare model: `python -m bench.caption --captioner blip --size small --batch 1 8 --device cpu`.
 
 Three rates of one randomly initialised model on the same photos: `bare` is nothing but the calls of model.generate that
 lorakit makes, on tensors that lie on the device already; `lorakit` is the way from JPEG files to readings; `single` is lorakit
@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from random_captioners import MAKERS
 
+from bench.random_captioners import MAKERS
 from lorakit import lookup
 from lorakit.caption.caption import read_photos
 from lorakit.caption.captioners import base, florence2
@@ -28,7 +28,7 @@ from lorakit.settings import Caption
 from lorakit.weights import Source
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captioner", choices=MAKERS, default="blip")
     parser.add_argument("--size", choices=("small", "base", "large"), default="small")
@@ -37,7 +37,16 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=24, help="of every answer: random weights never end one")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3, help="the best of these is shown")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    for line in rates(parser().parse_args()):
+        print("  ".join(f"{key} {value:.2f}" if isinstance(value, float) else f"{key} {value}" for key, value in line.items()), flush=True)
+
+
+def rates(given: argparse.Namespace) -> Iterator[dict[str, float]]:
+    """Photos a second, for each size of a batch."""
     florence2.DETECT_TOKENS = given.tokens
     with tempfile.TemporaryDirectory() as folder:
         records = make_photos(Path(folder), given.photos)
@@ -48,9 +57,9 @@ def main() -> None:
             calls = calls_of(model, reader, [prepared[n : n + batch] for n in range(0, len(prepared), batch)])
             bare = rate(lambda calls=calls: replay(model, calls, given.device), given)
             ours = rate(lambda batch=batch: read_files(records, reader, batch), given)
-            print(f"batch {batch:>3}: bare {bare:7.2f}/s  lorakit {ours:7.2f}/s  ratio {ours / bare:.2f}", flush=True)
+            yield {"batch": batch, "bare/s": bare, "lorakit/s": ours, "ratio": ours / bare}
         single = rate(lambda: [read for r in records for read in reader([load_crop_to_read(r)])], given)
-        print(f"one image at a time, without threads: {single:7.2f}/s, so lorakit is {ours / single:.2f} times as fast")
+        yield {"batch": 1, "without threads/s": single}
 
 
 def load(given: argparse.Namespace, folder: Path) -> tuple[Any, Reader]:

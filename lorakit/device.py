@@ -35,7 +35,10 @@ def choose(wanted: str | None) -> str:
 
 
 def free_gb(device: str) -> float | None:
-    """Memory of a CUDA card that is free now; None for other devices, which share the machine's memory."""
+    """Memory of a CUDA card that is free now, or kept by torch and not in use; None for other devices, which share the machine's memory."""
     import torch
 
-    return torch.cuda.mem_get_info(device)[0] / 2**30 if device.startswith("cuda") else None
+    if not device.startswith("cuda"):
+        return None
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (torch.cuda.mem_get_info(device)[0] + unused) / 2**30

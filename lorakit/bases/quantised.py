@@ -11,11 +11,15 @@ from torch.nn import functional
 
 from lorakit.errors import LorakitError
 
-PRECISIONS = ("fp8", "nf4")
+PRECISIONS = ("fp8", "nf4")  # of the denoiser; int8 is for encoders: nearer than fp8, but no file has it
 FP8 = torch.float8_e4m3fn
-LARGEST_FP8 = 448.0
+LARGEST_FP8, LARGEST_INT8 = 448.0, 127
 NF4_BLOCK = 64  # weights that share a scale, as QLoRA has it (arXiv:2305.14314)
-SCALE_DTYPES = {"fp8": torch.float32, "nf4": torch.float16}  # of NF4 there are many, and 0.05 % is nothing beside its own error
+SCALE_DTYPES = {
+    "fp8": torch.float32,
+    "int8": torch.float32,
+    "nf4": torch.float16,
+}  # of NF4 there are many, and 0.05 % is nothing beside its own error
 
 
 class QuantisedLinear(nn.Linear):
@@ -24,8 +28,8 @@ class QuantisedLinear(nn.Linear):
     `weight` is the dense weight, made anew each time it is asked for: what reads it (DoRA, PiSSA, a merge) sees a plain tensor.
     What is held are buffers of whole numbers and scales, which no change of the model's precision touches."""
 
-    packed: Tensor  # uint8: fp8 [out, in], nf4 [out x in / 2, 1]
-    scale: Tensor  # fp8: fp32 [out, 1]; nf4: fp16 [out x in / NF4_BLOCK]
+    packed: Tensor  # uint8: fp8 and int8 [out, in], nf4 [out x in / 2, 1]
+    scale: Tensor  # fp8 and int8: fp32 [out, 1]; nf4: fp16 [out x in / NF4_BLOCK]
 
     def __init__(self, in_features: int, out_features: int, bias: bool, precision: str, dtype: torch.dtype, device: torch.device | str):
         nn.Module.__init__(self)
@@ -45,6 +49,8 @@ class QuantisedLinear(nn.Linear):
     def dense(self, dtype: torch.dtype) -> Tensor:
         if self.precision == "fp8":
             return self.packed.view(FP8).to(dtype).mul_(self.scale.to(dtype))
+        if self.precision == "int8":
+            return self.packed.view(torch.int8).to(dtype).mul_(self.scale.to(dtype))
         library, shape = _bitsandbytes(), torch.Size((self.out_features, self.in_features))
         state = library.QuantState(absmax=self.scale.float(), shape=shape, dtype=dtype, blocksize=NF4_BLOCK, quant_type="nf4")
         return library.dequantize_4bit(self.packed, state)
@@ -89,19 +95,22 @@ class _Product(torch.autograd.Function):
 
 def packed_shapes(rows: int, columns: int, precision: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of what is held of a weight [rows, columns]: the packed values and their scales."""
-    if precision == "fp8":
+    if precision in ("fp8", "int8"):
         return (rows, columns), (rows, 1)
     return (rows * columns // 2, 1), (-(-rows * columns // NF4_BLOCK),)
 
 
 def pack(weight: Tensor, precision: str) -> tuple[Tensor, Tensor]:
-    """(packed, scale) of a dense weight [out, in]: fp8 e4m3 with a scale per row, or NF4 with one per 64 weights. The scales of
+    """(packed, scale) of a dense weight [out, in]: fp8 e4m3 or int8 with a scale per row, or NF4 with one per 64 weights. The scales of
     fp8 are powers of two: multiplying by them rounds nothing, and weights that come from an fp8 file stay what they are."""
     if precision == "fp8":
         dense = weight.float()
         exponent = torch.frexp(dense.abs().amax(1, keepdim=True) / LARGEST_FP8).exponent
         scale = torch.ldexp(torch.ones_like(dense[:, :1]), exponent)
         return (dense / scale).to(FP8).view(torch.uint8), scale
+    if precision == "int8":
+        scale = weight.float().abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / LARGEST_INT8
+        return (weight.float() / scale).round().to(torch.int8).view(torch.uint8), scale
     packed, state = _bitsandbytes().quantize_4bit(weight.contiguous(), blocksize=NF4_BLOCK, quant_type="nf4")
     return packed, state.absmax.half()
 

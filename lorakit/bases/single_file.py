@@ -198,10 +198,12 @@ def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch
     return _filled(model, tensors, dtype, file.path, part)
 
 
-def load_quantised(family: type, source: Source, file: SingleFile, precision: str, dtype: torch.dtype, device: str) -> nn.Module:
-    """The denoiser of the file with its large layers in few bits. Fp8 goes into layers in fp8 as it stands."""
+def load_denoiser(family: type, source: Source, file: SingleFile, precision: str | None, dtype: torch.dtype, device: str) -> nn.Module:
+    """The denoiser of the file, a transformer tensor by tensor; with its large layers in few bits where `precision` says which.
+    Fp8 goes into layers in fp8 as it stands."""
     if family.FOLDER == "unet":
-        return quantised.replace_layers(load(family, source, file, "unet", dtype), precision, dtype)
+        model = load(family, source, file, "unet", dtype)
+        return quantised.replace_layers(model, precision, dtype) if precision else model
     model = streaming.build(lambda: family.DENOISER.from_config(denoiser_config(family, file)), precision, dtype)
     wanted = dense_shapes(model)
     tensors = streaming.LazyFile(file.path, file.prefixes[family.FOLDER])

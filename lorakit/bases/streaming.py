@@ -48,7 +48,7 @@ def fill(model: nn.Module, tensors: Tensors, dtype: torch.dtype, device: str, wh
         filled.add(key)
     wanted = layers.keys() | {key for key, tensor in places.items() if tensor.is_meta and not key.endswith((".packed", ".scale"))}
     if missing := sorted(wanted - filled):
-        raise LorakitError(f"{where}: lacks {len(missing)} weights, the first {missing[0]}; give another copy of it")
+        raise LorakitError(f"{where} lacks {len(missing)} weights, the first {missing[0]}; give another copy of it")
     for buffer_owner in model.modules():  # those that are computed, not read
         for name, buffer in buffer_owner._buffers.items():
             if buffer is not None and not buffer.is_meta:

@@ -24,6 +24,19 @@ class Series:
 
 SERIES = (
     Series("loss", "Loss", ""),  # what its shape says is told by lorakit/quality/judge.py
+    Series(
+        "validation",
+        "Validation",
+        "The loss of the photos that are held out; where it rises, the others are being memorised.",
+        scatters=False,
+    ),
+    Series(
+        "leak",
+        "Leak",
+        "How far the class word alone brings the change: 0 not at all, 1 as if the trigger stood there.",
+        ".2f",
+        scatters=False,
+    ),
     Series("grad_norm", "Gradient norm", "How hard each step pulls, before it is clipped. Single peaks are photos unlike the others."),
     Series(
         "rate", "Learning rate", "How far a step may go, as train.lr_schedule and train.warmup_steps have set it.", ".1e", scatters=False
@@ -40,7 +53,7 @@ def smooth(losses: np.ndarray, span: int) -> np.ndarray:
 
 
 def draw_charts(metrics: list[dict[str, Any]]) -> list[tuple[Series, str]]:
-    """Every series that changes over the run, and its drawing. Lines of former runs may lack a key."""
+    """Every series that changes over the run, and its drawing. Lines may lack a key: of former runs, or of steps at which it is not measured."""
     drawn = [(series, draw(metrics, series)) for series in SERIES]
     return [(series, svg) for series, svg in drawn if svg]
 
@@ -48,7 +61,7 @@ def draw_charts(metrics: list[dict[str, Any]]) -> list[tuple[Series, str]]:
 def draw(metrics: list[dict[str, Any]], series: Series) -> str:
     """An SVG of a series: its value at every step (faint) and its smoothed course (strong). '' for fewer than two steps that have it,
     and where it never changes."""
-    told = [(entry["step"], entry[series.key]) for entry in metrics if math.isfinite(entry.get(series.key, math.nan))]
+    told = [(entry["step"], entry[series.key]) for entry in metrics if series.key in entry and math.isfinite(entry[series.key])]
     if len({value for _, value in told}) < 2:
         return ""
     steps, values = (np.array(column, dtype=float) for column in zip(*told))

@@ -1,9 +1,9 @@
-"""Stage cache: encodes every picture and text of the dataset once; what is kept is found by the hash of what it was
-made from, so a changed caption or crop re-encodes only itself and nothing stale is ever read."""
+"""Stage cache: encodes every picture and text of the dataset once, and the prompts of the samples; what is kept is found by the
+hash of what it was made from, so a changed caption or crop re-encodes only itself and nothing stale is ever read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from cachetools import LRUCache, cached
 from PIL import Image
 
 from lorakit import weights
+from lorakit.bases import families
 from lorakit.bases.families.base import Family, Text
 from lorakit.bases.load import load_family
 from lorakit.console import progress, warn
@@ -25,6 +26,7 @@ from lorakit.text.placing import without_word
 from lorakit.train import tensor_file
 from lorakit.train.caption_variants import variants
 from lorakit.train.preflight import preflight
+from lorakit.train.prompts import sample_prompts
 from lorakit.train.regularisation import regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
 from lorakit.train.tensor_file import Damaged
@@ -33,25 +35,28 @@ IN_MEMORY = 2 << 30  # bytes of latents and embeddings that are kept in memory; 
 
 
 def cache(project: Project) -> list[Record]:
-    """Encode what is missing into `cache/latents` and `cache/texts`; returns the dataset's photos.
+    """Encode what is missing into `cache/latents` and `cache/texts`; returns the dataset's photos. First all texts, one encoder
+    after another, then all pictures: neither two encoders nor one and the VAE are in memory together.
 
     One picture and one text at a time: in batches the last bits of a latent would depend on which photos it was encoded
     with, and a resumed run would differ."""
     photos = preflight(project)
-    todo = [r for r in (*at_every_resolution(project, photos), *regularisation_photos(project)) if not is_cached(project, r)]
-    empty = text_path(project, "")
-    if todo or not _is_whole(empty):
+    records = [*at_every_resolution(project, photos), *regularisation_photos(project)]
+    watched = [text for text in (watched_text(project),) if text]
+    texts = missing_texts(project, ("", *(text for r in records for text in texts_of(project, r)), *sample_prompts(project), *watched))
+    pictures = [r for r in records if not all(map(_is_whole, picture_paths(project, r)))]
+    if texts or pictures:
         family = load_family(project)
-        encode = family.prepare_text if project.settings.train.text_encoder else family.encode_text
-        with progress("cache", len(todo)) as shown:
-            _keep(empty, lambda: encode(""))
-            for record in todo:
+        with progress("cache", len(texts) + len(pictures)) as shown:
+            for text, encoded in zip(texts, family.encode_texts(texts), strict=True):
+                tensor_file.write(text_path(project, text), encoded)
+                shown.advance()
+            for record in pictures:
                 _keep(latents_path(project, record), lambda r=record: _encode_picture(project, r, family))
                 if has_mask(project, record):
                     _keep(mask_path(project, record), lambda r=record: _shrink_mask(project, r))
-                for text in texts_of(project, record):
-                    _keep(text_path(project, text), lambda t=text: encode(t))
                 shown.advance()
+        family.release_encoders()
     changed = []
     for record in photos:
         stamp = stamps.cache(project, record)
@@ -62,15 +67,32 @@ def cache(project: Project) -> list[Record]:
     return photos
 
 
-def is_cached(project: Project, record: Record) -> bool:
-    pictures = [latents_path(project, record), *([mask_path(project, record)] if has_mask(project, record) else [])]
-    return all(map(_is_whole, (*pictures, *(text_path(project, text) for text in texts_of(project, record)))))
+def keep_texts(project: Project, texts: Iterable[str]) -> None:
+    """Embed those texts that are not in the cache yet; the encoders are gone when this returns."""
+    if missing := missing_texts(project, texts):
+        for text, encoded in zip(missing, load_family(project).encode_texts(missing), strict=True):
+            tensor_file.write(text_path(project, text), encoded)
+
+
+def missing_texts(project: Project, texts: Iterable[str]) -> list[str]:
+    return [text for text in dict.fromkeys(texts) if not _is_whole(text_path(project, text))]
+
+
+def picture_paths(project: Project, record: Record) -> list[Path]:
+    return [latents_path(project, record), *([mask_path(project, record)] if has_mask(project, record) else [])]
 
 
 def texts_of(project: Project, record: Record) -> tuple[str, ...]:
     """Every text whose embeddings the training of a photo needs."""
     taught_by_base = (without_trigger(project, record),) if project.settings.train.preservation and not record.get("regularisation") else ()
     return text_variants(project, record) + taught_by_base
+
+
+def watched_text(project: Project) -> str | None:
+    """The class word alone, which a training shall not move; None where there is no trigger to tell it apart by."""
+    trigger = project.settings.trigger
+    is_told = trigger.word and trigger.class_word and project.settings.train.validate_every != 0
+    return f"a photo of a {trigger.class_word}" if is_told else None
 
 
 def without_trigger(project: Project, record: Record) -> str:
@@ -100,6 +122,7 @@ def mask_path(project: Project, record: Record) -> Path:
 def text_path(project: Project, text: str) -> Path:
     train = project.settings.train  # encoders that learn run in every step
     facts = ("prepared", *(["t5"] if train.t5 else [])) if train.text_encoder else ()
+    facts += ("int8",) if train.encoder_precision == "int8" and families.load(project.card.family).t5_encoders() else ()
     return project.cache_folder / "texts" / f"{short_hash(text, weights.identity(project.base_source), *facts)}.safetensors"
 
 

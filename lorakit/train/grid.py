@@ -13,7 +13,9 @@ from lorakit.project import Project
 from lorakit.text.placing import without_word
 from lorakit.text.words import count_word
 from lorakit.train import lora
-from lorakit.train.sample import draw, sample_prompts, save_picture
+from lorakit.train.cache import keep_texts
+from lorakit.train.prompts import sample_prompts
+from lorakit.train.sample import decode, draw_latents, save_picture
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
 
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)  # 0 is the base itself
@@ -27,16 +29,17 @@ def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[floa
     Without prompts, the project's sample prompts are drawn with the trigger and without it."""
     run = trained_run(project) if step is None else begun_run(project)
     prompts = list(prompts) or with_and_without(project)
+    keep_texts(project, ("", *prompts))
     family = load_trained(project, run, step)
-    columns = []
+    latents = []
     with progress("grid", len(prompts) * len(strengths)) as shown:
         for strength in strengths:
             lora.set_strength(family, strength)
-            column = []
-            for picture in draw(project, family, prompts):
-                column.append(picture)
+            for one in draw_latents(project, family, prompts):
+                latents.append(one)
                 shown.advance()
-            columns.append(column)
+        pictures = list(decode(family, latents))
+    columns = [pictures[start : start + len(prompts)] for start in range(0, len(pictures), len(prompts))]
     path = run.samples / f"grid{step_suffix(step)}.png"
     save_picture(lay_out(columns, prompts, strengths), path)
     return path

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from lorakit import files
-from lorakit.bases.families.base import Family
+from lorakit.bases.families.base import Family, Text
 from lorakit.console import progress
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
-from lorakit.text.placing import place_trigger, without_word
-from lorakit.train import lora
+from lorakit.train import lora, memorised
+from lorakit.train.cache import keep_texts, load_text
+from lorakit.train.prompts import sample_prompts
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
 
 
@@ -24,8 +27,8 @@ def sample(project: Project) -> Run:
     stamp = stamps.sample(project)
     if run.is_done("sample", stamp):
         return run
-    prompts = draw_pairs(project, load_trained(project, run), run.samples / "final")
-    run.finish("sample", stamp, prompts=prompts)
+    prompts = draw_pairs(project, run, None, run.samples / "final")
+    run.finish("sample", stamp, prompts=prompts, **memorised.look(project, run.samples / "final"))
     return run
 
 
@@ -33,65 +36,69 @@ def sample_step(project: Project, step: int) -> Path:
     """The same pictures from the checkpoint of `step`, in `samples/final-step000250`; returns that folder."""
     run = begun_run(project)
     folder = run.samples / f"final{step_suffix(step)}"
-    draw_pairs(project, load_trained(project, run, step), folder)
+    draw_pairs(project, run, step, folder)
     return folder
 
 
-def draw_pairs(project: Project, family: Family, folder: Path) -> list[str]:
+def draw_pairs(project: Project, run: Run, step: int | None, folder: Path) -> list[str]:
     """Draw every sample prompt without and with the LoRA; returns the prompts."""
     prompts = sample_prompts(project)
+    keep_texts(project, ("", *prompts))
+    family = load_trained(project, run, step)
     with progress("sample", 2 * len(prompts)) as shown:
+        latents = {}
         for name in ("base", "lora"):
             lora.set_strength(family, 0 if name == "base" else 1)
-            for number, picture in enumerate(draw(project, family, prompts)):
-                save_picture(picture, folder / f"{number}_{name}.png")
+            for number, one in enumerate(draw_latents(project, family, prompts)):
+                latents[f"{number}_{name}"] = one
                 shown.advance()
+        for name, picture in zip(latents, decode(family, latents.values()), strict=True):
+            save_picture(picture, folder / f"{name}.png")
     return prompts
 
 
 def sample_in_training(project: Project, run: Run, family: Family, step: int) -> None:
-    """Write `samples/step_<step>/<n>.png`."""
+    """Write `samples/step_<step>/<n>.png`: by the denoiser that is there and the texts of the cache. The VAE alone is loaded, when all
+    is drawn, and released."""
     prompts = sample_prompts(project)
-    for number, picture in enumerate(draw(project, family, prompts)):
+    keep_texts(project, ("", *prompts))  # nothing to do, unless somebody has emptied the cache meanwhile
+    for number, picture in enumerate(decode(family, list(draw_latents(project, family, prompts)))):
         save_picture(picture, run.samples / f"step_{step:06d}" / f"{number}.png")
 
 
 @torch.no_grad()  # no inference mode: what swapped blocks would fetch in it could not be trained with after
-def draw(project: Project, family: Family, prompts: list[str]):
-    """Yield one picture a prompt, with prompt n from seed + n."""
+def draw_latents(project: Project, family: Family, prompts: Sequence[str]) -> Iterator[Tensor]:
+    """Yield the latents [1, C, h, w] of one picture a prompt, on the CPU; prompt n from seed + n. The texts are in the cache."""
     settings, side = project.settings.sample, project.settings.train.resolution
     family.denoiser.eval()
     pipeline = family.pipeline()
+    pipeline.vae_scale_factor = family.latent_side  # which it would have asked the VAE
     pipeline.set_progress_bar_config(disable=True)
+    empty = _embedded(project, family, "")
     for number, prompt in enumerate(prompts):
-        generator = torch.Generator().manual_seed(settings.seed + number)
         drawn = pipeline(
-            prompt,
+            **family.prompt_options(_embedded(project, family, prompt), empty),
             width=side,
             height=side,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
-            generator=generator,
-            **family.sampling_options(),
+            generator=torch.Generator().manual_seed(settings.seed + number),
+            output_type="latent",
         )
-        yield drawn.images[0]
+        yield family.latents_of(drawn.images, side, side).cpu()
 
 
-def sample_prompts(project: Project) -> list[str]:
-    """The user's prompts; or a plain one with the trigger, two captions of the set, and the plain one without the
-    trigger, which shows how much the LoRA leaks into other prompts."""
-    settings, trigger = project.settings.sample, project.settings.trigger
-    if settings.prompts:
-        return list(settings.prompts)
-    style = project.settings.caption.style
-    thing = trigger.class_word or ("a house by a lake" if trigger.teaches == "style" else "subject")
-    plain = thing if style == "tags" else f"a photo of a {thing}"
-    with_trigger = place_trigger(plain, trigger.word, trigger.class_word, style, trigger.teaches)
-    texts = [r["text"] for r in project.manifest.selected if r.get("dataset")]
-    spread = [texts[0], texts[len(texts) // 2]] if len(texts) > 1 else texts
-    without = without_word(with_trigger, trigger.word) if trigger.word else None
-    prompts = [p for p in (with_trigger, *spread, without) if p]
-    return list(dict.fromkeys(prompts))[: settings.count]
+def _embedded(project: Project, family: Family, text: str) -> Text:
+    """A batch of one, as the denoiser takes it."""
+    cached = {name: tensor[None].to(family.device) for name, tensor in load_text(project, text).items()}
+    return {name: tensor.to(family.dtype) for name, tensor in family.embedded(cached).items()}
+
+
+def decode(family: Family, latents: Iterable[Tensor]) -> Iterator[Image.Image]:
+    """The picture of each; the VAE is loaded for it and released after."""
+    for one in latents:
+        yield family.decode(one)
+    family.release("vae")
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

@@ -51,13 +51,16 @@ class Toy(Family):
             return Original(f"toy_blocks.{found[1]}.qkv", "qkv".index(found[2]), QKV)
         return Original("toy_" + path) if path.startswith("transformer_blocks.") else None
 
-    def embed(self, prepared):
+    def read(self, name, prepared):
         raise NotImplementedError
 
     def predict(self, noisy, timesteps, text, sizes):
         raise NotImplementedError
 
     def pipeline(self):
+        raise NotImplementedError
+
+    def prompt_options(self, text, empty):
         raise NotImplementedError
 
 

@@ -56,4 +56,8 @@ def test_curve_is_drawn_raw_and_smoothed():
     ((series, drawing),) = draw_charts(metrics)  # a norm that overflows and a rate that stays have nothing to show
     assert series.key == "loss" and drawing.count("polyline") == 2
     told = [{**line, "grad_norm": line["loss"], "rate": 1e-4 / line["step"]} for line in metrics]
-    assert [series.key for series, _ in draw_charts([{"step": 0, "loss": 0.5}, *told])] == ["loss", "grad_norm", "rate"]
+    told[-1] |= {"validation": 0.2}
+    told[-9] |= {"validation": 0.3}
+    drawn = draw_charts([{"step": 0, "loss": 0.5}, *told])
+    assert [series.key for series, _ in drawn] == ["loss", "validation", "grad_norm", "rate"]
+    assert drawn[1][1].count("polyline") == 1  # held-out loss does not scatter: no course beside it

@@ -1,12 +1,21 @@
-"""The cache: nothing stale is read, nothing is made twice."""
+"""The cache: nothing stale is read, nothing is made twice; and of the base no two large parts are in memory together."""
 
+import shutil
+import weakref
+
+import pytest
 import torch
 from PIL import Image
 
 from lorakit import open_project
+from lorakit.bases.families.base import Family
 from lorakit.bases.load import load_family
+from lorakit.project import runs
 from lorakit.train import cache as caching
 from lorakit.train.cache import cache, latents_path, load_latents, load_text, text_path
+from lorakit.train.grid import grid
+from lorakit.train.sample import sample, sample_prompts
+from lorakit.train.train import train
 
 
 def files(project):
@@ -30,7 +39,7 @@ def test_second_time_writes_nothing(make_dataset):
     project = make_dataset()
     cache(project)
     before = files(project)
-    assert len(before) == 6 + 6 + 1  # latents, texts, the empty text
+    assert len(before) == 6 + 6 + 2  # latents, texts, the empty text, a sample prompt that is no caption
     cache(open_project(project.folder, device="cpu"))
     assert files(project) == before
 
@@ -50,9 +59,47 @@ def test_a_changed_caption_encodes_one_text_and_no_picture(make_dataset):
     assert {path: time for path, time in files(project).items() if path in before} == before
 
 
-def test_other_weights_never_find_these_latents(make_dataset, tmp_path, tiny_weights):
-    import shutil
+@pytest.fixture
+def loads(monkeypatch):
+    """[(the model that is loaded, those that live then)] of everything with weights, in the order of the loading."""
+    found, alive = [], {}
+    for way in ("_load", "_load_t5", "_load_denoiser"):
+        real = getattr(Family, way)
 
+        def load(family, name=None, *rest, way=way, real=real, **options):
+            model = real(family, name, *rest, **options)
+            if isinstance(model, torch.nn.Module):
+                title = family.FOLDER if way == "_load_denoiser" else name
+                there = {other for other, ref in alive.items() if ref() is not None}
+                found.append((title, there))
+                alive[title] = weakref.ref(model)
+            return model
+
+        monkeypatch.setattr(Family, way, load)
+    return found
+
+
+def test_no_two_large_parts_are_in_memory_together(make_dataset, tiny_base, tmp_path, loads):
+    """CLIP, T5, VAE, transformer; samples in the training load the VAE alone, and want no text encoder's files."""
+    weights = shutil.copytree(tiny_base("flux1"), tmp_path / "flux")
+    settings = {"train.weights": str(weights), "train.bucket_step": 16, "check.size.min_side": 64, "train.steps": 2, "sample.every": 1,
+                "select.everything": False, "select.count": 2, "sample.count": 1, "train.preservation": 0.1}  # fmt: skip
+    project = make_dataset(base="flux1-dev", **settings)
+    cache(project)
+    assert loads == [("text_encoder", set()), ("text_encoder_2", set()), ("vae", set())]
+    loads.clear()
+    for name in ("text_encoder", "text_encoder_2"):
+        [path.unlink() for path in (weights / name).glob("*.safetensors")]
+    run = train(project)
+    assert loads == [("transformer", set()), ("vae", {"transformer"})]
+    assert [path.name for path in run.samples.rglob("*.png")] == ["0.png"]
+    sample(project)
+    grid(project, sample_prompts(project), strengths=(0.0,))
+    assert {title for title, _ in loads} == {"transformer", "vae"}
+    assert len(list((runs.all_runs(project.folder)[0].samples / "final").glob("*.png"))) == 2
+
+
+def test_other_weights_never_find_these_latents(make_dataset, tmp_path, tiny_weights):
     project = make_dataset()
     other = shutil.copytree(tiny_weights, tmp_path / "other")
     moved = open_project(project.folder, settings={"train.weights": str(other)}, device="cpu")

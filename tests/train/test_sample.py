@@ -1,11 +1,16 @@
 """Sample images: the same for the same seed, prompts that show what was learned and what leaks."""
 
 import numpy as np
+import pytest
+import torch
+from diffusers import FluxPipeline, StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
 from lorakit import open_project
+from lorakit.bases.load import load_family
 from lorakit.project import runs, stamps
-from lorakit.train.sample import sample, sample_prompts
+from lorakit.train.cache import keep_texts
+from lorakit.train.sample import decode, draw_latents, sample, sample_prompts
 
 
 def pixels(path):
@@ -42,3 +47,28 @@ def test_prompts_show_the_trigger_two_captions_and_the_leak_without_it(make_data
 
 def test_prompts_that_are_given_are_used_as_they_are(make_dataset):
     assert sample_prompts(make_dataset(**{"sample.prompts": ["one", "two"]})) == ["one", "two"]
+
+
+SLOW = pytest.mark.slow
+WHOLE = {  # the card, and diffusers' pipeline
+    "sd15": ("tiny-random", StableDiffusionPipeline), "sdxl": ("sdxl", StableDiffusionXLPipeline),
+    "sd3": ("sd35-medium", StableDiffusion3Pipeline), "flux1": ("flux1-dev", FluxPipeline),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["flux1", "sdxl", *(pytest.param(name, marks=SLOW) for name in ("sd15", "sd3"))])
+def test_part_by_part_it_is_the_picture_of_diffusers_whole_pipeline_bit_for_bit(make_project, tiny_base, name):
+    card, cls = WHOLE[name]
+    project = make_project(base=card, **{"train.weights": str(tiny_base(name)), "sample.guidance": 3.0, "sample.steps": 2})
+    prompts = ["zwx mug", "a house by a lake"]
+    keep_texts(project, ["", *prompts])
+    family = load_family(project)
+    pictures = list(decode(family, list(draw_latents(project, family, prompts))))
+    whole = cls.from_pretrained(tiny_base(name))
+    whole.scheduler = family.pipeline().scheduler
+    whole.set_progress_bar_config(disable=True)
+    side = project.settings.train.resolution
+    for number, prompt in enumerate(prompts):
+        generator = torch.Generator().manual_seed(project.settings.sample.seed + number)
+        wanted = whole(prompt, width=side, height=side, num_inference_steps=2, guidance_scale=3.0, generator=generator).images[0]
+        assert np.array_equal(np.asarray(wanted), np.asarray(pictures[number]))

@@ -172,12 +172,10 @@ def test_encoders_that_learn_stay_and_are_drawn_with_as_they_are(load_tiny):
     family = load_tiny("sdxl", Train(text_encoder=True))
     lora.add_lora(family, Train(rank=2, text_encoder=True))
     encoder = family.encoder("text_encoder")
+    next(family.encode_texts(["a mug"]))
     family.release_encoders()
-    assert family.encoder("text_encoder") is encoder
-    family.dtype = torch.bfloat16
-    family.denoiser.to(torch.bfloat16)
-    drawn = family.sampling_parts()["text_encoder"]
-    assert drawn.dtype == torch.bfloat16 and encoder.dtype == torch.float32  # what learns loses no bits to a sample image
+    assert family.encoder("text_encoder") is encoder and encoder.dtype == torch.float32
+    assert [name for name, part in family.sampling_parts().items() if part is not None] == ["unet"]
 
 
 def test_text_encoders_learn_at_their_own_rate(load_tiny):

@@ -4,19 +4,20 @@ in full, what is read without importing it: OTHER_TRAINERS, what each of them ca
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from lorakit.bases import quantised, single_file, streaming
+from lorakit.bases import autoencoder, quantised, single_file, streaming, t5
 from lorakit.bases.block_swap import BlockSwap, repeated_blocks
 from lorakit.bases.layer_names import OddForm, Original
 from lorakit.bases.original_layout import Place
@@ -27,6 +28,7 @@ from lorakit.settings import Train
 from lorakit.weights import Source, hub_errors_in_words, load_whole, weights_folder
 
 Text = dict[str, Tensor]  # embeddings of one text or a batch of texts, by name; the first axis counts texts
+TEXTS_AT_ONCE = 1000  # so many wait in memory, read by all encoders but the last: 0.6 MB each for SD3
 
 
 class Family(ABC):
@@ -50,6 +52,8 @@ class Family(ABC):
 
     PROCESS: type[Diffusion] | type[Flow]  # what it learns
     PIXEL_STEP: int  # picture sides are multiples of this
+    CHANNELS_LAST = False  # whether its weights are mostly convolutions, which cards do faster that way round
+    FP16 = True  # whether it gives numbers in fp16
 
     # In LoRA files. The names of the denoiser's layers are read off its class, which is built without memory.
     MEMBERS: tuple[Mapping[str, Any], ...] = ()  # what is otherwise than CONFIG in the denoisers of the family's other bases
@@ -113,9 +117,9 @@ class Family(ABC):
     @property
     def denoiser(self) -> nn.Module:
         """The U-Net or transformer that the LoRA is trained on."""
-        if self.FOLDER not in self._parts and (precision := self.held_in()):
-            self._parts[self.FOLDER] = self._load_quantised(precision).requires_grad_(False).eval().to(self.device)
-        return self.model(self.FOLDER, self.DENOISER, self.dtype)
+        if self.FOLDER not in self._parts:
+            self._parts[self.FOLDER] = self._load_denoiser(self.held_in()).requires_grad_(False).eval().to(self.device)
+        return self._parts[self.FOLDER]
 
     def repeated_blocks(self) -> list[nn.Module]:
         """The denoiser's repeated blocks in the order in which they are called, each of which gradient checkpointing computes again."""
@@ -138,10 +142,11 @@ class Family(ABC):
             return "fp8"
         return wanted if wanted in quantised.PRECISIONS else None
 
-    def _load_quantised(self, precision: str) -> nn.Module:
-        """The denoiser with its large layers in few bits; a transformer is never whole in memory, a U-Net in a single file is."""
+    def _load_denoiser(self, precision: str | None) -> nn.Module:
+        """The denoiser, tensor by tensor onto the device, its large layers in few bits where that is asked for: it is never whole
+        in the machine's memory, but for a U-Net in a single file."""
         if self.file:
-            return single_file.load_quantised(type(self), self.source, self.file, precision, self.dtype, self.device)
+            return single_file.load_denoiser(type(self), self.source, self.file, precision, self.dtype, self.device)
         with hub_errors_in_words(self.source):
             config = self.DENOISER.load_config(self.source.location, subfolder=self.FOLDER)
             folder = weights_folder(self.source, self.FOLDER)
@@ -157,8 +162,31 @@ class Family(ABC):
         return self.model("vae", AutoencoderKL, torch.float32)
 
     def encoder(self, name: str) -> nn.Module:
-        cls = self.ENCODERS[name]
-        return self.model(name, cls, self.dtype if cls is T5EncoderModel else torch.float32)  # T5 in fp32 is 19 GB
+        if self.ENCODERS[name] is not T5EncoderModel:
+            return self.model(name, self.ENCODERS[name], torch.float32)
+        if name not in self._parts:  # in the denoiser's precision: in fp32 it is 19 GB
+            loaded = self._load_t5(name)
+            self._parts[name] = loaded.requires_grad_(False).eval().to(self.device)
+        return self._parts[name]
+
+    def _load_t5(self, name: str) -> nn.Module:
+        """Tensor by tensor onto the device, in 8 bits where `train.encoder_precision` says so, or what is free asks for it."""
+        source = self.source_of(name)
+        if self.file and self.file.has(name):
+            config, where = single_file.encoder_config(type(self), self.file, name), f"{self.file.path}: its {name}"
+            lazy = streaming.LazyFile(self.file.path, self.file.prefixes[name])
+            tensors: streaming.Tensors = ((key, lazy[key], lazy.scales.get(key)) for key in lazy)
+        else:
+            with hub_errors_in_words(source):
+                config = self.ENCODERS[name].config_class.from_pretrained(source.location, subfolder=name)
+                if getattr(config, "quantization_config", None):  # as its own library holds it
+                    return self.part(name, self.ENCODERS[name], torch_dtype=self.dtype, use_safetensors=True)
+                folder = weights_folder(source, name)
+            tensors, where = streaming.read_folder(folder), str(folder)
+        wanted = self.settings.encoder_precision
+        if wanted == "auto" and name not in self.learning_encoders and not t5.fits(config, self.dtype, self.device):
+            wanted = "int8"
+        return t5.build(config, tensors, "int8" if wanted == "int8" else None, self.dtype, self.device, where)
 
     def tokenizer(self, name: str) -> Any:
         return self.part(name, self.TOKENIZERS[name])
@@ -204,14 +232,32 @@ class Family(ABC):
 
     def release_encoders(self) -> None:
         """Free the VAE and the text encoders; they are loaded again when they are needed."""
-        for name in ("vae", *(name for name in self.ENCODERS if name not in self.learning_encoders)):
-            self._parts.pop(name, None)
+        self.release("vae", *self.ENCODERS)
+
+    def release(self, *names: str) -> None:
+        """Free these parts, all but encoders that learn."""
+        for name in names:
+            if name not in self.learning_encoders:
+                self._parts.pop(name, None)
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+    @cached_property
+    def vae_config(self) -> Mapping[str, Any]:
+        if self.file and self.file.has("vae"):
+            return AutoencoderKL.load_config(single_file.configs_of(type(self), self.source, self.file), subfolder="vae")
+        with hub_errors_in_words(self.source_of("vae")):
+            return AutoencoderKL.load_config(self.source_of("vae").location, subfolder="vae")
+
+    @property
+    def latent_side(self) -> int:
+        """Pixels of a picture that one latent pixel stands for, by side."""
+        return 2 ** (len(self.vae_config["block_out_channels"]) - 1)
 
     @torch.no_grad()
     def encode_picture(self, pixels: Tensor) -> dict[str, Tensor]:
         """[1, 3, H, W] in -1..1 -> {"mean", "std"}, each [C, h, w]: the distribution of the scaled latents."""
+        autoencoder.set_tiles(self.vae, *pixels.shape[-2:], self.device)
         found = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
         scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
         return {"mean": ((found.mean - shift) * scale)[0].cpu(), "std": (found.std * scale)[0].cpu()}
@@ -226,27 +272,56 @@ class Family(ABC):
         return tuple(name for name in cls.ENCODERS if settings.text_encoder and (settings.t5 or name in cls.clip_encoders()))
 
     @torch.no_grad()
+    def decode(self, latents: Tensor) -> Image.Image:
+        """The picture of scaled latents [1, C, h, w]."""
+        height, width = (side * self.latent_side for side in latents.shape[-2:])
+        autoencoder.set_tiles(self.vae, height, width, self.device)
+        unscaled = latents.to(self.device, torch.float32) / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
+        return VaeImageProcessor().postprocess(self.vae.decode(unscaled, return_dict=False)[0])[0]
+
     def encode_text(self, text: str) -> Text:
         """Embeddings of one text, each [...] without the batch axis."""
-        prepared = {name: tensor[None] for name, tensor in self.prepare_text(text).items()}
-        return {name: tensor[0].cpu() for name, tensor in self.embed(prepared).items()}
+        return next(self.encode_texts([text]))
+
+    def encode_texts(self, texts: Sequence[str]) -> Iterator[Text]:
+        """Embeddings of each text in turn; where text encoders learn, what of them does not change (`prepare_text`). The encoders
+        are loaded one after another, each let go before the next."""
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            yield from self._encode_some(texts[start : start + TEXTS_AT_ONCE])
 
     @torch.no_grad()
+    def _encode_some(self, texts: Sequence[str]) -> Iterator[Text]:
+        found: list[dict[str, Any]] = [{} for _ in texts]
+        last = list(self.ENCODERS)[-1]  # T5, whose states are the largest: they are given away one by one
+        for name in self.ENCODERS:
+            for text, parts in zip(texts, found, strict=True):
+                prepared = self.prepare(name, text)
+                if self.settings.text_encoder:
+                    parts[name] = prepared.cpu()
+                else:
+                    parts[name] = {key: tensor.cpu() for key, tensor in self.read(name, prepared[None]).items()}
+                if name == last:
+                    yield parts if self.settings.text_encoder else {key: tensor[0] for key, tensor in self.join(parts).items()}
+                    parts.clear()
+            self.release(name)
+
     def prepare_text(self, text: str) -> Text:
         """What of one text does not change in training, by encoder: CLIP's token ids [77]; T5's states [length, width], or its
         token ids [length] where it learns."""
-        found = {}
-        for (name, cls), tokenizer in zip(self.ENCODERS.items(), self.TOKENIZERS, strict=True):
-            if cls is T5EncoderModel:
-                ids = self.tokens(tokenizer, text, self.text_length)
-                found[name] = ids[0] if name in self.learning_encoders else self.encoder(name)(ids)[0][0]
-            else:
-                found[name] = self.tokens(tokenizer, text)[0]
-        return {name: tensor.cpu() for name, tensor in found.items()}
+        return {name: self.prepare(name, text).cpu() for name in self.ENCODERS}
 
-    def t5_states(self, name: str, prepared: Text) -> Tensor:
+    @torch.no_grad()
+    def prepare(self, name: str, text: str) -> Tensor:
+        """That of one encoder."""
+        tokenizer = list(self.TOKENIZERS)[list(self.ENCODERS).index(name)]
+        if self.ENCODERS[name] is not T5EncoderModel:
+            return self.tokens(tokenizer, text)[0]
+        ids = self.tokens(tokenizer, text, self.text_length)
+        return ids[0] if name in self.learning_encoders else self.encoder(name)(ids)[0][0]
+
+    def t5_states(self, name: str, prepared: Tensor) -> Tensor:
         """[B, length, width] of a batch of prepared texts."""
-        found = prepared[name].to(self.device)
+        found = prepared.to(self.device)
         return self.encoder(name)(found)[0] if name in self.learning_encoders else found
 
     @abstractmethod
@@ -257,8 +332,16 @@ class Family(ABC):
         return self.denoiser.config.in_channels
 
     @abstractmethod
+    def read(self, name: str, prepared: Tensor) -> Text:
+        """What one encoder says of a batch of texts that are prepared for it; with gradients where it learns."""
+
+    def join(self, read: Mapping[str, Text]) -> Text:
+        """Embeddings, as the denoiser takes them, of what each encoder says."""
+        return {name: tensor for said in read.values() for name, tensor in said.items()}
+
     def embed(self, prepared: Text) -> Text:
-        """Embeddings, as the denoiser takes them, of a batch of prepared texts; with gradients where text encoders learn."""
+        """Embeddings of a batch of prepared texts."""
+        return self.join({name: self.read(name, tensor) for name, tensor in prepared.items()})
 
     def embedded(self, text: Text) -> Text:
         """A batch of cached texts as the denoiser takes it: cached whole, or prepared, where text encoders learn."""
@@ -271,7 +354,15 @@ class Family(ABC):
 
     @abstractmethod
     def pipeline(self) -> Any:
-        """A diffusers pipeline around the loaded parts, for sampling."""
+        """A diffusers pipeline around `sampling_parts`: it is given embeddings, and draws latents."""
+
+    @abstractmethod
+    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
+        """The embeddings of a prompt and of the empty text as a call of the pipeline takes them."""
+
+    def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
+        """[B, C, h, w] of what the pipeline gives as latents, for a picture of this size."""
+        return drawn
 
     def bare_pipeline(self) -> Any:
         """A pipeline with the parts that learn and nothing else: enough to load a LoRA file into."""
@@ -279,23 +370,10 @@ class Family(ABC):
         parts |= {name: self.encoder(name) for name in self.learning_encoders} | {self.FOLDER: self.denoiser}
         return self.PIPELINE(**parts, scheduler=self.process.schedule)
 
-    def sampling_options(self) -> dict[str, Any]:
-        """What a call of the pipeline needs beside prompt, size, steps, guidance and seed."""
-        return {}
-
     def sampling_parts(self) -> dict[str, Any]:
-        """The parts that every pipeline takes, by the names that it gives them."""
-        dtype = self.dtype
-        encoders = {name: self._to_draw_with(name, dtype) for name in self.ENCODERS}
-        return {"vae": self.vae.to(dtype), self.FOLDER: self.denoiser, **encoders, **{n: self.tokenizer(n) for n in self.TOKENIZERS}}
-
-    def _to_draw_with(self, name: str, dtype: torch.dtype) -> nn.Module:
-        """A text encoder as a pipeline takes it. One that learns keeps its precision: of CLIP's fp32 a copy is drawn with; T5 has the
-        denoiser's already, all but its adapter, whose layers see to that themselves."""
-        encoder = self.encoder(name)
-        if name not in self.learning_encoders:
-            return encoder.to(dtype)
-        return encoder if self.ENCODERS[name] is T5EncoderModel else copy.deepcopy(encoder).to(dtype)
+        """The parts that every pipeline takes, by the names that it gives them: the denoiser alone. Texts are embedded before,
+        latents decoded after it, so that neither lies beside it."""
+        return dict.fromkeys(("vae", *self.ENCODERS, *self.TOKENIZERS)) | {self.FOLDER: self.denoiser}
 
     def tokens(self, name: str, text: str, length: int | None = None) -> Tensor:
         """[1, length] token ids on the device, padded and cut to the tokenizer's own length where none is given."""

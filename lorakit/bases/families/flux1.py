@@ -66,6 +66,7 @@ class Flux1(Family):
     }
     PIPELINE = FluxPipeline
     PROCESS, PIXEL_STEP = Flow, 16
+    FP16 = False  # sd-scripts#1595
     NAME, FORMAT = "flux1", "diffusers"
 
     KOHYA_NAMES = ("original",)
@@ -157,9 +158,10 @@ class Flux1(Family):
         length = 512 if config.guidance_embeds else 256
         return {"states": (length, config.joint_attention_dim), "pooled": (config.pooled_projection_dim,)}
 
-    def embed(self, prepared: Text) -> Text:
-        pooled = self.encoder("text_encoder")(prepared["text_encoder"].to(self.device)).pooler_output
-        return {"states": self.t5_states("text_encoder_2", prepared), "pooled": pooled}
+    def read(self, name: str, prepared: Tensor) -> Text:
+        if name == "text_encoder_2":
+            return {"states": self.t5_states(name, prepared)}
+        return {"pooled": self.encoder(name)(prepared.to(self.device)).pooler_output}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """Two by two latent pixels are one token; where each token stands is told beside it."""
@@ -180,8 +182,11 @@ class Flux1(Family):
         )[0]
         return _unpack(found, height, width)
 
-    def sampling_options(self) -> dict[str, Any]:
-        return {"max_sequence_length": self.text_length}
+    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
+        return {"prompt_embeds": text["states"], "pooled_prompt_embeds": text["pooled"]}
+
+    def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
+        return _unpack(drawn, *(side // (2 * self.latent_side) * 2 for side in (height, width)))
 
     def pipeline(self) -> FluxPipeline:
         return FluxPipeline(**self.sampling_parts(), scheduler=self.process.schedule)

@@ -37,6 +37,7 @@ class SD15(Family):
     PIPELINE = StableDiffusionPipeline
     OPTIONAL = ("safety_checker", "feature_extractor")
     PROCESS, PIXEL_STEP = Diffusion, 8
+    CHANNELS_LAST = True
     NAME, FORMAT = "sd15", "kohya"
 
     MEMBERS = (
@@ -69,12 +70,15 @@ class SD15(Family):
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"states": (77, self.denoiser.config.cross_attention_dim)}
 
-    def embed(self, prepared: Text) -> Text:
-        return {"states": self.encoder("text_encoder")(prepared["text_encoder"].to(self.device))[0]}
+    def read(self, name: str, prepared: Tensor) -> Text:
+        return {"states": self.encoder(name)(prepared.to(self.device))[0]}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         dtype = self.dtype
         return self.denoiser(noisy.to(dtype), timesteps, encoder_hidden_states=text["states"].to(dtype), return_dict=False)[0]
+
+    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
+        return {"prompt_embeds": text["states"], "negative_prompt_embeds": empty["states"]}
 
     def pipeline(self) -> StableDiffusionPipeline:
         return StableDiffusionPipeline(

@@ -127,14 +127,19 @@ class SD3(Family):
         config = self.denoiser.config
         return {"states": (77 + self.text_length, config.joint_attention_dim), "pooled": (config.pooled_projection_dim,)}
 
-    def embed(self, prepared: Text) -> Text:
-        """CLIP's two last but one layers side by side, padded to T5's width, then T5; and CLIP's pooled projections."""
-        names = ("text_encoder", "text_encoder_2")
-        clips = [self.encoder(name)(prepared[name].to(self.device), output_hidden_states=True) for name in names]
-        clip = torch.cat([output.hidden_states[-2] for output in clips], dim=-1)
-        t5 = self.t5_states("text_encoder_3", prepared)
+    def read(self, name: str, prepared: Tensor) -> Text:
+        """CLIP's last but one layer and its pooled projection; T5's states."""
+        if name == "text_encoder_3":
+            return {"states": self.t5_states(name, prepared)}
+        found = self.encoder(name)(prepared.to(self.device), output_hidden_states=True)
+        return {"states": found.hidden_states[-2], "pooled": found.text_embeds}
+
+    def join(self, read: Mapping[str, Text]) -> Text:
+        """Both CLIPs side by side, padded to T5's width, then T5."""
+        clips, t5 = [read["text_encoder"], read["text_encoder_2"]], read["text_encoder_3"]["states"]
+        clip = torch.cat([said["states"] for said in clips], dim=-1)
         padded = torch.nn.functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
-        return {"states": torch.cat([padded, t5], dim=-2), "pooled": torch.cat([output.text_embeds for output in clips], dim=-1)}
+        return {"states": torch.cat([padded, t5], dim=-2), "pooled": torch.cat([said["pooled"] for said in clips], dim=-1)}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         dtype = self.dtype
@@ -145,6 +150,11 @@ class SD3(Family):
             pooled_projections=text["pooled"].to(dtype),
             return_dict=False,
         )[0]
+
+    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
+        both = {"": text, "negative_": empty}
+        states = {f"{which}prompt_embeds": one["states"] for which, one in both.items()}
+        return states | {f"{which}pooled_prompt_embeds": one["pooled"] for which, one in both.items()}
 
     def pipeline(self) -> StableDiffusion3Pipeline:
         return StableDiffusion3Pipeline(**self.sampling_parts(), scheduler=self.process.schedule)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from torch import Tensor
@@ -38,6 +40,7 @@ class SDXL(Family):
     TARGETS = UNET_TARGETS
     PIPELINE = StableDiffusionXLPipeline
     PROCESS, PIXEL_STEP = Diffusion, 8
+    CHANNELS_LAST = True
     NAME, FORMAT = "sdxl", "kohya"
 
     KOHYA_NAMES = ("original", "diffusers")
@@ -58,16 +61,25 @@ class SDXL(Family):
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"states": (77, self.denoiser.config.cross_attention_dim), "pooled": (CLIP_G["projection_dim"],)}
 
-    def embed(self, prepared: Text) -> Text:
-        """The last but one layer of both encoders side by side, and the second one's pooled projection."""
-        found = [self.encoder(name)(prepared[name].to(self.device), output_hidden_states=True) for name in self.ENCODERS]
-        return {"states": torch.cat([output.hidden_states[-2] for output in found], dim=-1), "pooled": found[1].text_embeds}
+    def read(self, name: str, prepared: Tensor) -> Text:
+        """The last but one layer, and the second encoder's pooled projection."""
+        found = self.encoder(name)(prepared.to(self.device), output_hidden_states=True)
+        return {"states": found.hidden_states[-2], **({"pooled": found.text_embeds} if name == "text_encoder_2" else {})}
+
+    def join(self, read: Mapping[str, Text]) -> Text:
+        first, second = (read[name] for name in self.ENCODERS)
+        return {"states": torch.cat([first["states"], second["states"]], dim=-1), "pooled": second["pooled"]}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         dtype = self.dtype
         added = {"text_embeds": text["pooled"].to(dtype), "time_ids": sizes.to(noisy.device, dtype)}
         states = text["states"].to(dtype)
         return self.denoiser(noisy.to(dtype), timesteps, encoder_hidden_states=states, added_cond_kwargs=added, return_dict=False)[0]
+
+    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
+        """Without a negative prompt SDXL is drawn away from zeros, not from the empty text."""
+        positive = {"prompt_embeds": text["states"], "pooled_prompt_embeds": text["pooled"]}
+        return positive | {f"negative_{name}": torch.zeros_like(tensor) for name, tensor in positive.items()}
 
     def pipeline(self) -> StableDiffusionXLPipeline:
         scheduler = DPMSolverMultistepScheduler.from_config(self.process.schedule.config)

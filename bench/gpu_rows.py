@@ -1,0 +1,524 @@
+"""The rows of `bench.gpu`: what each measures, the most important first. Weights are random, of the real sizes, and made on the device."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+GB = 2**30
+STEPS, SECONDS = 8, 6.0  # a step is timed so often, or so long
+BF16_TFLOPS = {  # dense, fp32 sums, as NVIDIA gives them; of a part of the card's name, the longer names first
+    "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "RTX 5090": 209, "RTX 4090": 165, "RTX 4080": 97, "RTX 3090": 71, "L40S": 362,
+    "A6000": 155, "L4": 121, "A10": 125,
+}  # fmt: skip
+TINY: dict[str, dict[str, Any]] = {  # what is otherwise in a denoiser that CI has time for
+    "sd15": {"sample_size": 16, "block_out_channels": (16, 32, 32, 32), "cross_attention_dim": 32, "norm_num_groups": 8},
+    "sdxl": {
+        "sample_size": 16, "block_out_channels": (16, 32, 32), "norm_num_groups": 8, "cross_attention_dim": 48,
+        "transformer_layers_per_block": (1, 1, 2), "attention_head_dim": (2, 4, 4), "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 1280 + 6 * 8,
+    },
+    "flux1": {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2, "joint_attention_dim": 64,
+              "pooled_projection_dim": 24, "axes_dims_rope": (4, 6, 6)},
+    "sd3": {"sample_size": 16, "num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 4, "caption_projection_dim": 32,
+            "joint_attention_dim": 64, "pooled_projection_dim": 48, "pos_embed_max_size": 32, "dual_attention_layers": (0,)},
+}  # fmt: skip
+TINY_VAE = {"block_out_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_num_groups": 4}
+TINY_T5 = {"d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 64}
+
+
+@dataclass(frozen=True)
+class Row:
+    """`measure` is the name of a function of this file; `facts` are its arguments, and stand in the row."""
+
+    measure: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    limit: float = 75.0  # seconds after which it is given up
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.measure, *(f"{key}={value}" for key, value in self.facts.items())])
+
+
+@dataclass(frozen=True)
+class Place:
+    device: str
+    tiny: bool
+
+
+def rows(tiny: bool) -> list[Row]:
+    """All of them in the order of their weight."""
+    first = [
+        _step("sd15"), _step("sdxl", ckpt=True), _step("flux1-dev", "nf4", True, optimizer="adamw8bit"), _step("flux1-dev", "fp8", True),
+        _step("sd35-medium", ckpt=True), _step("flux1-dev", ckpt=True), _step("sd15", batch=8), _step("sdxl", batch=4),
+    ]  # fmt: skip
+    drawn = [Row("sampling", {"base": base}) for base in ("sd15", "sdxl", "flux1-dev", "sd35-medium")]
+    encoded = [Row("t5", {"held": held}) for held in ("bf16", "int8")]
+    more = [
+        _step("sdxl"), _step("sdxl", "fp8", True), _step("sdxl", "nf4", True, optimizer="adamw8bit", swap=9), _step("sd15", ckpt=True),
+        _step("flux1-dev", "nf4", True, optimizer="adamw8bit", swap=43), _step("flux1-dev", "nf4", True),
+        _step("sdxl", ckpt=True, batch=4), _step("sd35-medium", ckpt=True, batch=4), _step("sd35-medium", "fp8", True),
+        _step("flux1-dev", "fp8", True, batch=4), _step("sd35-medium", "nf4", True, optimizer="adamw8bit"), _step("sd35-medium"),
+    ]  # fmt: skip
+    of_tests = [Row("device_tests", limit=150)]
+    captioners = [Row("captioner", {"captioner": name, "size": size}, 120) for name, size in (("blip", "large"), ("florence2", "base"))]
+    batches = [row for row in (*first, *more) if row.facts["batch"] > 1]
+    predicted = [Row("predicted", dict(row.facts), 90) for row in batches]
+    if tiny:
+        trials = [Row("trial", {"ends": how}, limit) for how, limit in (("with an error", 9), ("the process", 9), ("never", 2))]
+        small = Row("captioner", {"captioner": "blip", "size": "small"})
+        return [Row("machine"), *first[:5], *drawn, *encoded, *trials, small, predicted[0]]
+    return [Row("machine"), *first, *drawn, *encoded, *of_tests, *captioners, *more, *predicted]
+
+
+def _step(base: str, held: str = "bf16", ckpt: bool = False, batch: int = 1, optimizer: str = "adamw", swap: int = 0) -> Row:
+    return Row("step", {"base": base, "held": held, "ckpt": ckpt, "batch": batch, "optimizer": optimizer, "swap": swap})
+
+
+def run(row: Row, place: Place) -> dict[str, Any]:
+    """What the row measures."""
+    if row.measure != "trial":
+        quieten()
+    found = globals()[row.measure](place, **row.facts)
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()}
+
+
+@cache
+def quieten() -> None:
+    from lorakit.weights import quiet_libraries
+
+    quiet_libraries()
+
+
+def trial(place: Place, ends: str) -> dict[str, Any]:
+    """What no row may do to the command."""
+    if ends == "never":
+        time.sleep(60)
+    if ends == "the process":
+        os._exit(7)
+    raise ValueError("this row fails")
+
+
+def machine(place: Place) -> dict[str, Any]:
+    """Card, versions, and the rate of one large product, which no step can pass."""
+    import diffusers
+    import torch
+    import transformers
+
+    found = {
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+        "cores": os.cpu_count(),
+    }
+    with contextlib.suppress(ImportError):
+        import bitsandbytes
+
+        found["bitsandbytes"] = bitsandbytes.__version__
+    if not place.device.startswith("cuda"):
+        return {"card": "none, on the CPU", **found}
+    free, whole = torch.cuda.mem_get_info()
+    a, b = (torch.randn(8192, 8192, device=place.device, dtype=torch.bfloat16) for _ in range(2))
+    rate = 2 * 8192**3 / timed(lambda: a @ b, place.device, 10) / 1e12
+    return {
+        "card": torch.cuda.get_device_name(), "capability": ".".join(map(str, torch.cuda.get_device_capability())),
+        "GB": whole / GB, "GB free": free / GB, "GB of CUDA itself": (whole - free - torch.cuda.memory_reserved()) / GB,
+        "cuda": torch.version.cuda, "TFLOP/s of a product": rate, "TFLOP/s on paper": on_paper(torch.cuda.get_device_name()), **found,
+    }  # fmt: skip
+
+
+def on_paper(card: str) -> int | None:
+    return next((rate for name, rate in BF16_TFLOPS.items() if name in card), None)
+
+
+def settings_of(base: str, place: Place, **changes: Any):
+    """(card, class of the family, configuration, settings of the training)."""
+    from lorakit import settings
+    from lorakit.bases import families
+    from lorakit.project import catalog
+
+    card = catalog.card(base)
+    cls = families.load(card.family)
+    small = {"train.resolution": 64, "train.rank": 4} if place.tiny else {}
+    wanted = settings.resolve([("card", card.settings), ("bench", small | {f"train.{key}": value for key, value in changes.items()})]).train
+    return card, cls, {**cls.CONFIG, **(TINY[cls.NAME] if place.tiny else {})}, wanted
+
+
+def random_family(cls: Any, config: dict[str, Any], settings: Any, place: Place):
+    """A family whose denoiser has random weights, made on the device layer by layer, so large that its numbers stay as they are."""
+    import torch
+
+    from lorakit.train.memory import family_without_weights
+
+    family = family_without_weights(cls, config, settings, torch.bfloat16)
+    family.device = place.device
+    fill_at_random(family.denoiser, place.device)
+    if getattr(family, "CHANNELS_LAST", False) and place.device.startswith("cuda"):
+        family.denoiser.to(memory_format=torch.channels_last)
+    return family
+
+
+def fill_at_random(model: Any, device: str) -> None:
+    """Weights of N(0, 1 / inputs), norms of one, biases of zero."""
+    import torch
+    from torch import nn
+
+    from lorakit.bases.quantised import QuantisedLinear
+
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, QuantisedLinear):
+            shape = (module.out_features, module.in_features)
+            module.fill(torch.randn(shape, device=device, dtype=module.dtype) / module.in_features**0.5)
+        for name, old in module._parameters.items():
+            if old is None or not old.is_meta:
+                continue
+            if old.dim() > 1:
+                value = torch.randn(old.shape, device=device, dtype=old.dtype) / max(1, old[0].numel()) ** 0.5
+            else:
+                value = torch.full(old.shape, float("bias" not in name), device=device, dtype=old.dtype)
+            module._parameters[name] = nn.Parameter(value, requires_grad=False)
+        for name, old in module._buffers.items():
+            if old is not None and old.is_meta:
+                module._buffers[name] = torch.randn(old.shape, device=device).to(old.dtype)
+
+
+def step(place: Place, base: str, held: str, ckpt: bool, batch: int, optimizer: str, swap: int) -> dict[str, Any]:
+    """Steps of training as the loop takes them: memory predicted and measured, seconds and where they go, share of the card's rate."""
+    from lorakit.train import lora
+    from lorakit.train.optimizer import make_optimizer
+
+    if not place.device.startswith("cuda"):
+        optimizer = "adamw"  # bitsandbytes' wants a card
+    changes = {"base_precision": held, "gradient_checkpointing": ckpt, "batch_size": batch, "optimizer": optimizer, "swap_blocks": swap}
+    card, cls, config, settings = settings_of(base, place, **changes)
+    before = start_counting(place.device)
+    family = random_family(cls, config, settings, place)
+    parameters = lora.add_lora(family, settings)
+    made = make_optimizer(family.denoiser, settings)
+    if settings.checkpoints_gradients:
+        family.denoiser.enable_gradient_checkpointing()
+    family.swap_blocks(min(swap, len(family.repeated_blocks())))
+    family.denoiser.train()
+    found: dict[str, Any] = {}
+    if batch == 1:
+        found |= attempt("predicted", lambda: {"GB predicted": need_of(card, config, settings)})
+    one = Step(family, parameters, made, settings)
+    clock = Clock(place.device)
+    loss = one(clock)  # makes the optimizer's moments, and lets the libraries choose their kernels
+    clock = Clock(place.device)
+    began = time.perf_counter()
+    while clock.rounds < (2 if place.tiny else STEPS) and (clock.rounds < 3 or time.perf_counter() - began < SECONDS):
+        loss = one(clock)
+        if clock.rounds >= 2 and not clock.is_asynchronous and time.perf_counter() - began > SECONDS:
+            break
+    seconds, parts = clock.read()
+    found |= measured_peak(place.device, before)
+    found |= {"s/step": seconds, "photos/s": batch / seconds, "loss": float(loss), **{f"share {k}": v for k, v in parts.items()}}
+    found |= attempt("flops", lambda: rates_of(one, seconds, settings.checkpoints_gradients, place.device))
+    if "GB predicted" in found and "GB peak" in found:
+        found["measured / predicted"] = found["GB peak"] / found["GB predicted"]
+    return found
+
+
+def need_of(card: Any, config: dict[str, Any], settings: Any) -> float:
+    """GB of a step, as the plan says it."""
+    from lorakit.train import rungs
+
+    return rungs.need(rungs.Base(card, config), settings).peak
+
+
+def predicted(place: Place, base: str, held: str, ckpt: bool, batch: int, optimizer: str, swap: int) -> dict[str, Any]:
+    """The prediction of a row whose batch is larger than the cards have: it takes seconds to a minute of the CPU."""
+    changes = {"base_precision": held, "gradient_checkpointing": ckpt, "batch_size": batch, "optimizer": optimizer, "swap_blocks": swap}
+    card, _, config, settings = settings_of(base, place, **changes)
+    return {"GB predicted": need_of(card, config, settings)}
+
+
+class Step:
+    """One step of random numbers: what the loop does, in its order, and nothing that it waits for."""
+
+    def __init__(self, family: Any, parameters: list, optimizer: Any, settings: Any):
+        import torch
+
+        from lorakit.bases.schedules import Diffusion
+
+        self.family, self.parameters, self.optimizer, self.settings = family, parameters, optimizer, settings
+        self.is_diffusion = family.PROCESS is Diffusion
+        self.generator = torch.Generator().manual_seed(0)
+        side = settings.resolution // 8
+        self.shape = (settings.batch_size, family.latent_channels(), side, side)
+        self.mean = torch.randn(self.shape, generator=self.generator)
+        self.texts = {
+            name: torch.randn(settings.batch_size, *shape, generator=self.generator) for name, shape in family.text_shapes().items()
+        }
+
+    def __call__(self, clock: Clock) -> Any:
+        import torch
+
+        clock.mark("data")
+        batch = self.data()
+        clock.mark("forward")
+        loss = self.forward(*batch)
+        clock.mark("backward")
+        loss.backward()
+        self.family.settle_blocks()
+        clock.mark("optimizer")
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        clock.end()
+        return loss.detach()
+
+    def data(self) -> tuple:
+        import torch
+
+        noise, other = (torch.randn(self.shape, generator=self.generator) for _ in range(2))
+        timesteps = self.family.process.draw_timesteps(self.mean.shape, self.generator)
+        sent = (self.mean + 0.1 * other, noise, timesteps, torch.zeros(len(noise), 6))
+        return *(self._send(tensor) for tensor in sent), {name: self._send(tensor) for name, tensor in self.texts.items()}
+
+    def _send(self, tensor: Any) -> Any:
+        if not self.family.device.startswith("cuda"):
+            return tensor
+        return tensor.pin_memory().to(self.family.device, non_blocking=True)
+
+    def forward(self, latents: Any, noise: Any, timesteps: Any, sizes: Any, text: dict) -> Any:
+        import torch
+
+        from lorakit.train.loss import step_loss
+
+        with torch.autocast(self.family.device.split(":")[0], dtype=self.family.dtype):
+            return step_loss(self.family, latents, noise, timesteps, text, sizes)
+
+
+def rates_of(one: Step, seconds: float, ckpt: bool, device: str) -> dict[str, Any]:
+    """FLOPs of a step, counted as they are done; what checkpointing does twice is left out of the model's share of the card's rate
+    (MFU), and in that of the hardware (HFU)."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    batch = one.data()
+    with FlopCounterMode(display=False) as forwards:
+        loss = one.forward(*batch)
+    with FlopCounterMode(display=False) as backwards:
+        loss.backward()
+    one.family.settle_blocks()
+    one.optimizer.zero_grad(set_to_none=True)
+    done = forwards.get_total_flops() + backwards.get_total_flops()
+    of_model = done - (forwards.get_total_flops() if ckpt else 0)
+    found = {"TFLOP forward": forwards.get_total_flops() / 1e12, "TFLOP backward": backwards.get_total_flops() / 1e12}
+    found["TFLOP/s"] = of_model / seconds / 1e12
+    paper = on_paper(torch.cuda.get_device_name()) if device.startswith("cuda") else None
+    return found | ({"MFU": of_model / seconds / paper / 1e12, "HFU": done / seconds / paper / 1e12} if paper else {})
+
+
+class Clock:
+    """When the parts of a step begin, on the card's own clock: nothing waits for it until `read`."""
+
+    def __init__(self, device: str):
+        self.is_asynchronous = device.startswith("cuda")
+        self.marks: list[tuple[str, Any]] = []
+        self.rounds = 0
+
+    def mark(self, name: str) -> None:
+        if self.is_asynchronous:
+            import torch
+
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self.marks.append((name, event))
+        else:
+            self.marks.append((name, time.perf_counter()))
+
+    def end(self) -> None:
+        self.mark("end")
+        self.rounds += 1
+
+    def read(self) -> tuple[float, dict[str, float]]:
+        """(seconds of a step, {part: its share})."""
+        if self.is_asynchronous:
+            import torch
+
+            torch.cuda.synchronize()
+        sums: dict[str, float] = {}
+        for (name, begin), (_, end) in zip(self.marks, self.marks[1:], strict=False):
+            sums[name] = sums.get(name, 0.0) + (begin.elapsed_time(end) / 1000 if self.is_asynchronous else end - begin)
+        whole = sum(sums.values())  # what lies between two steps counts too
+        sums.pop("end", None)
+        return whole / self.rounds, {name: value / whole for name, value in sums.items()}
+
+
+def sampling(place: Place, base: str) -> dict[str, Any]:
+    """A step of the sampler, then the VAE whole and in tiles, and a picture encoded: seconds, and memory beside the weights."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    from lorakit.bases.autoencoder import MAPS
+    from lorakit.bases.single_file_configs import AUTOENCODER
+
+    _, cls, config, settings = settings_of(base, place)
+    side, steps = settings.resolution, 2 if place.tiny else 4
+    start_counting(place.device)
+    family = random_family(cls, config, settings, place)
+    family.denoiser.eval()
+    family.vae_config = {**AUTOENCODER, **cls.VAE_CONFIG, **(TINY_VAE if place.tiny else {})}
+    pipeline = family.pipeline()
+    pipeline.set_progress_bar_config(disable=True)
+    text, empty = (
+        {name: torch.randn(1, *shape, device=place.device, dtype=family.dtype) for name, shape in family.text_shapes().items()}
+        for _ in range(2)
+    )
+
+    @torch.no_grad()
+    def draw():
+        options = {"width": side, "height": side, "num_inference_steps": steps, "guidance_scale": 5.0, "output_type": "latent"}
+        drawn = pipeline(**family.prompt_options(text, empty), **options, generator=torch.Generator().manual_seed(0))
+        return family.latents_of(drawn.images, side, side)
+
+    before = start_counting(place.device)
+    found = {"s/step of the sampler": timed(draw, place.device, 1) / steps, **measured_peak(place.device, before, "GB beside, denoiser")}
+    latents = draw()
+    found["latents are numbers"] = bool(torch.isfinite(latents).all())
+    family._parts.clear()  # as where memory is short: the VAE alone
+    pipeline.register_modules(**{cls.FOLDER: None})
+    with torch.device(place.device):
+        vae = AutoencoderKL(**family.vae_config).eval().requires_grad_(False)
+    family._parts["vae"] = vae
+    found["GB predicted, VAE whole"] = MAPS * vae.config.block_out_channels[0] * 4 * side**2 / GB
+    latents = latents.nan_to_num().clamp(-4, 4)
+    for name, tile in (("whole", None), ("tiles of 512", 512), ("tiles of 256", 256)):
+        before = start_counting(place.device)
+        found |= attempt(name, lambda tile=tile: {"s": _decode(vae, latents, tile, place)}, f"{name}, ")
+        found |= measured_peak(place.device, before, f"GB beside, {name}")
+    before = start_counting(place.device)
+    pixels = torch.zeros(1, 3, side, side)
+    found |= attempt("encoded", lambda: {"s encoded": timed(lambda: family.encode_picture(pixels), place.device, 1)})
+    return found | measured_peak(place.device, before, "GB beside, encoded")
+
+
+def _decode(vae: Any, latents: Any, tile: int | None, place: Place) -> float:
+    import torch
+
+    vae.use_tiling = tile is not None
+    if tile:
+        tile = tile // 8 if place.tiny else tile
+        vae.tile_sample_min_size, vae.tile_latent_min_size = tile, tile // 2 ** (len(vae.config.block_out_channels) - 1)
+    with torch.no_grad():
+        return timed(lambda: vae.decode(latents.to(place.device, torch.float32)).sample, place.device, 1)
+
+
+def t5(place: Place, held: str) -> dict[str, Any]:
+    """T5-XXL: what it takes, and seconds for one text of 512 tokens."""
+    import torch
+    from transformers import T5Config, T5EncoderModel
+
+    from lorakit.bases import streaming
+    from lorakit.bases import t5 as encoder
+    from lorakit.bases.single_file_configs import T5_XXL
+
+    config = T5Config(**{**T5_XXL, **(TINY_T5 if place.tiny else {})})
+    before = start_counting(place.device)
+    model = streaming.build(lambda: T5EncoderModel(config), "int8" if held == "int8" else None, torch.bfloat16).to(torch.bfloat16)
+    fill_at_random(model, place.device)
+    model.tie_weights()
+    model.eval().requires_grad_(False)
+    ids = torch.ones(1, 32 if place.tiny else 512, dtype=torch.int64, device=place.device)
+    with torch.no_grad():
+        seconds = timed(lambda: model(ids)[0], place.device, 3)
+    predicted = encoder.size_gb(config, torch.bfloat16) * (0.5 if held == "int8" else 1.0)
+    return {"s/text": seconds, "GB predicted": predicted, **measured_peak(place.device, before)}
+
+
+def captioner(place: Place, captioner: str, size: str) -> dict[str, Any]:
+    """Captions a second, and how near to nothing but model.generate."""
+    from bench import caption
+
+    few = (
+        ["--photos", "2", "--batch", "1", "2", "--tokens", "4", "--repeats", "1"] if place.tiny else ["--photos", "32", "--batch", "1", "8"]
+    )
+    given = caption.parser().parse_args(["--captioner", captioner, "--size", size, "--device", place.device, "--repeats", "2", *few])
+    found = {}
+    for line in caption.rates(given):
+        found |= {f"{key}, batch {line['batch']}": value for key, value in line.items() if key != "batch"}
+    return found
+
+
+def device_tests(place: Place) -> dict[str, Any]:
+    """The tests of the suite that want a card."""
+    words = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", "tests/test_card.py"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=140)
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR", "E  "))][:6]
+    return {"result": lines[-1] if lines else done.stderr[-300:], **({"failed": failed} if failed else {})}
+
+
+def start_counting(device: str) -> int:
+    """Bytes that are taken already; the peak is counted from here."""
+    gc.collect()
+    if not device.startswith("cuda"):
+        return 0
+    import torch
+
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def measured_peak(device: str, before: int, name: str = "GB peak") -> dict[str, float]:
+    """GB of live tensors at most, and of what the allocator took for them; nothing where there is no card."""
+    if not device.startswith("cuda"):
+        return {}
+    import torch
+
+    return {name: (torch.cuda.max_memory_allocated() - before) / GB, f"{name}, reserved": torch.cuda.max_memory_reserved() / GB}
+
+
+def timed(work: Callable[[], Any], device: str, count: int) -> float:
+    """Seconds of one, the mean of `count` after one that is not counted."""
+    import torch
+
+    def wait() -> None:
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    work()
+    wait()
+    began = time.perf_counter()
+    for _ in range(count):
+        work()
+    wait()
+    return (time.perf_counter() - began) / count
+
+
+def attempt(what: str, work: Callable[[], dict[str, Any]], prefix: str = "") -> dict[str, Any]:
+    """What `work` gives, or why it gave nothing: one figure that fails leaves the others of its row."""
+    try:
+        return {prefix + key: value for key, value in work().items()}
+    except Exception as error:  # whatever it is, it is a result
+        return {f"failed, {what}": in_words(error)}
+
+
+def in_words(error: BaseException) -> str:
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first[:240]}"
+
+
+def forget() -> None:
+    """Free what the last row has left. Raises where the card can be used no more."""
+    gc.collect()
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+        sys.modules["torch"].cuda.synchronize()
+        sys.modules["torch"].cuda.empty_cache()
+
+
+def todo(names: list[str], tiny: bool) -> Iterator[Row]:
+    return (row for row in rows(tiny) if row.name in names)
