@@ -64,19 +64,20 @@ def draw(metrics: list[dict[str, Any]], series: Series) -> str:
     told = [(entry["step"], entry[series.key]) for entry in metrics if series.key in entry and math.isfinite(entry[series.key])]
     if len({value for _, value in told}) < 2:
         return ""
+    first, last = metrics[0]["step"], metrics[-1]["step"]  # of all, so that one series can be held against another
     steps, values = (np.array(column, dtype=float) for column in zip(*told))
     course = smooth(values, max(5, len(values) // 15))
     low, high = 0.0, float(np.quantile(values, 0.995)) * 1.05 or 1.0
 
     def points(values: np.ndarray) -> str:
-        x = LEFT + (steps - steps[0]) / (steps[-1] - steps[0]) * (WIDTH - LEFT - 10)
+        x = LEFT + (steps - first) / (last - first) * (WIDTH - LEFT - 10)
         y = (HEIGHT - BOTTOM) - (np.clip(values, low, high) - low) / (high - low) * (HEIGHT - BOTTOM - 10)
         return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y))
 
     strong = f'<polyline class="course" points="{points(course)}"/>' if series.scatters else ""
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{series.title.lower()} by step">'
-        f"{_grid(low, high, int(steps[-1]), series.digits)}"
+        f"{_grid(low, high, last, series.digits)}"
         f'<polyline class="{"raw" if series.scatters else "course"}" points="{points(values)}"/>{strong}</svg>'
     )
 

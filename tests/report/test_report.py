@@ -60,4 +60,5 @@ def test_curve_is_drawn_raw_and_smoothed():
     told[-9] |= {"validation": 0.3}
     drawn = draw_charts([{"step": 0, "loss": 0.5}, *told])
     assert [series.key for series, _ in drawn] == ["loss", "validation", "grad_norm", "rate"]
+    assert re.search(r'points="(8\d\d\.\d)', drawn[1][1])  # at the steps where it was measured, near the end
     assert drawn[1][1].count("polyline") == 1  # held-out loss does not scatter: no course beside it
