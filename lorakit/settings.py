@@ -138,7 +138,9 @@ class Caption:
         choices=("keep", "replace", "append", "prepend"),
     )
     embedded: bool = setting(
-        False, "descriptions in the photos themselves (XMP, IPTC, EXIF) are captions too, where none lies beside", neutral=False
+        False,
+        "descriptions, else keywords, in the photos themselves (XMP, IPTC, EXIF) and in .xmp files are captions too, where none lies beside",
+        neutral=False,
     )
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
     token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
@@ -328,7 +330,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Report:
-    thumbnail: int = setting(160, "side of the pictures in the report, in pixels", least=32)
+    thumbnail: int = setting(160, "side of the small pictures in the report, in pixels; chosen photos have twice", least=32)
 
 
 @cache

@@ -13,7 +13,7 @@ from lorakit import files
 from lorakit.console import say
 from lorakit.project import Project
 from lorakit.record import Record
-from lorakit.text.conventions import MASK, PROJECT, RAW
+from lorakit.text.conventions import MASK, PROJECT, RAW, same
 
 if TYPE_CHECKING:
     from lorakit.curate.places import Place
@@ -26,6 +26,7 @@ ONE = {
     "regularisation photos": "regularisation photo", "samples of a training": "sample of a training", "control pictures": "control picture",
     "AppleDouble halves (._)": "AppleDouble half (._)",
 }  # fmt: skip
+DEVELOP = "develop raw photos first, as JPEG, PNG or TIFF"
 SHOWN = 3  # names of each kind that are said; all are kept
 
 
@@ -39,6 +40,8 @@ def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_un
         for role, paths in place.roles.items():
             roles.setdefault(role, []).extend(_shown(path, place.root) for path in paths)
     whole = [(place, captions) for place, captions in places if place.whole]
+    photos_of = {(path.parent, same(path.stem)) for place, _ in places for path in place.photos}
+    raws = {path for place, _ in places for path in place.passed_over.get(RAW, ())}
     told = [r for r in records if r.get("sidecar")]
     found: dict[str, Any] = {
         "photos": len(records),
@@ -67,6 +70,7 @@ def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_un
         "roles": roles,
         "roles_taken_as_photos": sorted({role for place, _ in places for role in place.given_back}),
         "passed_over": passed_over,
+        "raw_with_photo": sum((path.parent, same(path.stem)) in photos_of for path in raws),
         "repeats": dict(sorted(Counter(r["repeats"] for r in records if r["repeats"] != 1).items())),
         "repeats_unused": repeats_unused,
     }
@@ -102,7 +106,7 @@ def _of_captions(found: dict[str, Any]) -> list[str]:
         )
     if inside := found["embedded"]:
         told.append(
-            f"{_many(len(inside), 'photo')} with a description inside (XMP, IPTC, EXIF) that is not used; "
+            f"{_many(len(inside), 'photo')} with a description inside (XMP, IPTC, EXIF) or in an .xmp file that is not used; "
             f"--set caption.embedded=true takes it as caption{_names(inside)}"
         )
     return told
@@ -120,8 +124,17 @@ def _of_strays(found: dict[str, Any]) -> list[str]:
         parts = ", ".join(
             f"{len(names)} {ONE.get(reason, reason) if len(names) == 1 else reason}{_names(names, 1, ' (', ')')}" for reason, names in kinds
         )
-        told.append(f"passed over: {parts}" + ("; develop raw photos first, as JPEG, PNG or TIFF" if RAW in over else ""))
+        told.append(f"passed over: {parts}{_of_raws(len(over.get(RAW, ())), found['raw_with_photo'])}")
     return told
+
+
+def _of_raws(count: int, beside: int) -> str:
+    """What to do with raw photos; nothing with those that a camera has developed too."""
+    if not count:
+        return ""
+    if beside == count:
+        return "; the raw ones lie beside photos of the same name, which are taken"
+    return f"; {DEVELOP}" + (f" ({beside} of {count} lie beside a photo of the same name, which is taken)" if beside else "")
 
 
 def _of_roles(found: dict[str, Any]) -> list[str]:

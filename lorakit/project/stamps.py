@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit import lookup, weights
-from lorakit.files import short_hash
+from lorakit.files import file_hash, short_hash
 from lorakit.project import runs
 from lorakit.quality import verdicts
 from lorakit.record import Record, mask_of, sidecar_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # a project of 0.1.0 and holds that it is still done.
 VERSIONS = dict.fromkeys(
     ("check", "dedupe", "embed", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
-) | {"trigger": 2}
+) | {"trigger": 2, "report": 2}
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = (
@@ -205,7 +205,14 @@ def pick(project: Project) -> dict[str, Any] | None:
 def report(project: Project) -> str:
     shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "trigger", "dedupe", "human")} for r in project.manifest]
     judged = [verdict.verdict for verdict in verdicts.judge_all(list(project.manifest), project.settings).values()]
-    return _stamp("report", shown, judged, project.settings.flat_for_stamp(), sample(project), export(project))
+    facts = (shown, judged, project.settings.flat_for_stamp(), sample(project), export(project))
+    return _stamp("report", *facts, *_grids(project))
+
+
+def _grids(project: Project) -> list[str]:
+    """Of the pictures that `lorakit grid` has made of this training; none where there are none."""
+    run = runs.find(project.folder, train(project))
+    return [file_hash(path) for path in sorted(run.samples.glob("grid*.png"))] if run else []
 
 
 def _stamp(stage: str, *facts: Any) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lorakit import files
 from lorakit.console import progress
 from lorakit.project import Project
 from lorakit.text.placing import without_word
@@ -16,21 +18,30 @@ from lorakit.train import lora
 from lorakit.train.cache import keep_texts
 from lorakit.train.prompts import sample_prompts
 from lorakit.train.sample import decode, draw_latents, save_picture
+from lorakit.train.stacked import open_others
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
 
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)  # 0 is the base itself
 CELL, MARGIN, LABEL = 192, 6, 190  # pixels: of a picture, between two, and for the prompt at the left
 
 
-def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[float] = STRENGTHS, step: int | None = None) -> Path:
-    """Draw every prompt at every strength into `samples/grid.png` of the project's newest training, or of the checkpoint of
-    `step` into `samples/grid-step000250.png`; returns its path.
+def grid(
+    project: Project,
+    prompts: Sequence[str] = (),
+    strengths: Sequence[float] = STRENGTHS,
+    step: int | None = None,
+    others: Sequence[tuple[Path, float]] = (),
+) -> Path:
+    """Draw every prompt at every strength into `samples/grid.png` of the project's newest training, of the checkpoint of `step` into
+    `samples/grid-step000250.png`, and with `others`, LoRA files and their strengths, beside it into `samples/grid-with-NAME.png`;
+    returns its path. Each picture lies in a folder of the sheet's name too, `<row>_<column>.png`, and a `.json` says of which prompt and
+    strength it is: for the report.
 
     Without prompts, the project's sample prompts are drawn with the trigger and without it."""
     run = trained_run(project) if step is None else begun_run(project)
     prompts = list(prompts) or with_and_without(project)
     keep_texts(project, ("", *prompts))
-    family = load_trained(project, run, step)
+    family = load_trained(project, run, step, open_others(others, project.card.family) if others else None)
     latents = []
     with progress("grid", len(prompts) * len(strengths)) as shown:
         for strength in strengths:
@@ -40,9 +51,25 @@ def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[floa
                 shown.advance()
         pictures = list(decode(family, latents))
     columns = [pictures[start : start + len(prompts)] for start in range(0, len(pictures), len(prompts))]
-    path = run.samples / f"grid{step_suffix(step)}.png"
-    save_picture(lay_out(columns, prompts, strengths), path)
+    beside = "".join(f"-with-{path.stem}" for path, _ in others)
+    path = run.samples / f"{files.short_name(f'grid{step_suffix(step)}{beside}', 100)}.png"
+    words = ["without" if others and strength == 0 else "base" if strength == 0 else f"{strength:g}" for strength in strengths]
+    told = {"prompts": prompts, "strengths": list(strengths), "columns": words, "step": step, "with": {p.name: s for p, s in others}}
+    keep_cells(columns, told, path)
+    save_picture(lay_out(columns, prompts, [word if word.isalpha() else f"strength {word}" for word in words]), path)
     return path
+
+
+def keep_cells(columns: list[list[Image.Image]], told: dict[str, Any], path: Path) -> None:
+    """The pictures one by one, and what each is, beside the sheet at `path`."""
+
+    def fill(part: Path) -> None:
+        for x, column in enumerate(columns):
+            for y, picture in enumerate(column):
+                picture.save(part / f"{y}_{x}.png")
+
+    files.write_folder(path.with_suffix(""), fill)
+    files.write_json(path.with_suffix(".json"), told)
 
 
 def with_and_without(project: Project) -> list[str]:
@@ -54,15 +81,15 @@ def with_and_without(project: Project) -> list[str]:
     return [prompt for name in named for prompt in (name, without_word(name, trigger)) if prompt]
 
 
-def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], strengths: Sequence[float]) -> Image.Image:
-    """The pictures in a table with the strengths above and the prompts at the left."""
+def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], heads: Sequence[str]) -> Image.Image:
+    """The pictures in a table with their heads above and the prompts at the left."""
     head, font = 28, ImageFont.load_default(14)
     width = LABEL + len(columns) * (CELL + MARGIN)
     sheet = Image.new("RGB", (width, head + len(prompts) * (CELL + MARGIN)), "white")
     pen = ImageDraw.Draw(sheet)
-    for x, (strength, column) in enumerate(zip(strengths, columns)):
+    for x, (head_words, column) in enumerate(zip(heads, columns)):
         left = LABEL + x * (CELL + MARGIN)
-        pen.text((left + 4, 6), "base" if strength == 0 else f"strength {strength:g}", fill="black", font=font)
+        pen.text((left + 4, 6), head_words, fill="black", font=font)
         for y, picture in enumerate(column):
             sheet.paste(picture.resize((CELL, CELL), Image.Resampling.LANCZOS), (left, head + y * (CELL + MARGIN)))
     for y, prompt in enumerate(prompts):

@@ -65,6 +65,10 @@ class Family(ABC):
     DIFFUSERS_READS_KOHYA = False  # whether diffusers has a converter for kohya files of it
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
 
+    # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files
+    # that a workflow takes.
+    IN_TOOLS: Mapping[str, Mapping[str, Any]] = {}
+
     LAYOUTS: tuple[Layout, ...] = ()  # how its bases lie in single files; none can be read where there is none
 
     @staticmethod

@@ -67,6 +67,17 @@ class Flux1(Family):
     PIPELINE = FluxPipeline
     PROCESS, PIXEL_STEP = Flow, 16
     FP16 = False  # sd-scripts#1595
+    IN_TOOLS = {
+        "comfyui": {
+            "latent": "EmptySD3LatentImage",
+            "sampler": "euler",
+            "scheduler": "simple",
+            "vae": "ae.safetensors",
+            "clip_loader": "DualCLIPLoader",
+            "clip": {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp16.safetensors", "type": "flux"},
+            "is_distilled": True,
+        },
+    }
     NAME, FORMAT = "flux1", "diffusers"
 
     KOHYA_NAMES = ("original",)

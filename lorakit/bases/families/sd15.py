@@ -38,6 +38,10 @@ class SD15(Family):
     OPTIONAL = ("safety_checker", "feature_extractor")
     PROCESS, PIXEL_STEP = Diffusion, 8
     CHANNELS_LAST = True
+    IN_TOOLS = {
+        "a1111": {"sd_v1": "SD1", "sd_v2": "SD2"},
+        "comfyui": {"latent": "EmptyLatentImage", "sampler": "dpmpp_2m", "scheduler": "karras"},
+    }
     NAME, FORMAT = "sd15", "kohya"
 
     MEMBERS = (

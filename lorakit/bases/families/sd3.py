@@ -68,6 +68,16 @@ class SD3(Family):
     }
     PIPELINE = StableDiffusion3Pipeline
     PROCESS, PIXEL_STEP = Flow, 16
+    IN_TOOLS = {
+        "a1111": {"sd3": "SD3"},
+        "comfyui": {
+            "latent": "EmptySD3LatentImage",
+            "sampler": "dpmpp_2m",
+            "scheduler": "sgm_uniform",
+            "clip_loader": "TripleCLIPLoader",
+            "clip": {"clip_name1": "clip_l.safetensors", "clip_name2": "clip_g.safetensors", "clip_name3": "t5xxl_fp16.safetensors"},
+        },
+    }
     NAME, FORMAT = "sd3", "diffusers"
 
     MEMBERS = (  # 3.5 large, and 3 medium, whose layers are among those of 3.5 medium

@@ -41,6 +41,10 @@ class SDXL(Family):
     PIPELINE = StableDiffusionXLPipeline
     PROCESS, PIXEL_STEP = Diffusion, 8
     CHANNELS_LAST = True
+    IN_TOOLS = {
+        "a1111": {"sdxl": "SDXL"},
+        "comfyui": {"latent": "EmptyLatentImage", "sampler": "dpmpp_2m", "scheduler": "karras"},
+    }
     NAME, FORMAT = "sdxl", "kohya"
 
     KOHYA_NAMES = ("original", "diffusers")
