@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lorakit import console
-from lorakit.report import hub, report
+from lorakit.report import hub, training_part
 
 
 @pytest.mark.parametrize("mark", ["\x1b[2J", "\r", "\n", "\u202e", "\x9b", "\u2028", "\x07", "\udcff", "\u200f"])
@@ -46,4 +46,4 @@ def test_prompts_are_no_html_in_the_hubs_page():
     [("/home/me/x.safetensors", "x.safetensors"), ("C:\\me\\x", "x"), ("~/reg/", "reg"), ("hf://a/b", "hf://a/b"), (3, 3)],
 )
 def test_the_report_shows_names_not_folders(value, shown):
-    assert report._without_folders(value) == shown
+    assert training_part.without_folders(value) == shown
