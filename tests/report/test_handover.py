@@ -137,7 +137,9 @@ OTHERS = {  # a second set of values, as far as one trainer or another has the o
 @pytest.mark.parametrize(("trainer", "file"), [("sd-scripts", "train.toml"), ("ai-toolkit", "train.yaml"), ("diffusers", "train.sh")])
 def test_what_was_handed_over_comes_back(make_curated, tmp_path, trainer, file):
     project = make_curated()
-    module = lookup.load(lookup.TRAINERS, trainer.replace("-", "_"))
+    lookup_name = trainer.replace("-", "_")
+    module = lookup.load(lookup.TRAINERS, lookup_name)
+    words = lookup.constant(lookup.FAMILIES, project.card.family, "OTHER_TRAINERS")[lookup_name]
     for number, changes in enumerate([{}, *OTHERS[trainer]]):
         given = open_project(project.folder, settings={**BACK, **changes})
         folder = hand_over(given, trainer, tmp_path / f"out{number}")
@@ -154,11 +156,13 @@ def test_what_was_handed_over_comes_back(make_curated, tmp_path, trainer, file):
             "mask_outside",
         }
         once |= {"alpha"} if trainer == "diffusers" else set()  # its U-Net scripts have none
+        once |= set() if given.settings.train.text_encoder else {"text_encoder_rate"}
+        once |= set() if given.settings.train.loss_weighting == "min_snr" else {"min_snr_gamma"}
         once |= {"bucket_step"} if trainer == "diffusers" else set()  # one size, no buckets
         once |= {"rank_stabilised", "lokr_factor", "lora_plus_ratio"} - (
             {"lora_plus_ratio"} if given.settings.train.adapter == "lora" else set()
         )
-        keys = [f"train.{name}" for name in sorted(module.carried(given.settings.train) - once)]
+        keys = [f"train.{name}" for name in sorted(module.carried(given.settings.train, words) - once)]
         was = given.settings.flat()
         assert {key: back[key] for key in keys} == {key: was[key] for key in keys}
         assert not any("no number" in line or "train." in line.partition("=")[0] and trainer != "ai-toolkit" for line in found.lacking), (

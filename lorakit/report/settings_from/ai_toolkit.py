@@ -141,7 +141,7 @@ def _train(options: Options) -> dict[str, Any]:
         "train.gradient_accumulation": options.number("train.gradient_accumulation", options.number("train.gradient_accumulation_steps", 1))
     }
     names = {"train.batch_size": "train.batch_size", "train.steps": "train.steps", "train.lr": "train.learning_rate", "train.max_grad_norm": "train.max_grad_norm",
-             "train.seed": "train.seed", "train.reg_weight": "train.regularisation_weight", "train.text_encoder_lr": "train.text_encoder_rate"}  # fmt: skip
+             "training_seed": "train.seed", "train.unet_lr": "train.learning_rate", "train.reg_weight": "train.regularisation_weight", "train.text_encoder_lr": "train.text_encoder_rate"}  # fmt: skip
     found |= {key: value for name, key in names.items() if (value := options.number(name)) is not None}
     found["train.text_encoder"] = options.flag("train.train_text_encoder") or "train.train_text_encoder" not in options.given
     if found.get("train.text_encoder_rate") == found.get("train.learning_rate"):
@@ -175,7 +175,7 @@ def _train(options: Options) -> dict[str, Any]:
         found["train.precision"] = PRECISIONS[str(given)]
     elif given is not None:
         options.lack("train.dtype")
-    if options.flag("train.gradient_checkpointing"):
+    if options.flag("train.gradient_checkpointing") or "train.gradient_checkpointing" not in options.given:
         found["train.gradient_checkpointing"] = "on"
     return found | _flow(options) | _preservation(options)
 

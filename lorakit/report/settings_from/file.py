@@ -14,7 +14,8 @@ import yaml
 from lorakit.errors import LorakitError
 from lorakit.project.catalog import Card
 from lorakit.report.settings_from import ai_toolkit, bases, diffusers, kohya_window, lora_header, sd_scripts, shell
-from lorakit.report.settings_from.options import Options, checked, short
+from lorakit.report.settings_from.options import Options, checked, in_words, short
+from lorakit.settings import known_keys
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,9 +43,12 @@ class TakenOver:
 
     def lines(self) -> list[str]:
         """To be said: what was taken over, what has no counterpart, what is left to lorakit."""
-        taken = ", ".join(f"{key}={_word(value)}" for key, value in self.settings.items())
-        base = f"base {self.card.name}, " if self.card else ""
-        lines = [f"{self.path.name} ({self.trainer}), taken over: {base}{taken}"]
+        others = {key: value for key, value in self.settings.items() if value != known_keys()[key][0].default}
+        words = [f"base {self.card.name}"] if self.card else []
+        words += [f"{key}={_word(value)}" for key, value in others.items()]
+        same = [key for key in self.settings if key not in others]
+        as_usual = f"; as lorakit's defaults: {', '.join(same)}" if same else ""
+        lines = [f"{self.path.name} ({self.trainer}), taken over: {', '.join(words) or 'nothing'}{as_usual}"]
         if self.lacking:
             lines.append(f"{self.path.name}, no counterpart: {'; '.join(self.lacking)}")
         if self.left:
@@ -138,7 +142,8 @@ def _of_lora(path: Path) -> TakenOver:
 def _done(path: Path, trainer: str, options: Options, card: Card | None, found: Mapping[str, Any], left: frozenset[str]) -> TakenOver:
     settings = checked(found, options)
     rest = options.rest()
-    lacking = [*options.lacking, *(f"{key} = {short(value)}" for key, value in rest.items() if key not in left)]
+    left |= {key for key, value in rest.items() if sd_scripts.AS_HERE.get(key) == str(value)}
+    lacking = [*options.lacking, *(in_words(key, value) for key, value in rest.items() if key not in left)]
     return TakenOver(path, trainer, settings, card, list(dict.fromkeys(lacking)), sorted(key for key in rest if key in left))
 
 

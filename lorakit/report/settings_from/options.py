@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import LorakitError
-from lorakit.settings import convert
+from lorakit.settings import SECRET, convert
 
 OFF = ("", "None", [], {})
 SHOWN = 60  # characters of a value in a line
@@ -53,7 +53,7 @@ class Options:
 
     def lack(self, name: str, why: str = "") -> None:
         self.dealt.add(name)
-        self.lacking.append(f"{name} = {short(self.values.get(name))}{f' ({why})' if why else ''}")
+        self.lacking.append(f"{in_words(name, self.values.get(name))}{f' ({why})' if why else ''}")
 
     def path(self, name: str) -> Path | None:
         """The file or folder that an option names: beside the settings' file, or from here."""
@@ -79,6 +79,11 @@ def place(text: str, folder: Path) -> Path | None:
 def short(value: Any) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def in_words(name: str, value: Any) -> str:
+    """'clip_skip = 2'; of a key to some service the name alone."""
+    return name if SECRET.search(name) else f"{name} = {short(value)}"
 
 
 def checked(found: Mapping[str, Any], options: Options) -> dict[str, Any]:

@@ -22,8 +22,15 @@ LEFT = frozenset(
     "metadata_description metadata_license metadata_tags clip_l clip_g t5xxl ae image_dir metadata_file train_data_dir skip_cache_check "
     "ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph dynamo_backend num_processes num_machines multi_gpu gpu_ids main_process_port "
     "console_log_level console_log_file disable_mmap_load_safetensors torch_compile t5xxl_max_token_length apply_t5_attn_mask "
-    "huggingface_repo_id huggingface_token network_train_unet_only loss_weighting model_type".split()
+    "huggingface_repo_id huggingface_token network_train_unet_only loss_weighting model_type wandb_api_key".split()
 )
+AS_HERE = {
+    "clip_skip": "1",
+    "max_timestep": "1000",
+    "min_timestep": "0",
+    "max_token_length": "75",
+    "unit": "1",
+}  # which lorakit does anyway
 BY_BITSANDBYTES = ("PagedAdamW8bit", "PagedAdamW", "Lion8bit", "PagedLion8bit")
 OF_ADAMW = ("adamw", "adamw8bit", "schedulefree")  # whose weight decay is 0.01 where none is given; of others it is 0
 SAID_ANYWAY = {"relative_step": "False", "scale_parameter": "False", "warmup_init": "False", "use_bias_correction": "True"}
@@ -292,9 +299,9 @@ def _every(options: Options, steps: float | None) -> dict[str, Any]:
     for name in ("save_every_n_epochs", "sample_every_n_epochs"):
         if options.number(name):
             options.lack(name, "lorakit counts steps")
-    found: dict[str, Any] = {} if every is None else {"train.checkpoint_every": 0 if steps and every >= steps else every}
+    found: dict[str, Any] = {} if not every else {"train.checkpoint_every": 0 if steps and every >= steps else every}
     samples = options.number("sample_every_n_steps")
-    return found | ({} if samples is None else {"sample.every": samples})
+    return found | ({"sample.every": samples} if samples else {})
 
 
 def _loss(options: Options, card: Card | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ PYRAMID_LEVELS = 6  # of multires noise, which sd-scripts has off at 0
 STILL_SHIFT = 3.0  # of still pictures' flows, where the settings leave it to the base
 
 
-def carried(train: Train) -> set[str]:
-    return CARRIED
+def carried(train: Train, words: Mapping[str, Any]) -> set[str]:
+    by_name = words.get("timesteps") == "timestep_sampling"
+    without = {"timestep_sampling": by_name and train.timestep_sampling == "mode", "logit_mean": by_name}
+    return CARRIED - {name for name, is_lost in without.items() if is_lost}
 
 
 def write(handover: Handover, folder: Path) -> list[str]:
