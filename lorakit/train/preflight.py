@@ -181,6 +181,10 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
         train.preservation > 0 and not project.trigger,
         "train.preservation keeps the base where the trigger is not said; give a --trigger",
     )
+    yield (
+        train.text_encoder and not (family.clip_encoders() or family.t5_encoders()),
+        f"train.text_encoder: the language model that reads {name}'s texts does not learn; take it out",
+    )
     yield from lora.conflicts(train, export.format)
     yield from optimizer.conflicts(train)
     kept = train.swap_blocks > 0 and train.gradient_checkpointing == "off"

@@ -104,7 +104,7 @@ class Base:
     def blocks(self, held: str) -> list[float]:
         """GB of every block that can be swapped, in the order of their calls."""
         names = {module: name for name, module in self.model.named_modules()}
-        return [self.bytes_of(block, f"{names[block]}.", held) / GB for block in repeated_blocks(self.model)]
+        return [self.bytes_of(block, f"{names[block]}.", held) / GB for block in repeated_blocks(self.model, self.cls.BLOCKS)]
 
     def adapter(self, settings: Train) -> float:
         """GB of the adapter in fp32."""

@@ -42,6 +42,7 @@ class Toy(Family):
     PIPELINE = PixArtAlphaPipeline
     PROCESS, PIXEL_STEP = Diffusion, 16
     NAME, FORMAT = "toy", "diffusers"
+    NOT_TARGETS = r"^transformer_blocks\\.0\\."
     KOHYA_NAMES = ("original",)
     LAYOUTS = (Layout("toy", "Toyland", {}, cards={"toy": ""}, usual="toy", blocks="toy_blocks."),)
 
@@ -50,6 +51,12 @@ class Toy(Family):
         if found := re.fullmatch(r"transformer_blocks\\.(\\d+)\\.attn1\\.to_([qkv])", path):
             return Original(f"toy_blocks.{found[1]}.qkv", "qkv".index(found[2]), QKV)
         return Original("toy_" + path) if path.startswith("transformer_blocks.") else None
+
+    def normalised(self, mean, std):
+        return mean / 2, std / 2
+
+    def unnormalised(self, latents):
+        return latents * 2
 
     def read(self, name, prepared):
         raise NotImplementedError
@@ -152,3 +159,18 @@ def test_what_a_family_does_not_say_is_read_without_importing_it(toy):
     assert lookup.constant(lookup.FAMILIES, "toy", "NOTHING", {}) == {}
     assert lookup.constant(lookup.FAMILIES, "nowhere", "OTHER_TRAINERS") is None
     assert "lorakit.bases.families.toy" not in sys.modules
+
+
+def test_what_it_excludes_gets_no_lora_and_its_latents_are_its_own(toy):
+    from lorakit.settings import Train
+    from lorakit.train import adapter_size, lora
+
+    cls = families.load("toy")
+    with torch.device("meta"):
+        skeleton = adapter_size.Skeleton(cls.FOLDER, cls.TARGETS, cls.NOT_TARGETS, cls.DENOISER(**cls.CONFIG).requires_grad_(False))
+        lora.add_lora(skeleton, Train(rank=2, targets="attention"))
+    blocks = {path.split(".")[2] for path, _ in lora.adapted(skeleton)}
+    assert blocks == {"1", "2"}
+    family = cls.__new__(cls)
+    mean, std = family.normalised(torch.ones(1), torch.ones(1))
+    assert (mean, std, family.unnormalised(mean)) == (0.5, 0.5, 1.0)
