@@ -17,7 +17,7 @@ from tests.conftest import adapter
 
 DEVICE = os.environ.get("LORAKIT_TEST_DEVICE") or ("cuda" if torch.cuda.is_available() else None)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(DEVICE is None, reason="no card here")]
-CARDS = {"sd15": "tiny-random", "sdxl": "sdxl", "sd3": "sd35-medium", "flux1": "flux1-dev"}
+CARDS = {"sd15": "tiny-random", "sdxl": "sdxl", "sd3": "sd35-medium", "flux1": "flux1-dev", "z_image": "z-image"}
 SHORT = {"train.steps": 4, "train.checkpoint_every": 2, "sample.every": 2, "sample.count": 1, "select.count": 2, "select.everything": False,
          "check.size.min_side": 64, "train.bucket_step": 16, "train.learning_rate": 1e-3}  # fmt: skip
 

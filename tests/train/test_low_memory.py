@@ -44,7 +44,7 @@ def test_a_training_on_a_base_in_few_bits_goes_the_whole_way(make_dataset, preci
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("family", ["flux1", *(pytest.param(name, marks=SLOW) for name in ("sd15", "sdxl", "sd3"))])
+@pytest.mark.parametrize("family", ["flux1", *(pytest.param(name, marks=SLOW) for name in ("sd15", "sdxl", "sd3", "z_image"))])
 def test_swapped_blocks_give_the_same_gradients_in_every_family(load_tiny, family):
     whole, swapped = gradients_of(load_tiny(family), 0), gradients_of(load_tiny(family), 99)
     assert whole and all(torch.equal(one, other) for one, other in zip(whole, swapped, strict=True))

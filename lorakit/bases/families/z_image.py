@@ -1,0 +1,87 @@
+"""Z-Image and its Turbo: a language model's states, and one transformer over picture and text that learns a rectified flow."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from diffusers import ZImagePipeline, ZImageTransformer2DModel
+from torch import Tensor
+from transformers import AutoTokenizer, Qwen3Model
+
+from lorakit.bases.families.base import Family, Text, rows_of
+from lorakit.bases.layer_names import QKV, Original
+from lorakit.bases.schedules import Flow
+from lorakit.bases.single_file_configs import AUTOENCODER_16
+
+OTHER_TRAINERS = {
+    "diffusers": {"script": "dreambooth/train_dreambooth_lora_z_image.py", "takes": ("lora_alpha",)},
+    "ai_toolkit": {"arch": "zimage", "scheduler": "flowmatch"},
+}
+
+SLOTS = {"q": 0, "k": 1, "v": 2}
+LAST_BUT_ONE = (-2,)  # of the language model's layers
+
+
+class ZImage(Family):
+    DENOISER, FOLDER = ZImageTransformer2DModel, "transformer"
+    CONFIG = {"axes_lens": (1536, 512, 512)}  # else the class's own defaults are Z-Image
+    ENCODERS = {"text_encoder": Qwen3Model}
+    TOKENIZERS = {"tokenizer": AutoTokenizer}
+    VAE_CONFIG = {**AUTOENCODER_16, "scaling_factor": 0.3611, "shift_factor": 0.1159}  # FLUX.1's
+    SCHEDULER_CONFIG = {"shift": 6.0}
+    TARGETS = {
+        "attention": ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"),
+        "mlp": ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
+        "linear": (),
+        "conv": (),
+    }
+    NOT_TARGETS = r"^(noise|context)_refiner\."  # as OneTrainer and musubi have it
+    BLOCKS = ("noise_refiner", "context_refiner", "layers")
+    PIPELINE = ZImagePipeline
+    PROCESS, PIXEL_STEP = Flow, 16
+    NAME, FORMAT = "z_image", "diffusers"
+
+    KOHYA_NAMES = ("original", "diffusers")  # ComfyUI knows its own in this form, not those that musubi writes
+    COMFYUI_PREFIXES = ("diffusion_model",)
+    COMFYUI_UNDERSCORED = ("lycoris",)
+    DIFFUSERS_READS_KOHYA = True
+    DIFFUSERS_CONVERTS = ("diffusion_model.",)
+
+    text_length = 512
+
+    @staticmethod
+    def original_name(path: str) -> Original | None:
+        found = re.fullmatch(r"((?:noise_refiner|context_refiner|layers)\.\d+)\.(.+)", path)
+        if not found:
+            return None
+        block, part = found.groups()
+        if fused := re.fullmatch(r"attention\.to_([qkv])", part):
+            return Original(f"{block}.attention.qkv", SLOTS[fused[1]], QKV)
+        return Original(f"{block}.attention.out" if part == "attention.to_out.0" else path)
+
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"states": (self.text_length, self.denoiser.config.cap_feat_dim)}
+
+    def prepare(self, name: str, text: str) -> Tensor:
+        """[tokens, width], as many as the text has: the transformer fills them up itself, with rows that it has learned."""
+        return self.chat_states(name, text, LAST_BUT_ONE, thinking=True)
+
+    def read(self, name: str, prepared: Tensor) -> Text:
+        return {"states": prepared}
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
+        """Pictures and texts are lists, of which no one sees another; time runs from noise to picture, and so does what is predicted."""
+        pictures = list(noisy.to(self.dtype).unsqueeze(2))  # each [C, 1, h, w]
+        texts = [states.to(self.dtype) for states in rows_of(text, "states")]
+        return -torch.stack(self.denoiser(pictures, (1000 - timesteps) / 1000, texts, return_dict=False)[0]).squeeze(2)
+
+    def prompt_options(self, text: Text, empty: Text) -> dict[str, Any]:
+        return {"prompt_embeds": list(text["states"]), "negative_prompt_embeds": list(empty["states"])}
+
+    def pipeline(self) -> ZImagePipeline:
+        return ZImagePipeline(**self.sampling_parts(), scheduler=self.process.schedule)
+
+
+CLASS = ZImage
