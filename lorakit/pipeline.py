@@ -133,10 +133,12 @@ def preflight(project: Project, names: tuple[str, ...]) -> None:
             weights.check_reachable(project.base_source)
             if "torch" not in sys.modules:
                 say("train     looks at the base and its settings first (loading torch takes a moment)")
-            from lorakit.train.preflight import check_settings, check_single_file  # loads torch, which a training needs anyway
+            from lorakit.train import standing  # loads torch, which a training needs anyway
+            from lorakit.train.preflight import check_settings, check_single_file
 
             check_settings(project)
             check_single_file(project)
+            standing.check(project)
 
 
 def _check_captioner(project: Project) -> None:

@@ -208,6 +208,15 @@ class Train:
     init: str = setting(
         "kaiming", "where LoRA starts: at zero, or at the weights' strongest directions", choices=("kaiming", "pissa", "olora")
     )
+    hold_out: bool = setting(True, "about a tenth of the photos, of 8 and more, is watched and not trained on", neutral=True)
+    validate_every: int | None = setting(
+        None,
+        "steps between validations, which the training does not feel; empty: a twentieth of it; 0 = none, and nothing is held out",
+        least=0,
+        neutral=None,
+    )
+    stop_early: bool = setting(False, "end where the validation has been worse for a quarter of the steps", neutral=False)
+    keep_best: bool = setting(True, "the checkpoint of the best validation stays beside the last ones", neutral=True)
     text_encoder: bool = setting(False, "the CLIP text encoders learn too")
     t5: bool = setting(False, "and so does T5 (SD3, FLUX): 10 GB more, for a part of the file that diffusers does not load")
     text_encoder_rate: float | None = setting(None, "their peak learning rate; empty: learning_rate. Half of that is usual", least=0.0)
@@ -261,7 +270,8 @@ class Train:
     precision: str = setting("auto", "auto: bf16 or fp16 on a GPU, fp32 on a CPU", choices=("auto", "fp32", "bf16", "fp16"))
     base_precision: str = setting(
         "auto",
-        "how the frozen base is held: bf16 as it is, fp8 half, nf4 a quarter of it; auto: bf16, and a single file in fp8 as it is",
+        "how the frozen base is held: bf16 as it is, fp8 half, nf4 a quarter of it; auto: bf16 (a single file in fp8 as it is) where the card's "
+        "memory is enough",
         choices=("auto", "bf16", "fp8", "nf4"),
         neutral="auto",
     )
@@ -272,11 +282,14 @@ class Train:
         neutral="auto",
     )
     gradient_checkpointing: str = setting(
-        "auto", "less memory for about a third more time; auto: where blocks are swapped; `lorakit train --plan` says when to turn it on", choices=("auto", "on", "off"),
+        "auto", "less memory for about a third more time; auto: where the card's memory asks for it", choices=("auto", "on", "off"),
         stamped={"auto": False, "off": False, "on": True},
     )  # fmt: skip
     swap_blocks: int = setting(
         0, "blocks of the base that wait in the machine's memory while others work; wants gradient_checkpointing", least=0, neutral=0
+    )
+    compile: bool = setting(
+        False, "compile the base's repeated blocks: quicker steps after slow first ones; needs a C compiler", neutral=False
     )
     checkpoint_every: int = setting(250, "steps between two checkpoints; 0 = only at the end", least=0)
     keep_checkpoints: int = setting(4, "older checkpoints are removed; 0 = keep all", least=0)

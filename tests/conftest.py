@@ -6,6 +6,8 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see lorakit.cli.main
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: threads would only wait for each other, here and in the children
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import json
 import shutil

@@ -42,12 +42,21 @@ def check_base_precision(wanted: str, where: str) -> None:
             raise LorakitError(f"train.base_precision = {wanted}: not on Apple's GPUs; take bf16, or --device cpu")
 
 
+def check_numbers(family: type[Family], title: str, dtype: torch.dtype) -> None:
+    """Raises `LorakitError` for a base that overflows in this precision."""
+    if dtype == torch.float16 and not family.FP16:
+        raise LorakitError(
+            f"{title} gives no numbers in fp16, and bf16 is beyond cards before NVIDIA's 30xx: on this one take another base, or "
+            "train.precision=fp32 where the memory is enough; on a newer one train.precision=bf16"
+        )
+
+
 def compute_dtype(precision: str, where: str) -> torch.dtype:
     """'auto': bf16 where the GPU has it, else fp16; fp32 on a CPU and on Apple's GPUs."""
     if precision == "auto":
         if not where.startswith("cuda"):
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if precision == "fp16" and where == "cpu":
         raise LorakitError("train.precision = fp16 needs a GPU; on a CPU use fp32 or bf16")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

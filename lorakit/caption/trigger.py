@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lorakit.caption import tokens
+from lorakit.bases import tokens
 from lorakit.caption.sight import open_sight
 from lorakit.console import say
 from lorakit.project import Project, manifest, stamps

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from lorakit.caption.tokens import CLIP_BUDGET
+from lorakit.bases.tokens import CLIP_BUDGET
 from lorakit.project.catalog import Card
 from lorakit.text import clip_bpe
 from lorakit.text.trigger_word import faults_of

@@ -60,7 +60,8 @@ def _hardware(memory: float) -> list[str]:
 
     lines = [f"{os.cpu_count()} CPU cores; {shutil.disk_usage('.').free / 2**30:.0f} GB of disk free here"]
     if memory:
-        lines.insert(0, f"{torch.cuda.get_device_name(0)}, {memory:.1f} GB, bf16 {'yes' if torch.cuda.is_bf16_supported() else 'no'}")
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        lines.insert(0, f"{torch.cuda.get_device_name(0)}, {memory:.1f} GB, bf16 {'yes' if has_bf16 else 'no'}")
     return lines
 
 

@@ -21,7 +21,7 @@ def command(training, as_json) -> None:
         found = judge.judge(runs.read_metrics(training), runs.read_settings(training.parent))
     else:
         run = by_hand.training(open_project(training))
-        found = judge.judge(run.read_metrics(), run.read_settings(), run.saved_steps, run.facts.get("result", {}).get("memorised"))
+        found = judge.judge(run.read_metrics(), run.read_settings(), run.saved_steps, run.facts.get("result"))
     if as_json:
         click.echo(found.as_json())
         return
@@ -29,4 +29,7 @@ def command(training, as_json) -> None:
         click.echo(safe(f"{finding.verdict:<12} {finding.words}"))
     if found.best_step:
         click.echo(f"{'best':<12} the checkpoint of step {found.best_step}")
+    if found.strength:
+        low, high = found.strength
+        click.echo(f"{'strength':<12} {low:g} to {high:g}, by the validation at each strength")
     click.echo(safe(f"{'advice':<12} {found.advice}"))

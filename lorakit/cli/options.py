@@ -34,7 +34,7 @@ no_metadata = click.option(
     "--no-metadata", is_flag=True, help="Write the LoRA file without a header: no trigger, no settings, no thumbnail."
 )
 plan = click.option("--plan", is_flag=True, help="Only say what the training will be and need; nothing is loaded or written.")
-vram = click.option("--vram", type=click.FloatRange(min=1), metavar="GB", help="With --plan: of a card with so much memory.")
+vram = click.option("--vram", type=click.FloatRange(min=1), metavar="GB", help="Choose for a card of so much memory, whatever is free.")
 as_json = click.option("--json", "as_json", is_flag=True, help="With --plan: for scripts.")
 push_to_hub = click.option(
     "--push-to-hub", metavar="OWNER/NAME", help="Upload the finished LoRA with a model card; a new repository is private."
@@ -99,17 +99,18 @@ def show_plan(project: Project, vram: float | None, as_json: bool) -> None:
 
     from lorakit.train.plan import in_words, plan
 
-    found = plan(project, vram)
+    project.vram = vram
+    found = plan(project)
     for line in [json.dumps(found, indent=1, ensure_ascii=False)] if as_json else in_words(found):
         click.echo(line)
 
 
-def check_plan(plan: bool, vram: float | None, as_json: bool) -> None:
-    """Raises `LorakitError` for options of a plan without one."""
+def check_plan(plan: bool, as_json: bool) -> None:
+    """Raises `LorakitError` for an option of a plan without one."""
     from lorakit.errors import LorakitError
 
-    if not plan and (vram is not None or as_json):
-        raise LorakitError(f"{'--json' if as_json else '--vram'} is for --plan")
+    if as_json and not plan:
+        raise LorakitError("--json is for --plan")
 
 
 def go(project: Project, first: str, last: str, push_to_hub: str | None = None) -> None:
@@ -191,7 +192,8 @@ def check_trigger(project: Project, given: str | None, must_be: bool) -> None:
 
     check_word(given)
     if given:
-        from lorakit.caption import tokens, trigger_words
+        from lorakit.bases import tokens
+        from lorakit.caption import trigger_words
 
         tokenizers = tokens.tokenizers_of(tokens.folder_of(project.card))
         found = trigger_words.judge(given, project.card, tokenizers)

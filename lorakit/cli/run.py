@@ -43,7 +43,7 @@ def command(
     from lorakit.project import open_project
     from lorakit.project.project import is_project
 
-    options.check_plan(plan, vram, as_json)
+    options.check_plan(plan, as_json)
     if not photos and out is None:
         raise LorakitError("name the folder of photos: lorakit run PHOTOS -o PROJECT")
     if trigger and no_trigger:
@@ -59,6 +59,7 @@ def command(
         if plan:
             options.show_plan(project, vram, as_json)
             return
+        project.vram = vram
         last = last or "report"
         options.check_trigger(project, trigger, must_be=not no_trigger and pipeline_reaches_texts(first, last))
         options.go(project, first, last, push_to_hub)

@@ -21,7 +21,7 @@ def command(
     """Train on PROJECT, or on a FOLDER that you curated yourself: pictures with photo.txt or photo.caption beside them,
     metadata.jsonl, or kohya's 10_name sub-folders. Every readable picture of such a FOLDER is used.
     """
-    options.check_plan(plan, vram, as_json)
+    options.check_plan(plan, as_json)
     from lorakit.project import open_project
     from lorakit.project.project import is_project
 
@@ -37,5 +37,6 @@ def command(
         if plan:
             options.show_plan(opened, vram, as_json)
             return
+        opened.vram = vram
         options.check_trigger(opened, trigger, must_be=False)
         options.go(opened, "scan", last or "report", push_to_hub)

@@ -16,7 +16,8 @@ from lorakit.cli import options
 def command(word, base, weights) -> None:
     """Judge WORD as a trigger before training with it, by the base's tokenizers and lists of words, and propose better
     ones. Exit code 1 for a bad one."""
-    from lorakit.caption import tokens, trigger_words
+    from lorakit.bases import tokens
+    from lorakit.caption import trigger_words
     from lorakit.project import catalog
     from lorakit.text.trigger_word import check_word
 

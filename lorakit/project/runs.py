@@ -18,7 +18,8 @@ STAMP = "stamp"  # the fingerprint once more, written once and never again: run.
 
 
 class Run:
-    """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "done": {stage: fingerprint}, "result": {...}}."""
+    """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "rungs": {setting: value}, "done": {stage: fingerprint},
+    "result": {...}}."""
 
     def __init__(self, folder: Path):
         """Raises `ValueError` when run.json cannot be read and the run has no copy of its fingerprint."""
@@ -62,6 +63,15 @@ class Run:
         if self.facts.get("planned") != planned:
             self.facts["planned"] = planned
             files.write_json(self.folder / FACTS, self.facts)
+
+    @property
+    def rungs(self) -> dict[str, Any] | None:
+        """The settings that were chosen for the card's memory, not by a person; None where none were looked for."""
+        return self.facts.get("rungs")
+
+    def keep_rungs(self, rungs: dict[str, Any]) -> None:
+        self.facts["rungs"] = rungs
+        files.write_json(self.folder / FACTS, self.facts)
 
     @property
     def saved_steps(self) -> list[int]:
@@ -118,7 +128,11 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     """What run.json says; where it is torn, what is known without it. Raises `ValueError` where that is nothing."""
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        parts = (facts.get("done"), facts.get("result", {}), facts.get("planned", {})) if isinstance(facts, dict) else (None,)
+        parts = (
+            (facts.get("done"), facts.get("result", {}), facts.get("planned", {}), facts.get("rungs", {}))
+            if isinstance(facts, dict)
+            else (None,)
+        )
         if not all(isinstance(part, dict) for part in parts) or not isinstance(facts.get("stamp"), str):
             raise ValueError("it lacks its stamp or what is done")
     except (ValueError, RecursionError) as error:

@@ -31,7 +31,10 @@ VERSIONS = dict.fromkeys(
 ) | {"trigger": 2}
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
-NOT_IN_RESULT = ("weights", "parts", "regularisation", "checkpoint_every", "keep_checkpoints", "gradient_checkpointing", "swap_blocks")
+NOT_IN_RESULT = (
+    "weights", "parts", "regularisation", "checkpoint_every", "keep_checkpoints", "keep_best", "validate_every", "gradient_checkpointing",
+    "swap_blocks", "compile",
+)  # fmt: skip
 
 
 def check(project: Project, record: Record) -> str:
@@ -163,7 +166,8 @@ def train(project: Project) -> str:
     photos = [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r)) for r in chosen]
     folder = project.settings.train.regularisation  # by its content: it may be moved
     others = (weights.identity(weights.Source(str(Path(folder).expanduser()), True)),) if folder else ()
-    return _stamp("train", settings, photos, weights.identity(project.base_source), *others)
+    all_learned = ("all learned",) if project.settings.train.hold_out and project.settings.train.validate_every == 0 else ()
+    return _stamp("train", settings, photos, weights.identity(project.base_source), *others, *all_learned)
 
 
 def sample(project: Project) -> str:

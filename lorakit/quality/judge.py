@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from lorakit.quality.curve import Finding, best_step, judge_curve
@@ -16,18 +17,22 @@ OWN_RATE = ("prodigy", "dadapt", "schedulefree.Prodigy")  # optimizers that find
 LITTLE_GAIN = 8000  # steps past which little is gained
 FASTER, SLOWER = 2.0, 1 / 3  # what a rate that is too low, or too high, is changed by
 NAMED = 4  # photos of a spike
+MOST_OF_IT = 0.8  # share of what the LoRA gains at its best strength from which a strength is enough
+TELLING = 0.01  # share of the base's loss that the LoRA must gain for its strengths to tell anything
+START = 0.7  # where nothing can be told
 
 
 @dataclass(frozen=True)
 class Judgement:
     """`verdict` is the weightiest finding's. `leak`: see `train.validation`; `memorised`: samples are nearer to a training photo than
-    the base's are; None where it was not measured."""
+    the base's are; `strength`: see `strength_range`. None where it was not measured."""
 
     verdict: str
     since_step: int | None
     best_step: int | None
     memorised: bool | None
     leak: float | None
+    strength: tuple[float, float] | None
     advice: str
     findings: list[Finding]
 
@@ -35,11 +40,10 @@ class Judgement:
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
-def judge(
-    metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), memorised: bool | None = None
-) -> Judgement:
+def judge(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), result: Any = None) -> Judgement:
     """The verdict on the lines of metrics.jsonl under flat `settings` ('train.learning_rate': 1e-4, ...); `saved` are the steps whose
-    checkpoints are kept, of which the best is named."""
+    checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths")."""
+    memorised, strengths = ((result or {}).get(key) for key in ("memorised", "strengths"))
     findings = judge_curve(metrics)
     first = findings[0]
     best = None if first.verdict in ("flat", "too_short") else best_step(_before(metrics, findings), saved)
@@ -56,7 +60,30 @@ def judge(
             f"{settings.get('train.preservation', 0)} -> {1 if not settings.get('train.preservation') else 2 * settings['train.preservation']}"
         )
     advice = "; ".join(dict.fromkeys(word for word in words if word))
-    return Judgement(first.verdict, first.since_step, best, memorised, leak, advice, findings)
+    return Judgement(first.verdict, first.since_step, best, memorised, leak, strength_range(strengths or {}), advice, findings)
+
+
+def strength_range(strengths: Mapping[str, float]) -> tuple[float, float] | None:
+    """(least, most) strength to use, of the validation at each {"0": .., "0.2": .., "1": ..}: from where the LoRA gives most of what it
+    gives at its best, up to that best. None where the LoRA changes too little of the loss to tell."""
+    points = sorted((float(strength), loss) for strength, loss in strengths.items())
+    if len(points) < 3 or points[0][0] != 0:
+        return None
+    base, (best_at, best) = points[0][1], min(points, key=lambda point: point[1])
+    if base - best < TELLING * base:
+        return None
+    wanted = base - MOST_OF_IT * (base - best)
+    for (low, before), (high, after) in pairwise(points):
+        if after <= wanted:
+            least = high - (high - low) * (wanted - after) / (before - after) if before > after else high
+            return round(20 * least) / 20, round(20 * best_at) / 20
+    return None
+
+
+def start_strength(strengths: Mapping[str, float]) -> float:
+    """The strength to begin with: the middle of the range, START where there is none."""
+    found = strength_range(strengths)
+    return round(10 * sum(found) / 2) / 10 if found else START
 
 
 def _before(metrics: Sequence[dict[str, Any]], findings: Sequence[Finding]) -> list[dict[str, Any]]:

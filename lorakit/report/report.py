@@ -159,7 +159,7 @@ def run_part(project: Project, run: Run | None) -> dict[str, Any]:
         "result": result,
         "lora_size": f"{result['bytes'] / 2**20:.1f} MB" if result["bytes"] else "",
         "curve": loss_curve(metrics),
-        "judgement": judge(metrics, run.read_settings(), run.saved_steps, result.get("memorised")) if run and metrics else None,
+        "judgement": judge(metrics, run.read_settings(), run.saved_steps, result) if run and metrics else None,
         "visits": sorted(result.get("visits", {}).items(), key=lambda item: item[1]),
         "steps": sample_steps(run) if run else [],
         "finals": final_samples(run, result.get("prompts", [])) if run else [],

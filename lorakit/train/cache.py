@@ -42,7 +42,8 @@ def cache(project: Project) -> list[Record]:
     with, and a resumed run would differ."""
     photos = preflight(project)
     records = [*at_every_resolution(project, photos), *regularisation_photos(project)]
-    texts = missing_texts(project, ("", *(text for r in records for text in texts_of(project, r)), *sample_prompts(project)))
+    watched = [text for text in (watched_text(project),) if text]
+    texts = missing_texts(project, ("", *(text for r in records for text in texts_of(project, r)), *sample_prompts(project), *watched))
     pictures = [r for r in records if not all(map(_is_whole, picture_paths(project, r)))]
     if texts or pictures:
         family = load_family(project)
@@ -85,6 +86,13 @@ def texts_of(project: Project, record: Record) -> tuple[str, ...]:
     """Every text whose embeddings the training of a photo needs."""
     taught_by_base = (without_trigger(project, record),) if project.settings.train.preservation and not record.get("regularisation") else ()
     return text_variants(project, record) + taught_by_base
+
+
+def watched_text(project: Project) -> str | None:
+    """The class word alone, which a training shall not move; None where there is no trigger to tell it apart by."""
+    trigger = project.settings.trigger
+    is_told = trigger.word and trigger.class_word and project.settings.train.validate_every != 0
+    return f"a photo of a {trigger.class_word}" if is_told else None
 
 
 def without_trigger(project: Project, record: Record) -> str:

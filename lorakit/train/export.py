@@ -33,7 +33,7 @@ from lorakit.lora_file.formats import Adapter, LayerAdapter
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
 from lorakit.settings import Train
-from lorakit.train import checkpoint, lora
+from lorakit.train import checkpoint, lora, standing
 from lorakit.train.cache import cache, load_latents, load_text, text_variants
 from lorakit.train.loss import picture_sizes
 from lorakit.train.picked import exported_step
@@ -51,7 +51,7 @@ def export(project: Project) -> Run:
     stamp = stamps.export(project)
     if run.is_done("export", stamp) and run.has_whole_lora():
         return run
-    run.finish("export", stamp, **write_lora(project, run, load_family(project), None, file_name(project)))
+    run.finish("export", stamp, **write_lora(project, run, load_family(standing.as_run(project, run)), None, file_name(project)))
     return run
 
 
@@ -59,7 +59,7 @@ def export_step(project: Project, step: int) -> Path:
     """Write the checkpoint of `step` as `<name>-step000250.safetensors` into the run folder, checked as any; a training that
     was stopped will do. Returns its path; the project's own LoRA stays the one that it was."""
     run = begun_run(project)
-    made = write_lora(project, run, load_family(project), step, file_name(project) + step_suffix(step))
+    made = write_lora(project, run, load_family(standing.as_run(project, run)), step, file_name(project) + step_suffix(step))
     return run.folder / made["lora"]
 
 

@@ -69,8 +69,19 @@ def _config_of(folder: str, model: nn.Module, family: Family, settings: Train) -
     if folder == family.FOLDER:
         targets = find_targets(model, family.TARGETS, settings, family.NOT_TARGETS)
     else:
-        targets = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and TEXT_TARGETS.search(name)]
+        targets = [name for name, _ in _text_layers(model)]
     return targets, make_config(targets, settings, folder)
+
+
+def _text_layers(encoder: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Linear) and TEXT_TARGETS.search(name):
+            yield name, module
+
+
+def text_layers(encoder: nn.Module) -> list[nn.Linear]:
+    """The layers of a text encoder that get an adapter."""
+    return [layer for _, layer in _text_layers(encoder)]
 
 
 def make_config(targets: list[str], settings: Train, folder: str = "") -> PeftConfig:

@@ -37,15 +37,21 @@ class BatchLoss:
         input_noise = (
             settings.input_perturbation * torch.randn(latents.shape, generator=generator) if settings.input_perturbation else 0 * noise
         )
-        latents, noise, timesteps, input_noise = (tensor.to(family.device) for tensor in (latents, noise, timesteps, input_noise))
+        latents, noise, timesteps, input_noise = (self._send(tensor) for tensor in (latents, noise, timesteps, input_noise))
         mask = self._masks(batch)
-        sizes = torch.tensor([picture_sizes(record) for record in batch], device=family.device)
-        with self._autocast():
+        sizes = self._send(torch.tensor([picture_sizes(record) for record in batch]))
+        with self.autocast():
             text = family.embedded(text)
             if batch[0].get("regularisation"):
                 return settings.regularisation_weight * step_loss(family, latents, noise, timesteps, text, sizes, input_noise)
             preserved = self._preservation(batch, family.process.add(latents, noise, timesteps), timesteps, sizes)
             return step_loss(family, latents, noise, timesteps, text, sizes, input_noise, mask) + preserved
+
+    def _send(self, tensor: Tensor) -> Tensor:
+        """Onto the device, without waiting until it has done what it was told before: from pinned memory, where it is a card."""
+        if not self.family.device.startswith("cuda"):
+            return tensor.to(self.family.device)
+        return tensor.pin_memory().to(self.family.device, non_blocking=True)
 
     def _draw_latents(self, batch: batches.Batch, generator: torch.Generator) -> Tensor:
         moments = [load_latents(self.project, record) for record in batch]
@@ -56,13 +62,14 @@ class BatchLoss:
         """[B, 1, h, w]: 1 inside the masks, `mask_outside` outside."""
         if not has_mask(self.project, batch[0]):
             return None
-        masks = torch.stack([load_mask(self.project, record) for record in batch]).to(self.family.device)
+        masks = self._send(torch.stack([load_mask(self.project, record) for record in batch]))
         return masks + self.settings.mask_outside * (1 - masks)
 
     def _draw_texts(self, batch: batches.Batch, generator: torch.Generator) -> Text:
-        dropped = torch.rand(len(batch), generator=generator) < self.settings.caption_dropout
-        texts = [self.empty if drop else self._draw_text(record, generator) for record, drop in zip(batch, dropped.tolist(), strict=True)]
-        return {name: tensor.to(self.family.device) for name, tensor in stack_texts(texts).items()}
+        chances = torch.rand(len(batch), generator=generator)
+        dropped = (chances < self.settings.caption_dropout).tolist()  # on the CPU: nothing waits
+        texts = [self.empty if drop else self._draw_text(record, generator) for record, drop in zip(batch, dropped, strict=True)]
+        return {name: self._send(tensor) for name, tensor in stack_texts(texts).items()}
 
     def _draw_text(self, record: Record, generator: torch.Generator) -> Text:
         choices = text_variants(self.project, record)
@@ -73,10 +80,10 @@ class BatchLoss:
         if not self.settings.preservation:
             return 0.0
         texts = stack_texts([load_text(self.project, without_trigger(self.project, record)) for record in batch])
-        text = {name: tensor.to(self.family.device) for name, tensor in texts.items()}
+        text = {name: self._send(tensor) for name, tensor in texts.items()}
         return self.settings.preservation * preservation_loss(self.family, noisy, timesteps, text, sizes)
 
-    def _autocast(self):
+    def autocast(self):
         if self.family.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.family.device.split(":")[0], dtype=self.family.dtype)

@@ -6,11 +6,11 @@ import contextlib
 import importlib
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
@@ -26,6 +26,7 @@ PATHS = {
 PACKAGES = {"lion_pytorch": "lion-pytorch"}  # where pip's name is another
 EXTRAS = {"bitsandbytes": "8bit", "lion_pytorch": "optimizers", "prodigyopt": "optimizers", "schedulefree": "optimizers"}
 LEAST_FACTOR = 0.1  # Prodigy's rate is a factor of the one that it finds; what is smaller was meant for another optimizer
+MOMENT_BLOCK = 256  # moments in 8 bits that share a scale, as bitsandbytes has it
 COOL_DOWN = 0.2  # share of the steps in which `wsd` falls
 
 
@@ -105,6 +106,48 @@ def find_class(name: str) -> type[torch.optim.Optimizer]:
         raise LorakitError(
             f"train.optimizer = {name}: {module}.{cls} is not installed; pip install {PACKAGES.get(package, package)}{extra}"
         ) from None
+
+
+def update_where(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], is_finite: Tensor) -> None:
+    """One update, of which nothing is to be seen where `is_finite` (one bool, on the parameters' device) is false, and nobody
+    waits to hear which it is. Fused optimizers leave it out by themselves, as a GradScaler asks them to; others are given
+    gradients of zero, which keeps the weights numbers until the loop hears of it."""
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        optimizer.grad_scale, optimizer.found_inf = None, (~is_finite).float()
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.grad_scale, optimizer.found_inf
+        return
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.masked_fill_(~is_finite, 0.0)
+    optimizer.step()
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """What `state_dict` gave. AdamW's moments may go on in 8 bits: they are rounded, once."""
+    held = next(iter(state["state"].values()), {})
+    if "exp_avg" not in held or not hasattr(optimizer, "init_state"):
+        optimizer.load_state_dict(state)
+        return
+    from bitsandbytes.functional import quantize_blockwise
+
+    numbers = iter(sorted(state["state"]))
+    for at, group in enumerate(optimizer.param_groups):
+        for within, parameter in enumerate(group["params"]):
+            moments = state["state"][next(numbers)]
+            optimizer.init_state(group, parameter, at, within)
+            ours = optimizer.state[parameter]
+            ours["step"] = int(moments["step"])
+            for number, name in ((1, "exp_avg"), (2, "exp_avg_sq")):
+                values = moments[name].to(parameter.device, torch.float32)
+                if ours[f"state{number}"].dtype == torch.uint8:
+                    packed, scales = quantize_blockwise(values, code=ours[f"qmap{number}"], blocksize=MOMENT_BLOCK)
+                    ours[f"state{number}"].copy_(packed)
+                    ours[f"absmax{number}"].copy_(scales.absmax)
+                else:
+                    ours[f"state{number}"].copy_(values)
 
 
 def lr_at(step: int, steps: int, settings: Train) -> float:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from lorakit import device
+from lorakit import console, device
+from lorakit.bases import tokens
 from lorakit.project import Project
 from lorakit.record import Record
-from lorakit.text import clip_bpe
-from lorakit.train import rungs
+from lorakit.train import pace, rungs, standing
 from lorakit.train.export import DTYPES
 from lorakit.train.preflight import check_settings, plan_in_words
 from lorakit.train.resolutions import at_every_resolution
@@ -17,18 +18,19 @@ from lorakit.train.rungs import COSTS, MARGIN, Fit
 from lorakit.weights import quiet_libraries
 
 SHOWN = 5  # texts, and photos of a kind
-CLIP_BUDGET = 75  # tokens, of 77 positions
 CHECKPOINT_PARTS = 3  # the adapter and AdamW's two moments, all in fp32
 
 
-def plan(project: Project, vram: float | None = None) -> dict[str, Any]:
+def plan(project: Project) -> dict[str, Any]:
     """All that `--plan --json` prints. Loads no weights and writes nothing into the project."""
     check_settings(project)
     quiet_libraries()
     settings = project.settings.train
-    where = project.device or device.available()[0]
+    where, vram = project.device or device.available()[0], project.vram
     photos = [r for r in project.manifest.selected if r.get("dataset")]
-    found = rungs.fit(rungs.base_of(project), settings, rungs.budget_of(where, vram), rungs.free_settings(project))
+    base = rungs.base_of(project)
+    found = rungs.fit(base, settings, rungs.budget_of(where, vram), rungs.free_settings(project))
+    would = [] if found.is_enough else list(standing.suggestions(base, found))
     return {
         "project": str(project.folder),
         "base": project.card.name,
@@ -36,8 +38,8 @@ def plan(project: Project, vram: float | None = None) -> dict[str, Any]:
         "texts": texts_of(project, photos),
         "steps": steps_of(project, photos),
         "disk": disk_of(project, found.need.adapter),
-        "memory": {"device": where if vram is None else f"a card of {vram:g} GB", **memory_of(found)},
-        "time": None,  # not measured yet
+        "memory": {"device": where if vram is None else f"a card of {vram:g} GB", **memory_of(found), "would_fit": would},
+        "time": time_of(project, where, found, photos),
     }
 
 
@@ -54,15 +56,15 @@ def photos_of(project: Project, photos: list[Record]) -> dict[str, Any]:
 
 
 def texts_of(project: Project, photos: list[Record]) -> dict[str, Any]:
-    """Token counts are CLIP's; T5's budget is told of by the words, of which it takes about as many."""
-    budget = project.settings.caption.token_budget
-    counted = sorted(((len(clip_bpe.tokens(r["text"])), r["text"]) for r in photos), reverse=True)
+    """Tokens as the base's own tokenizers count them, that of the largest text encoder; `estimated` where T5's is not at hand."""
+    budget, counter = project.settings.caption.token_budget, tokens.counter_for(project)
+    counted = sorted(((counter.count(r["text"]), r["text"]) for r in photos), reverse=True)
     return {
         "budget": budget,
         "first": [r["text"] for r in photos[:SHOWN]],
         "longest": {"tokens": counted[0][0], "text": counted[0][1]} if counted else None,
-        "past_budget": [text for tokens, text in counted if tokens > budget],
-        "past_clip": sum(tokens > CLIP_BUDGET for tokens, _ in counted),
+        "past_budget": [text for count, text in counted if count > budget],
+        "estimated": counter.estimated,
     }
 
 
@@ -80,6 +82,17 @@ def disk_of(project: Project, adapter: float) -> dict[str, float]:
     kept, width = project.settings.train.keep_checkpoints, DTYPES[project.settings.export.precision].itemsize
     file, one = (adapter * 1024 * parts for parts in (width / 4, CHECKPOINT_PARTS))
     return {"file": round(file, 1), "checkpoint": round(one, 1), "kept": kept, "checkpoints": round(one * max(1, kept), 1)}
+
+
+def time_of(project: Project, where: str, found: Fit, photos: list[Record]) -> dict[str, Any] | None:
+    """Of a training with these settings on this device: {"device", "seconds_a_step", "seconds"}; None where it was never measured, as
+    on a card that is not here."""
+    as_run = dataclasses.replace(project, settings=dataclasses.replace(project.settings, train=found.settings))
+    measured = pace.known(as_run, where) if project.vram is None and photos else None
+    if measured is None:
+        return None
+    steps = project.settings.train.planned_steps(len(photos))
+    return {"device": measured["device"], "seconds_a_step": measured["seconds"], "seconds": measured["seconds"] * steps}
 
 
 def memory_of(found: Fit) -> dict[str, Any]:
@@ -110,12 +123,21 @@ def in_words(plan: dict[str, Any]) -> Iterator[str]:
         yield from _some("enlarged", [f"{e['file']} x{e['enlarged']:g}" for e in enlarged])
         yield from _some("cut by more than a tenth", [f"{e['file']} {e['cut']:.0%}" for e in cut])
         yield from (f"{'texts' if n == 0 else '':<10}{text}" for n, text in enumerate(texts["first"]))
-        yield f"          longest: {texts['longest']['tokens']} of {texts['budget']} tokens: {texts['longest']['text']}"
+        about = "about " if texts["estimated"] else ""
+        yield f"          longest: {about}{texts['longest']['tokens']} of {texts['budget']} tokens: {texts['longest']['text']}"
         yield from _some("past the token limit", texts["past_budget"])
         yield f"steps     {steps['sum']}"
     yield f"disk      the file about {disk['file']:g} MB, a checkpoint about {disk['checkpoint']:g} MB, {disk['kept'] or 'all'} kept"
     yield from memory_in_words(plan["memory"])
-    yield "time      not measured yet"
+    yield from time_in_words(plan["time"])
+
+
+def time_in_words(time: dict[str, Any] | None) -> Iterator[str]:
+    if time is None:
+        yield "time      not measured yet"
+    else:
+        each = f"{time['seconds_a_step']:.2g} s a step, as measured here in an earlier training ({time['device']})"
+        yield f"time      about {console.duration(time['seconds'])}, samples not counted: {each}"
 
 
 def memory_in_words(memory: dict[str, Any]) -> Iterator[str]:
@@ -123,9 +145,7 @@ def memory_in_words(memory: dict[str, Any]) -> Iterator[str]:
     away = f" ({memory['in_machine_memory']:.2f} GB more wait in the machine's memory)" if memory["in_machine_memory"] else ""
     yield f"memory    {parts}: about {memory['peak']:.2f} GB{away}"
     for rung in memory["rungs"]:
-        yield f"          {rung['setting']}={rung['value']}: {rung['cost']}"
-    if memory["rungs"]:
-        yield "          none of these is on by itself yet: " + " ".join(f"--set {r['setting']}={r['value']}" for r in memory["rungs"])
+        yield f"          turned on {rung['setting']}={rung['value']}: {rung['cost']}"
     yield from (f"          not taken: {why}" for why in memory["skipped"])
     if memory["budget"] is None:
         yield f"          no card asked for; name one with --vram 12 ({memory['device']})"
@@ -133,7 +153,8 @@ def memory_in_words(memory: dict[str, Any]) -> Iterator[str]:
     fits = "fits" if memory["is_enough"] else "DOES NOT FIT"
     yield f"          x {MARGIN:g} = {memory['needed']:.2f} GB of {memory['budget']:.2f} GB on {memory['device']}: {fits} (predicted, not measured)"
     if not memory["is_enough"]:
-        yield "          what is left: a lower train.rank, train.targets=attention, a smaller train.resolution"
+        would = "; or ".join(memory["would_fit"]) or "nothing but a smaller base"
+        yield f"          what would fit, by the same count: {would}"
 
 
 def _some(what: str, entries: list[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from PIL import Image
 from lorakit import device
 from lorakit.bases import families, layer_names, single_file
 from lorakit.bases.folder import check_folder
-from lorakit.bases.load import check_base_precision
+from lorakit.bases.load import check_base_precision, check_numbers, compute_dtype
 from lorakit.bases.schedules import Diffusion
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
@@ -143,7 +143,9 @@ def check_settings(project: Project) -> None:
         if wrong:
             raise LorakitError(line)
     optimizer.find_class(project.settings.train.optimizer)
-    check_base_precision(project.settings.train.base_precision, project.device or device.available()[0])
+    where, train = project.device or device.available()[0], project.settings.train
+    check_base_precision(train.base_precision, where)
+    check_numbers(families.load(project.card.family), project.card.title, compute_dtype(train.precision, where))
 
 
 def _fights(project: Project) -> Iterator[tuple[bool, str]]:
@@ -189,6 +191,10 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
     yield from optimizer.conflicts(train)
     kept = train.swap_blocks > 0 and train.gradient_checkpointing == "off"
     yield kept, f"train.swap_blocks = {train.swap_blocks} wants train.gradient_checkpointing=on: without, autograd keeps every block"
+    yield (
+        train.compile and train.swap_blocks > 0,
+        "train.compile and train.swap_blocks: blocks that come and go cannot be compiled; take one of them out",
+    )
     whole = not (train.weights or "").endswith(".safetensors")
     yield bool(train.parts) and whole, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
     yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"

@@ -4,10 +4,11 @@ the base, 8-bit Adam, swapped blocks. Rank, targets and resolution change what i
 from __future__ import annotations
 
 import dataclasses
+import gc
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,9 +78,14 @@ class Fit:
 class Base:
     """What arithmetic needs to know of a base: its denoiser without weights."""
 
-    def __init__(self, card: Card, config: dict[str, Any]):
-        self.card, self.config = card, config
+    def __init__(self, card: Card, config: dict[str, Any], usual: str = "bf16"):
+        self.card, self.config, self.usual = card, config, usual
         self.cls: type[Family] = families.load(card.family)
+        self._blocks: dict[tuple[str, int], list[float]] = {}
+
+    def held(self, settings: Train) -> str:
+        """How the base is held: `auto` leaves a single file in fp8 as it is."""
+        return self.usual if settings.base_precision == "auto" else settings.base_precision
 
     @cached_property
     def model(self) -> nn.Module:
@@ -90,62 +96,89 @@ class Base:
     def few(self) -> set[str]:
         return {f"{name}.weight" for name in quantised.quantised_layers(self.model)}
 
-    def bytes_of(self, part: nn.Module, prefix: str, held: str) -> int:
-        """What the tensors of a part of the denoiser take, its layers held in bf16, fp8 or nf4."""
+    def bytes_of(self, part: nn.Module, prefix: str, held: str, width: int = 2) -> int:
+        """What the tensors of a part of the denoiser take, its layers held in bf16, fp8 or nf4, all else in numbers of `width` bytes."""
         total = 0
         for name, parameter in part.named_parameters():
             if held in quantised.PRECISIONS and prefix + name in self.few:
                 packed, scale = quantised.packed_shapes(*parameter.shape, held)
                 total += torch.Size(packed).numel() + torch.Size(scale).numel() * quantised.SCALE_DTYPES[held].itemsize
             else:
-                total += parameter.numel() * 2
-        return total + sum(buffer.numel() * 2 for buffer in part.buffers())
+                total += parameter.numel() * width
+        return total + sum(buffer.numel() * width for buffer in part.buffers())
 
-    def blocks(self, held: str) -> list[float]:
+    def blocks(self, held: str, width: int = 2) -> list[float]:
         """GB of every block that can be swapped, in the order of their calls."""
-        names = {module: name for name, module in self.model.named_modules()}
-        return [self.bytes_of(block, f"{names[block]}.", held) / GB for block in repeated_blocks(self.model, self.cls.BLOCKS)]
+        if (held, width) not in self._blocks:
+            names = {module: name for name, module in self.model.named_modules()}
+            sizes = [self.bytes_of(block, f"{names[block]}.", held, width) / GB for block in repeated_blocks(self.model, self.cls.BLOCKS)]
+            self._blocks[held, width] = sizes
+        return self._blocks[held, width]
 
     def adapter(self, settings: Train) -> float:
-        """GB of the adapter in fp32."""
+        """GB of the adapter in fp32, that of text encoders that learn in it."""
         family = memory.family_without_weights(self.cls, self.config, Train(base_precision="bf16"), torch.bfloat16)
         with torch.device("meta"):
-            return sum(p.numel() * 4 for p in lora.add_lora(family, dataclasses.replace(settings, text_encoder=False))) / GB
+            size = sum(p.numel() * 4 for p in lora.add_lora(family, dataclasses.replace(settings, text_encoder=False)))
+        layers = [layer for encoder in self.encoders(settings).values() for layer in lora.text_layers(encoder)]
+        return (size + sum(4 * settings.rank * (layer.in_features + layer.out_features) for layer in layers)) / GB
+
+    def encoders(self, settings: Train) -> dict[str, nn.Module]:
+        """The text encoders that learn, as published, without weights. Where lorakit knows nothing of them: none."""
+        known = self.cls.ENCODER_CONFIGS
+        with torch.device("meta"):
+            return {
+                name: kind(kind.config_class(**known[name]))
+                for name, kind in self.cls.ENCODERS.items()
+                if name in self.cls.encoders_that_learn(settings) and name in known
+            }
+
+    def encoder_weights(self, settings: Train) -> float:
+        """GB of these: CLIP's in fp32, T5's in the base's precision."""
+        widths = {name: width_of(settings) if name in self.cls.t5_encoders() else 4 for name in self.cls.ENCODERS}
+        return sum(p.numel() * widths[name] for name, encoder in self.encoders(settings).items() for p in encoder.parameters()) / GB
 
 
 def need(base: Base, settings: Train, adapter: float | None = None) -> Need:
     """Of a step at the largest bucket. Activations are the card's rows where these have the settings, else counted on fake
     tensors, which takes seconds to minutes once and is kept for this user."""
     adapter = base.adapter(settings) if adapter is None else adapter
-    held = settings.base_precision
-    weights = base.bytes_of(base.model, "", held) / GB
+    held, width = base.held(settings), width_of(settings)
+    weights = base.bytes_of(base.model, "", held, width) / GB + base.encoder_weights(settings)
     away = 0.0
     if settings.swap_blocks:
-        swapped = base.blocks(held)[-settings.swap_blocks :]
+        swapped = base.blocks(held, width)[-settings.swap_blocks :]
         away = max(0.0, sum(swapped) - 2 * max(swapped))  # two of them are on the card at once
     activations = activations_of(base, settings)
     return Need(weights, adapter, adapter * STATE.get(settings.optimizer, 2.0), activations, away)
 
 
+def width_of(settings: Train) -> int:
+    """Bytes of a number of the base that is not held in few bits."""
+    return 4 if settings.precision == "fp32" else 2
+
+
 def activations_of(base: Base, settings: Train) -> float:
-    """GB."""
+    """GB; those of text encoders that learn are not in it."""
     usual = base.card.settings.get("train.targets", "linear")
     plain = settings.batch_size == 1 and settings.targets == usual and settings.adapter == "lora" and not settings.preservation
-    for row in base.card.memory if plain else ():
+    for row in base.card.memory if plain and width_of(settings) == 2 else ():
         if (row["resolution"], row["checkpointing"]) == (settings.resolution, settings.checkpoints_gradients):
             return row["activations"]
     facts = {key: value for key, value in dataclasses.asdict(settings).items() if key in COUNTED}
     checkpointing = settings.checkpoints_gradients
     path = (
-        user_cache() / "memory" / f"{files.short_hash('1', base.cls.NAME, dict(base.config), facts, checkpointing, torch.__version__)}.json"
+        user_cache()
+        / "memory"
+        / f"{files.short_hash('2', base.cls.NAME, dict(base.config), facts, width_of(settings), checkpointing, torch.__version__)}.json"
     )
     if not path.is_file():
         plain = dataclasses.replace(
             settings, base_precision="bf16", optimizer="adamw", text_encoder=False, gradient_checkpointing="on" if checkpointing else "off"
         )
-        found = memory.predict_step(
-            base.cls, dict(base.config), plain, memory.Shape(settings.batch_size, settings.resolution, settings.resolution)
-        )
+        dtype = torch.float32 if width_of(settings) == 4 else torch.bfloat16
+        shape = memory.Shape(settings.batch_size, settings.resolution, settings.resolution, dtype)
+        found = memory.predict_step(base.cls, dict(base.config), plain, shape)
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, {"activations": found.activations / GB})
     return json.loads(path.read_text(encoding="utf-8"))["activations"]
@@ -178,37 +211,37 @@ def fit(base: Base, settings: Train, budget: float | None, free: frozenset[str] 
     rungs: dict[str, Any] = {}
     skipped: list[str] = []
     now = need(base, settings, adapter)
-    if budget is None:
-        return Fit(settings, rungs, now, None)
-    for key, value, lacks in _rungs(settings, free):
-        if now.card <= budget:
+    for key, value, lacks in ladder(base, settings, free):
+        if budget is None or now.card <= budget:
             break
         if lacks:
             skipped.append(lacks)
             continue
-        tried = dataclasses.replace(settings, **{key.removeprefix("train."): value})
-        settings, rungs[key], now = tried, value, need(base, tried, adapter)
-    if now.card > budget and "train.swap_blocks" in free and settings.checkpoints_gradients:
-        sizes = base.blocks(settings.base_precision)
-        for count in range(3, len(sizes) + 1):
-            tried = dataclasses.replace(settings, swap_blocks=count)
-            now = need(base, tried, adapter)
-            if now.card <= budget or count == len(sizes):
-                settings, rungs["train.swap_blocks"] = tried, count
-                break
+        settings, rungs[key] = with_rungs(settings, {key: value}), value
+        now = need(base, settings, adapter)
     return Fit(settings, rungs, now, budget, tuple(skipped))
 
 
-def _rungs(settings: Train, free: frozenset[str]) -> Iterator[tuple[str, Any, str | None]]:
-    """(setting, value, what it lacks here) in the order of what they cost."""
+def with_rungs(settings: Train, rungs: Mapping[str, Any]) -> Train:
+    return dataclasses.replace(settings, **{key.removeprefix("train."): value for key, value in rungs.items()})
+
+
+def ladder(base: Base, settings: Train, free: frozenset[str], where: str = "cuda") -> Iterator[tuple[str, Any, str | None]]:
+    """(setting, value, what it lacks here) of all rungs that the settings leave to the machine, in the order of what they cost."""
     bits = importlib.util.find_spec("bitsandbytes") is not None
-    if settings.gradient_checkpointing == "auto" and not settings.checkpoints_gradients:
+    checkpoints = settings.checkpoints_gradients
+    if settings.gradient_checkpointing == "auto" and not checkpoints:
+        checkpoints = True
         yield "train.gradient_checkpointing", "on", None
-    if settings.base_precision == "auto":
-        yield "train.base_precision", "fp8", None
+    if settings.base_precision == "auto" and not where.startswith("mps"):
+        if base.usual != "fp8":
+            yield "train.base_precision", "fp8", None
         yield "train.base_precision", "nf4", None if bits else 'nf4 wants bitsandbytes: pip install "lorakit[4bit]"'
     if settings.optimizer == "adamw" and "train.optimizer" in free:
         yield "train.optimizer", "adamw8bit", None if bits else '8-bit Adam wants bitsandbytes: pip install "lorakit[8bit]"'
+    if checkpoints and "train.swap_blocks" in free and not settings.compile:
+        for count in range(3, len(repeated_blocks(base.model, base.cls.BLOCKS)) + 1):
+            yield "train.swap_blocks", count, None
 
 
 def free_settings(project: Project) -> frozenset[str]:
@@ -218,15 +251,24 @@ def free_settings(project: Project) -> frozenset[str]:
 
 def budget_of(where: str, vram: float | None = None) -> float | None:
     """GB that a training may take: of a card of `vram` GB, else of what is free on `where`; None where memory is the machine's."""
+    release(where)
     free = device.free_gb(where) if vram is None else vram
     return None if free is None else free - CONTEXT
 
 
+def release(where: str) -> None:
+    """Let go of what nobody holds any more: else it counts as taken."""
+    gc.collect()
+    if where.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
 def base_of(project: Project) -> Base:
     """Of a project, by its base's configuration; where that lies on the hub and not here, by the family's usual one."""
-    cls, source = families.load(project.card.family), project.base_source
+    cls, source, usual = families.load(project.card.family), project.base_source, "bf16"
     if source.configs:
-        config = single_file.denoiser_config(cls, single_file.open_file(Path(source.location), cls.NAME))
+        file = single_file.open_file(Path(source.location), cls.NAME)
+        config, usual = single_file.denoiser_config(cls, file), "fp8" if file.is_fp8 else "bf16"
     elif project.card.builder and not (Path(source.location) / "model_index.json").is_file():
         from lorakit.bases.load import base_source
 
@@ -237,4 +279,4 @@ def base_of(project: Project) -> Base:
     else:
         cached = try_to_load_from_cache(source.location, f"{cls.FOLDER}/config.json")
         config = json.loads(Path(cached).read_text(encoding="utf-8")) if isinstance(cached, str) else cls.CONFIG
-    return Base(project.card, {key: value for key, value in dict(config).items() if not key.startswith("_")})
+    return Base(project.card, {key: value for key, value in dict(config).items() if not key.startswith("_")}, usual)

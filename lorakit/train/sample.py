@@ -14,7 +14,7 @@ from lorakit.bases.families.base import Family, Text
 from lorakit.console import progress
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
-from lorakit.train import lora
+from lorakit.train import lora, memorised
 from lorakit.train.cache import keep_texts, load_text
 from lorakit.train.prompts import sample_prompts
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
@@ -28,7 +28,7 @@ def sample(project: Project) -> Run:
     if run.is_done("sample", stamp):
         return run
     prompts = draw_pairs(project, run, None, run.samples / "final")
-    run.finish("sample", stamp, prompts=prompts)
+    run.finish("sample", stamp, prompts=prompts, **memorised.look(project, run.samples / "final"))
     return run
 
 

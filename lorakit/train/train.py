@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import torch
 import yaml
-from torch import nn
 
 from lorakit import files
-from lorakit.bases.families.base import Family
-from lorakit.bases.load import load_family
 from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
+from lorakit.quality.curve import best_step
+from lorakit.quality.judge import judge
+from lorakit.record import Record
 from lorakit.settings import Train
-from lorakit.train import checkpoint, lora
+from lorakit.train import checkpoint, pace
 from lorakit.train import optimizer as optim
 from lorakit.train.adapter_size import say_size
-from lorakit.train.average import Average
 from lorakit.train.batches import BatchSampler
 from lorakit.train.cache import cache
-from lorakit.train.loss import BatchLoss
+from lorakit.train.learner import Kept, Learner
+from lorakit.train.metrics import Metrics, StepMetrics
 from lorakit.train.picked import picked_steps
 from lorakit.train.preflight import say_plan
 from lorakit.train.regularisation import Interleaved, regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
 from lorakit.train.sample import sample_in_training, sample_prompts
+from lorakit.train.standing import Standing, is_out_of_memory
 from lorakit.train.stopping import Stop
 from lorakit.train.tensor_file import Damaged
+from lorakit.train.validation import Validation, held_out, is_worn_out, validate_every
 
 
 def train(project: Project) -> Run:
@@ -49,109 +50,191 @@ def train(project: Project) -> Run:
         return run
     settings, reg_photos = project.settings.train, regularisation_photos(project)
     steps = planned_steps(project, len(photos))
-    photos = at_every_resolution(project, photos)
+    watched = held_out(project, run, photos)
+    trained = [record for record in photos if record not in watched]
+    photos = at_every_resolution(project, trained)
     say_plan(project, photos, steps, reg_photos)
     say_size(project)
     say_why_new(project, run)
     write_settings(project, run)
     sampled = project.settings.sample
-    run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every)
-    stop = Stop(run)
-
-    family = load_family(project)
-    family.release_encoders()
-    parameters = lora.add_lora(family, settings)
-    optimizer = optim.make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
-    scaler = torch.amp.GradScaler(family.device.split(":")[0], enabled=family.dtype == torch.float16)
-    if settings.checkpoints_gradients:
-        family.denoiser.enable_gradient_checkpointing()
-    family.swap_blocks(settings.swap_blocks)
-    family.denoiser.train()
+    apart = {"held_out": [record["file"] for record in watched]} if watched else {}
+    run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every, **apart)
+    say_watched(project, watched, steps)
+    stop, standing = Stop(run), Standing(project, run)
     sampler = BatchSampler(photos, settings.batch_size, settings.seed)
     if reg_photos:
         sampler = Interleaved(sampler, BatchSampler(reg_photos, settings.batch_size, settings.seed), settings.regularisation_share)
-    batch_loss = BatchLoss(project, family)
-    average = Average(parameters, optimizer, settings.ema)
-    first = resume(run, family, optimizer, scaler, average)
 
-    with stop.at_ctrl_c(), open(run.metrics, "a", encoding="utf-8") as metrics, progress("train", steps, start=first) as shown:
-        for step in range(first, steps):
-            rate = optim.lr_at(step, steps, settings)
-            measured = train_step(step, rate, sampler, batch_loss, parameters, optimizer, scaler, settings)
-            if not math.isfinite(measured.loss):
-                raise LorakitError(not_a_number(measured, run))
-            average.update()
+    views = Views(trained, watched)
+    kept = None  # what was learned when the memory ran out; None: what the newest checkpoint has
+    with stop.at_ctrl_c():
+        while (out := learn(standing.project, run, sampler, views, steps, stop, kept)) is not None:
+            kept = out.kept
+            standing.step_down(out.step, resumed=kept is None)
 
-            metrics.write(measured.as_json() + "\n")
-            metrics.flush()
-            shown.advance(note=f"loss {measured.loss:.4f}")
-            is_last = stop.is_asked() and step + 1 < steps
-            if is_last or is_due(step + 1, settings.checkpoint_every, steps):
-                state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), **average.state()}
-                with average.averaged_weights():
-                    checkpoint.save_checkpoint(run, step + 1, lora.read_lora(family), state)
-                checkpoint.remove_old(run, settings.keep_checkpoints, spared=picked_steps(project, run))
-            if is_due(step + 1, project.settings.sample.every, steps, at_end=False):
-                with average.averaged_weights():
-                    sample_in_training(project, run, family, step + 1)
-                family.release_encoders()
-                family.denoiser.train()
-            if is_last:
-                stop.leave(step + 1, steps)
-
-    run.finish("train", stamp, steps=steps, photos=len([record for record in photos if not record.get("view")]), visits=count_visits(run))
+    steps = run.read_metrics()[-1]["step"] if settings.stop_early else steps
+    run.finish("train", stamp, steps=steps, photos=len(trained), visits=count_visits(run), **views.found)
     say(f"train     done: {steps} steps, loss {mean_loss(run):.4f} over the last tenth")
+    say_judgement(run)
+    pace.keep(standing.project, run)
     return run
 
 
 @dataclass(frozen=True)
-class StepMetrics:
-    """What was measured in one optimizer step: one line of metrics.jsonl, its names the keys."""
+class OutOfMemory:
+    """Where a training was when no memory was left."""
 
-    step: int  # counted from 1
-    epoch: float  # of the photos, behind this step
-    loss: float  # mean over the step's batches
-    rate: float  # learning rate
-    grad_norm: float  # before it is clipped
-    seconds: float
-    photos: list[str]
-    regularisation: list[str] = field(default_factory=list)  # left out of the line where there are none
-
-    def as_json(self) -> str:
-        facts = {key: value for key, value in asdict(self).items() if key != "regularisation" or value}
-        digits = {"epoch": 4, "loss": 6, "grad_norm": 6, "seconds": 4}
-        return json.dumps({key: round(value, digits[key]) if key in digits else value for key, value in facts.items()})
+    step: int  # how many were behind
+    kept: Kept | None  # None where the newest checkpoint is to be taken
 
 
-def train_step(
-    step: int,
-    rate: float,
+@dataclass
+class Views:
+    """The photos that a training sees, those that only watch it, and what was found of them at its end."""
+
+    trained: list[Record]
+    watched: list[Record]
+    found: dict[str, Any] = field(default_factory=dict)
+
+
+def learn(
+    project: Project, run: Run, sampler: BatchSampler | Interleaved, views: Views, steps: int, stop: Stop, kept: Kept | None
+) -> OutOfMemory | None:
+    """Put together what learns and take it to the last step; None when it is there."""
+    learner = None
+    try:
+        learner = Learner(project)
+        if kept is None:
+            resume(run, learner)
+        else:
+            learner.take(kept)
+        every = validate_every(project, steps)
+        validation = Validation(project, learner.batch_loss, views.watched or views.trained, bool(views.watched)) if every else None
+        learn_steps(project, run, learner, sampler, validation, steps, stop)
+        if validation:
+            with learner.average.averaged_weights():
+                views.found.update(validation.look_back(views.trained))
+        return None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # past the handler, whose traceback holds all that the step had made
+    if learner is None:
+        return OutOfMemory(kept.step if kept else 0, kept)
+    return OutOfMemory(learner.step, learner.rescue())
+
+
+def learn_steps(
+    project: Project,
+    run: Run,
+    learner: Learner,
     sampler: BatchSampler | Interleaved,
-    batch_loss: BatchLoss,
-    parameters: list[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    settings: Train,
-) -> StepMetrics:
-    """One optimizer step (counted from 0) over `gradient_accumulation` batches. Where the loss is no number, the weights stay as they were."""
-    began, losses, photos, regularisation = time.perf_counter(), [], [], []
-    optim.set_lr(optimizer, rate)
-    for number in range(step * settings.gradient_accumulation, (step + 1) * settings.gradient_accumulation):
-        batch = sampler[number]
-        loss = batch_loss.loss(batch, number)
-        scaler.scale(loss / settings.gradient_accumulation).backward()
-        batch_loss.family.settle_blocks()
-        losses.append(loss.detach())
-        (regularisation if batch[0].get("regularisation") else photos).extend(record["file"] for record in batch)
-    scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm or math.inf)
-    loss = torch.stack(losses).mean().item()
-    if math.isfinite(loss):
-        scaler.step(optimizer)
-        scaler.update()
-    optimizer.zero_grad(set_to_none=True)
-    epoch, seconds = (number + 1) / sampler.per_epoch, time.perf_counter() - began
-    return StepMetrics(step + 1, epoch, loss, rate, float(norm), seconds, photos, regularisation)
+    validation: Validation | None,
+    steps: int,
+    stop: Stop,
+) -> None:
+    """The loop. Raises `LorakitError` where a loss is no number, `Stopped` where somebody has asked for it."""
+    settings, family = project.settings.train, learner.family
+    every, ends_early = validate_every(project, steps), False
+    with open(run.metrics, "a", encoding="utf-8") as file, progress("train", steps, start=learner.step) as shown:
+        metrics = Metrics(
+            file,
+            on_card=not family.device.startswith("cpu"),
+            stop=lambda line: LorakitError(not_a_number(line, run)),
+            gradient_counts=not learner.scaler.is_enabled(),
+        )
+        try:
+            while learner.step < steps and not ends_early:
+                metrics.begin()
+                taken = learner.learn(optim.lr_at(learner.step, steps, settings), sampler)
+                step = learner.step
+                if validation and (step == 1 or is_due(step, every, steps)):
+                    taken = replace(taken, watched=watch(learner, validation))
+                for line in metrics.add(taken):
+                    shown.advance(note=in_note(line))
+                if taken.watched and settings.stop_early:
+                    metrics.read()
+                    ends_early = is_worn_out(run.read_metrics(), steps)
+                is_last = stop.is_asked() and step < steps
+                is_saved = is_last or ends_early or is_due(step, settings.checkpoint_every, steps)
+                is_drawn = is_due(step, project.settings.sample.every, steps, at_end=False)
+                if is_saved or is_drawn:
+                    for line in metrics.read():
+                        shown.advance(note=in_note(line))
+                if is_saved:
+                    saved = learner.keep()
+                    checkpoint.save_checkpoint(run, step, saved.adapter, {**saved.state, "rungs": run.rungs})
+                    checkpoint.remove_old(
+                        run, settings.keep_checkpoints, spared=picked_steps(project, run) | best_checkpoints(run, settings)
+                    )
+                if is_drawn:
+                    draw_samples(project, run, learner, step)
+                if is_last:
+                    stop.leave(step, steps)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                metrics.read()  # of the steps that are behind
+            raise
+
+
+def watch(learner: Learner, validation: Validation) -> dict[str, float]:
+    """What the validation measures; nothing where it finds no memory, and the training goes on."""
+    try:
+        with learner.average.averaged_weights():
+            return validation.measure()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        warn(f"the memory was not enough to validate at step {learner.step}; the training goes on")
+    learner.family.settle_blocks()
+    return {}
+
+
+def in_note(line: StepMetrics) -> str:
+    """What the progress line says of a step."""
+    return f"loss {line.loss:.4f}" + (f" validation {line.validation:.4f}" if line.validation is not None else "")
+
+
+def draw_samples(project: Project, run: Run, learner: Learner, step: int) -> None:
+    """Pictures in the middle. Where they find no memory there are none, and the training goes on."""
+    try:
+        with learner.average.averaged_weights():
+            sample_in_training(project, run, learner.family, step)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        warn(f"the memory was not enough to draw samples at step {step}; there are none of it, and the training goes on")
+    learner.family.settle_blocks()
+    learner.family.release_encoders()
+    learner.family.denoiser.train()
+
+
+def say_watched(project: Project, watched: list[Record], steps: int) -> None:
+    """How the training is watched, in a line."""
+    every = validate_every(project, steps)
+    if watched:
+        names = ", ".join(record["file"] for record in watched[:4]) + (", ..." if len(watched) > 4 else "")
+        say(f"          {len(watched)} photos are held out and watched every {every} steps ({names}); train.hold_out=false learns all")
+    elif every:
+        say(f"          nothing is held out: watched every {every} steps on photos that are learned, at noise that is not")
+
+
+def best_checkpoints(run: Run, settings: Train) -> set[int]:
+    """The checkpoint of the best validation so far."""
+    saved = checkpoint.all_steps(run)
+    metrics = (
+        [entry for entry in run.read_metrics() if entry.get("validation") is not None] if settings.keep_best and len(saved) > 1 else []
+    )
+    best = best_step(metrics, saved) if len(metrics) >= 2 else None
+    return set() if best is None else {best}
+
+
+def say_judgement(run: Run) -> None:
+    """What the curve says, in the words of `lorakit judge`."""
+    judged = judge(run.read_metrics(), run.read_settings(), run.saved_steps, run.facts.get("result"))
+    if judged.verdict != "too_short":
+        say(f"          {judged.verdict}: {judged.findings[0].words}; {judged.advice}")
 
 
 def planned_steps(project: Project, photos: int) -> int:
@@ -159,9 +242,8 @@ def planned_steps(project: Project, photos: int) -> int:
     return project.settings.train.planned_steps(photos)
 
 
-def resume(run: Run, family: Family, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, average: Average) -> int:
-    """Put back the newest checkpoint that is whole, if there is one, and cut the metrics to it. Returns the step to begin at."""
-    last = 0
+def resume(run: Run, learner: Learner) -> None:
+    """Put back the newest checkpoint that is whole, if there is one, and cut the metrics to it."""
     for step in reversed(checkpoint.all_steps(run)):
         try:
             adapter, state = checkpoint.load_adapter(run, step), checkpoint.load_state(run, step)
@@ -169,18 +251,14 @@ def resume(run: Run, family: Family, optimizer: torch.optim.Optimizer, scaler: t
             aside = checkpoint.set_aside(run, step)
             warn(f"the checkpoint of step {step} is damaged: {damage}; it is set aside as {aside.name}, and an earlier one is taken")
             continue
-        lora.set_lora(family, adapter)
-        optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
-        average.load_state(state)
+        learner.take(Kept(step, adapter, state))
         say(f"train     goes on after step {step}")
-        last = step
         break
+    last = learner.step
     lines = [json.dumps(entry) + "\n" for entry in run.read_metrics() if entry["step"] <= last]
     if len(lines) < last:
         warn(f"{run.metrics.name}: {last - len(lines)} of {last} lines are lost; the curve lacks these steps, the training does not")
     files.write_text(run.metrics, "".join(lines))
-    return last
 
 
 def write_settings(project: Project, run: Run) -> None:
@@ -211,11 +289,12 @@ def is_due(step: int, every: int, steps: int, at_end: bool = True) -> bool:
     return (step == steps and at_end) or (every > 0 and step % every == 0 and step < steps)
 
 
-def not_a_number(measured: StepMetrics, run: Run) -> str:
+def not_a_number(line: StepMetrics, run: Run) -> str:
     saved = checkpoint.all_steps(run)
     last = f"the checkpoint of step {saved[-1]} is kept" if saved else "no checkpoint had been written"
+    what = "gradient" if math.isfinite(line.loss) else "loss"
     return (
-        f"the loss is no longer a number at step {measured.step} (photos: {', '.join(measured.photos + measured.regularisation)}); {last}. "
+        f"the {what} is no longer a number at step {line.step} (photos: {', '.join(line.photos + line.regularisation)}); {last}. "
         "Look at these photos, or lower train.learning_rate"
     )
 

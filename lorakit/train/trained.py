@@ -10,7 +10,7 @@ from lorakit.console import warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
-from lorakit.train import checkpoint, lora
+from lorakit.train import checkpoint, lora, standing
 from lorakit.train.picked import exported_step
 from lorakit.train.tensor_file import Damaged
 
@@ -59,8 +59,10 @@ def trained_adapter(project: Project, run: Run, step: int | None = None) -> tupl
 def load_trained(project: Project, run: Run, step: int | None = None) -> Family:
     """The base with the LoRA of a checkpoint in it, chosen as by `trained_adapter`."""
     adapter, _ = trained_adapter(project, run, step)
-    family = load_family(project)
-    lora.add_lora(family, project.settings.train)
+    as_run = standing.as_run(project, run)
+    family = load_family(as_run)
+    lora.add_lora(family, as_run.settings.train)
+    family.swap_blocks(as_run.settings.train.swap_blocks)
     lora.set_lora(family, adapter)
     return family
 

@@ -281,7 +281,7 @@ def test_code_of_a_model_repository_is_never_run(tiny_blip, tmp_path, monkeypatc
 
 
 def test_code_of_a_tokenizer_is_never_run(tmp_path, monkeypatch):
-    from lorakit.caption import tokens
+    from lorakit.bases import tokens
 
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
     with_code(tmp_path, tmp_path / "mark", "tokenizer_config.json", tokenizer_class="CLIPUnheard")

@@ -6,7 +6,8 @@ import pytest
 
 import lorakit
 from lorakit import pipeline
-from lorakit.caption import tokens, trigger_words
+from lorakit.bases import tokens
+from lorakit.caption import trigger_words
 from lorakit.errors import LorakitError
 from lorakit.project.catalog import card
 from lorakit.text import clip_bpe

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from lorakit.cli import group
 from lorakit.quality.curve import best_step, judge_curve
-from lorakit.quality.judge import judge
+from lorakit.quality.judge import judge, start_strength, strength_range
 
 LENGTHS = (200, 300, 400, 600, 1000, 1500, 3000)
 
@@ -119,8 +119,18 @@ def test_advice_starts_from_the_setting_that_was_used():
 def test_leak_and_memory_are_told_with_what_helps():
     lines = made_up("learning", 1, False)
     lines[-1]["leak"] = 0.8
-    judged = judge(lines, {"train.preservation": 0.0, "train.rank": 64}, memorised=True)
+    judged = judge(lines, {"train.preservation": 0.0, "train.rank": 64}, result={"memorised": True})
     assert "train.preservation 0.0 -> 1" in judged.advice and "now 64" in judged.advice and judged.leak == 0.8
+
+
+def test_a_strength_is_told_where_the_validation_tells_one():
+    taught = {f"{s:g}": 1 - 0.2 * (1 - (1 - s) ** 2) for s in (0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)}
+    assert strength_range(taught) == (0.55, 1.0) and start_strength(taught) == 0.8
+    too_far = {f"{s:g}": 1 - 0.2 * (1 - (0.6 - s) ** 2 / 0.36) for s in (0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)}
+    low, high = strength_range(too_far)
+    assert 0.3 <= low <= 0.4 and high == 0.6
+    assert strength_range({"0": 1.0, "0.6": 0.999, "1": 0.998}) is None and start_strength({}) == 0.7
+    assert strength_range({"0": 1.0, "0.6": 1.1, "1": 1.4}) is None
 
 
 def test_judge_on_the_command_line(tmp_path):

@@ -57,7 +57,7 @@ def test_words_of_things_are_those_of_timm():
 def test_a_base_s_tokenizer_says_what_transformers_says(text):
     from transformers import AutoTokenizer
 
-    from lorakit.caption.tokens import load_tokenizer
+    from lorakit.bases.tokens import load_tokenizer
 
     folder = Path(__file__).parents[2] / "models" / "mini" / "weights" / "tokenizer"  # its file asks for padding
     assert load_tokenizer(folder)(text) == AutoTokenizer.from_pretrained(folder).tokenize(text)

@@ -1,5 +1,6 @@
 """The learning rate is a function of the step; optimizers are found by name, by path, or refused with what to install."""
 
+import copy
 import math
 import re
 import sys
@@ -11,7 +12,7 @@ from torch import nn
 
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.train.optimizer import EXTRAS, PACKAGES, PATHS, find_class, lr_at, make_optimizer, set_lr
+from lorakit.train.optimizer import EXTRAS, PACKAGES, PATHS, find_class, load_state, lr_at, make_optimizer, set_lr, update_where
 
 
 def rates(steps, **settings):
@@ -111,3 +112,44 @@ def test_every_extra_that_is_named_is_one_of_the_package():
 def test_an_optimizer_that_cannot_take_the_settings_is_one_line():
     with pytest.raises(LorakitError, match="train.optimizer = torch.optim.LBFGS: does not take"):
         make_optimizer(a_layer(), Train(optimizer="torch.optim.LBFGS"))
+
+
+@pytest.mark.parametrize(("name", "options"), [("AdamW", {"fused": True}), ("AdamW", {}), ("Adafactor", {})])
+def test_an_update_of_no_numbers_is_left_out_on_the_device(name, options):
+    """Fused, as on a card, nothing at all is to be seen of it; others are given a gradient of zeros."""
+    parameter = nn.Parameter(torch.ones(4, 4))
+    optimizer = getattr(torch.optim, name)([parameter], lr=0.1, **options)
+    for gradient in (0.5, float("nan"), 0.5):
+        parameter.grad = torch.full((4, 4), gradient)
+        before = parameter.detach().clone()
+        update_where(optimizer, [parameter], parameter.grad.isfinite().all())
+        assert parameter.isfinite().all()
+        if options:
+            assert torch.equal(parameter, before) == (gradient != 0.5)
+    steps = optimizer.state[parameter]["step"]
+    assert steps == (2 if options else 3) and not hasattr(optimizer, "found_inf")
+
+
+def test_moments_go_on_in_8_bits():
+    def gradients(step):
+        return [torch.randn(shape, generator=torch.Generator().manual_seed(step)) for shape in ((64, 128), (8, 8))]
+
+    def trained(optimizer_class, parameters, steps, state=None):
+        optimizer = optimizer_class(parameters, lr=0.01)
+        if state:
+            load_state(optimizer, state)
+        for step in steps:
+            for parameter, gradient in zip(parameters, gradients(step), strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+        return optimizer
+
+    whole = [nn.Parameter(torch.zeros(64, 128)), nn.Parameter(torch.zeros(8, 8))]
+    first = trained(torch.optim.AdamW, whole, range(10))
+    few = [nn.Parameter(p.detach().clone()) for p in whole]
+    state = copy.deepcopy(first.state_dict())
+    start = [p.detach().clone() for p in whole]
+    trained(find_class("adamw8bit"), few, range(10, 14), state)
+    trained(torch.optim.AdamW, whole, range(10, 14), state)
+    for before, one, other in zip(start, whole, few, strict=True):
+        assert (one - other).norm() < 0.05 * (one - before).norm()

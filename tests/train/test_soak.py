@@ -35,10 +35,11 @@ torch.set_num_threads(1)
 from lorakit import open_project
 from lorakit.bases.load import load_family
 from lorakit.train import lora
+import lorakit.train.learner as learner
 import lorakit.train.train as stage
 folder = sys.argv[1]
 family = load_family(open_project(folder, device="cpu"))
-stage.load_family = lambda project: family
+learner.load_family = lambda project: family
 print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()

@@ -57,6 +57,8 @@ class Family(ABC):
 
     PROCESS: type[Diffusion] | type[Flow]  # what it learns
     PIXEL_STEP: int  # picture sides are multiples of this
+    CHANNELS_LAST = False  # whether its weights are mostly convolutions, which cards do faster that way round
+    FP16 = True  # whether it gives numbers in fp16
 
     # In LoRA files. The names of the denoiser's layers are read off its class, which is built without memory.
     MEMBERS: tuple[Mapping[str, Any], ...] = ()  # what is otherwise than CONFIG in the denoisers of the family's other bases

@@ -66,6 +66,7 @@ class Flux1(Family):
     }
     PIPELINE = FluxPipeline
     PROCESS, PIXEL_STEP = Flow, 16
+    FP16 = False  # sd-scripts#1595
     NAME, FORMAT = "flux1", "diffusers"
 
     KOHYA_NAMES = ("original",)

@@ -37,6 +37,7 @@ class SD15(Family):
     PIPELINE = StableDiffusionPipeline
     OPTIONAL = ("safety_checker", "feature_extractor")
     PROCESS, PIXEL_STEP = Diffusion, 8
+    CHANNELS_LAST = True
     NAME, FORMAT = "sd15", "kohya"
 
     MEMBERS = (

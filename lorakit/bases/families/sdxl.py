@@ -40,6 +40,7 @@ class SDXL(Family):
     TARGETS = UNET_TARGETS
     PIPELINE = StableDiffusionXLPipeline
     PROCESS, PIXEL_STEP = Diffusion, 8
+    CHANNELS_LAST = True
     NAME, FORMAT = "sdxl", "kohya"
 
     KOHYA_NAMES = ("original", "diffusers")

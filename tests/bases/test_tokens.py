@@ -2,7 +2,7 @@
 
 import pytest
 
-from lorakit.caption import tokens
+from lorakit.bases import tokens
 
 
 def words(most):

@@ -1,0 +1,151 @@
+"""What learns, put together: the base with its adapter, the optimizer, the running mean. It is made anew with other settings
+where the card's memory was not enough, and goes on with the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorakit.bases.load import load_family
+from lorakit.console import warn
+from lorakit.project import Project
+from lorakit.train import lora
+from lorakit.train import optimizer as optim
+from lorakit.train.average import Average
+from lorakit.train.batches import BatchSampler
+from lorakit.train.loss import BatchLoss
+from lorakit.train.metrics import Step
+from lorakit.train.regularisation import Interleaved
+
+MOST_SHAPES = 64  # for which a block is compiled: its widths in a U-Net x buckets
+
+
+@dataclass(frozen=True)
+class Kept:
+    """All that a training goes on from after `step` steps: what a checkpoint has."""
+
+    step: int
+    adapter: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+class Learner:
+    """A base with an adapter, and what changes it. `step` counts the steps that are behind."""
+
+    def __init__(self, project: Project):
+        settings = project.settings.train
+        self.settings, self.step = settings, 0
+        self.family = family = load_family(project)
+        family.release_encoders()
+        if family.CHANNELS_LAST and family.device.startswith("cuda"):  # how the convolutions of newer cards want their numbers to lie
+            family.denoiser.to(memory_format=torch.channels_last)
+        self.parameters = lora.add_lora(family, settings)
+        self.optimizer = optim.make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
+        self.scaler = torch.amp.GradScaler(family.device.split(":")[0], enabled=family.dtype == torch.float16)
+        if settings.checkpoints_gradients:
+            family.denoiser.enable_gradient_checkpointing()
+        family.swap_blocks(settings.swap_blocks)
+        family.denoiser.train()
+        self.batch_loss = BatchLoss(project, family)
+        self.average = Average(self.parameters, self.optimizer, settings.ema)
+        self._compiled = compile_blocks(family.repeated_blocks()) if settings.compile else []
+        self._is_updating = False
+
+    def learn(self, rate: float, sampler: BatchSampler | Interleaved) -> Step:
+        """One optimizer step over `gradient_accumulation` batches. The update is left out, on the device, where the loss or the
+        gradient is no number; nothing here waits for the device."""
+        optim.set_lr(self.optimizer, rate)
+        try:
+            losses, photos, regularisation = self._gradients(sampler)
+        except self._compiler_errors() as error:
+            self._give_up_compiling(error)
+            losses, photos, regularisation = self._gradients(sampler)
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm or torch.inf)
+        loss = torch.stack(losses).mean()
+        self._is_updating = True
+        if self.scaler.is_enabled():  # it leaves out an update by itself, and lowers its scale
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            optim.update_where(self.optimizer, self.parameters, loss.isfinite() & norm.isfinite())
+        self.average.update()
+        self._is_updating = False
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        batches = self.step * self.settings.gradient_accumulation
+        return Step(self.step, batches / sampler.per_epoch, rate, photos, regularisation, loss, norm)
+
+    def _gradients(self, sampler: BatchSampler | Interleaved) -> tuple[list[Tensor], list[str], list[str]]:
+        """(losses, photos, regularisation photos) of a step's batches, whose gradients have been added up."""
+        losses, photos, regularisation = [], [], []
+        count = self.settings.gradient_accumulation
+        self.optimizer.zero_grad(set_to_none=True)
+        for number in range(self.step * count, (self.step + 1) * count):
+            batch = sampler[number]
+            loss = self.batch_loss.loss(batch, number)
+            self.scaler.scale(loss / count).backward()
+            self.family.settle_blocks()
+            losses.append(loss.detach())
+            (regularisation if batch[0].get("regularisation") else photos).extend(record["file"] for record in batch)
+        return losses, photos, regularisation
+
+    def keep(self) -> Kept:
+        """What a checkpoint is written of."""
+        state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), **self.average.state()}
+        with self.average.averaged_weights():
+            return Kept(self.step, _to_cpu(lora.read_lora(self.family)), state)
+
+    def rescue(self) -> Kept | None:
+        """The same in the machine's memory, of a learner whose card has none left; None where that came in the midst of an update,
+        so that some of the weights are those of before and some those of after."""
+        if self._is_updating:
+            return None
+        self.optimizer.zero_grad(set_to_none=True)
+        kept = self.keep()
+        return Kept(kept.step, kept.adapter, _to_cpu(kept.state))
+
+    def take(self, kept: Kept) -> None:
+        """Go on from there. Raises `ValueError` where the adapter is another."""
+        lora.set_lora(self.family, kept.adapter)
+        optim.load_state(self.optimizer, kept.state["optimizer"])
+        self.scaler.load_state_dict(kept.state["scaler"])
+        self.average.load_state(kept.state)
+        self.step = kept.step
+
+    def _compiler_errors(self) -> tuple[type[Exception], ...]:
+        if not self._compiled:
+            return ()
+        from torch._dynamo.exc import TorchDynamoException
+
+        return (TorchDynamoException,)
+
+    def _give_up_compiling(self, error: Exception) -> None:
+        why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        warn(f"train.compile: the blocks of this base could not be compiled ({why[:120]}); the training goes on without")
+        for block in self._compiled:
+            block._compiled_call_impl = None
+        self._compiled = []
+        torch.compiler.reset()
+
+
+def compile_blocks(blocks: list[torch.nn.Module]) -> list[torch.nn.Module]:
+    """Compile each of the repeated blocks by itself: they share their code, so one of each kind is compiled for each bucket."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_SHAPES)
+    for block in blocks:
+        block.compile(dynamic=False)
+    return blocks
+
+
+def _to_cpu(held: Any) -> Any:
+    """A copy, of all the tensors in it, in the machine's memory."""
+    if isinstance(held, Tensor):
+        return held.detach().cpu().clone()
+    if isinstance(held, dict):
+        return {key: _to_cpu(value) for key, value in held.items()}
+    if isinstance(held, (list, tuple)):
+        return type(held)(_to_cpu(value) for value in held)
+    return held
