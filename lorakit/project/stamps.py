@@ -32,7 +32,7 @@ VERSIONS = dict.fromkeys(
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = (
-    "weights", "parts", "regularisation", "checkpoint_every", "keep_checkpoints", "keep_best", "validate_every", "gradient_checkpointing",
+    "weights", "parts", "regularisation", "training_adapter", "checkpoint_every", "keep_checkpoints", "keep_best", "validate_every", "gradient_checkpointing",
     "swap_blocks", "compile",
 )  # fmt: skip
 
@@ -166,6 +166,8 @@ def train(project: Project) -> str:
     photos = [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r)) for r in chosen]
     folder = project.settings.train.regularisation  # by its content: it may be moved
     others = (weights.identity(weights.Source(str(Path(folder).expanduser()), True)),) if folder else ()
+    if adapter := project.settings.train.training_adapter:
+        others += ("training adapter", weights.identity(weights.Source(str(Path(adapter).expanduser()), True)))
     all_learned = ("all learned",) if project.settings.train.hold_out and project.settings.train.validate_every == 0 else ()
     return _stamp("train", settings, photos, weights.identity(project.base_source), *others, *all_learned)
 

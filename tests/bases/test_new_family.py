@@ -163,14 +163,13 @@ def test_what_a_family_does_not_say_is_read_without_importing_it(toy):
 
 def test_what_it_excludes_gets_no_lora_and_its_latents_are_its_own(toy):
     from lorakit.settings import Train
-    from lorakit.train import adapter_size, lora
+    from lorakit.train import lora
 
     cls = families.load("toy")
     with torch.device("meta"):
-        skeleton = adapter_size.Skeleton(cls.FOLDER, cls.TARGETS, cls.NOT_TARGETS, cls.DENOISER(**cls.CONFIG).requires_grad_(False))
-        lora.add_lora(skeleton, Train(rank=2, targets="attention"))
-    blocks = {path.split(".")[2] for path, _ in lora.adapted(skeleton)}
-    assert blocks == {"1", "2"}
+        model = cls.DENOISER(**cls.CONFIG)
+    found = lora.find_targets(model, cls.TARGETS, Train(targets="attention"), cls.NOT_TARGETS)
+    assert {path.split(".")[1] for path in found} == {"1", "2"}
     family = cls.__new__(cls)
     mean, std = family.normalised(torch.ones(1), torch.ones(1))
     assert (mean, std, family.unnormalised(mean)) == (0.5, 0.5, 1.0)

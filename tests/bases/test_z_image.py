@@ -6,14 +6,19 @@ import pytest
 import torch
 from diffusers import Flux2KleinPipeline, ZImagePipeline
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.loaders.single_file_utils import convert_z_image_transformer_checkpoint_to_diffusers
+from safetensors.torch import save_file
+from transformers import Qwen3Config, Qwen3Model
 
-from lorakit.bases import families, quantised
+from lorakit.bases import families, large_encoders, original_layout, quantised
 from lorakit.bases.families.base import rows_of, stack_texts
+from lorakit.bases.families.z_image import ZImage
 from lorakit.errors import LorakitError
 from lorakit.project import catalog
 from lorakit.settings import Train
 from lorakit.train import lora, memory
 from lorakit.train.preflight import check_settings
+from lorakit.weights import Source
 
 TEXTS = ["zwx mug on a table", "", "a mug " * 120]  # the last is cut at 512 tokens
 
@@ -74,7 +79,53 @@ def test_the_full_size_denoiser_and_what_of_it_is_trained_swapped_and_held_in_fe
     assert sum(p.numel() for p in parameters) == 30 * 32 * (4 * 2 * 3840 + 3 * (3840 + 10240))
 
 
+def test_the_language_model_is_as_published():
+    config = Qwen3Config(**ZImage.ENCODER_CONFIGS["text_encoder"])
+    assert large_encoders.size_gb(Qwen3Model, config, torch.bfloat16) == pytest.approx(4.0225e9 * 2 / 2**30, rel=1e-3)
+    assert (getattr(config, "rope_parameters", None) or {"rope_theta": config.rope_theta})["rope_theta"] == 1e6
+
+
 def test_a_language_model_that_is_to_learn_is_refused(make_project):
     project = dataclasses.replace(make_project(**{"train.text_encoder": True}), card=catalog.card("z-image"))
     with pytest.raises(LorakitError, match=r"train\.text_encoder: the language model that reads z-image's texts does not learn"):
         check_settings(project)
+
+
+class TinyZImage(ZImage):
+    CONFIG = {"axes_dims": (4, 6, 6), "axes_lens": (1536, 64, 64)}
+    ENCODER_CONFIGS = {
+        "text_encoder": {
+            "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024,
+        }
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["with its texts", "as ComfyUI splits it"])
+def test_single_files_are_read_as_diffusers_converts_them(load_tiny, tiny_base, tmp_path, whole):
+    wanted, folder = load_tiny("z_image"), tiny_base("z_image")
+    state = wanted.denoiser.state_dict()
+    file = original_layout.as_original(ZImage.place, state)
+    theirs = convert_z_image_transformer_checkpoint_to_diffusers(dict(file))
+    assert theirs.keys() == state.keys() and all(torch.equal(theirs[key], state[key]) for key in state)
+    tensors = {f"{'model.diffusion_model.' if whole else ''}{key}": tensor for key, tensor in file.items()}
+    if whole:
+        texts = wanted.encoder("text_encoder").state_dict()
+        tensors |= {f"text_encoders.qwen3_4b.transformer.model.{key}": tensor for key, tensor in texts.items()}
+    save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, tmp_path / "z.safetensors")
+    source = Source(str(tmp_path / "z.safetensors"), True, configs=str(tmp_path / "configs"), rest=Source(str(folder), True))
+    found = TinyZImage(source, "cpu", torch.float32, Train())
+    assert all(torch.equal(tensor, state[key]) for key, tensor in found.denoiser.state_dict().items())
+    assert torch.equal(found.encode_text("a mug")["states"], wanted.encode_text("a mug")["states"])
+    assert found.file.has("text_encoder") == whole and not found.file.has("tokenizer")
+    assert found.process.schedule.config.shift == 6.0 and found.source_of("scheduler").location == str(folder)
+    with pytest.raises(LorakitError, match="has no scheduler in it; --set train.parts=FOLDER"):
+        TinyZImage(dataclasses.replace(source, rest=None), "cpu", torch.float32, Train())
+
+
+def test_lumina_is_no_z_image(tmp_path):
+    keys = ["noise_refiner.0.attention.qkv.weight", "layers.0.adaLN_modulation.1.weight"]
+    save_file({key: torch.zeros(1) for key in keys}, tmp_path / "lumina.safetensors")
+    source = Source(str(tmp_path / "lumina.safetensors"), True, configs=str(tmp_path / "configs"))
+    with pytest.raises(LorakitError, match="is Lumina 2, whose blocks are called as those of Z-Image; lorakit does not know it"):
+        ZImage(source, "cpu", torch.float32, Train())

@@ -1,11 +1,12 @@
 """The contract of a family: one architecture a file of this folder, with all its oddities and its tables of names inside:
 nothing else in the package knows a family by name. A family file names its class as CLASS, and has at its top, written out
-in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base."""
+in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base, and READS, whose tokenizers read its
+texts, where that is not CLIP's (and T5's, where texts may be longer than 77 tokens)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ class Family(ABC):
         return cls.KOHYA_TEXT.get(name, f"lora_te{list(cls.ENCODERS).index(name) + 1}")
 
     _swap: BlockSwap | None = None
+    training_adapter: Sequence[Any] = ()  # what it adds to each layer, where there is one
 
     def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
         self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
@@ -437,6 +439,12 @@ def stack_texts(texts: list[Text]) -> Text:
         else:
             batch[name] = torch.stack(found)
     return batch
+
+
+def send_text(text: Text, send: Callable[[Tensor], Tensor]) -> Text:
+    """A batch of texts on the device that `send` sends to. The numbers of rows stay behind: they are read here, for which a card would
+    have to be waited for."""
+    return {name: tensor if name.endswith("_rows") else send(tensor) for name, tensor in text.items()}
 
 
 def rows_of(text: Text, name: str) -> list[Tensor]:

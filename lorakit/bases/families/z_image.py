@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,15 +13,20 @@ from transformers import AutoTokenizer, Qwen3Model
 
 from lorakit.bases.families.base import Family, Text, rows_of
 from lorakit.bases.layer_names import QKV, Original
+from lorakit.bases.original_layout import Place, count_blocks
 from lorakit.bases.schedules import Flow
-from lorakit.bases.single_file_configs import AUTOENCODER_16
+from lorakit.bases.single_file_configs import AUTOENCODER_16, QWEN3_4B, Layout
 
 OTHER_TRAINERS = {
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_z_image.py", "takes": ("lora_alpha",)},
     "ai_toolkit": {"arch": "zimage", "scheduler": "flowmatch"},
 }
 
+READS = ("Qwen2",)  # how the class of its tokenizer begins
+
 SLOTS = {"q": 0, "k": 1, "v": 2}
+NORMS = {"norm_q": "q_norm", "norm_k": "k_norm"}
+OUTER = {"all_x_embedder.2-1": "x_embedder", "all_final_layer.2-1": "final_layer"}  # by the sizes of their patches
 LAST_BUT_ONE = (-2,)  # of the language model's layers
 
 
@@ -30,7 +36,8 @@ class ZImage(Family):
     ENCODERS = {"text_encoder": Qwen3Model}
     TOKENIZERS = {"tokenizer": AutoTokenizer}
     VAE_CONFIG = {**AUTOENCODER_16, "scaling_factor": 0.3611, "shift_factor": 0.1159}  # FLUX.1's
-    SCHEDULER_CONFIG = {"shift": 6.0}
+    ENCODER_CONFIGS = {"text_encoder": QWEN3_4B}
+    SCHEDULER_CONFIG = {"shift": 6.0}  # Turbo's is 3.0
     TARGETS = {
         "attention": ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"),
         "mlp": ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
@@ -49,6 +56,13 @@ class ZImage(Family):
     DIFFUSERS_READS_KOHYA = True
     DIFFUSERS_CONVERTS = ("diffusion_model.",)
 
+    LAYOUTS = (
+        Layout(
+            "z-image", "Z-Image", {"text_encoder": "text_encoders.qwen3_4b.transformer."}, cards={"z-image": ""}, usual="z-image",
+            blocks="noise_refiner.", others={"layers.0.adaLN_modulation.1.": "Lumina 2"}, has_schedule=False, unknown_tokenizers=("tokenizer",),
+        ),
+    )  # fmt: skip
+
     text_length = 512
 
     @staticmethod
@@ -60,6 +74,27 @@ class ZImage(Family):
         if fused := re.fullmatch(r"attention\.to_([qkv])", part):
             return Original(f"{block}.attention.qkv", SLOTS[fused[1]], QKV)
         return Original(f"{block}.attention.out" if part == "attention.to_out.0" else path)
+
+    @staticmethod
+    def place(key: str, shape: tuple[int, ...]) -> Place | None:
+        path, _, kind = key.rpartition(".")
+        for ours, theirs in OUTER.items():
+            if path == ours or path.startswith(f"{ours}."):
+                return Place(f"{theirs}{path.removeprefix(ours)}.{kind}")
+        block, _, last = path.rpartition(".")
+        if last in NORMS:
+            return Place(f"{block}.{NORMS[last]}.{kind}")
+        layer = ZImage.original_name(path)
+        return Place(f"{layer.name}.{kind}", layer.slot, layer.heights) if layer else Place(key)
+
+    @classmethod
+    def config_from(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        width, patches = shapes["x_embedder.weight"]
+        heads = width // shapes["layers.0.attention.q_norm.weight"][0]
+        return {
+            "dim": width, "in_channels": patches // 4, "n_heads": heads, "n_kv_heads": heads, "n_layers": count_blocks("layers", shapes),
+            "n_refiner_layers": count_blocks("noise_refiner", shapes), "cap_feat_dim": shapes["cap_embedder.1.weight"][1],
+        }  # fmt: skip
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"states": (self.text_length, self.denoiser.config.cap_feat_dim)}
