@@ -41,6 +41,13 @@ def test_texts_are_those_of_the_pipeline_each_as_long_as_it_is(load_tiny, pipeli
     assert rows_of(stack_texts([{"states": found[0]}] * 2), "states")[1].shape == found[0].shape
 
 
+def test_in_8_bits_its_texts_are_nearly_the_same(load_tiny):
+    exact, int8 = (load_tiny("z_image", Train(encoder_precision=held)) for held in ("bf16", "int8"))
+    states, nearly = (family.encode_text(TEXTS[0])["states"] for family in (exact, int8))
+    held = [layer for layer in int8.encoder("text_encoder").modules() if isinstance(layer, quantised.QuantisedLinear)]
+    assert len(held) == 4 * 7 and 0 < (nearly - states).norm() < 0.05 * states.norm()
+
+
 def test_padded_states_of_several_layers_are_those_that_klein_reads(load_tiny):
     """The contract's other form, which no family has yet: pads are kept, an empty thought stands in the template."""
     family = load_tiny("z_image")

@@ -4,8 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lorakit import weights
 from lorakit.bases.families.base import stack_texts
 from lorakit.errors import LorakitError
+from lorakit.project import stamps
 from lorakit.settings import Train
 from lorakit.train import lora
 from lorakit.train.training_adapter import add_training_adapter, as_it_is_used
@@ -52,6 +54,18 @@ def test_it_acts_as_if_it_were_merged_while_training_alone(load_tiny, path, pred
     with lora.switched_off(family), lora.switched_off(merged):  # the base that teaches, of `preservation`, has it
         assert torch.allclose(predict(family), predict(merged), atol=1e-5)
     assert lora.read_lora(family).keys() == lora.read_lora(plain).keys()
+
+
+def test_a_training_is_known_by_its_adapter_s_content(make_project, load_tiny, path, tmp_path):
+    def stamp(of):
+        weights._folder_identity.cache_clear()
+        project = make_project(of.stem, **{"train.training_adapter": str(of)})
+        return stamps.train(project)
+
+    other = write_training_adapter(load_tiny("z_image").denoiser, LAYERS[:2], tmp_path / "other.safetensors")
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(path.read_bytes())
+    assert stamp(path) == stamp(moved) != stamp(other)
 
 
 def test_a_file_that_is_none_of_this_base_is_one_line(load_tiny, path, tmp_path):
