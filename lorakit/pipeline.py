@@ -12,10 +12,11 @@ from lorakit import device, files, findings, lookup, weights
 from lorakit.caption.review import adopt_edits
 from lorakit.console import say, warn
 from lorakit.curate import account
-from lorakit.errors import UnknownName
+from lorakit.errors import UnknownName, WeightsMissing
 from lorakit.project import Project, by_hand, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record
+from lorakit.text import prompts
 from lorakit.text.composing import RawCaption
 from lorakit.text.trigger_word import check_word
 
@@ -46,6 +47,7 @@ STAGES = (
     Stage("report", "report", "run"),
 )
 NAMES = tuple(stage.name for stage in STAGES)
+TRAINING = ("cache", "train")  # want the base's weights, unless the training is done
 
 
 def stage_function(name: str) -> Callable[[Project], object]:
@@ -66,7 +68,7 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
     check_name(first)
     check_name(last)
     names = NAMES[NAMES.index(first) : NAMES.index(last) + 1]
-    preflight(project, names)
+    lacking = preflight(project, names)
     worked = []
     with project.locked() as work:
         remove_leavings(project)
@@ -74,6 +76,8 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
         adopt_edits(project)
         begun = len(project.manifest.decisions.lines)
         for name in names:
+            if lacking and name in TRAINING:
+                raise lacking
             work.note_stage(name)
             project.take_decisions()
             before, there = progress_of(project, name), _photos_there(project)
@@ -119,26 +123,45 @@ def remove_leavings(project: Project) -> None:
         (project.folder / f".{name}.part").unlink(missing_ok=True)
 
 
-def preflight(project: Project, names: tuple[str, ...]) -> None:
+def preflight(project: Project, names: tuple[str, ...]) -> WeightsMissing | None:
     """Before any work: is the trigger a word, are captioner and device there, can the base be trained, can its weights be had, and
-    do the settings agree? Raises `LorakitError` in one line."""
+    do the settings agree? Raises `LorakitError` in one line; but where only the hub's weights cannot be had, and there are stages before
+    the training, returns that error for when these are done."""
     check_word(project.trigger)
     if "caption" in names:
         _check_captioner(project)
     if project.device and any(STAGES[NAMES.index(name)].wing in ("caption", "train") for name in names):
         device.check(project.device)
-    if "cache" in names or "train" in names:
-        catalog.check_family(project.card)
-        if not is_run_done(project, "train"):
-            weights.check_reachable(project.base_source)
-            if "torch" not in sys.modules:
-                say("train     looks at the base and its settings first (loading torch takes a moment)")
-            from lorakit.train import standing  # loads torch, which a training needs anyway
-            from lorakit.train.preflight import check_settings, check_single_file
+    if {"train", "sample"} & set(names):
+        prompts.read(project.settings.sample.prompts, project.folder, project.trigger)
+    if not set(TRAINING) & set(names):
+        return None
+    catalog.check_family(project.card)
+    if is_run_done(project, "train"):
+        return None
+    try:
+        _check_training(project)
+    except WeightsMissing as missing:
+        if names[0] in TRAINING:
+            raise
+        say(f"train     {project.card.title}: its weights are neither here nor to be had; all before the training is done without them")
+        return missing
+    return None
 
-            check_settings(project)
-            check_single_file(project)
-            standing.check(project)
+
+def _check_training(project: Project) -> None:
+    if "torch" not in sys.modules:
+        say("train     looks at the base and its settings first (loading torch takes a moment)")
+    from lorakit.train import from_lora, standing  # loads torch, which a training needs anyway
+    from lorakit.train.preflight import check_settings, check_single_file
+    from lorakit.train.prompts import check_prompts
+
+    check_settings(project)
+    check_prompts(project)
+    weights.check_reachable(project.base_source)
+    check_single_file(project)
+    standing.check(project)
+    from_lora.check(project)
 
 
 def _check_captioner(project: Project) -> None:
@@ -185,7 +208,7 @@ def is_run_done(project: Project, name: str) -> bool:
     """Whether the run that belongs to the present dataset and settings has this stage behind it."""
     if not any(r.get("dataset") for r in project.manifest):
         return False
-    run = runs.find(project.folder, stamps.train(project))
+    run = runs.find(project.folder, stamps.train(project), from_step_1=project.new_run)
     if run is None or (name == "export" and not run.lora):
         return False
     return run.is_done(name, getattr(stamps, name)(project))
@@ -227,6 +250,7 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "crop": record.get("crop"),
         "caption": RawCaption(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,
         "text": record.get("text"),
+        "readings": record.get("readings", []),
         "agreement": (record.get("trigger") or {}).get("agreement"),
         "phash": record.get("phash"),
         "failed": record.get("failed", {}),

@@ -19,7 +19,7 @@ class Sidecar(TypedDict, total=False):
     text: str
     file: str
     listed: bool  # in a list of several photos
-    others: list[str]  # further captions of the file, not used
+    others: list[str]  # further captions, of this file and of other texts beside the photo
     differing: list[str]  # other files that say something else, not used
 
 
@@ -105,6 +105,7 @@ class Caption(TypedDict, total=False):
     tags: list[str]
     by: str  # the captioner, or the file beside the photo
     own: bool  # the words are those beside the photo, and stay as they are
+    others: list[str]  # further captions beside the photo, where `caption.several` takes them as readings
     box: list[int]  # what was read: stamps.read_box
     beside: Beside
     pixels: Pixels | None
@@ -175,6 +176,7 @@ class Record(TypedDict, total=False):
     caption: Caption
     facets: dict[str, list[Any]] | None  # of trigger: {attribute: [tag, probability]}, as open_clip sees the crop
     text: str  # of trigger: what is trained on
+    readings: list[str]  # of trigger: further texts, one of which is drawn in a visit as likely as `text`
     trigger: Trigger
     former: list[Former]  # of trigger and words
     dataset: Dataset | None

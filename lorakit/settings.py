@@ -137,8 +137,16 @@ class Caption:
         "captions beside the photos: kept, replaced, or joined by what the captioner reads",
         choices=("keep", "replace", "append", "prepend"),
     )
+    several: str = setting(
+        "readings",
+        "several captions of yours for one photo: every visit of the training draws one of them, or the first alone is used",
+        choices=("readings", "first"),
+        neutral="readings",  # for photos with one caption both are as before; `stamps.other_captions` counts the others
+    )
     embedded: bool = setting(
-        False, "descriptions in the photos themselves (XMP, IPTC, EXIF) are captions too, where none lies beside", neutral=False
+        False,
+        "descriptions, else keywords, in the photos themselves (XMP, IPTC, EXIF) and in .xmp files are captions too, where none lies beside",
+        neutral=False,
     )
     style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
     token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
@@ -220,6 +228,9 @@ class Train:
     )
     stop_early: bool = setting(False, "end where the validation has been worse for a quarter of the steps", neutral=False)
     keep_best: bool = setting(True, "the checkpoint of the best validation stays beside the last ones", neutral=True)
+    from_lora: str | None = setting(
+        None, "a LoRA file to start from, in any form; `--from-lora FILE` takes rank and targets from it", neutral=None
+    )
     text_encoder: bool = setting(False, "the CLIP text encoders learn too")
     t5: bool = setting(False, "and so does T5 (SD3, FLUX): 10 GB more, for a part of the file that diffusers does not load")
     text_encoder_rate: float | None = setting(None, "their peak learning rate; empty: learning_rate. Half of that is usual", least=0.0)
@@ -311,7 +322,9 @@ class Train:
 @dataclass(frozen=True)
 class Sample:
     every: int = setting(250, "steps between sample images while training; 0 = none", least=0)
-    prompts: tuple[str, ...] = setting((), "empty: made from the trigger, the class word and the captions")
+    prompts: tuple[str, ...] = setting(
+        (), "prompts, or a .txt file with one a line, with --n --w --h --d --s --g as sd-scripts reads them; empty: made from the captions"
+    )
     count: int = setting(4, "sample prompts to make when none are given", least=1)
     steps: int = setting(25, "sampler steps", least=1)
     guidance: float = setting(7.0, "classifier-free guidance", least=0.0)
@@ -331,7 +344,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Report:
-    thumbnail: int = setting(160, "side of the pictures in the report, in pixels", least=32)
+    thumbnail: int = setting(160, "side of the small pictures in the report, in pixels; chosen photos have twice", least=32)
 
 
 @cache

@@ -49,6 +49,18 @@ def check_reachable(source: Source) -> None:
         raise WeightsMissing(missing_line(source, error)) from error
 
 
+def hub_configs(source: Source) -> Path | None:
+    """A folder with the configurations of a base of the hub, which are fetched (kilobytes) where they are not here yet, and whatever
+    else of it is in the cache. None where there is no getting them, which loading says in full."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(source.location, allow_patterns=["model_index.json", "*/config.json"]))
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled):
+        return None
+
+
 def weights_folder(source: Source, part: str) -> Path:
     """The folder of a part's configuration and safe weights; from the hub only these are fetched, where they are not there yet."""
     if source.is_local:

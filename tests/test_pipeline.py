@@ -6,7 +6,7 @@ import pytest
 
 import lorakit
 from lorakit import pipeline
-from lorakit.errors import LorakitError
+from lorakit.errors import LorakitError, WeightsMissing
 
 
 def test_whole_way_ends_with_lora_samples_and_report(trained):
@@ -101,3 +101,23 @@ def test_what_is_decided_meanwhile_is_taken_in_before_the_next_stage(make_projec
     assert "photo_0.jpg" not in chosen and len(chosen) == 5
     assert "1 decision was made meanwhile" in capsys.readouterr().err
     assert next(r for r in project.manifest if r["file"] == "photo_0.jpg")["human"] == {"verdict": "reject"}
+
+
+def test_without_network_and_weights_all_before_the_training_is_done(tmp_path, photo_folder, capsys):
+    settings = {"select.least": 1, "select.count": 2}
+    project = lorakit.new_project(tmp_path / "p", photo_folder, base="sd15", trigger="zwx", class_word="mug", settings=settings)
+    with pytest.raises(WeightsMissing, match="the weights of Stable Diffusion 1.5 .* Three ways") as error:
+        pipeline.walk(project)
+    assert "\n" not in str(error.value)
+    said = capsys.readouterr().err
+    assert said.index("all before the training is done without them") < said.index("scan")
+    assert "imagenet reads the photos" in said
+    assert pipeline.progress_of(project, "dataset") == {"done": 2, "pending": 0, "failed": 0}
+    before = {r["id"]: r["done"]["caption"] for r in project.manifest.selected}
+    again = lorakit.open_project(project.folder)
+    assert again.settings.caption.captioner == "blip", "for this run alone"
+    pipeline.walk(again, last="dataset")
+    assert {r["id"]: r["done"]["caption"] for r in again.manifest.selected} == before
+    chosen = lorakit.open_project(project.folder, settings={"caption.captioner": "blip"})
+    with pytest.raises(WeightsMissing, match="BLIP"):
+        pipeline.walk(chosen, last="dataset")

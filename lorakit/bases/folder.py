@@ -13,9 +13,11 @@ from lorakit.bases.families.base import Family
 from lorakit.errors import LorakitError
 
 
-def check_folder(family: type[Family], folder: Path) -> None:
+def check_folder(family: type[Family], folder: Path, card: str = "") -> None:
     """Raises `LorakitError` naming the first part that does not fit: a denoiser of another architecture, one for inpainting or control,
-    one that is quantised or not there as .safetensors, other text encoders, or a VAE that cannot encode."""
+    one that is quantised or not there as .safetensors, other text encoders, a VAE that cannot encode, or another base of the family than
+    that of `card`."""
+    check_layout(family, folder, card)
     denoiser = _config(folder / family.FOLDER)
     found = denoiser.get("_class_name", family.DENOISER.__name__)
     if found != family.DENOISER.__name__:
@@ -37,6 +39,17 @@ def check_folder(family: type[Family], folder: Path) -> None:
         raise LorakitError(f"{folder}: its {family.FOLDER} is in fp8 ({fp8}); a LoRA is trained on the fp16 or bf16 version")
     if (keys := _dtypes(folder / "vae")) and not any(key.startswith("encoder.") for key in keys):
         raise LorakitError(f"{folder}: its vae has a decoder only, and pictures cannot be encoded with it; give the whole VAE")
+
+
+def check_layout(family: type[Family], folder: Path, card: str) -> None:
+    """Raises `LorakitError` when a denoiser reads texts of a width that is another base's than the card's."""
+    own = next((layout for layout in family.LAYOUTS if card in layout.cards), None)
+    reads = _config(folder / family.FOLDER).get("cross_attention_dim")
+    other = next((layout for layout in family.LAYOUTS if layout.text_width and layout.text_width == reads), None)
+    if own and other and own.text_width and other is not own:
+        raise LorakitError(
+            f"{folder}: is {other.title}, by the texts that it reads; choose --base {other.usual}, or weights of {own.title}"
+        )
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

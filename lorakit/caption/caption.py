@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -11,13 +12,15 @@ from lorakit.ahead import ahead
 from lorakit.caption import pixels
 from lorakit.caption.captioners.base import CaptionerCard, NoCaption, Reader, check_captioner, source_of
 from lorakit.console import progress, say, warn
-from lorakit.errors import LorakitError, UnreadablePhoto
+from lorakit.errors import LorakitError, UnreadablePhoto, WeightsMissing
 from lorakit.photos.images import load_crop_to_read
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Caption, Pixels, Record, sidecar_of
 from lorakit.text.composing import RawCaption
 
 ON_CPU = 8  # photos at once, from where more gains nothing on a CPU
+OFFLINE = "imagenet"  # the captioner whose weights come with lorakit
+BY_A_PERSON = ("command line", "project.yaml")  # layers of settings
 LARGEST = 64  # the same on a GPU; and results come onto the disk as a batch ends
 Job = tuple[Record, Any, Pixels | None]  # a record; what `Reader.prepare` made of its crop or an `UnreadablePhoto`; its pixels
 Found = tuple[Record, RawCaption | NoCaption | UnreadablePhoto, Pixels | None]
@@ -38,7 +41,9 @@ def caption(project: Project) -> None:
     own = [r for r in todo if keep and (sidecar_of(r) or {}).get("text")]
     for record, job in ahead(_measure, own):
         beside = sidecar_of(record) or {}
-        words = {"sentence": beside["text"], "tags": [], "by": beside["file"], "own": True, "pixels": job.result()}
+        words: Caption = {"sentence": beside["text"], "tags": [], "by": beside["file"], "own": True, "pixels": job.result()}
+        if others := stamps.other_captions(project, record):
+            words["others"] = others
         project.manifest.keep(manifest.finish(record, "caption", wanted[record["id"]], caption=words))
     _read_photos(project, [r for r in todo if r not in own])
     project.manifest.save()
@@ -48,18 +53,43 @@ def caption(project: Project) -> None:
 def _read_photos(project: Project, todo: list[Record]) -> None:
     if not todo:
         return
+    place = device.choose(project.device)
+    try:
+        reader, card = open_reader(project, place)
+    except WeightsMissing as missing:
+        todo = _take_offline(project, todo, missing)
+        if not todo:
+            return
+        reader, card = open_reader(project, place)
+    size = project.settings.caption.batch_size or fitting_batch(card, device.free_gb(place))
+    with progress("caption", len(todo)) as shown:
+        for batch in read_photos(todo, reader, size):
+            project.manifest.keep(*(_result(project, *found) for found in batch))
+            shown.advance(len(batch))
+
+
+def open_reader(project: Project, place: str) -> tuple[Reader, CaptionerCard]:
+    """The project's captioner, loaded. Raises `WeightsMissing` when its weights are neither here nor to be had."""
     settings = project.settings.caption
     check_captioner(settings.captioner, settings)
     captioner = lookup.load(lookup.CAPTIONERS, settings.captioner, "caption.captioner")
     if settings.weights and not captioner.CARD.weights:
         say(f"caption   {settings.captioner} has no weights, so caption.weights is left aside")
-    place = device.choose(project.device)
-    reader = captioner.load(source_of(captioner.CARD, settings.weights), place, settings)
-    size = settings.batch_size or fitting_batch(captioner.CARD, device.free_gb(place))
-    with progress("caption", len(todo)) as shown:
-        for batch in read_photos(todo, reader, size):
-            project.manifest.keep(*(_result(project, *found) for found in batch))
-            shown.advance(len(batch))
+    return captioner.load(source_of(captioner.CARD, settings.weights), place, settings), captioner.CARD
+
+
+def _take_offline(project: Project, todo: list[Record], missing: WeightsMissing) -> list[Record]:
+    """Without a hub, and where nobody chose the captioner, the one that needs none reads the photos, for this run alone: the same words
+    with a network caption them anew. Returns those that it has not read before. Raises `missing` where it was chosen."""
+    settings = project.settings.caption
+    if project.settings.origin["caption.captioner"] in BY_A_PERSON:
+        raise missing
+    warn(
+        f"caption: the weights of {settings.captioner} are neither here nor to be had, so {OFFLINE} reads the photos, which is coarse; with a "
+        "network the same command captions them anew, and --captioner chooses another"
+    )
+    project.settings = replace(project.settings, caption=replace(settings, captioner=OFFLINE))
+    return [r for r in todo if r.get("done", {}).get("caption") != stamps.caption(project, r)]
 
 
 def read_photos(records: list[Record], reader: Reader, size: int) -> Iterator[list[Found]]:

@@ -65,7 +65,13 @@ def reword(record: Record, settings: Settings, count: Callable[[str], int]) -> R
         "tokens": count(text),
         "cut": cut,
     }
-    return {**record, "text": text, "trigger": made_with}
+    worded: Record = {**record, "text": text, "trigger": made_with}
+    worded.pop("readings", None)
+    others = () if by_hand is not None else record["caption"].get("others", ())
+    readings = dict.fromkeys(_word_own(other, settings, former) for other in others)
+    if more := [reading for reading in readings if reading and reading != text]:
+        worded["readings"] = more
+    return worded
 
 
 def word_text(record: Record, settings: Settings, count: Callable[[str], int], former: tuple[str, ...]) -> tuple[str, list[str]]:
@@ -76,8 +82,7 @@ def word_text(record: Record, settings: Settings, count: Callable[[str], int], f
     if by_hand is not None:
         return keep_trigger(by_hand, *place, former=former), []
     if found["own"]:
-        text = keep_trigger(found["sentence"], *place, former=former)
-        return keep_trigger(_by_rules(text, settings, with_families=wanted.omit_own), *place), []
+        return _word_own(found["sentence"], settings, former), []
     reading = facets.joined(RawCaption(found["sentence"], tuple(found["tags"])), record.get("facets"), wanted.min_facet)
     body = _by_rules(compose(reading, wanted.style), settings)
     beside = found.get("beside")
@@ -86,6 +91,14 @@ def word_text(record: Record, settings: Settings, count: Callable[[str], int], f
         body = ", ".join(part.strip(" ,.") for part in ((own, body) if beside["first"] else (body, own)))
     body, cut = tokens.fit(body, wanted.style, lambda part: count(place_trigger(part, *place)) <= wanted.token_budget)
     return place_trigger(body, *place), cut
+
+
+def _word_own(caption: str, settings: Settings, former: tuple[str, ...]) -> str:
+    """A caption that a person wrote, with the trigger and by the set's rules."""
+    trigger, wanted = settings.trigger, settings.caption
+    place = (trigger.word, trigger.class_word, wanted.style, trigger.teaches)
+    text = keep_trigger(caption, *place, former=former)
+    return keep_trigger(_by_rules(text, settings, with_families=wanted.omit_own), *place)
 
 
 def _by_rules(text: str, settings: Settings, with_families: bool = True) -> str:

@@ -20,6 +20,16 @@ def command(files, out, format, rank, strengths, no_metadata) -> None:
     LoKr and LoHa are carried as they are; with --rank they become plain LoRA, and can be merged.
     """
     from lorakit.lora_file.convert import convert
+    from lorakit.train.bare_base import try_in_diffusers
 
-    family = convert(files, out, format, rank, strengths, metadata=not no_metadata)
-    click.echo(f"{out}  ({family}, {format}; `lorakit verify {out}` says who loads it)")
+    tried = []
+    family = convert(
+        files,
+        out,
+        format,
+        rank,
+        strengths,
+        not no_metadata,
+        lambda part, network, family: tried.append(try_in_diffusers(part, network, family)),
+    )
+    click.echo(f"{out}  ({family}, {format}; {tried[0]}; `lorakit verify {out}` says who loads it)")

@@ -13,12 +13,14 @@ from lorakit.cli import options
     "--prompt", "prompts", multiple=True, help="Prompt to draw, repeatable.  [default: the samples', with and without the trigger]"
 )
 @click.option("--strengths", default="0,0.4,0.7,1", show_default=True, help="Strengths of the LoRA; 0 is the base.")
+@click.option("--with", "others", multiple=True, metavar="FILE:0.5", help="Another LoRA beside it, at this strength; repeatable.")
 @options.together(options.step, options.device, options.assignments)
-def command(project, prompts, strengths, step, device, assignments) -> None:
+def command(project, prompts, strengths, others, step, device, assignments) -> None:
     """Draw one picture with PROJECT's prompts as rows and strengths of its LoRA as columns."""
     from lorakit.errors import LorakitError
     from lorakit.project import open_project
     from lorakit.train.grid import grid
+    from lorakit.train.stacked import parse
 
     try:
         numbers = [float(word) for word in strengths.split(",")]
@@ -26,4 +28,4 @@ def command(project, prompts, strengths, step, device, assignments) -> None:
         raise LorakitError(f"--strengths {strengths}: write numbers with commas, like 0,0.4,0.7,1") from None
     opened = open_project(project, settings=options.settings_from(assignments), device=device)
     with opened.locked():
-        click.echo(f"grid     {grid(opened, prompts, numbers, step)}")
+        click.echo(f"grid     {grid(opened, prompts, numbers, step, [parse(words) for words in others])}")

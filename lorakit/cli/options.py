@@ -33,6 +33,10 @@ step = click.option("--step", type=click.IntRange(min=1), metavar="N", help="Fro
 no_metadata = click.option(
     "--no-metadata", is_flag=True, help="Write the LoRA file without a header: no trigger, no settings, no thumbnail."
 )
+from_lora = click.option(
+    "--from-lora", type=click.Path(path_type=Path), metavar="FILE", help="Start from this LoRA; its rank and layers are taken over."
+)
+new = click.option("--new", "new_run", is_flag=True, help="Train from step 1, also where a finished training could go on.")
 plan = click.option("--plan", is_flag=True, help="Only say what the training will be and need; nothing is loaded or written.")
 vram = click.option("--vram", type=click.FloatRange(min=1), metavar="GB", help="Choose for a card of so much memory, whatever is free.")
 as_json = click.option("--json", "as_json", is_flag=True, help="With --plan: for scripts.")
@@ -90,7 +94,32 @@ def settings_from(assignments: Iterable[str], **words: Any) -> dict[str, Any]:
     without = {"export.metadata": False} if words.pop("no_metadata", False) else {}
     if words.get("weights") and not words["weights"].startswith("hf://"):
         words["weights"] = str(Path(words["weights"]).expanduser().absolute())
-    return {keys[name]: value for name, value in words.items() if value is not None} | without | parse_assignments(assignments)
+    found = {keys[name]: value for name, value in words.items() if value is not None} | without | parse_assignments(assignments)
+    return found | {key: paths_here(found[key]) for key in ("sample.prompts",) if key in found}
+
+
+def paths_here(entries: Iterable[str]) -> list[str]:
+    """Entries of `sample.prompts`, files among them by their whole path: the project's next command may be given elsewhere."""
+    from lorakit.text.prompts import is_file
+
+    return [str(Path(entry).expanduser().absolute()) if is_file(entry) else entry for entry in entries]
+
+
+def start_from(path: Path | None, out: Path, base: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings `given`, before them those that the LoRA file of --from-lora decides for the base of the project."""
+    if path is None:
+        return given
+    from lorakit.console import say
+    from lorakit.project import catalog
+    from lorakit.project.project import is_project, read_config
+    from lorakit.train import from_lora
+
+    name = base or (read_config(out)["base"] if is_project(out) else catalog.DEFAULT_BASE)
+    card = catalog.card(name, out)
+    catalog.check_family(card)
+    decided = from_lora.settings_of(path, card.family)
+    say(f"start     {from_lora.in_words(path, decided)}")
+    return decided | given
 
 
 def show_plan(project: Project, vram: float | None, as_json: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from lorakit.cli import options
@@ -11,7 +13,7 @@ from lorakit.cli import options
 @click.argument("photos", nargs=-1)
 @options.together(
     options.out, options.base, options.kind, options.trigger, options.no_trigger, options.class_word, options.captioner, options.weights,
-    options.first, options.last, options.device, options.no_metadata, options.push_to_hub, options.plan, options.vram, options.as_json,
+    options.from_lora, options.new, options.first, options.last, options.device, options.no_metadata, options.push_to_hub, options.plan, options.vram, options.as_json,
     options.assignments,
 )  # fmt: skip
 def command(
@@ -24,6 +26,8 @@ def command(
     class_word,
     captioner,
     weights,
+    from_lora,
+    new_run,
     first,
     last,
     device,
@@ -52,10 +56,12 @@ def command(
     out = out or options.default_folder(photos[0])
     words = {"trigger": trigger, "class_word": class_word, "captioner": captioner, "weights": weights, "no_metadata": no_metadata}
     settings = options.settings_from(assignments, **words) | ({"trigger.word": None} if no_trigger else {})
+    settings = options.start_from(from_lora, Path(out), base, settings)
     with options.nothing_left_of_a_failed_start(out):
         project = open_project(
             out, photos=photos or None, base=base, kind=kind, settings=settings, device=device, create=not is_project(out) and bool(photos)
         )
+        project.new_run = new_run
         if plan:
             options.show_plan(project, vram, as_json)
             return

@@ -9,7 +9,7 @@ from lorakit.cli import options
 
 @click.command("sample")
 @options.project_argument
-@click.option("--prompt", "prompts", multiple=True, help="Prompt to draw, repeatable; replaces the project's own.")
+@click.option("--prompt", "prompts", multiple=True, help="Prompt to draw, or a .txt file of prompts; repeatable.")
 @options.together(options.step, options.device, options.assignments)
 def command(project, prompts, step, device, assignments) -> None:
     """Draw PROJECT's sample prompts with and without its LoRA, from the same fixed seeds."""
@@ -17,7 +17,7 @@ def command(project, prompts, step, device, assignments) -> None:
 
     settings = options.settings_from(assignments)
     if prompts:
-        settings["sample.prompts"] = list(prompts)
+        settings["sample.prompts"] = options.paths_here(prompts)
     opened = open_project(project, settings=settings, device=device)
     if step is None:
         options.go(opened, "sample", "sample")

@@ -13,7 +13,7 @@ from lorakit import files
 from lorakit.console import say
 from lorakit.project import Project
 from lorakit.record import Record
-from lorakit.text.conventions import MASK, PROJECT, RAW
+from lorakit.text.conventions import MASK, PROJECT, RAW, same
 
 if TYPE_CHECKING:
     from lorakit.curate.places import Place
@@ -26,10 +26,11 @@ ONE = {
     "regularisation photos": "regularisation photo", "samples of a training": "sample of a training", "control pictures": "control picture",
     "AppleDouble halves (._)": "AppleDouble half (._)",
 }  # fmt: skip
+DEVELOP = "develop raw photos first, as JPEG, PNG or TIFF"
 SHOWN = 3  # names of each kind that are said; all are kept
 
 
-def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_unused: list[str]) -> dict[str, Any]:
+def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_unused: list[str], several: str) -> dict[str, Any]:
     """The account as it is kept: every kind with its files, and the `lines` that are said."""
     passed_over: dict[str, list[str]] = {}
     roles: dict[str, list[str]] = {}
@@ -39,6 +40,8 @@ def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_un
         for role, paths in place.roles.items():
             roles.setdefault(role, []).extend(_shown(path, place.root) for path in paths)
     whole = [(place, captions) for place, captions in places if place.whole]
+    photos_of = {(path.parent, same(path.stem)) for place, _ in places for path in place.photos}
+    raws = {path for place, _ in places for path in place.passed_over.get(RAW, ())}
     told = [r for r in records if r.get("sidecar")]
     found: dict[str, Any] = {
         "photos": len(records),
@@ -57,6 +60,7 @@ def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_un
         "texts_without_photo": [_shown(path, place.root) for place, captions in whole for path in captions.without_photo],
         "empty_texts": [_shown(path, place.root) for place, captions in whole for path in sorted(captions.empty)],
         "several_captions": [r["file"] for r in told if r["sidecar"].get("others")],
+        "several": several,
         "differing_captions": [
             {"file": r["file"], "used": r["sidecar"]["file"], "other": r["sidecar"]["differing"]}
             for r in told
@@ -67,6 +71,7 @@ def make(places: list[tuple[Place, Captions]], records: list[Record], repeats_un
         "roles": roles,
         "roles_taken_as_photos": sorted({role for place, _ in places for role in place.given_back}),
         "passed_over": passed_over,
+        "raw_with_photo": sum((path.parent, same(path.stem)) in photos_of for path in raws),
         "repeats": dict(sorted(Counter(r["repeats"] for r in records if r["repeats"] != 1).items())),
         "repeats_unused": repeats_unused,
     }
@@ -92,7 +97,13 @@ def _of_captions(found: dict[str, Any]) -> list[str]:
             )
     if several := found["several_captions"]:
         told.append(
-            f"{_many(len(several), 'photo')} with several captions in one file; the first is used, the others are kept{_names(several)}"
+            f"{_many(len(several), 'photo')} with several captions; "
+            + (
+                "every visit of the training draws one of them (--set caption.several=first uses the first alone)"
+                if found.get("several") == "readings"
+                else "the first is used, the others are kept"
+            )
+            + _names(several)
         )
     if differing := found["differing_captions"]:
         first = differing[0]
@@ -102,7 +113,7 @@ def _of_captions(found: dict[str, Any]) -> list[str]:
         )
     if inside := found["embedded"]:
         told.append(
-            f"{_many(len(inside), 'photo')} with a description inside (XMP, IPTC, EXIF) that is not used; "
+            f"{_many(len(inside), 'photo')} with a description inside (XMP, IPTC, EXIF) or in an .xmp file that is not used; "
             f"--set caption.embedded=true takes it as caption{_names(inside)}"
         )
     return told
@@ -120,8 +131,17 @@ def _of_strays(found: dict[str, Any]) -> list[str]:
         parts = ", ".join(
             f"{len(names)} {ONE.get(reason, reason) if len(names) == 1 else reason}{_names(names, 1, ' (', ')')}" for reason, names in kinds
         )
-        told.append(f"passed over: {parts}" + ("; develop raw photos first, as JPEG, PNG or TIFF" if RAW in over else ""))
+        told.append(f"passed over: {parts}{_of_raws(len(over.get(RAW, ())), found['raw_with_photo'])}")
     return told
+
+
+def _of_raws(count: int, beside: int) -> str:
+    """What to do with raw photos; nothing with those that a camera has developed too."""
+    if not count:
+        return ""
+    if beside == count:
+        return "; the raw ones lie beside photos of the same name, which are taken"
+    return f"; {DEVELOP}" + (f" ({beside} of {count} lie beside a photo of the same name, which is taken)" if beside else "")
 
 
 def _of_roles(found: dict[str, Any]) -> list[str]:

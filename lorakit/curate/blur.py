@@ -14,13 +14,15 @@ TILE = 16
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))  # the four directions, (rows, columns)
 SECTORS = 12  # directions in which the spectrum is looked at
 BAND = (0.08, 0.35)  # cycles a pixel, at 512 px short side
+LEAST_OF_TILE, FEWEST = 0.25, 4  # share of a tile that must lie inside the part that is looked at; such tiles at each of SIDES
 TEXTURED = 1.0  # squared first difference, beyond the noise's, from which a tile is taken to hold texture
 MODEL = Path(__file__).with_suffix(".json")
 
 
-def sharpness_of(gray: np.ndarray) -> tuple[float, float]:
-    """(score 0 blurred - 1 sharp, share of tiles that hold texture) of a gray picture [height, width]."""
-    found, texture = features(gray)
+def sharpness_of(gray: np.ndarray, inside: np.ndarray | None = None) -> tuple[float, float]:
+    """(score 0 blurred - 1 sharp, share of tiles that hold texture) of a gray picture [height, width], or of the part of it where
+    `inside` [height, width] is not 0."""
+    found, texture = features(gray, inside)
     names, model = _model()
     return float(score(blur_of(np.array([found[name] for name in names]), model))), texture
 
@@ -67,12 +69,21 @@ def _model() -> tuple[list[str], dict[str, np.ndarray]]:
     return found["features"], {name: np.array(found[name]) for name in ("hidden", "out")}
 
 
-def features(gray: np.ndarray) -> tuple[dict[str, float], float]:
-    """What the model looks at, by name, and the share of tiles with texture at the first of SIDES."""
+def features(gray: np.ndarray, inside: np.ndarray | None = None) -> tuple[dict[str, float], float]:
+    """What the model looks at, by name, and the share of tiles with texture at the first of SIDES. Where a part of the picture is asked for
+    that has hardly a tile, it is the whole picture's."""
     found: dict[str, float] = {}
     shares, strengths = [], []
-    for side in SIDES:
-        values, strength, share = _features_at(_resized(gray, side))
+    pictures = [_resized(gray, side) for side in SIDES]
+    energies = [tile_energies(picture) for picture in pictures]
+    noises = [
+        _quantile(second.mean(axis=0), 0.1) / 1.5 for _, second in energies
+    ]  # variance; white noise gives second 1.5, first 0.5 times it
+    if inside is not None:
+        of_part = [tile_energies(picture, _all_inside(inside, side)) for picture, side in zip(pictures, SIDES, strict=True)]
+        energies = of_part if min(first.shape[1] for first, _ in of_part) >= FEWEST else energies
+    for side, noise, (first, second) in zip(SIDES, noises, energies, strict=True):
+        values, strength, share = _features_of(first, second, noise)
         found |= {f"{name}_{side}": value for name, value in values.items()}
         strengths.append(strength)
         shares.append(share)
@@ -89,10 +100,13 @@ def _resized(gray: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
-def _features_at(gray: np.ndarray) -> tuple[dict[str, float], np.ndarray, float]:
-    """(features, mean first difference per direction [4], share of tiles with texture) at one size."""
-    first, second = tile_energies(gray)
-    noise = _quantile(second.mean(axis=0), 0.1) / 1.5  # variance; white noise alone gives second 1.5, first 0.5 times it
+def _all_inside(inside: np.ndarray, side: int) -> np.ndarray:
+    """1 for each pixel of the resized picture all of which lies inside."""
+    return (_resized(np.where(inside > 0, 255, 0).astype(np.uint8), side) == 255).astype(np.uint8)
+
+
+def _features_of(first: np.ndarray, second: np.ndarray, noise: float) -> tuple[dict[str, float], np.ndarray, float]:
+    """(features, mean first difference per direction [4], share of tiles with texture) from the energies of tiles at one size."""
     strength = first.max(axis=0)
     chosen = strength >= _quantile(strength, 0.7)
     clean_first = np.maximum(first - 0.5 * noise, 0.0)[:, chosen]
@@ -123,24 +137,38 @@ def _log(value: float) -> float:
     return float(np.log(value + 0.01))
 
 
-def tile_energies(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean squared first and second differences per direction and tile, two arrays [4, tile rows, tile columns]. Every second
-    row is looked at, which tells as much in half the time."""
+def tile_energies(gray: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean squared first and second differences per direction and tile, two arrays [4, tiles]; of tiles that lie `inside` in part, the
+    means of that part. Every second row is looked at, which tells as much in half the time."""
     pixels = gray.astype(np.float32)
     height, width = ((side - 2) // TILE * TILE for side in pixels.shape)
+    counted = None if inside is None else _counted(inside, height, width)
     twice = 2 * pixels[1 : 1 + height : 2, 1 : 1 + width]
     room = np.empty((height // 2, width), np.float32)  # fresh memory for each difference takes longer than its arithmetic
     first, second = [], []
     for down, right in STEPS:
         ahead = pixels[1 + down : 1 + down + height : 2, 1 + right : 1 + right + width]
         behind = pixels[1 - down : 1 - down + height : 2, 1 - right : 1 - right + width]
-        first.append(_tile_means(np.subtract(ahead, behind, out=room)))
-        second.append(_tile_means(np.subtract(np.add(ahead, behind, out=room), twice, out=room)))
-    return np.stack(first), np.stack(second)
+        first.append(_tile_means(np.subtract(ahead, behind, out=room), counted))
+        second.append(_tile_means(np.subtract(np.add(ahead, behind, out=room), twice, out=room), counted))
+    first, second = np.stack(first).reshape(len(STEPS), -1), np.stack(second).reshape(len(STEPS), -1)
+    if counted is None:
+        return first, second
+    share = 4 * _tile_means(counted.copy(), None).ravel()
+    chosen = share >= LEAST_OF_TILE
+    return first[:, chosen] / share[chosen], second[:, chosen] / share[chosen]
 
 
-def _tile_means(differences: np.ndarray) -> np.ndarray:
-    """Means of a quarter of the squares, by tile, of [rows / 2, columns]; `differences` are overwritten."""
+def _counted(inside: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[height / 2, width] float32: 1 for each place whose neighbours all lie inside."""
+    return cv2.erode(inside, np.ones((3, 3), np.uint8))[1 : 1 + height : 2, 1 : 1 + width].astype(np.float32)
+
+
+def _tile_means(differences: np.ndarray, counted: np.ndarray | None) -> np.ndarray:
+    """Means of a quarter of the squares, by tile, of [rows / 2, columns], all others than those `counted` as 0; `differences` are
+    overwritten."""
+    if counted is not None:
+        np.multiply(differences, counted, out=differences)
     rows, columns = 2 * differences.shape[0] // TILE, differences.shape[1] // TILE
     squares = np.multiply(differences, differences, out=differences).reshape(rows, TILE // 2, columns * TILE)
     return squares.sum(axis=1).reshape(rows, columns, TILE).sum(axis=2) * (0.5 / TILE**2)

@@ -24,9 +24,11 @@ INLIERS, AGREEMENT, OVERLAP, THUMBNAILS_AGREE = 12, 0.90, 0.5, 0.985
 LUMA_APART, CHROMA_APART = 30.0, 20.0  # levels of 0-255 from which two places show something else
 EVENED = 1.0  # sigma, in pixels at SIDE, of the blur under which noise and blocks do not count
 COARSE = 0.8  # the same, in pixels of the smaller photo
-MOST_ENLARGED = 4.0  # times; in a picture of 96 px, a face is a few pixels
-THICK = 9  # pixels at SIDE: what is thinner is a letter of a watermark, or an edge that does not lie exactly over the other
-ANOTHER = 0.003  # share of the picture from which a place that shows something else makes it another picture
+MOST_ENLARGED = 3.0  # times; in a picture of 128 px, a face is a few pixels, and so are letters
+THICK = 9  # pixels at SIDE: what is thinner is a letter of a watermark, or an edge that does not lie exactly over the other ...
+THICKER = 4  # ... and so many more for each pixel by which a small photo is evened, for that thickens letters
+ANOTHER = 0.0015  # share of the picture from which a place that shows something else makes it another picture (bench/curate_accuracy.py:
+# of 1,448 copies of 59 photos one had more than .0008; bench/curate_cutouts.py: other faces have .0019 and more)
 GRAY = 4.0  # standard deviation of both chromas below which a picture has no colours to compare
 
 # inliers: matching points that one similarity transform explains; agreement: correlation of the overlap once they lie
@@ -151,14 +153,15 @@ def _apart(moved: Prepared, fixed: Prepared, matrix: np.ndarray) -> float | None
     under = cv2.GaussianBlur(fixed.colours, (0, 0), evened)
     gray = any(picture[covered][:, 1:].std(axis=0).max() < GRAY for picture in (laid, under))
     channels = ((0, LUMA_APART),) if gray else ((0, LUMA_APART), (1, CHROMA_APART), (2, CHROMA_APART))
-    return min(_largest_place(a, b, covered, channels) for a, b in ((laid, under), (under, laid)))
+    thick = round(THICK + THICKER * (evened - EVENED))
+    return min(_largest_place(a, b, covered, channels, thick) for a, b in ((laid, under), (under, laid)))
 
 
-def _largest_place(asked: np.ndarray, known: np.ndarray, covered: np.ndarray, channels: tuple) -> float:
+def _largest_place(asked: np.ndarray, known: np.ndarray, covered: np.ndarray, channels: tuple, thick: int) -> float:
     other = np.zeros(covered.shape, np.uint8)
     for channel, least in channels:
         other |= (_left_over(asked[:, :, channel], known[:, :, channel], covered) > least).astype(np.uint8)
-    other = cv2.morphologyEx(other & covered, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THICK, THICK)))
+    other = cv2.morphologyEx(other & covered, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (thick, thick)))
     _, _, found, _ = cv2.connectedComponentsWithStats(other)
     return round(float(found[1:, cv2.CC_STAT_AREA].max(initial=0) / covered.sum()), 5)
 

@@ -113,7 +113,11 @@ def _remove(project: Project, name: str) -> None:
 
 def _write_metadata(project: Project) -> None:
     lines = [
-        json.dumps({"file_name": r["dataset"]["file"], "text": r["dataset"]["text"], "source": r["file"]}, ensure_ascii=True)
+        json.dumps(
+            {"file_name": r["dataset"]["file"], "text": r["dataset"]["text"], "source": r["file"]}
+            | ({"readings": r["readings"]} if r.get("readings") else {}),
+            ensure_ascii=True,
+        )
         for r in project.manifest
         if r.get("dataset")
     ]

@@ -1,5 +1,5 @@
-"""Descriptions that people and programs wrote into the photo itself: XMP, IPTC, EXIF, PNG's texts. What cameras write there on
-their own is no description."""
+"""Descriptions and keywords that people and programs wrote into the photo itself (XMP, IPTC, EXIF, PNG's texts), or into an .xmp
+file beside it. What cameras write there on their own is no description."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from lorakit.console import quiet_libraries
 from lorakit.text.cleaning import captions_in
 
 MOST = 20_000  # letters of a description
+MOST_BYTES = 4 << 20  # of an .xmp file; those with brush strokes are long
 DESCRIPTION, XP_TITLE, XP_COMMENT, XP_SUBJECT, USER_COMMENT, EXIF_BLOCK = 0x010E, 0x9C9B, 0x9C9C, 0x9C9F, 0x9286, 0x8769
-IPTC_CAPTION = (2, 120)
+IPTC_CAPTION, IPTC_KEYWORDS = (2, 120), (2, 25)
 RDF, DC = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}", "{http://purl.org/dc/elements/1.1/}"
 # By camera makers and programs: OLYMPUS DIGITAL CAMERA, SONY DSC, DCIM100GOPRO, cof, Created with GIMP
 _BY_MAKERS = re.compile(
@@ -29,6 +30,19 @@ _BY_MAKERS = re.compile(
     r"\w{1,12}|<\w.*>|[\W\d_]*|\{.*\}|\[.*\])",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+def description_beside(path: Path) -> tuple[str, str] | None:
+    """(text, the file's name) of the description in an .xmp file, as digiKam, Lightroom and darktable write them, else of its keywords;
+    None where it has neither."""
+    try:
+        data = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
+    except OSError:
+        return None
+    for text in _of_xmp(data):
+        if words := captions_in(text[:MOST]):
+            return " ".join(words), path.name
+    return None
 
 
 def description_in(path: Path) -> tuple[str, str] | None:
@@ -50,8 +64,8 @@ def description_in(path: Path) -> tuple[str, str] | None:
 
 def _texts(image: Image.Image) -> Iterator[tuple[str, str]]:
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    if xmp:
-        yield "XMP", _of_xmp(xmp)
+    described, keywords = _of_xmp(xmp) if xmp else ("", "")
+    yield "XMP", described
     iptc: Any = IptcImagePlugin.getiptcinfo(image) or {}
     caption = iptc.get(IPTC_CAPTION)
     for data in caption if isinstance(caption, list) else [caption]:
@@ -65,10 +79,13 @@ def _texts(image: Image.Image) -> Iterator[tuple[str, str]]:
     for key in ("Description", "description", "Comment", "parameters"):
         if isinstance(text := image.info.get(key), (str, bytes)):
             yield "PNG" if image.format == "PNG" else "comment", _without_parameters(_decoded(text))
+    yield "XMP", keywords
+    found = iptc.get(IPTC_KEYWORDS) or []
+    yield "IPTC", ", ".join(_decoded(data).strip() for data in (found if isinstance(found, list) else [found]))
 
 
-def _of_xmp(data: str | bytes) -> str:
-    """dc:description of an XMP packet, in the default language."""
+def _of_xmp(data: str | bytes) -> tuple[str, str]:
+    """(dc:description in the default language, the keywords of dc:subject) of an XMP packet; '' for what it has not."""
     if isinstance(data, str):
         data = data.encode("utf-8", "replace")
     data = (
@@ -77,16 +94,19 @@ def _of_xmp(data: str | bytes) -> str:
         .strip(b"\0 \r\n")
     )
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        return ""
+        return "", ""
     try:
         root = ElementTree.fromstring(data)
     except ElementTree.ParseError:
-        return ""
+        return "", ""
+    keywords = ", ".join(
+        text for found in root.iter(f"{DC}subject") for item in found.iter(f"{RDF}li") if (text := (item.text or "").strip())
+    )
     for found in root.iter(f"{DC}description"):
         texts = [item.text for item in found.iter(f"{RDF}li") if item.text] or [found.text or ""]
         if texts[0].strip():
-            return texts[0]
-    return next((value for node in root.iter() if (value := node.get(f"{DC}description"))), "")
+            return texts[0], keywords
+    return next((value for node in root.iter() if (value := node.get(f"{DC}description"))), ""), keywords
 
 
 def _decoded(value: Any, utf16: bool = False) -> str:

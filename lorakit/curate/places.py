@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from PIL import Image
 
 from lorakit.console import warn
 from lorakit.curate import hf_datasets, sources
+from lorakit.curate.embedded import description_beside
 from lorakit.errors import LorakitError
 from lorakit.photos import decode
+from lorakit.photos.raw import is_raw
 from lorakit.project import Project
 from lorakit.project.project import is_project
 from lorakit.text import conventions, sidecars
@@ -36,6 +39,7 @@ class Place:
     texts: list[Path] = field(default_factory=list)
     masks: dict[Path, Path] = field(default_factory=dict)  # {photo: its mask}
     roles: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))  # {role: pictures that are no photos}
+    described: dict[Path, tuple[str, str]] = field(default_factory=dict)  # {photo: (text, name) of the .xmp file beside it}
     passed_over: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))  # {reason: files}
     given_back: list[str] = field(default_factory=list)  # roles whose pictures are photos after all, for there are no others
     tables: list[Place] = field(default_factory=list)  # parquet and arrow files below it, unpacked
@@ -72,7 +76,7 @@ def _look_into(place: Path | str, project: Project) -> Place:
 def _named(below: Path, photos: list[Path]) -> Place:
     """Photos that were named one by one, with the captions and masks beside them."""
     root = below if all(path.is_relative_to(below) for path in photos) else Path(below.anchor)
-    kinds = {path: conventions.kind_of(path.name) for path in photos}
+    kinds = {path: _kind_of(path) for path in photos}
     unreadable = [path for path in photos if kinds[path] in conventions.UNREADABLE]
     photos = [path for path in photos if path not in set(unreadable)]
     folders = dict.fromkeys(path.parent for path in photos)
@@ -83,6 +87,7 @@ def _named(below: Path, photos: list[Path]) -> Place:
     for folder in folders:
         names = sorted(name for name in os.listdir(folder) if conventions.masked_name(name))
         _take_masks_beside(found, [path for path in photos if path.parent == folder], [folder / name for name in names])
+        _take_xmp(found, [folder / name for name in sorted(os.listdir(folder)) if name.lower().endswith(".xmp")])
     return found
 
 
@@ -111,6 +116,9 @@ def _in_folder(root: Path, project: Project) -> Place:
     if settings.roles:
         _take_masks_beside_all(found)
         _settle_roles(found, set_aside)
+    notes = found.passed_over[conventions.NOTES]
+    used = _take_xmp(found, [path for path in notes if path.suffix.lower() == ".xmp"])
+    found.passed_over[conventions.NOTES] = [path for path in notes if path not in used]
     for reason in [reason for reason, paths in found.passed_over.items() if not paths]:
         del found.passed_over[reason]
     return found
@@ -138,7 +146,7 @@ def _read_folder(found: Place, folder: Path, names: list[str], project: Project)
         if hf_datasets.is_table(path) and is_regular(path):
             found.tables += _in_table(path, project)
             continue
-        kind = conventions.kind_of(name)
+        kind = _kind_of(path)
         if kind is None and _is_photo(path):
             pictures.append(path)
         elif kind is None and sidecars.is_caption_file(name) and is_regular(path):
@@ -146,6 +154,16 @@ def _read_folder(found: Place, folder: Path, names: list[str], project: Project)
         elif kind != "":
             found.passed_over[kind or _why_not(path)].append(path)
     return pictures
+
+
+def _kind_of(path: Path) -> str | None:
+    """What a file is by its name, and a raw photo whatever its name: some cameras call theirs `.TIF`. Of photos with other names the
+    stage `check` says it."""
+    kind = conventions.kind_of(path.name)
+    if kind is None and path.suffix.lower() not in decode.NAME_ENDINGS - {".tif", ".tiff"} and is_regular(path):
+        with suppress(OSError), open(path, "rb") as file:
+            return conventions.RAW if is_raw(file) else None
+    return kind
 
 
 def _why_not(path: Path) -> str:
@@ -186,6 +204,22 @@ def _take_masks_beside(found: Place, photos: list[Path], candidates: list[Path])
                     found.masks[photo_] = path
                 elif path not in found.masks.values():
                     found.roles[MASK].append(path)
+
+
+def _take_xmp(found: Place, files: list[Path]) -> set[Path]:
+    """Note what .xmp files say of the photos that they are called like (a.xmp and a.jpg.xmp for a.jpg); those that say something."""
+    photos: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for path in found.photos if files else ():
+        for name in (path.stem, path.name):
+            photos[path.parent, same(name)].append(path)
+    used = set()
+    for path in files:
+        owners = photos[path.parent, same(path.stem)]
+        if owners and is_regular(path) and (said := description_beside(path)):
+            used.add(path)
+            for owner in owners:
+                found.described.setdefault(owner, said)
+    return used
 
 
 def _rank_of_mask(name: str) -> int:

@@ -17,7 +17,7 @@ from lorakit.curate.embedded import description_in
 from lorakit.curate.places import Place, is_regular, look_into
 from lorakit.errors import LorakitError
 from lorakit.project import Project
-from lorakit.record import Record
+from lorakit.record import Embedded, Record
 from lorakit.text import conventions, sidecars
 from lorakit.text.sidecars import Captions, Found
 
@@ -60,7 +60,7 @@ def scan(project: Project) -> None:
     _say_what_changed(project, records)
     project.manifest.replace(records)
     interrupted.unlink()
-    account.tell(project, account.make([(place, captions[id(place)]) for place in places], fresh, unused))
+    account.tell(project, account.make([(place, captions[id(place)]) for place in places], fresh, unused, project.settings.caption.several))
 
 
 def _instead(places: list[Place]) -> str:
@@ -69,7 +69,8 @@ def _instead(places: list[Place]) -> str:
     for place in places:
         for reason, paths in place.passed_over.items():
             over[reason] += len(paths)
-    return f"; there are {', '.join(f'{count} {reason}' for reason, count in over.items())}" if over else ""
+    mend = f"; {account.DEVELOP}" if conventions.RAW in over else ""
+    return f"; there are {', '.join(f'{count} {reason}' for reason, count in over.items())}{mend}" if over else ""
 
 
 def _repeats(project: Project, places: list[Place]) -> tuple[dict[Path, int], list[str]]:
@@ -111,12 +112,18 @@ def _describe(place: Place, path: Path, several: bool, known: dict[tuple, Record
         record["mask"] = {"path": str(mask), "hash": _hash(mask)}
     before = known.get(_state(record))
     record["hash"] = before["hash"] if before else _hash(path)
-    if before and "embedded" in before:
+    if said := place.described.get(path):
+        record["embedded"] = {"text": said[0], "kind": said[1]}
+    elif before and "embedded" in before and not _is_of_xmp_file(before["embedded"]):
         record["embedded"] = before["embedded"]
     else:
         inside = description_in(path) if not record["hash"].startswith(UNREADABLE) else None
         record["embedded"] = {"text": inside[0], "kind": inside[1]} if inside else None
     return record
+
+
+def _is_of_xmp_file(found: Embedded | None) -> bool:
+    return bool(found) and found["kind"].lower().endswith(".xmp")
 
 
 def _add_caption(record: Record, found: Found | None, project: Project) -> None:

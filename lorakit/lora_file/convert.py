@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,14 +22,21 @@ ABOUT_ONE_BASE = ("ss_base_model_version", "ss_sd_model_name", "modelspec.archit
 
 
 def convert(
-    sources: Sequence[Path], out: Path, format: str, rank: int | None = None, strengths: Sequence[float] = (), metadata: bool = True
+    sources: Sequence[Path],
+    out: Path,
+    format: str,
+    rank: int | None = None,
+    strengths: Sequence[float] = (),
+    metadata: bool = True,
+    try_out: Callable[[Path, Mapping[str, LayerAdapter], str], None] | None = None,
 ) -> str:
     """Write `out` in `format` from one LoRA file, or from several merged at their strengths (1 where none is given), and
     make it of another rank if one is given. Returns the base's family.
 
     The change to every layer stays the same to the last bits, but for what a lower rank cannot hold. LoKr and LoHa are
     carried as they are; with a rank they become plain LoRA. The header stays true: what it says of rank, strength and hash
-    is written anew, or left out where `metadata` is False.
+    is written anew, or left out where `metadata` is False. `try_out(file, network, family)` tries the written file before it gets its
+    name, and raises where that fails.
     Raises `LorakitError` when a file cannot be read, or the files are for different bases.
     """
     if out.exists():
@@ -57,11 +64,11 @@ def convert(
     kept = header if not merged and not rank else {key: header[key] for key in ABOUT_ONE_BASE if key in header}
     about = true_header(kept, tensors, out.stem) if metadata and header else None
 
-    def write(part: Path) -> None:
+    with files.until_whole(out) as part:
         part.write_bytes(save(tensors, about))  # not save_file, which hides the OSError of a full disk
         check(part, out, network, family, dtype)
-
-    files.write_whole(out, write)
+        if try_out:
+            try_out(part, network, family)
     return family
 
 

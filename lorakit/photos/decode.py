@@ -21,6 +21,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from lorakit.console import quiet_libraries
 from lorakit.errors import UnreadablePhoto
 from lorakit.photos import colour
+from lorakit.photos.raw import is_raw
 
 MAX_PIXELS = 179_000_000  # Pillow's own limit: 13,400 x 13,400
 MAX_BYTES = 1 << 29
@@ -108,6 +109,10 @@ def read_bytes(path: Path) -> bytes:
             head = file.read(64)
             if not head:
                 raise UnreadablePhoto("empty", "the file has no bytes")
+            file.seek(0)
+            if is_raw(file):
+                raise UnreadablePhoto("raw", "a raw photo, of which only a thumbnail can be read; develop it, as JPEG, PNG or TIFF")
+            file.seek(len(head))
             if sniff_bytes(head) is None:
                 raise UnreadablePhoto("not_an_image", "its content is no image format that lorakit reads")
             if facts.st_size > MAX_BYTES:

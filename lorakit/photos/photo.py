@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -36,6 +36,7 @@ COLOUR_SIDE = 256  # least short side of the coloured one
 _ANIMATED = ("gif", "webp", "png", "avif", "tiff")  # elsewhere further frames are previews, depth or gain maps
 FLAT_STEP = 5  # levels of luma that neighbours of a backdrop may differ by
 BACKDROP_OF_BORDER = 0.7  # share of the frame's edge that a backdrop takes at the least
+PARTS, PAPER_OF_PART = 4, 0.3  # of rows and columns of parts, each of which shows so much of a drawing's paper at the least
 CLEAR = 16  # alpha (0-255) below which nothing of the picture is there
 
 
@@ -57,6 +58,11 @@ class Photo:
     told: str = ""  # in which other terms than an ICC profile's the file tells its colours, which are sRGB here
     hdr: str = ""  # PQ or HLG: brighter than white in places, and tone-mapped here
     opaque: np.ndarray | None = None  # [height, width] uint8 like `gray`, 0 where nothing of the picture is; None where all is opaque
+
+    @cached_property
+    def behind(self) -> np.ndarray | None:
+        """[height, width] bool like `gray`: the flat backdrop around a thing; None where there is none."""
+        return backdrop(self.gray, self.opaque)
 
 
 def read_photo(path: Path) -> Photo:
@@ -189,25 +195,44 @@ def _sums_of_steps() -> np.ndarray:
 
 
 def backdrop(gray: np.ndarray, opaque: np.ndarray | None = None) -> np.ndarray | None:
-    """[height, width] bool: the flat backdrop around a thing (paper, a studio's wall, transparency), joined to the border; None where
-    most of the border is no backdrop. A pale sky lies along one edge and is none."""
+    """[height, width] bool: the flat backdrop around a thing (paper, a studio's wall, transparency), joined to the border, or the paper
+    of a drawing that fills the page; None where there is neither. A pale sky lies along one edge and is none."""
     small = cv2.resize(gray, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) if min(gray.shape) >= 2 * COLOUR_SIDE else gray
     clear = None if opaque is None else cv2.resize(opaque, small.shape[::-1], interpolation=cv2.INTER_AREA) < CLEAR
     around = np.ones((3, 3), np.uint8)
     flat = cv2.subtract(cv2.dilate(small, around), cv2.erode(small, around)) <= FLAT_STEP
     flat = flat if clear is None else flat | clear
-    border = np.concatenate([flat[0], flat[-1], flat[:, 0], flat[:, -1]])
-    if border.mean() < BACKDROP_OF_BORDER:
+    joined = _joined_to_border(flat)
+    if joined is None:
+        return _paper(gray)
+    tones = small[joined]
+    middle = int(np.median(tones))
+    found = cv2.resize(joined.astype(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    if np.abs(tones.astype(np.int16) - middle).mean() <= FLAT_STEP:  # of one tone: the same paper shows between the lines of a drawing
+        found |= np.abs(gray.astype(np.int16) - middle) <= FLAT_STEP
+    return found
+
+
+def _joined_to_border(flat: np.ndarray) -> np.ndarray | None:
+    """What is flat and joined to the border; None where that is less than most of the border."""
+    if _along_border(flat).mean() < BACKDROP_OF_BORDER:
         return None
     _, labels = cv2.connectedComponents(flat.astype(np.uint8), connectivity=4)
-    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    edge = _along_border(labels)
     counts = np.bincount(edge)
     counts[0] = 0
     joined = np.isin(labels, np.nonzero(counts >= 0.05 * len(edge))[0])
-    if np.concatenate([joined[0], joined[-1], joined[:, 0], joined[:, -1]]).mean() < BACKDROP_OF_BORDER:
-        return None
-    tones = small[joined]
-    middle = int(np.median(tones))
-    if np.abs(tones.astype(np.int16) - middle).mean() <= FLAT_STEP:  # of one tone: the same paper shows between the lines of a drawing
-        joined |= np.abs(small.astype(np.int16) - middle) <= FLAT_STEP
-    return cv2.resize(joined.astype(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    return joined if _along_border(joined).mean() >= BACKDROP_OF_BORDER else None
+
+
+def _along_border(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+
+
+def _paper(gray: np.ndarray) -> np.ndarray | None:
+    """The paper of a drawing whose lines cross the border: one tone, the same to the last level, in every part of the picture; no blown-out
+    sky lies behind all that a photo shows."""
+    tone = int(np.bincount(gray.ravel(), minlength=256).argmax())
+    same = np.abs(gray.astype(np.int16) - tone) <= 1
+    parts = cv2.resize(same.astype(np.float32), (PARTS, PARTS), interpolation=cv2.INTER_AREA)
+    return np.abs(gray.astype(np.int16) - tone) <= FLAT_STEP if same.mean() >= 0.5 and parts.min() >= PAPER_OF_PART else None

@@ -35,6 +35,7 @@ class Project:
     manifest: Manifest
     device: str | None = None  # cuda, mps or cpu; None = chosen when it is needed
     unsaved: dict[str, Any] = field(default_factory=dict)  # words given when it was opened, for project.yaml
+    new_run: bool = False  # train from step 1, also where a former training could go on
     vram: float | None = None  # GB of a card that a training is chosen for; None = what is free on the one that is there
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from lorakit import files
 from lorakit.console import warn
 
 FACTS = "run.json"
-STAMP = "stamp"  # the fingerprint once more, written once and never again: run.json is written often
+# The fingerprint, and what was true from the start, once more, written once and never again: run.json is written often.
+STAMP, BEGUN = "stamp", "begun.json"
 
 
 class Run:
     """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "rungs": {setting: value}, "done": {stage: fingerprint},
-    "result": {...}}."""
+    "result": {...}}; and "taught": `stamps.taught`, "continues": {"run", "step", "steps"} of one that goes on from another, "from_lora":
+    {"file", "identity", "hash"} of one that started from a file."""
 
     def __init__(self, folder: Path):
         """Raises `ValueError` when run.json cannot be read and the run has no copy of its fingerprint."""
@@ -63,6 +66,13 @@ class Run:
         if self.facts.get("planned") != planned:
             self.facts["planned"] = planned
             files.write_json(self.folder / FACTS, self.facts)
+
+    @property
+    def continues(self) -> dict[str, Any]:
+        """{"run": the one that this goes on from, "step": after which, "steps": in all}; empty where it began at step 1."""
+        found = self.facts.get("continues")
+        whole = isinstance(found, dict) and all(isinstance(found.get(key), int) for key in ("step", "steps"))
+        return found if isinstance(found, dict) and whole else {}
 
     @property
     def rungs(self) -> dict[str, Any] | None:
@@ -140,8 +150,16 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         if not stamp:  # of lorakit 0.1.0
             raise ValueError("nested too deeply" if isinstance(error, RecursionError) else str(error)) from None
         warn(f"{folder / FACTS}: cannot be read; its training goes on from the checkpoints, and what was made of it is made again")
-        return {"stamp": stamp, "done": {}}
+        return {"stamp": stamp, "done": {}, **_read_begun(folder)}
     return facts
+
+
+def _read_begun(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _read_stamp(folder: Path) -> str | None:
@@ -162,13 +180,13 @@ def all_runs(project: Path) -> list[Run]:
     return found
 
 
-def find(project: Path, stamp: str) -> Run | None:
-    """The newest run whose training has this fingerprint."""
-    return next((run for run in reversed(all_runs(project)) if run.facts["stamp"] == stamp), None)
+def find(project: Path, stamp: str, from_step_1: bool = False) -> Run | None:
+    """The newest run whose training has this fingerprint; with `from_step_1` of those that go on from no other."""
+    return next((run for run in reversed(all_runs(project)) if run.facts["stamp"] == stamp and not (from_step_1 and run.continues)), None)
 
 
-def start(project: Path, stamp: str) -> Run:
-    """A new run folder, named by the time."""
+def start(project: Path, stamp: str, facts: Mapping[str, Any] = {}, fill_in: Callable[[Path], None] | None = None) -> Run:  # noqa: B006
+    """A new run folder, named by the time; with `facts` in its run.json and what `fill_in` writes, at once or not at all."""
     name = time.strftime("%Y-%m-%d_%H-%M-%S")
     folder = project / "runs" / name
     number = 2
@@ -176,7 +194,10 @@ def start(project: Path, stamp: str) -> Run:
         folder, number = project / "runs" / f"{name}_{number}", number + 1
 
     def fill(part: Path) -> None:
-        files.write_json(part / FACTS, {"stamp": stamp, "done": {}})
+        if fill_in:
+            fill_in(part)
+        files.write_json(part / FACTS, {"stamp": stamp, "done": {}, **facts})
+        files.write_json(part / BEGUN, dict(facts))
         files.write_text(part / STAMP, f"{stamp}\n")
 
     files.write_folder(folder, fill)

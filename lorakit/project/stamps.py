@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit import lookup, weights
-from lorakit.files import short_hash
+from lorakit.files import file_hash, short_hash
 from lorakit.project import runs
 from lorakit.quality import verdicts
 from lorakit.record import Record, mask_of, sidecar_of
 from lorakit.settings import for_stamp
+from lorakit.text import prompts
 
 if TYPE_CHECKING:
     from lorakit.project.project import Project
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 # a project of 0.1.0 and holds that it is still done.
 VERSIONS = dict.fromkeys(
     ("check", "dedupe", "embed", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
-) | {"trigger": 2}
+) | {"trigger": 2, "report": 2}
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = (
-    "weights", "parts", "regularisation", "training_adapter", "checkpoint_every", "keep_checkpoints", "keep_best", "validate_every", "gradient_checkpointing",
-    "swap_blocks", "compile",
+    "weights", "parts", "regularisation", "from_lora", "training_adapter", "checkpoint_every", "keep_checkpoints", "keep_best",
+    "validate_every", "gradient_checkpointing", "swap_blocks", "compile",
 )  # fmt: skip
+STEP_RULE = ("steps", "steps_per_photo", "min_steps", "max_steps")  # how long it is trained
 
 
 def check(project: Project, record: Record) -> str:
@@ -96,13 +98,20 @@ def caption(project: Project, record: Record) -> str:
     settings = project.settings.caption
     sidecar = (sidecar_of(record) or {}).get("text") if settings.existing != "replace" else None
     if sidecar and settings.existing == "keep":
-        return _stamp("caption", sidecar)
+        others = other_captions(project, record)
+        return _stamp("caption", sidecar, *([others] if others else []))
     box = read_box(record)  # the bucket's size does not matter to a captioner
     beside = (sidecar, settings.existing) if sidecar else ()
     own = captioner_settings(settings)
     return _stamp(
         "caption", record["hash"], box, settings.captioner, settings.weights, settings.question, settings.max_tokens, *beside, *own
     )
+
+
+def other_captions(project: Project, record: Record) -> list[str]:
+    """Further captions that a person gave a photo, where each is a reading."""
+    settings = project.settings.caption
+    return (sidecar_of(record) or {}).get("others", []) if settings.several == "readings" and settings.existing == "keep" else []
 
 
 def captioner_settings(settings: Any) -> tuple:
@@ -147,7 +156,11 @@ def cache(project: Project, record: Record) -> str:
     readings = (train.shuffle_tags, train.keep_tags, train.tag_dropout, train.caption_variants, train.seed)
     read = readings if train.shuffle_tags or train.tag_dropout else None
     facts = (picture(record), record.get("text"), read, train.preservation > 0, weights.identity(project.base_source))
-    return _stamp("cache", *facts, *mask(project, record))
+    return _stamp("cache", *facts, *mask(project, record), *_readings(record))
+
+
+def _readings(record: Record) -> tuple:
+    return (("readings", record["readings"]),) if record.get("readings") else ()
 
 
 def picture(record: Record) -> str:
@@ -162,14 +175,42 @@ def mask(project: Project, record: Record) -> tuple:
 
 def train(project: Project) -> str:
     settings = {key: value for key, value in for_stamp(project.settings.train).items() if key not in NOT_IN_RESULT}
+    return _stamp("train", settings, _taught_photos(project), weights.identity(project.base_source), *_taught_beside(project))
+
+
+def taught(project: Project) -> dict[str, Any]:
+    """What a training is made of, by which a later one that goes on from it is known: `by` is the fingerprint of the base and of all
+    settings but how long, `photos` has one fingerprint a photo with its text."""
+    settings = {key: value for key, value in for_stamp(project.settings.train).items() if key not in (*NOT_IN_RESULT, *STEP_RULE)}
+    by = _stamp("train", settings, weights.identity(project.base_source), *_taught_beside(project))
+    return {"by": by, "photos": [short_hash(*facts) for facts in _taught_photos(project)]}
+
+
+def _taught_photos(project: Project) -> list[tuple]:
     chosen = [r for r in project.manifest.selected if r.get("dataset")]
-    photos = [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r)) for r in chosen]
-    folder = project.settings.train.regularisation  # by its content: it may be moved
+    return [(picture(r), r.get("text"), r.get("repeats", 1), *mask(project, r), *_readings(r)) for r in chosen]
+
+
+def _taught_beside(project: Project) -> tuple:
+    """Regularisation photos and the LoRA that is started from, by their content: they may be moved."""
+    folder, start = project.settings.train.regularisation, started_from(project)
     others = (weights.identity(weights.Source(str(Path(folder).expanduser()), True)),) if folder else ()
     if adapter := project.settings.train.training_adapter:
         others += ("training adapter", weights.identity(weights.Source(str(Path(adapter).expanduser()), True)))
     all_learned = ("all learned",) if project.settings.train.hold_out and project.settings.train.validate_every == 0 else ()
-    return _stamp("train", settings, photos, weights.identity(project.base_source), *others, *all_learned)
+    return (*others, *all_learned, *([("from_lora", start)] if start else []))
+
+
+def started_from(project: Project) -> str | None:
+    """The fingerprint of the LoRA file that the training starts from; where the file is gone, that of a run which started from it."""
+    given = project.settings.train.from_lora
+    if not given:
+        return None
+    path = Path(given).expanduser()
+    if path.is_file():
+        return weights.identity(weights.Source(str(path), True))
+    noted = [run.facts.get("from_lora") or {} for run in reversed(runs.all_runs(project.folder))]
+    return next((facts["identity"] for facts in noted if facts.get("file") == path.name and "identity" in facts), path.name)
 
 
 def sample(project: Project) -> str:
@@ -177,10 +218,15 @@ def sample(project: Project) -> str:
     return _stamp(
         "sample",
         train(project),
-        for_stamp(project.settings.sample),
+        _sample_settings(project),
         for_stamp(project.settings.trigger),
         *([step] if step is not None else []),
     )
+
+
+def _sample_settings(project: Project) -> dict[str, Any]:
+    """Of a file of prompts what is in it."""
+    return for_stamp(project.settings.sample) | {"prompts": prompts.contents(project.settings.sample.prompts, project.folder)}
 
 
 def export(project: Project) -> str:
@@ -207,7 +253,14 @@ def pick(project: Project) -> dict[str, Any] | None:
 def report(project: Project) -> str:
     shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "trigger", "dedupe", "human")} for r in project.manifest]
     judged = [verdict.verdict for verdict in verdicts.judge_all(list(project.manifest), project.settings).values()]
-    return _stamp("report", shown, judged, project.settings.flat_for_stamp(), sample(project), export(project))
+    facts = (shown, judged, project.settings.flat_for_stamp(), sample(project), export(project))
+    return _stamp("report", *facts, *_grids(project))
+
+
+def _grids(project: Project) -> list[str]:
+    """Of the pictures that `lorakit grid` has made of this training; none where there are none."""
+    run = runs.find(project.folder, train(project))
+    return [file_hash(path) for path in sorted(run.samples.glob("grid*.png"))] if run else []
 
 
 def _stamp(stage: str, *facts: Any) -> str:

@@ -105,8 +105,8 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         least = max(1, round(1.1 * (finding.since_step or best or steps)))
         return f"take the checkpoint of step {best or finding.since_step}; {_steps(settings, steps, least)}, or more photos"
     if finding.verdict == "plateau":
-        enough = max(1, round(1.3 * (finding.since_step or steps)))
-        return f"little is gained behind step {finding.since_step}: {_steps(settings, steps, enough)} does as well"
+        enough = max(round(1.3 * (finding.since_step or steps)), steps // 3)  # a loss that is level early says little about pictures
+        return f"by the loss little is gained behind step {finding.since_step}: look at the samples from there on; {_steps(settings, steps, enough)} may do"
     if finding.verdict == "spike":
         return f"look at the photos of these steps: {_photos(metrics, finding.steps)}"
     if finding.verdict == "learning":

@@ -14,6 +14,7 @@ from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
+from lorakit.report.answers import strength_of
 
 LICENCES = {  # as the hub writes them, by the words of the cards
     "Apache-2.0": "apache-2.0", "CreativeML Open RAIL-M": "creativeml-openrail-m", "CreativeML Open RAIL++-M": "openrail++",
@@ -80,7 +81,7 @@ def model_card(project: Project, run: Run, repo: str, pictures: list[str]) -> st
     from huggingface_hub import ModelCardData
 
     card, trigger = project.card, project.trigger
-    lora = str(run.facts["result"]["lora"])
+    lora, strength = str(run.facts["result"]["lora"]), strength_of(project, run.facts["result"])
     about: dict[str, Any] = _licence(card.licence) | ({"instance_prompt": trigger} if trigger else {})
     hub = base_on_hub(project)
     header = ModelCardData(
@@ -95,7 +96,7 @@ def model_card(project: Project, run: Run, repo: str, pictures: list[str]) -> st
         f"{project.kind.title} LoRA for {base}. {word}", "",
         *(f"![{_plain(prompt)}](images/{name})" for name, prompt in _captions(run, pictures)), "",
         "## Strength", "",
-        "Begin at 0.7; lower towards 0.4 where it takes over the picture, raise towards 1.0 where it is too faint.", "",
+        f"Begin at {strength:g}; lower towards 0.4 where it takes over the picture, raise towards 1.0 where it is too faint.", "",
         "## Use", "", f"In ComfyUI, A1111 or Forge, put `{lora}` into the folder of LoRAs. In diffusers:", "",
         "```python", *_python(project, run, repo), "```", "",
         "## Training", "", *(f"- {name}: {value}" for name, value in _facts(project, run).items()), "",
@@ -126,7 +127,7 @@ def _python(project: Project, run: Run, repo: str) -> list[str]:
         "import torch", "from diffusers import AutoPipelineForText2Image", "",
         f'pipeline = AutoPipelineForText2Image.from_pretrained("{base_on_hub(project) or "the base"}", torch_dtype=torch.float16).to("cuda")',
         f'pipeline.load_lora_weights("{repo}", weight_name="{run.facts["result"]["lora"]}", adapter_name="lora")',
-        'pipeline.set_adapters("lora", 0.7)', f"picture = pipeline({prompt!r}).images[0]",
+        f'pipeline.set_adapters("lora", {strength_of(project, run.facts["result"]):g})', f"picture = pipeline({prompt!r}).images[0]",
     ]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ _KINDS = {
 _KIND_OF = {f".{ending}": kind for kind, endings in _KINDS.items() for ending in endings.split()}
 _OF_SYSTEMS = frozenset((".ds_store", "thumbs.db", "desktop.ini", ".directory", ".nomedia", ".localized", ".gitignore", ".gitattributes",
                          ".gitkeep", "ehthumbs.db", ".lock", ".left_out.json"))  # fmt: skip
-RAW = "raw"
+RAW, NOTES = "raw", "notes of other programs"
 UNREADABLE = frozenset(("raw", "JPEG XL", "films", "sound", "drawings of other programs", "pictures in forms that are not read"))
 
 

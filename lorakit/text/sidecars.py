@@ -36,7 +36,8 @@ _TAKEOUT = re.compile(r"\.s(?:u|up|upp|uppl[a-z-]*)?$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Found:
-    """The caption of a photo and where it stood; `others` are further captions of that file, `differing` other files that say else."""
+    """The caption of a photo and where it stood; `others` are further captions of that file and of other texts beside the photo,
+    `differing` lists and JSON files that say else, which are not used: these are made by programs, for other ends too."""
 
     text: str
     file: str
@@ -85,8 +86,11 @@ class Captions:
         if not with_words:
             return None
         (name, texts), *rest = with_words
-        differing = dict.fromkeys(other for other, said in rest if other != name and not _alike(texts, said))
-        return Found(texts[0], name, tuple(texts[1:]), tuple(differing), all(path.name != name for path, _ in beside))
+        differing = {other: said for other, said in rest if other != name and not _alike(texts, said)}
+        written = {path.name for path, _ in beside if path.suffix.lower() != ".json"}
+        more = [text for other, said in differing.items() if other in written for text in said] if name in written else []
+        unused = tuple(other for other in differing if not (other in written and name in written))
+        return Found(texts[0], name, _others(texts, more), unused, all(path.name != name for path, _ in beside))
 
     @property
     def without_photo(self) -> list[Path]:
@@ -188,6 +192,15 @@ def _read_beside(path: Path) -> list[str]:
         pass_over(str(path), f"cannot be read ({error.strerror})")
         return []
     return texts_of(json_or_none(text, str(path))) if path.suffix.lower() == ".json" else captions_in(text)
+
+
+def _others(texts: list[str], more: list[str]) -> tuple[str, ...]:
+    """Captions after the first, those that say what one before says left out."""
+    found: list[str] = texts[:1]
+    for text in (*texts[1:], *more):
+        if not any(_alike([text], [known]) for known in found):
+            found.append(text)
+    return tuple(found[1:])
 
 
 def _alike(one: list[str], other: list[str]) -> bool:

@@ -26,3 +26,12 @@ def faults_of(word: str) -> list[str]:
     if repeated := next((part for part in parts if parts.count(part) > 1), None):
         found.append(f"{repeated!r} stands in it twice, which says no more than once and takes places of the text")
     return found
+
+
+def phrase(word: str | None, class_word: str | None, teaches: str) -> str:
+    """What to write into a prompt: 'zwx mug', for a style 'zwx style'; '' without a trigger."""
+    if not word:
+        return ""
+    if teaches == "style":
+        return word if "style" in word.lower() else f"{word} style"
+    return f"{word} {class_word}" if class_word else word

@@ -27,6 +27,7 @@ from lorakit.train import tensor_file
 from lorakit.train.caption_variants import variants
 from lorakit.train.preflight import preflight
 from lorakit.train.prompts import sample_prompts
+from lorakit.train.prompts import texts_of as prompts_of
 from lorakit.train.regularisation import regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
 from lorakit.train.tensor_file import Damaged
@@ -43,7 +44,9 @@ def cache(project: Project) -> list[Record]:
     photos = preflight(project)
     records = [*at_every_resolution(project, photos), *regularisation_photos(project)]
     watched = [text for text in (watched_text(project),) if text]
-    texts = missing_texts(project, ("", *(text for r in records for text in texts_of(project, r)), *sample_prompts(project), *watched))
+    texts = missing_texts(
+        project, ("", *(text for r in records for text in texts_of(project, r)), *prompts_of(sample_prompts(project)), *watched)
+    )
     pictures = [r for r in records if not all(map(_is_whole, picture_paths(project, r)))]
     if texts or pictures:
         family = load_family(project)
@@ -100,8 +103,9 @@ def without_trigger(project: Project, record: Record) -> str:
 
 
 def text_variants(project: Project, record: Record) -> tuple[str, ...]:
-    """The texts that a photo may be trained with."""
-    return variants(record["text"], project.trigger, project.settings.train)
+    """The texts that a photo may be trained with: of each of its readings, the variants."""
+    texts = (record["text"], *record.get("readings", ()))
+    return tuple(variant for text in texts for variant in variants(text, project.trigger, project.settings.train))
 
 
 def latents_path(project: Project, record: Record) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -28,11 +28,13 @@ from lorakit.bases.load import load_family
 from lorakit.bases.quantised import QuantisedLinear
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError
-from lorakit.lora_file import formats, verify
+from lorakit.lora_file import beside, formats, verify
 from lorakit.lora_file.formats import Adapter, LayerAdapter
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
+from lorakit.quality.judge import start_strength
 from lorakit.settings import Train
+from lorakit.text import trigger_word
 from lorakit.train import checkpoint, lora, standing
 from lorakit.train.cache import cache, load_latents, load_text, text_variants
 from lorakit.train.loss import picture_sizes
@@ -82,10 +84,45 @@ def write_lora(project: Project, run: Run, family: Family, step: int | None, nam
         loaded = check_tools(path, family.NAME, chosen=settings.format != "auto")
         difference = check_loaded(path, written, family, ForwardProbe(project, family))
         facts = {"lora": path.name, "lora_sum": files.file_hash(path), "modules": len(network), "bytes": path.stat().st_size}
+    write_about(project, run, family, step, name)
     say_dead(network)
     counts = ", ".join(f"{tool} {count}" for tool, count in loaded.items())
     say(f"export    {len(network)} modules, {facts['bytes'] / 2**20:.1f} MB, read back equal; keys loaded: {counts} of {len(tensors)}")
     return {**facts, "loaded": loaded, "difference": difference}
+
+
+def write_about(project: Project, run: Run, family: Family, step: int | None, name: str) -> None:
+    """Beside the file what other tools read of it: see `lora_file.beside`."""
+    settings, card, config = project.settings, project.card, family.process.schedule.config
+    phrase = trigger_phrase(project)
+    prompts = run.facts.get("result", {}).get("prompts") or run.facts.get("planned", {}).get("prompts") or [phrase or "a photo"]
+    about = beside.About(
+        family=family.NAME,
+        base=card.title,
+        version=card.metadata.get("ss_base_model_version", ""),
+        checkpoint=base_file(project),
+        phrase=phrase,
+        prompt=prompts[0],
+        strength=begin_at(project, run),
+        side=settings.train.resolution,
+        steps=settings.sample.steps,
+        guidance=settings.sample.guidance,
+        notes=f"{project.kind.title} LoRA for {card.title}; {usage_hint(project, run)}",
+        velocity=config.get("prediction_type") == "v_prediction",
+        zero_snr=bool(config.get("rescale_betas_zero_snr")),
+    )
+    lora = run.folder / f"{name}.safetensors"
+    try:
+        beside.write_beside(lora, about, first_sample(run, step))
+    except (SyntaxError, ValueError, UnidentifiedImageError) as error:  # what Pillow raises for damaged PNGs
+        warn(f"{lora.stem}.preview.png: not written, its sample cannot be read ({error})")
+
+
+def base_file(project: Project) -> str:
+    """The base's file, as people mostly have it: the user's own where that is one, else the one that the card names."""
+    given = project.settings.train.weights or ""
+    name = Path(given).name if given.endswith(".safetensors") else project.card.metadata.get("ss_sd_model_name", project.card.name)
+    return name if name.endswith(".safetensors") else f"{name}.safetensors"
 
 
 def say_dead(network: Adapter) -> None:
@@ -306,14 +343,21 @@ def make_metadata(project: Project, run: Run, tensors: dict[str, Tensor], name: 
         "modelspec.resolution": f"{train.resolution}x{train.resolution}",
         "modelspec.hash_sha256": f"0x{hash}",
         "modelspec.trigger_phrase": trigger_phrase(project),
-        "modelspec.usage_hint": f"write {trigger_phrase(project)!r} into the prompt; {strength_hint(project)}"
-        if project.trigger
-        else f"no trigger word; {strength_hint(project)}",
+        "modelspec.usage_hint": usage_hint(project, run),
+        "trained_words": [trigger_phrase(project)] if project.trigger else "",
         "modelspec.thumbnail": thumbnail(run, step),
         "modelspec.tags": f"{project.kind.name},lora",
         "lorakit_version": lorakit.__version__,
+        **origin_metadata(run),
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items() if value != ""}
+
+
+def origin_metadata(run: Run) -> dict[str, str]:
+    """Which LoRA file the training started from, and that it went on from another training."""
+    start, before = run.facts.get("from_lora") or {}, run.continues
+    found = {"lorakit_from_lora": start.get("file", ""), "lorakit_from_lora_hash": start.get("hash", "")}
+    return found | ({"lorakit_goes_on_from_step": str(before["step"])} if before else {})
 
 
 def prediction_metadata(family: Family) -> dict[str, str]:
@@ -338,10 +382,16 @@ def text_encoder_rate(train: Train) -> float:
     return train.learning_rate if train.text_encoder_rate is None else train.text_encoder_rate
 
 
-def strength_hint(project: Project) -> str:
-    """The strength that a person picked, or the one that is usual."""
-    strength = (stamps.pick(project) or {}).get("strength")
-    return "begin at strength 0.7" if strength is None else f"best at strength {strength:g}"
+def begin_at(project: Project, run: Run) -> float:
+    """The strength that a person picked, or the one that the validation speaks for, or the usual one."""
+    picked = (stamps.pick(project) or {}).get("strength")
+    return start_strength(run.facts.get("result", {}).get("strengths") or {}) if picked is None else float(picked)
+
+
+def usage_hint(project: Project, run: Run) -> str:
+    picked = (stamps.pick(project) or {}).get("strength") is not None
+    at = f"{'best at' if picked else 'begin at'} strength {begin_at(project, run):g}"
+    return f"write {trigger_phrase(project)!r} into the prompt; {at}" if project.trigger else f"no trigger word; {at}"
 
 
 def file_time(path: Path, run: Run) -> float:
@@ -349,10 +399,15 @@ def file_time(path: Path, run: Run) -> float:
     return (path if path.is_file() else run.folder / "run.json").stat().st_mtime
 
 
-def thumbnail(run: Run, step: int | None = None) -> str:
-    """A small JPEG of the first final sample (of a checkpoint: its own) as a data URI; empty where none was drawn."""
+def first_sample(run: Run, step: int | None = None) -> Path | None:
+    """The first final sample, of a checkpoint its own; None where none was drawn."""
     names = ("final/0_lora.png",) if step is None else (f"final{step_suffix(step)}/0_lora.png", f"step_{step:06d}/0.png")
-    picture = next((run.samples / name for name in names if (run.samples / name).is_file()), None)
+    return next((run.samples / name for name in names if (run.samples / name).is_file()), None)
+
+
+def thumbnail(run: Run, step: int | None = None) -> str:
+    """A small JPEG of `first_sample` as a data URI; empty where there is none."""
+    picture = first_sample(run, step)
     if picture is None:
         return ""
     try:
@@ -369,9 +424,7 @@ def thumbnail(run: Run, step: int | None = None) -> str:
 
 def trigger_phrase(project: Project) -> str:
     trigger = project.settings.trigger
-    if trigger.teaches == "style" and trigger.word:
-        return trigger.word if "style" in trigger.word.lower() else f"{trigger.word} style"
-    return " ".join(word for word in (trigger.word, trigger.class_word if trigger.word else None) if word)
+    return trigger_word.phrase(trigger.word, trigger.class_word, trigger.teaches)
 
 
 def tag_frequency(texts: list[str]) -> dict[str, int]:

@@ -4,67 +4,101 @@ LoRA has learned, at which strength it speaks, and whether it leaks into prompts
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from lorakit import files
+from lorakit.bases import families
 from lorakit.console import progress
 from lorakit.project import Project
 from lorakit.text.placing import without_word
+from lorakit.text.prompts import Prompt, read
 from lorakit.text.words import count_word
 from lorakit.train import lora
 from lorakit.train.cache import keep_texts
-from lorakit.train.prompts import sample_prompts
+from lorakit.train.prompts import sample_prompts, texts_of
 from lorakit.train.sample import decode, draw_latents, save_picture
+from lorakit.train.stacked import open_others
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
 
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)  # 0 is the base itself
 CELL, MARGIN, LABEL = 192, 6, 190  # pixels: of a picture, between two, and for the prompt at the left
 
 
-def grid(project: Project, prompts: Sequence[str] = (), strengths: Sequence[float] = STRENGTHS, step: int | None = None) -> Path:
-    """Draw every prompt at every strength into `samples/grid.png` of the project's newest training, or of the checkpoint of
-    `step` into `samples/grid-step000250.png`; returns its path.
+def grid(
+    project: Project,
+    prompts: Sequence[str] = (),
+    strengths: Sequence[float] = STRENGTHS,
+    step: int | None = None,
+    others: Sequence[tuple[Path, float]] = (),
+) -> Path:
+    """Draw every prompt at every strength into `samples/grid.png` of the project's newest training, of the checkpoint of `step` into
+    `samples/grid-step000250.png`, and with `others`, LoRA files and their strengths, beside it into `samples/grid-with-NAME.png`;
+    returns its path. Each picture lies in a folder of the sheet's name too, `<row>_<column>.png`, and a `.json` says of which prompt and
+    strength it is: for the report.
 
     Without prompts, the project's sample prompts are drawn with the trigger and without it."""
     run = trained_run(project) if step is None else begun_run(project)
-    prompts = list(prompts) or with_and_without(project)
-    keep_texts(project, ("", *prompts))
-    family = load_trained(project, run, step)
+    step_size = families.load(project.card.family).PIXEL_STEP
+    rows = read(prompts, project.folder, project.trigger, step_size) if prompts else with_and_without(project)
+    keep_texts(project, texts_of(rows))
+    family = load_trained(project, run, step, open_others(others, project.card.family) if others else None)
     latents = []
-    with progress("grid", len(prompts) * len(strengths)) as shown:
+    with progress("grid", len(rows) * len(strengths)) as shown:
         for strength in strengths:
             lora.set_strength(family, strength)
-            for one in draw_latents(project, family, prompts):
+            for one in draw_latents(project, family, rows):
                 latents.append(one)
                 shown.advance()
         pictures = list(decode(family, latents))
-    columns = [pictures[start : start + len(prompts)] for start in range(0, len(pictures), len(prompts))]
-    path = run.samples / f"grid{step_suffix(step)}.png"
-    save_picture(lay_out(columns, prompts, strengths), path)
+    columns = [pictures[start : start + len(rows)] for start in range(0, len(pictures), len(rows))]
+    texts = [row.text for row in rows]
+    beside = "".join(f"-with-{path.stem}" for path, _ in others)
+    path = run.samples / f"{files.short_name(f'grid{step_suffix(step)}{beside}', 100)}.png"
+    words = ["without" if others and strength == 0 else "base" if strength == 0 else f"{strength:g}" for strength in strengths]
+    told = {"prompts": texts, "strengths": list(strengths), "columns": words, "step": step, "with": {p.name: s for p, s in others}}
+    keep_cells(columns, told, path)
+    save_picture(lay_out(columns, texts, [word if word.isalpha() else f"strength {word}" for word in words]), path)
     return path
 
 
-def with_and_without(project: Project) -> list[str]:
+def keep_cells(columns: list[list[Image.Image]], told: dict[str, Any], path: Path) -> None:
+    """The pictures one by one, and what each is, beside the sheet at `path`."""
+
+    def fill(part: Path) -> None:
+        for x, column in enumerate(columns):
+            for y, picture in enumerate(column):
+                picture.save(part / f"{y}_{x}.png")
+
+    files.write_folder(path.with_suffix(""), fill)
+    files.write_json(path.with_suffix(".json"), told)
+
+
+def with_and_without(project: Project) -> list[Prompt]:
     """The sample prompts that hold the trigger, each followed by itself without it."""
     trigger = project.trigger
     if not trigger:
         return sample_prompts(project)
-    named = [prompt for prompt in sample_prompts(project) if count_word(prompt, trigger)]
-    return [prompt for name in named for prompt in (name, without_word(name, trigger)) if prompt]
+    named = [prompt for prompt in sample_prompts(project) if count_word(prompt.text, trigger)]
+    both = [(prompt, replace(prompt, text=without_word(prompt.text, trigger))) for prompt in named]
+    return [prompt for pair in both for prompt in pair if prompt.text]
 
 
-def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], strengths: Sequence[float]) -> Image.Image:
-    """The pictures in a table with the strengths above and the prompts at the left."""
+def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], heads: Sequence[str]) -> Image.Image:
+    """The pictures in a table with their heads above and the prompts at the left."""
     head, font = 28, ImageFont.load_default(14)
     width = LABEL + len(columns) * (CELL + MARGIN)
     sheet = Image.new("RGB", (width, head + len(prompts) * (CELL + MARGIN)), "white")
     pen = ImageDraw.Draw(sheet)
-    for x, (strength, column) in enumerate(zip(strengths, columns)):
+    for x, (head_words, column) in enumerate(zip(heads, columns)):
         left = LABEL + x * (CELL + MARGIN)
-        pen.text((left + 4, 6), "base" if strength == 0 else f"strength {strength:g}", fill="black", font=font)
+        pen.text((left + 4, 6), head_words, fill="black", font=font)
         for y, picture in enumerate(column):
-            sheet.paste(picture.resize((CELL, CELL), Image.Resampling.LANCZOS), (left, head + y * (CELL + MARGIN)))
+            cell = ImageOps.pad(picture, (CELL, CELL), Image.Resampling.LANCZOS, color="white")
+            sheet.paste(cell, (left, head + y * (CELL + MARGIN)))
     for y, prompt in enumerate(prompts):
         pen.multiline_text((6, head + y * (CELL + MARGIN) + 6), wrapped(prompt, font), fill="black", font=font, spacing=3)
     return sheet

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lorakit.bases.load import load_family
 from lorakit.console import warn
+from lorakit.errors import LorakitError
 from lorakit.project import Project
-from lorakit.train import lora
+from lorakit.train import from_lora, lora
 from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
 from lorakit.train.batches import BatchSampler
@@ -46,6 +47,7 @@ class Learner:
         if settings.training_adapter:
             add_training_adapter(family, path_of(settings.training_adapter))
         self.parameters = lora.add_lora(family, settings)
+        self._start = from_lora.put_in(family, settings)
         self.optimizer = optim.make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
         self.scaler = torch.amp.GradScaler(family.device.split(":")[0], enabled=family.dtype == torch.float16)
         if settings.checkpoints_gradients:
@@ -56,6 +58,12 @@ class Learner:
         self.average = Average(self.parameters, self.optimizer, settings.ema)
         self._compiled = compile_blocks(family.repeated_blocks()) if settings.compile else []
         self._is_updating = False
+
+    def start_in_words(self) -> str:
+        """What of `train.from_lora` was put in. Raises `LorakitError` where the file is gone, and there is no checkpoint to go on from."""
+        if self._start is None:
+            raise LorakitError(f"train.from_lora: {self.settings.from_lora}: no such file; give the LoRA's .safetensors")
+        return self._start
 
     def learn(self, rate: float, sampler: BatchSampler | Interleaved) -> Step:
         """One optimizer step over `gradient_accumulation` batches. The update is left out, on the device, where the loss or the

@@ -168,6 +168,8 @@ def conflicts(train: Train, format: str) -> Iterator[tuple[bool, str]]:
     yield train.lokr_factor == 0, "train.lokr_factor = 0: a factor has at least one row; write 1 or more, or -1"
     yield lycoris and format == "diffusers", f"{kind} cannot be loaded by diffusers; use export.format=auto"
     yield train.adapter != "lora" and train.init != "kaiming", f"train.init={train.init} is for train.adapter=lora; take one of them out"
+    starts = train.from_lora is not None and train.init != "kaiming"
+    yield starts, f"train.init={train.init}: train.from_lora starts at the file's change, not at the base's weights; take one of them out"
     yield train.t5 and not train.text_encoder, "train.t5 has no effect without train.text_encoder=true"
     yield (
         train.text_encoder_rate is not None and not train.text_encoder,

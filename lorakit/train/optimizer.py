@@ -150,8 +150,10 @@ def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> No
                     ours[f"state{number}"].copy_(values)
 
 
-def lr_at(step: int, steps: int, settings: Train) -> float:
-    """Learning rate of a step (from 0): linear warm-up, then the schedule, of which schedule-free optimizers have none."""
+def lr_at(step: int, steps: int, settings: Train, begun: int = 0) -> float:
+    """Learning rate of a step (from 0): linear warm-up, then the schedule, of which schedule-free optimizers have none. A training that
+    goes on after step `begun` of another begins both anew (a warm restart, arXiv:1608.03983): else there were next to nothing left of the rate."""
+    step, steps = step - begun, steps - begun
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     done = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)

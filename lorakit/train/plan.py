@@ -8,9 +8,9 @@ from typing import Any
 
 from lorakit import console, device
 from lorakit.bases import tokens
-from lorakit.project import Project
+from lorakit.project import Project, runs, stamps
 from lorakit.record import Record
-from lorakit.train import pace, rungs, standing
+from lorakit.train import going_on, pace, rungs, standing
 from lorakit.train.export import DTYPES
 from lorakit.train.preflight import check_settings, plan_in_words
 from lorakit.train.resolutions import at_every_resolution
@@ -72,9 +72,12 @@ def steps_of(project: Project, photos: list[Record]) -> dict[str, Any] | None:
     settings = project.settings.train
     if not photos:
         return None
-    steps = settings.planned_steps(len(photos))
+    known = runs.find(project.folder, stamps.train(project))
+    found = None if known else going_on.find(project, stamps.taught(project), len(photos))
+    steps = found[2] if found else going_on.steps_of(project, known, len(photos)) if known else settings.planned_steps(len(photos))
     seen = at_every_resolution(project, photos)
-    return {"steps": steps, "sum": plan_in_words(settings, seen, steps, bool(settings.regularisation))}
+    since = {"run": found[0].folder.name, "step": found[1]} if found else None
+    return {"steps": steps, "goes_on_from": since, "sum": plan_in_words(settings, seen, steps, bool(settings.regularisation))}
 
 
 def disk_of(project: Project, adapter: float) -> dict[str, float]:
@@ -127,6 +130,8 @@ def in_words(plan: dict[str, Any]) -> Iterator[str]:
         yield f"          longest: {about}{texts['longest']['tokens']} of {texts['budget']} tokens: {texts['longest']['text']}"
         yield from _some("past the token limit", texts["past_budget"])
         yield f"steps     {steps['sum']}"
+        if since := steps["goes_on_from"]:
+            yield f"          goes on from step {since['step']} of {since['run']}; --new begins at step 1"
     yield f"disk      the file about {disk['file']:g} MB, a checkpoint about {disk['checkpoint']:g} MB, {disk['kept'] or 'all'} kept"
     yield from memory_in_words(plan["memory"])
     yield from time_in_words(plan["time"])

@@ -23,7 +23,7 @@ from lorakit.settings import Train
 from lorakit.text.words import count_word
 from lorakit.train import batches, lora, optimizer, training_adapter
 from lorakit.train.regularisation import regularisation_photos
-from lorakit.weights import check_reachable
+from lorakit.weights import check_reachable, hub_configs
 
 DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
 MOST_VISITS = 1_000_000  # of photos in one epoch
@@ -95,8 +95,9 @@ def check_single_file(project: Project) -> list[str]:
     source = project.base_source
     family = families.load(project.card.family)
     if not source.configs:
-        if source.is_local and (Path(source.location) / "model_index.json").is_file():
-            check_folder(family, Path(source.location))
+        folder = Path(source.location) if source.is_local else hub_configs(source)
+        if folder and (folder / "model_index.json").is_file():
+            check_folder(family, folder, project.card.name)
         return []
     file = single_file.open_file(Path(source.location), family.NAME)
     card = single_file.card_of(file)

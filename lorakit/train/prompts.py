@@ -1,17 +1,24 @@
-"""The prompts that samples are drawn from: the user's, or such as show what was learned and what leaks."""
+"""The prompts that samples are drawn from: the user's, or such as show what was learned and what leaks; and how large."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
+from lorakit.bases import families
+from lorakit.console import say
 from lorakit.project import Project
+from lorakit.text import prompts
 from lorakit.text.placing import place_trigger, without_word
+from lorakit.text.prompts import Prompt
 
 
-def sample_prompts(project: Project) -> list[str]:
+def sample_prompts(project: Project) -> list[Prompt]:
     """The user's prompts; or a plain one with the trigger, two captions of the set, and the plain one without the
     trigger, which shows how much the LoRA leaks into other prompts."""
     settings, trigger = project.settings.sample, project.settings.trigger
     if settings.prompts:
-        return list(settings.prompts)
+        return prompts.read(settings.prompts, project.folder, trigger.word, families.load(project.card.family).PIXEL_STEP)
     style = project.settings.caption.style
     thing = trigger.class_word or ("a house by a lake" if trigger.teaches == "style" else "subject")
     plain = thing if style == "tags" else f"a photo of a {thing}"
@@ -19,5 +26,26 @@ def sample_prompts(project: Project) -> list[str]:
     texts = [r["text"] for r in project.manifest.selected if r.get("dataset")]
     spread = [texts[0], texts[len(texts) // 2]] if len(texts) > 1 else texts
     without = without_word(with_trigger, trigger.word) if trigger.word else None
-    prompts = [p for p in (with_trigger, *spread, without) if p]
-    return list(dict.fromkeys(prompts))[: settings.count]
+    made = dict.fromkeys(text for text in (with_trigger, *spread, without) if text)
+    return [Prompt(text) for text in made][: settings.count]
+
+
+def texts_of(wanted: Iterable[Prompt]) -> list[str]:
+    """Every text whose embeddings it takes to draw these prompts."""
+    return ["", *(text for prompt in wanted for text in (prompt.text, prompt.negative) if text)]
+
+
+def usual_size(project: Project) -> tuple[int, int]:
+    """(width, height) that most photos of the set are trained at; of two that are as common, the one nearer to a square."""
+    sizes = Counter(tuple(r["crop"]["bucket"]) for r in project.manifest.selected if r.get("dataset") and r.get("crop"))
+    if not sizes:
+        return (project.settings.train.resolution,) * 2
+    return max(sizes, key=lambda size: (sizes[size], -max(size) / min(size), size))
+
+
+def check_prompts(project: Project) -> None:
+    """Before anything starts: can the prompts be read? Raises `LorakitError` with the line of the first that cannot."""
+    cls = families.load(project.card.family)
+    given = prompts.read(project.settings.sample.prompts, project.folder, project.trigger, cls.PIXEL_STEP)
+    if any(prompt.negative for prompt in given) and not cls.TAKES_NEGATIVE:
+        say(f"sample    {project.card.title} is drawn without negative prompts; what stands after --n is left aside")

@@ -14,9 +14,10 @@ from lorakit.bases.families.base import Family, Text
 from lorakit.console import progress
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
+from lorakit.text.prompts import Prompt
 from lorakit.train import lora, memorised
 from lorakit.train.cache import keep_texts, load_text
-from lorakit.train.prompts import sample_prompts
+from lorakit.train.prompts import sample_prompts, texts_of, usual_size
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
 from lorakit.train.training_adapter import as_it_is_used
 
@@ -42,9 +43,9 @@ def sample_step(project: Project, step: int) -> Path:
 
 
 def draw_pairs(project: Project, run: Run, step: int | None, folder: Path) -> list[str]:
-    """Draw every sample prompt without and with the LoRA; returns the prompts."""
+    """Draw every sample prompt without and with the LoRA; returns the prompts' texts."""
     prompts = sample_prompts(project)
-    keep_texts(project, ("", *prompts))
+    keep_texts(project, texts_of(prompts))
     family = load_trained(project, run, step)
     with progress("sample", 2 * len(prompts)) as shown:
         latents = {}
@@ -55,14 +56,14 @@ def draw_pairs(project: Project, run: Run, step: int | None, folder: Path) -> li
                 shown.advance()
         for name, picture in zip(latents, decode(family, latents.values()), strict=True):
             save_picture(picture, folder / f"{name}.png")
-    return prompts
+    return [prompt.text for prompt in prompts]
 
 
 def sample_in_training(project: Project, run: Run, family: Family, step: int) -> None:
     """Write `samples/step_<step>/<n>.png`: by the denoiser that is there and the texts of the cache. The VAE alone is loaded, when all
     is drawn, and released."""
     prompts = sample_prompts(project)
-    keep_texts(project, ("", *prompts))  # nothing to do, unless somebody has emptied the cache meanwhile
+    keep_texts(project, texts_of(prompts))  # nothing to do, unless somebody has emptied the cache meanwhile
     with as_it_is_used(family):
         latents = list(draw_latents(project, family, prompts))
     for number, picture in enumerate(decode(family, latents)):
@@ -70,25 +71,28 @@ def sample_in_training(project: Project, run: Run, family: Family, step: int) ->
 
 
 @torch.no_grad()  # no inference mode: what swapped blocks would fetch in it could not be trained with after
-def draw_latents(project: Project, family: Family, prompts: Sequence[str]) -> Iterator[Tensor]:
-    """Yield the latents [1, C, h, w] of one picture a prompt, on the CPU; prompt n from seed + n. The texts are in the cache."""
-    settings, side = project.settings.sample, project.settings.train.resolution
+def draw_latents(project: Project, family: Family, prompts: Sequence[Prompt]) -> Iterator[Tensor]:
+    """Yield the latents [1, C, h, w] of one picture a prompt, on the CPU; prompt n from seed + n where it names no seed of its own. The
+    texts are in the cache."""
+    settings, usual = project.settings.sample, usual_size(project)
     family.denoiser.eval()
     pipeline = family.pipeline()
     pipeline.vae_scale_factor = family.latent_side  # which it would have asked the VAE
     pipeline.set_progress_bar_config(disable=True)
     empty = _embedded(project, family, "")
     for number, prompt in enumerate(prompts):
+        width, height = prompt.width or usual[0], prompt.height or usual[1]
+        negative = _embedded(project, family, prompt.negative) if prompt.negative and family.TAKES_NEGATIVE else None
         drawn = pipeline(
-            **family.prompt_options(_embedded(project, family, prompt), empty),
-            width=side,
-            height=side,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
-            generator=torch.Generator().manual_seed(settings.seed + number),
+            **family.prompt_options(_embedded(project, family, prompt.text), empty, negative),
+            width=width,
+            height=height,
+            num_inference_steps=prompt.steps or settings.steps,
+            guidance_scale=settings.guidance if prompt.guidance is None else prompt.guidance,
+            generator=torch.Generator().manual_seed(settings.seed + number if prompt.seed is None else prompt.seed),
             output_type="latent",
         )
-        yield family.latents_of(drawn.images, side, side).cpu()
+        yield family.latents_of(drawn.images, height, width).cpu()
 
 
 def _embedded(project: Project, family: Family, text: str) -> Text:

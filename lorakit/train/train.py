@@ -7,8 +7,6 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import yaml
-
 from lorakit import files
 from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError
@@ -18,7 +16,7 @@ from lorakit.quality.curve import best_step
 from lorakit.quality.judge import judge
 from lorakit.record import Record
 from lorakit.settings import Train
-from lorakit.train import checkpoint, pace
+from lorakit.train import checkpoint, going_on, pace
 from lorakit.train import optimizer as optim
 from lorakit.train.adapter_size import say_size
 from lorakit.train.batches import BatchSampler
@@ -27,9 +25,10 @@ from lorakit.train.learner import Kept, Learner
 from lorakit.train.metrics import Metrics, StepMetrics
 from lorakit.train.picked import picked_steps
 from lorakit.train.preflight import say_plan
+from lorakit.train.prompts import sample_prompts
 from lorakit.train.regularisation import Interleaved, regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
-from lorakit.train.sample import sample_in_training, sample_prompts
+from lorakit.train.sample import sample_in_training
 from lorakit.train.standing import Standing, is_out_of_memory
 from lorakit.train.stopping import Stop
 from lorakit.train.tensor_file import Damaged
@@ -45,21 +44,22 @@ def train(project: Project) -> Run:
     """
     photos = cache(project)
     stamp = stamps.train(project)
-    run = runs.find(project.folder, stamp) or runs.start(project.folder, stamp)
+    run = runs.find(project.folder, stamp, from_step_1=project.new_run) or going_on.start(project, stamp, photos)
     if run.is_done("train", stamp):
         return run
     settings, reg_photos = project.settings.train, regularisation_photos(project)
-    steps = planned_steps(project, len(photos))
+    steps = going_on.steps_of(project, run, len(photos))
     watched = held_out(project, run, photos)
     trained = [record for record in photos if record not in watched]
     photos = at_every_resolution(project, trained)
     say_plan(project, photos, steps, reg_photos)
     say_size(project)
-    say_why_new(project, run)
+    going_on.say_where_it_begins(project, run)
     write_settings(project, run)
     sampled = project.settings.sample
     apart = {"held_out": [record["file"] for record in watched]} if watched else {}
-    run.plan(steps=steps, prompts=sample_prompts(project), seed=sampled.seed, sample_every=sampled.every, **apart)
+    drawn = [prompt.text for prompt in sample_prompts(project)]
+    run.plan(steps=steps, prompts=drawn, seed=sampled.seed, sample_every=sampled.every, **apart)
     say_watched(project, watched, steps)
     stop, standing = Stop(run), Standing(project, run)
     sampler = BatchSampler(photos, settings.batch_size, settings.seed)
@@ -147,7 +147,7 @@ def learn_steps(
         try:
             while learner.step < steps and not ends_early:
                 metrics.begin()
-                taken = learner.learn(optim.lr_at(learner.step, steps, settings), sampler)
+                taken = learner.learn(optim.lr_at(learner.step, steps, settings, run.continues.get("step", 0)), sampler)
                 step = learner.step
                 if validation and (step == 1 or is_due(step, every, steps)):
                     taken = replace(taken, watched=watch(learner, validation))
@@ -237,11 +237,6 @@ def say_judgement(run: Run) -> None:
         say(f"          {judged.verdict}: {judged.findings[0].words}; {judged.advice}")
 
 
-def planned_steps(project: Project, photos: int) -> int:
-    """`train.steps`, or steps_per_photo x photos within min_steps..max_steps, and those of the regularisation photos besides."""
-    return project.settings.train.planned_steps(photos)
-
-
 def resume(run: Run, learner: Learner) -> None:
     """Put back the newest checkpoint that is whole, if there is one, and cut the metrics to it."""
     for step in reversed(checkpoint.all_steps(run)):
@@ -255,6 +250,8 @@ def resume(run: Run, learner: Learner) -> None:
         say(f"train     goes on after step {step}")
         break
     last = learner.step
+    if not last and learner.settings.from_lora:
+        say(f"train     {learner.start_in_words()}")
     lines = [json.dumps(entry) + "\n" for entry in run.read_metrics() if entry["step"] <= last]
     if len(lines) < last:
         warn(f"{run.metrics.name}: {last - len(lines)} of {last} lines are lost; the curve lacks these steps, the training does not")
@@ -267,22 +264,6 @@ def write_settings(project: Project, run: Run) -> None:
     head = f"# as resolved for this run; base {project.card.name}, kind {project.kind.name}\n"
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}  # {origin[key]}\n" for key, value in project.settings.flat().items()]
     files.write_text(run.folder / "settings.yaml", head + "".join(lines))
-
-
-def say_why_new(project: Project, run: Run) -> None:
-    """Where there are trainings already and this is none of them: one line that says so, and which settings are others."""
-    earlier = [other for other in runs.all_runs(project.folder) if other.folder != run.folder]
-    if run.saved_steps or not earlier:
-        return
-    path, now = earlier[-1].folder / "settings.yaml", project.settings.flat()
-    before = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
-    changed = [
-        f"{key} {before[key]} -> {json.loads(json.dumps(value))}"
-        for key, value in now.items()
-        if key.startswith("train.") and key in before and before[key] != json.loads(json.dumps(value))
-    ]
-    why = ", ".join(changed) or "photos, texts or the base are others"
-    say(f"train     a new run from step 1, since {earlier[-1].folder.name} ({why}); that one and its checkpoints stay")
 
 
 def is_due(step: int, every: int, steps: int, at_end: bool = True) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from lorakit.bases.families.base import Family
@@ -56,11 +58,13 @@ def trained_adapter(project: Project, run: Run, step: int | None = None) -> tupl
         raise LorakitError(f"{checkpoint.folder_of(run, step)}: {damage}; other checkpoints: {others}") from None
 
 
-def load_trained(project: Project, run: Run, step: int | None = None) -> Family:
-    """The base with the LoRA of a checkpoint in it, chosen as by `trained_adapter`."""
+def load_trained(project: Project, run: Run, step: int | None = None, prepare: Callable[[Family], None] | None = None) -> Family:
+    """The base, first changed by `prepare`, with the LoRA of a checkpoint in it, chosen as by `trained_adapter`."""
     adapter, _ = trained_adapter(project, run, step)
     as_run = standing.as_run(project, run)
     family = load_family(as_run)
+    if prepare:
+        prepare(family)
     lora.add_lora(family, as_run.settings.train)
     family.swap_blocks(as_run.settings.train.swap_blocks)
     lora.set_lora(family, adapter)

@@ -86,3 +86,28 @@ def test_it_is_said_before_anything_starts(folder, make_project, tmp_path):
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux1"])
 def test_a_base_of_the_family_fits(tiny_base, family):
     check_folder(families.load(family), tiny_base(family))
+
+
+def in_a_cache(folder, cache):
+    """A diffusers folder as the hub's cache holds it."""
+    place = cache / "models--someone--base"
+    shutil.copytree(folder, place / "snapshots" / "0123abcd")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("0123abcd")
+
+
+def test_weights_on_the_hub_are_looked_at_as_folders_are(folder, make_project, tmp_path, monkeypatch):
+    change_config(folder / "unet/config.json", in_channels=9)
+    in_a_cache(folder, tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(LorakitError, match="reads 9 channels in place of 4, for inpainting"):
+        check_single_file(make_project(**{"train.weights": "hf://someone/base"}))
+
+
+def test_another_base_of_the_family_is_named(folder):
+    check_folder(families.load("sd15"), folder, "sd15")
+    change_config(folder / "unet/config.json", cross_attention_dim=1024)
+    with pytest.raises(LorakitError, match="is Stable Diffusion 2, by the texts that it reads; choose --base sd21"):
+        check_folder(families.load("sd15"), folder, "sd15")
+    check_folder(families.load("sd15"), folder, "sd21")
+    check_folder(families.load("sd15"), folder, "mini")

@@ -4,12 +4,13 @@ import json
 import unicodedata
 
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 import lorakit
 from lorakit import new_project, pipeline
 from lorakit.curate import account
+from lorakit.curate.check import measure
 
 
 @pytest.fixture
@@ -119,6 +120,73 @@ def test_what_is_passed_over_is_counted_by_reason(make_photo, write, scan):
         assert part in told
 
 
+def as_dng(path, tags, **more):
+    """A small TIFF with the tags of a raw photo, as its thumbnail stands in front."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, (kind, value) in tags.items():
+        info.tagtype[tag] = kind
+        info[tag] = value
+    Image.new("RGB", (160, 120), "gray").save(path, "TIFF", tiffinfo=info, **more)
+    return path
+
+
+DNG, NEF = {0xC612: (1, bytes((1, 4, 0, 0)))}, {0xFE: (4, 1), 0x10F: (2, "NIKON"), 0x14A: (4, 8)}
+
+
+@pytest.mark.parametrize("tags", [DNG, NEF])
+def test_a_raw_photo_is_named_raw_whatever_it_is_called(make_photo, write, scan, tmp_path, tags):
+    folder = tmp_path / "photos"
+    make_photo("a.jpg", 1), make_photo("scan.tif", 2)
+    for name in ("a.dng", "b.tif", "c.TIF", "d"):
+        as_dng(folder / name, tags, big_tiff=False)
+    write("e", b"\0\0\0\x18ftypcrx "), write("f.tif", b"FUJIFILMCCD-RAW 0201")
+    records, lines = scan()
+    assert set(records) == {"a.jpg", "scan.tif"}
+    told = next(line for line in lines if line.startswith("passed over"))
+    assert "6 raw (a.dng" in told and "develop raw photos first, as JPEG, PNG or TIFF (1 of 6 lie beside a photo of the same name" in told
+    with pytest.raises(lorakit.LorakitError, match="there are 1 raw; develop raw photos first"):
+        scan("b.tif")
+    as_dng(folder / "x.jpg", tags), write("y.jpg", b"\0\0\0\x18ftypcrx ")
+    for name in ("x.jpg", "y.jpg"):
+        assert measure(folder / name)["measures"]["damaged"]["unreadable"] == "raw"
+
+
+def test_raws_beside_their_photos_ask_for_nothing(make_photo, write, scan):
+    make_photo("IMG_1.JPG", 1), write("IMG_1.NEF", b"MM\0*"), write("img_1.CR2", b"x")
+    assert "2 raw (IMG_1.NEF, ...); the raw ones lie beside photos of the same name, which are taken" in " ".join(scan()[1])
+
+
+XMP = (
+    '<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4">{}</rdf:Description></rdf:RDF></x:xmpmeta>'
+)
+SUBJECT = "<dc:subject><rdf:Bag><rdf:li>bear</rdf:li><rdf:li>red scarf</rdf:li></rdf:Bag></dc:subject>"
+TOLD = '<dc:description><rdf:Alt><rdf:li xml:lang="x-default">my bear on the lawn</rdf:li></rdf:Alt></dc:description>'
+
+
+def test_xmp_files_are_offered_and_taken_where_asked(make_photo, write, scan, tmp_path):
+    """As Lightroom (a.xmp) and digiKam (b.jpg.xmp) write them."""
+    for number, name in enumerate("abc"):
+        make_photo(f"{name}.jpg", number)
+    write("A.xmp", XMP.format(SUBJECT + TOLD)), write("b.jpg.xmp", XMP.format(SUBJECT)), write("c.xmp", XMP.format(""))
+    stray = write("gone.xmp", XMP.format(TOLD))
+    records, lines = scan()
+    assert not texts(records) and any(
+        line.startswith("2 photos with a description inside (XMP, IPTC, EXIF) or in an .xmp") for line in lines
+    )
+    assert any(line.startswith("passed over: 2 notes of other programs (c.xmp") for line in lines)
+    wanted = {"a.jpg": "my bear on the lawn", "b.jpg": "bear, red scarf"}
+    records, lines = scan(**{"caption.embedded": True})
+    assert texts(records) == wanted and "2 with a caption (2 from .xmp files)" in lines[0]
+    assert texts(scan("a.jpg", **{"caption.embedded": True})[0]) == {"a.jpg": wanted["a.jpg"]}
+    project = new_project(tmp_path / "again", tmp_path / "photos", settings={"caption.embedded": True})
+    lorakit.scan(project)
+    stray.rename(tmp_path / "photos" / "b.xmp"), (tmp_path / "photos" / "A.xmp").unlink(), (tmp_path / "photos" / "b.jpg.xmp").unlink()
+    lorakit.scan(project)
+    assert texts({r["file"]: r for r in project.manifest}) == {"b.jpg": "my bear on the lawn"}
+
+
 def test_no_photos_says_what_there_is(write, tmp_path):
     write("a.nef", b"II*\0")
     for place in ("photos", "photos/a.nef"):
@@ -136,14 +204,17 @@ def test_status_has_the_account(make_photo, write, tmp_path):
 
 
 def test_files_that_differ_and_several_captions_are_said(make_photo, write, scan):
-    make_photo("a.jpg", 1), make_photo("b.jpg", 2)
-    write("a.txt", "a bear on grass"), write("a.caption", "a toy on a lawn")
+    make_photo("a.jpg", 1), make_photo("b.jpg", 2), make_photo("c.jpg", 3)
+    write("a.txt", "bear, grass"), write("a.caption", "a toy on a lawn"), write("a.tags", "Bear, Grass")
     write("b.txt", "a toy bear lying on grass\n\ntoy bear, grass, outdoors\nphoto of my bear in the garden\n")
+    write("c.txt", "a bear in a chair"), write("c.json", '{"description": "IMG 4711"}')
     records, lines = scan()
-    assert texts(records) == {"a.jpg": "a bear on grass", "b.jpg": "a toy bear lying on grass"}
+    assert texts(records) == {"a.jpg": "bear, grass", "b.jpg": "a toy bear lying on grass", "c.jpg": "a bear in a chair"}
+    assert records["a.jpg"]["sidecar"]["others"] == ["a toy on a lawn"]
     assert records["b.jpg"]["sidecar"]["others"] == ["toy bear, grass, outdoors", "photo of my bear in the garden"]
-    assert any("a.jpg has the words of a.txt, not of a.caption" in line for line in lines)
-    assert any("1 photo with several captions in one file" in line for line in lines)
+    assert "others" not in records["c.jpg"]["sidecar"] and any("c.jpg has the words of c.txt, not of c.json" in line for line in lines)
+    assert any("2 photos with several captions; every visit of the training draws one of them" in line for line in lines)
+    assert any("the first is used, the others are kept" in line for line in scan(**{"caption.several": "first"})[1])
 
 
 @pytest.mark.parametrize("role", ["reg/1_toy", "regularization", "Regularisation Images", "model/sample", "samples"])

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import lorakit
 from lorakit import open_project, pipeline
@@ -121,6 +121,13 @@ def test_borders_are_found_with_the_box_inside_them(make_photo):
 def test_white_background_is_no_border(make_photo):
     product = Image.new("RGB", (900, 900), "white")
     product.paste(draw_photo(5, (300, 300)), (300, 300))
+    assert "borders" not in reasons(make_photo("a.jpg", image=product))
+
+
+def test_paper_around_a_packet_with_a_straight_edge_is_no_border(make_photo):
+    product, shape = Image.new("RGB", (900, 900), "white"), Image.new("L", (900, 900), 0)
+    ImageDraw.Draw(shape).polygon([(130, 200), (770, 200), (700, 760), (200, 760)], fill=255)
+    product.paste(draw_photo(5, (900, 900)), mask=shape)
     assert "borders" not in reasons(make_photo("a.jpg", image=product))
 
 

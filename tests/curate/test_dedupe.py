@@ -184,6 +184,19 @@ def test_another_face_shirt_or_arm_is_another_picture(make_photo, other, turn):
     assert is_another(found) and not is_same_picture(found)
 
 
+@pytest.mark.parametrize("side", [240, 900])
+def test_a_small_other_place_in_a_photo_is_another_picture_and_a_watermark_is_none(make_photo, side):
+    """Of a smaller copy too."""
+    photo = draw_photo(9, (900, 900))
+    whole, scale = make_photo("a.jpg", image=photo, quality=95), side / 900
+    other, marked = photo.copy(), photo.resize((side, side))
+    face = Image.new("RGB", (96, 96), tuple(255 - value for value in photo.resize((1, 1), box=(400, 300, 496, 396)).getpixel((0, 0))))
+    other.paste(face, (400, 300), Image.new("L", face.size, 255))
+    ImageDraw.Draw(marked).text((side // 8, side // 2), "SAMPLE", fill="white", font_size=round(75 * scale))
+    assert is_another(compare(make_photo("b.jpg", image=other.resize((side, side)), quality=90), whole, 0))
+    assert not is_another(compare(make_photo("c.jpg", image=marked, quality=90), whole, 0))
+
+
 @pytest.mark.parametrize("edit", [*EDITS.values(), ImageOps.mirror])
 def test_an_edited_figure_is_no_other_picture(make_photo, edit):
     left = make_photo("a.jpg", image=edit(figure()).convert("RGB"), quality=60)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from lorakit.curate.check import measure
 from lorakit.quality import verdicts
@@ -57,3 +57,18 @@ def test_the_limit_is_a_setting_and_what_cannot_be_told_is_not(make_photo):
     assert is_told(path, **{"check.detail.max_falloff": falloff(path) - 0.01})
     assert falloff(make_photo("small.jpg", 1, (400, 300))) is None
     assert falloff(make_photo("plain.png", image=Image.new("RGB", (800, 700), (90, 120, 30)))) is None
+
+
+def on_white(picture: Image.Image, soft: float = 0) -> Image.Image:
+    shape = Image.new("L", picture.size, 0)
+    ImageDraw.Draw(shape).ellipse((200, 160, picture.width - 200, picture.height - 160), fill=255)
+    page = Image.new("RGB", picture.size, "white")
+    page.paste(picture, mask=shape.filter(ImageFilter.GaussianBlur(soft)))
+    return page
+
+
+def test_of_a_cut_out_the_thing_is_looked_at_not_the_cut(make_photo):
+    enlarged = SHARP.resize((400, 320), Image.Resampling.LANCZOS).resize(SHARP.size, Image.Resampling.BICUBIC)
+    assert is_told(make_photo("enlarged.jpg", image=on_white(enlarged), quality=92))
+    assert not is_told(make_photo("sharp.jpg", image=on_white(SHARP), quality=92))
+    assert not is_told(make_photo("softly.jpg", image=on_white(SHARP, 8), quality=92))

@@ -38,6 +38,19 @@ def line_art(ink: str, paper: str) -> Image.Image:
     return drawing.resize((700, 800), Image.Resampling.LANCZOS)
 
 
+def lines_over_the_edge(ink: str, paper: str) -> Image.Image:
+    """A drawing that goes on beyond the page, in thin soft lines."""
+    drawing, lot = Image.new("RGB", (2048, 2048), paper), np.random.default_rng(1)
+    pen = ImageDraw.Draw(drawing)
+    for _ in range(40):
+        x, y, r = lot.integers(-200, 2200, 3)
+        pen.ellipse((x - abs(r) // 3, y - 90, x + abs(r) // 3 + 1, y + 90), outline=ink, width=5)
+    for at in range(0, 2048, 100):
+        for line in ((at, 0, at + 40, 160), (at, 2048, at - 30, 1900), (0, at, 170, at + 20), (2048, at, 1880, at - 50)):
+            pen.line(line, fill=ink, width=7)
+    return drawing.resize((1024, 1024), Image.Resampling.BOX)
+
+
 def sprite() -> Image.Image:
     cells = np.random.default_rng(0).integers(0, 4, (24, 12, 3)).astype(np.uint8) * 80
     page = Image.new("RGB", (32, 32), "white")
@@ -47,7 +60,8 @@ def sprite() -> Image.Image:
 
 PICTURES = {
     "on white": cut_out("white"), "on black": cut_out("black"), "on gray": cut_out("#cccccc"), "on nothing": cut_out(None),
-    "ink on paper": line_art("black", "white"), "chalk on slate": line_art("white", "black"), "pixels": sprite(),
+    "ink on paper": line_art("black", "white"), "chalk on slate": line_art("white", "black"),
+    "lines over the edge": lines_over_the_edge("black", "white"), "chalk over the edge": lines_over_the_edge("white", "black"), "pixels": sprite(),
 }  # fmt: skip
 
 

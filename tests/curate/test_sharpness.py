@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
-from lorakit.curate import blur
+from lorakit.curate import blur, thing
 from lorakit.curate.checks import sharpness
 from lorakit.photos.photo import read_photo
 from tests.conftest import draw_photo
@@ -90,3 +90,38 @@ def test_streaks_of_a_slanted_shake_are_no_texture(degrees):
     found = {"sharpness": 0.95, "texture": 0.9, "streaks": blur.streaks(shaken)}
     assert [reason.reason for reason in sharpness.judge(found, sharpness.Settings())] == ["soft"]
     assert not list(sharpness.judge({"sharpness": 0.95, "texture": 0.9}, sharpness.Settings()))  # measured by an earlier version
+
+
+def cut_out(thing: Image.Image, behind: str | None, soft: float = 0) -> Image.Image:
+    shape = Image.new("L", thing.size, 0)
+    ImageDraw.Draw(shape).ellipse((thing.width // 5, thing.height // 6, thing.width * 4 // 5, thing.height * 5 // 6), fill=255)
+    shape = shape.filter(ImageFilter.GaussianBlur(soft))
+    page = Image.new("RGBA", thing.size, behind or (0, 0, 0, 0))
+    page.paste(thing, mask=shape)
+    return page.convert("RGB") if behind else page
+
+
+@pytest.mark.parametrize("behind", ["white", "black", "#6090c0", None])
+def test_a_sharp_cut_around_what_is_blurred_is_no_sharpness_and_a_soft_one_around_what_is_sharp_no_blur(make_photo, behind):
+    sharp, found = draw_photo(3, SIZE), {}
+    blurred = BLURS["out of focus"](sharp)
+    for name, picture in (("blurred", cut_out(blurred, behind)), ("sharp", cut_out(sharp, behind)), ("soft", cut_out(sharp, behind, 8))):
+        path = make_photo(f"{name}.png", image=picture)
+        measures = sharpness.measure(read_photo(path))
+        found[name] = {r.reason for r in sharpness.judge(measures, sharpness.Settings())}
+    assert found == {"blurred": {"blurry"}, "sharp": set(), "soft": set()}
+
+
+def test_a_long_thing_aslant_on_white_is_not_shaken(make_photo):
+    shape = Image.new("L", (1024, 1024), 0)
+    ImageDraw.Draw(shape).rectangle((60, 420, 960, 600), fill=255)
+    page = Image.new("RGB", shape.size, "white")
+    page.paste(draw_photo(3, shape.size), mask=shape.rotate(35, Image.Resampling.BICUBIC))
+    measures = sharpness.measure(read_photo(make_photo("a.png", image=page)))
+    assert not list(sharpness.judge(measures, sharpness.Settings()))
+
+
+def test_before_a_photographed_backdrop_the_whole_frame_is_looked_at(make_photo):
+    """Its silhouette is as sharp as the lens made it."""
+    shot = read_photo(make_photo("a.png", image=noisy(cut_out(draw_photo(3, SIZE), "#6090c0"), 1.5)))
+    assert shot.behind is not None and thing.inside(shot) is None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from lorakit.curate.checks import colour
 from lorakit.errors import UnreadablePhoto
 from lorakit.photos.decode import load_alpha, load_image, load_reduced, sniff
 from lorakit.photos.photo import WORKING_SIDE, read_photo
@@ -345,7 +346,9 @@ def test_hdr_is_tone_mapped_and_named(tmp_path, transfer, white):
     shown = np.asarray(load_image(tmp_path / "a.png"))[0, :256].astype(int)
     assert (np.diff(shown[:, 0]) >= 0).all() and np.ptp(shown, axis=1).max() <= 1  # gray stays gray, brighter stays brighter
     assert 225 <= shown[round(white * 255), 0] <= 250 and shown[255, 0] >= 254 and shown[0, 0] == 0
-    assert read_photo(tmp_path / "a.png").hdr == {16: "PQ", 18: "HLG"}[transfer]
+    photo, name = read_photo(tmp_path / "a.png"), {16: "PQ", 18: "HLG"}[transfer]
+    found = list(colour.judge(colour.measure(photo), colour.Settings()))
+    assert photo.hdr == name and [(r.verdict, r.reason, r.value) for r in found] == [("warn", "hdr", f"{name}, tone-mapped to sRGB")]
 
 
 def test_cicp_stands_above_a_profile_and_srgb_is_left_alone(tmp_path, quarters):

@@ -14,7 +14,8 @@ from lorakit.project import runs
 from lorakit.train import cache as caching
 from lorakit.train.cache import cache, latents_path, load_latents, load_text, text_path
 from lorakit.train.grid import grid
-from lorakit.train.sample import sample, sample_prompts
+from lorakit.train.prompts import sample_prompts
+from lorakit.train.sample import sample
 from lorakit.train.train import train
 
 
@@ -94,7 +95,7 @@ def test_no_two_large_parts_are_in_memory_together(make_dataset, tiny_base, tmp_
     assert loads == [("transformer", set()), ("vae", {"transformer"})]
     assert [path.name for path in run.samples.rglob("*.png")] == ["0.png"]
     sample(project)
-    grid(project, sample_prompts(project), strengths=(0.0,))
+    grid(project, [prompt.text for prompt in sample_prompts(project)], strengths=(0.0,))
     assert {title for title, _ in loads} == {"transformer", "vae"}
     assert len(list((runs.all_runs(project.folder)[0].samples / "final").glob("*.png"))) == 2
 

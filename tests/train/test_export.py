@@ -51,6 +51,7 @@ def test_metadata_is_complete_and_true(trained, run):
     assert found["ss_base_model_version"] == "sd_v1" and found["modelspec.architecture"] == "stable-diffusion-v1/lora"
     assert (found["ss_network_dim"], found["ss_network_alpha"], found["ss_steps"], found["ss_num_train_images"]) == ("4", "4.0", "4", "4")
     assert found["modelspec.trigger_phrase"] == "zwx mug" and "zwx mug" in found["modelspec.usage_hint"]
+    assert json.loads(found["trained_words"]) == ["zwx mug"] and "begin at strength 0.7" in found["modelspec.usage_hint"]
     (tags,) = json.loads(found["ss_tag_frequency"]).values()
     assert tags["zwx mug"] == 4
     buckets = json.loads(found["ss_bucket_info"])["buckets"].values()
@@ -189,6 +190,11 @@ def test_any_checkpoint_is_written_as_a_file_of_its_own(copy_of_trained):
     for name, layer in trained.items():
         assert (found[name].change() - layer.change()).norm() <= 1e-2 * layer.change().norm() + 1e-5
     assert read_metadata(path)["ss_steps"] == "2" and read_metadata(path)["modelspec.title"] == path.stem
+    beside = {path.with_name(f"{path.stem}{end}") for end in (".json", ".comfyui.json", ".preview.png")}
+    assert all(other.is_file() for other in beside)
+    card, drawn = json.loads(path.with_suffix(".json").read_text()), Image.open(run.samples / "step_000002" / "0.png").convert("RGB")
+    assert card["activation text"] == "zwx mug" and np.array_equal(Image.open(path.with_name(f"{path.stem}.preview.png")), drawn)
+    assert str(copy_of_trained.folder) not in "".join(other.read_text() for other in beside if other.suffix == ".json")
     missing = CliRunner().invoke(command, [str(copy_of_trained.folder), "--step", "3", "--device", "cpu"])
     assert "no checkpoint of step 3 is kept; there are 2, 4" in str(missing.exception)
 

@@ -13,7 +13,7 @@ from lorakit.train.cache import cache
 from lorakit.train.loss import BatchLoss
 from lorakit.train.preflight import plan_in_words
 from lorakit.train.regularisation import Interleaved, regularisation_photos
-from lorakit.train.train import planned_steps, train
+from lorakit.train.train import train
 from tests.conftest import adapter, stop_after
 
 
@@ -114,4 +114,4 @@ def test_the_plan_is_the_sum_that_people_know(repeats, settings, steps, others, 
 def test_steps_by_the_rule_leave_the_photos_their_visits(make_project, others):
     rule = {"train.steps": None, "train.steps_per_photo": 10, "train.min_steps": 50, "train.max_steps": 200}
     project = make_project(**rule, **{"train.regularisation": str(others), "train.regularisation_share": 0.2})
-    assert planned_steps(project, 10) == 125
+    assert project.settings.train.planned_steps(10) == 125

@@ -10,7 +10,7 @@ from lorakit import open_project
 from lorakit.errors import LorakitError
 from lorakit.project import runs
 from lorakit.train import checkpoint
-from lorakit.train.train import planned_steps, train
+from lorakit.train.train import train
 from tests.conftest import adapter, stop_after
 
 SEVERAL_A_STEP = {"train.batch_size": 2, "train.gradient_accumulation": 2, "train.warmup_steps": 3, "train.optimizer": "adafactor"}
@@ -57,8 +57,8 @@ def test_every_photo_is_visited_equally_and_counted(make_dataset):
 def test_steps_follow_the_kind_rule_unless_they_are_given(make_project):
     rule = {"train.steps": None, "train.steps_per_photo": 10, "train.min_steps": 50, "train.max_steps": 200}
     project = make_project(**rule)
-    assert [planned_steps(project, photos) for photos in (1, 6, 1000)] == [50, 60, 200]
-    assert planned_steps(make_project("other", **{**rule, "train.steps": 7}), 1000) == 7
+    assert [project.settings.train.planned_steps(photos) for photos in (1, 6, 1000)] == [50, 60, 200]
+    assert make_project("other", **{**rule, "train.steps": 7}).settings.train.planned_steps(1000) == 7
 
 
 def test_a_loss_that_is_no_number_names_the_step_the_photos_and_the_kept_checkpoint(make_dataset):

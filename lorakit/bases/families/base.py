@@ -58,6 +58,7 @@ class Family(ABC):
 
     PROCESS: type[Diffusion] | type[Flow]  # what it learns
     PIXEL_STEP: int  # picture sides are multiples of this
+    TAKES_NEGATIVE = True  # whether its pictures are drawn against a negative prompt
     CHANNELS_LAST = False  # whether its weights are mostly convolutions, which cards do faster that way round
     FP16 = True  # whether it gives numbers in fp16
 
@@ -72,6 +73,10 @@ class Family(ABC):
     DIFFUSERS_READS_KOHYA = False  # whether diffusers has a converter for kohya files of it
     DIFFUSERS_CONVERTS: tuple[str, ...] = ()  # prefixes of its own paths in files that go through that converter too, alphas and all
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
+
+    # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files
+    # that a workflow takes.
+    IN_TOOLS: Mapping[str, Mapping[str, Any]] = {}
 
     LAYOUTS: tuple[Layout, ...] = ()  # how its bases lie in single files; none can be read where there is none
 
@@ -403,8 +408,8 @@ class Family(ABC):
         """A diffusers pipeline around `sampling_parts`: it is given embeddings, and draws latents."""
 
     @abstractmethod
-    def prompt_options(self, text: Text, empty: Text) -> dict[str, Any]:
-        """The embeddings of a prompt and of the empty text as a call of the pipeline takes them."""
+    def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Any]:
+        """The embeddings of a prompt, of the empty text and of a negative prompt as a call of the pipeline takes them."""
 
     def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
         """[B, C, h, w] of what the pipeline gives as latents, for a picture of this size."""

@@ -66,7 +66,19 @@ class Flux1(Family):
     }
     PIPELINE = FluxPipeline
     PROCESS, PIXEL_STEP = Flow, 16
+    TAKES_NEGATIVE = False  # its guidance is an input of the transformer, and no second prediction is made
     FP16 = False  # sd-scripts#1595
+    IN_TOOLS = {
+        "comfyui": {
+            "latent": "EmptySD3LatentImage",
+            "sampler": "euler",
+            "scheduler": "simple",
+            "vae": "ae.safetensors",
+            "clip_loader": "DualCLIPLoader",
+            "clip": {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp16.safetensors", "type": "flux"},
+            "is_distilled": True,
+        },
+    }
     NAME, FORMAT = "flux1", "diffusers"
 
     KOHYA_NAMES = ("original",)
@@ -182,7 +194,7 @@ class Flux1(Family):
         )[0]
         return _unpack(found, height, width)
 
-    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
+    def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
         return {"prompt_embeds": text["states"], "pooled_prompt_embeds": text["pooled"]}
 
     def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:

@@ -38,6 +38,10 @@ class SD15(Family):
     OPTIONAL = ("safety_checker", "feature_extractor")
     PROCESS, PIXEL_STEP = Diffusion, 8
     CHANNELS_LAST = True
+    IN_TOOLS = {
+        "a1111": {"sd_v1": "SD1", "sd_v2": "SD2"},
+        "comfyui": {"latent": "EmptyLatentImage", "sampler": "dpmpp_2m", "scheduler": "karras"},
+    }
     NAME, FORMAT = "sd15", "kohya"
 
     MEMBERS = (
@@ -77,8 +81,8 @@ class SD15(Family):
         dtype = self.dtype
         return self.denoiser(noisy.to(dtype), timesteps, encoder_hidden_states=text["states"].to(dtype), return_dict=False)[0]
 
-    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
-        return {"prompt_embeds": text["states"], "negative_prompt_embeds": empty["states"]}
+    def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
+        return {"prompt_embeds": text["states"], "negative_prompt_embeds": (negative or empty)["states"]}
 
     def pipeline(self) -> StableDiffusionPipeline:
         return StableDiffusionPipeline(

@@ -68,6 +68,16 @@ class SD3(Family):
     }
     PIPELINE = StableDiffusion3Pipeline
     PROCESS, PIXEL_STEP = Flow, 16
+    IN_TOOLS = {
+        "a1111": {"sd3": "SD3"},
+        "comfyui": {
+            "latent": "EmptySD3LatentImage",
+            "sampler": "dpmpp_2m",
+            "scheduler": "sgm_uniform",
+            "clip_loader": "TripleCLIPLoader",
+            "clip": {"clip_name1": "clip_l.safetensors", "clip_name2": "clip_g.safetensors", "clip_name3": "t5xxl_fp16.safetensors"},
+        },
+    }
     NAME, FORMAT = "sd3", "diffusers"
 
     MEMBERS = (  # 3.5 large, and 3 medium, whose layers are among those of 3.5 medium
@@ -151,8 +161,8 @@ class SD3(Family):
             return_dict=False,
         )[0]
 
-    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
-        both = {"": text, "negative_": empty}
+    def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
+        both = {"": text, "negative_": negative or empty}
         states = {f"{which}prompt_embeds": one["states"] for which, one in both.items()}
         return states | {f"{which}pooled_prompt_embeds": one["pooled"] for which, one in both.items()}
 

@@ -41,6 +41,10 @@ class SDXL(Family):
     PIPELINE = StableDiffusionXLPipeline
     PROCESS, PIXEL_STEP = Diffusion, 8
     CHANNELS_LAST = True
+    IN_TOOLS = {
+        "a1111": {"sdxl": "SDXL"},
+        "comfyui": {"latent": "EmptyLatentImage", "sampler": "dpmpp_2m", "scheduler": "karras"},
+    }
     NAME, FORMAT = "sdxl", "kohya"
 
     KOHYA_NAMES = ("original", "diffusers")
@@ -76,9 +80,11 @@ class SDXL(Family):
         states = text["states"].to(dtype)
         return self.denoiser(noisy.to(dtype), timesteps, encoder_hidden_states=states, added_cond_kwargs=added, return_dict=False)[0]
 
-    def prompt_options(self, text: Text, empty: Text) -> dict[str, Tensor]:
+    def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
         """Without a negative prompt SDXL is drawn away from zeros, not from the empty text."""
         positive = {"prompt_embeds": text["states"], "pooled_prompt_embeds": text["pooled"]}
+        if negative:
+            return positive | {"negative_prompt_embeds": negative["states"], "negative_pooled_prompt_embeds": negative["pooled"]}
         return positive | {f"negative_{name}": torch.zeros_like(tensor) for name, tensor in positive.items()}
 
     def pipeline(self) -> StableDiffusionXLPipeline:

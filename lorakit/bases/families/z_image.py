@@ -48,6 +48,17 @@ class ZImage(Family):
     BLOCKS = ("noise_refiner", "context_refiner", "layers")
     PIPELINE = ZImagePipeline
     PROCESS, PIXEL_STEP = Flow, 16
+    IN_TOOLS = {
+        "comfyui": {
+            "latent": "EmptySD3LatentImage",
+            "sampler": "euler",
+            "scheduler": "simple",
+            "vae": "ae.safetensors",
+            "clip_loader": "CLIPLoader",
+            "clip": {"clip_name": "qwen_3_4b.safetensors", "type": "lumina2"},
+            "guidance_is_from_zero": True,
+        },
+    }
     NAME, FORMAT = "z_image", "diffusers"
 
     KOHYA_NAMES = ("original", "diffusers")  # ComfyUI knows its own in this form, not those that musubi writes
@@ -112,8 +123,8 @@ class ZImage(Family):
         texts = [states.to(self.dtype) for states in rows_of(text, "states")]
         return -torch.stack(self.denoiser(pictures, (1000 - timesteps) / 1000, texts, return_dict=False)[0]).squeeze(2)
 
-    def prompt_options(self, text: Text, empty: Text) -> dict[str, Any]:
-        return {"prompt_embeds": list(text["states"]), "negative_prompt_embeds": list(empty["states"])}
+    def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Any]:
+        return {"prompt_embeds": list(text["states"]), "negative_prompt_embeds": list((negative or empty)["states"])}
 
     def pipeline(self) -> ZImagePipeline:
         return ZImagePipeline(**self.sampling_parts(), scheduler=self.process.schedule)

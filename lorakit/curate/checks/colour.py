@@ -1,4 +1,4 @@
-"""Photos without colour in a set that has it, and pictures that let the background through."""
+"""Photos without colour in a set that has it, pictures that let the background through, and HDR, which is shown darker than it was meant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorakit.settings import setting
 if TYPE_CHECKING:
     from lorakit.photos.photo import Photo
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,22 @@ class Settings:
 
 
 def measure(photo: Photo) -> dict[str, Any]:
-    """`chroma`: the 99th percentile of the pixels' largest less smallest channel; `transparent`: flattened on white."""
+    """`chroma`: the 99th percentile of the pixels' largest less smallest channel; `transparent`: flattened on white; `hdr`: PQ or HLG, by which
+    the file tells lights brighter than white, or nothing."""
     import cv2
     import numpy as np
 
     red, green, blue = cv2.split(photo.colours)
     spread = cv2.subtract(cv2.max(red, cv2.max(green, blue)), cv2.min(red, cv2.min(green, blue)))
     shares = np.cumsum(cv2.calcHist([spread], [0], None, [256], [0, 256]).ravel()) / spread.size
-    return {"chroma": int(np.searchsorted(shares, 0.99)), "transparent": photo.transparent}
+    return {"chroma": int(np.searchsorted(shares, 0.99)), "transparent": photo.transparent, "hdr": photo.hdr}
 
 
 def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
     if measures["transparent"]:
-        yield Reason("warn", "transparent", None, None)
+        yield Reason("warn", "transparent", "flattened on white", None)
+    if measures.get("hdr"):
+        yield Reason("warn", "hdr", f"{measures['hdr']}, tone-mapped to sRGB", None)
 
 
 def odd_ones(measures: dict[str, dict[str, Any]], settings: Settings) -> dict[str, Reason]:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from lorakit.photos.photo import Photo
 
-VERSION = 2
+VERSION = 3
 CLIPPED = 250  # luma from which a pixel counts as blown out
-LEAST_THING = 0.01  # share of the frame; less before a backdrop is an empty page
+LEAST_THING = 0.003  # share of the frame; less before a backdrop is an empty page. Thin lines take 0.02
 WASHED_OUT = 120  # the least channel of a pixel of which another one is blown out: light, not a strong colour, put it there
 
 
@@ -37,9 +37,7 @@ def measure(photo: Photo) -> dict[str, Any]:
     `thing`, the same numbers of what stands before it and the share of it that is `washed` out, a channel at its end."""
     import numpy as np
 
-    from lorakit.photos.photo import backdrop
-
-    found, behind = _levels(photo.gray, None), backdrop(photo.gray, photo.opaque)
+    found, behind = _levels(photo.gray, None), photo.behind
     if behind is None:
         return found
     share = round(float(behind.mean()), 4)

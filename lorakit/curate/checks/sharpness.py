@@ -6,6 +6,8 @@ directions, per tile, at three sizes, with and without the noise of the smoothes
 sharp and blurred versions of photos (bench/fit_sharpness.py writes ../blur.json) weighs them. Its score means the same at
 any resolution: blur is judged against the frame, not against the pixels.
 
+Of a thing before a plain backdrop, the thing alone is looked at, without its silhouette: a cut may be sharp around what is blurred.
+
 Streaks of a shake aslant look like texture to four directions. Their spectrum does not: along the movement it is empty, across it full."""
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from lorakit.settings import setting
 if TYPE_CHECKING:
     from lorakit.photos.photo import Photo
 
-VERSION = 4
+VERSION = 5
 LEAST_SIDE = 192  # below it, a photo holds too little to tell
 
 
@@ -39,10 +41,16 @@ def measure(photo: Photo) -> dict[str, Any]:
     much of one direction the detail is (see `blur.streaks`)."""
     if min(photo.gray.shape) < LEAST_SIDE:
         return {"sharpness": None, "texture": None, "streaks": None}
-    from lorakit.curate import blur
+    from lorakit.curate import blur, thing
 
-    score, texture = blur.sharpness_of(photo.gray)
-    return {"sharpness": round(score, 4), "texture": round(texture, 4), "streaks": blur.streaks(photo.gray)}
+    inside = thing.inside(photo)
+    score, texture = blur.sharpness_of(photo.gray, inside)
+    shown = thing.faded(photo.gray, inside)
+    return {
+        "sharpness": round(score, 4),
+        "texture": round(texture, 4),
+        "streaks": None if shown is None else blur.streaks(shown),
+    }
 
 
 def judge(measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:

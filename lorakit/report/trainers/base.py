@@ -11,6 +11,7 @@ from typing import Any
 
 from lorakit.project import Project
 from lorakit.settings import Train
+from lorakit.text import prompts
 
 EVERYWHERE = {  # settings that have their part in the dataset or the base, whatever the trainer
     "weights", "parts", "steps", "steps_per_photo", "min_steps", "max_steps", "rank", "alpha", "resolution", "batch_size", "gradient_accumulation",
@@ -74,7 +75,8 @@ class Handover:
         """To draw while training."""
         given = self.project.settings.sample
         texts = [r["text"] for r in self.project.manifest.selected if r.get("dataset")]
-        return list(given.prompts) or list(dict.fromkeys(texts))[: given.count]
+        given_ones = prompts.read(given.prompts, self.project.folder, self.project.trigger)
+        return [prompt.text for prompt in given_ones] or list(dict.fromkeys(texts))[: given.count]
 
 
 def is_velocity(handover: Handover) -> bool:
