@@ -198,7 +198,7 @@ class Results:
     def table(self) -> str:
         """The steps as one table, all else as lines."""
         columns = (
-            "base", "held", "ckpt", "batch", "optimizer", "swap", "GB predicted", "GB peak", "measured / predicted", "GB peak, reserved", "s/step",
+            "base", "held", "ckpt", "batch", "optimizer", "swap", "compiled", "GB predicted", "GB peak", "measured / predicted", "GB peak, reserved", "s/step",
             "share data", "share forward", "share backward", "share optimizer", "TFLOP/s", "MFU", "HFU",
         )  # fmt: skip
         lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]

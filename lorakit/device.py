@@ -5,6 +5,7 @@ from __future__ import annotations
 from lorakit.errors import LorakitError
 
 DEVICES = ("cuda", "mps", "cpu")
+CONTEXT = 0.6  # GB of a card that CUDA itself takes; a guess until it is measured
 
 
 def available() -> list[str]:
@@ -40,5 +41,29 @@ def free_gb(device: str) -> float | None:
 
     if not device.startswith("cuda"):
         return None
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return (torch.cuda.mem_get_info(device)[0] + unused) / 2**30
+    free, whole = torch.cuda.mem_get_info(device)
+    taken = torch.cuda.memory_allocated(device)
+    allowed = _limits.get(_number(device), 1.0) * whole - taken
+    return min(free + torch.cuda.memory_reserved(device) - taken, allowed) / 2**30
+
+
+def limit(device: str, gb: float | None) -> None:
+    """Let torch take no more of a card than `gb` leave beside CUDA's own; None: all that is there."""
+    if gb is None or not device.startswith("cuda"):
+        return
+    import torch
+
+    number = _number(device)
+    whole = torch.cuda.get_device_properties(number).total_memory / 2**30
+    _limits[number] = min(1.0, max(0.01, (gb - CONTEXT) / whole))
+    torch.cuda.set_per_process_memory_fraction(_limits[number], number)
+
+
+_limits: dict[int, float] = {}  # {card: share of its memory}; torch of 2.6 does not say what it was told
+
+
+def _number(device: str) -> int:
+    import torch
+
+    number = torch.device(device).index
+    return torch.cuda.current_device() if number is None else number

@@ -20,6 +20,7 @@ def load_family(project: Project) -> Family:
     """The project's base, ready to encode, train and sample; weights that are built on this machine are built first."""
     source = base_source(project)
     where = device.choose(project.device)
+    device.limit(where, project.vram)
     settings = project.settings.train
     check_base_precision(settings.base_precision, where)
     return families.load(project.card.family)(source, where, compute_dtype(settings.precision, where), settings)

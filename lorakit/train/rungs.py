@@ -30,7 +30,7 @@ from lorakit.weights import hub_errors_in_words
 
 GB = 2**30
 MARGIN = 1.1  # of the prediction: gaps of the allocator, workspaces of the libraries; a guess until it is measured
-CONTEXT = 0.6  # GB of a card that CUDA itself takes, a guess too
+CONTEXT = device.CONTEXT
 STATE = {"adamw": 2.0, "adamw8bit": 2 * (1 + 4 / 256) / 4, "lion": 1.0, "prodigy": 4.0, "schedulefree": 2.0, "adafactor": 0.1}
 COSTS = {
     "train.gradient_checkpointing": "1.4 to 1.8 times the time of a step",

@@ -195,12 +195,7 @@ def where_of(project: Project) -> str:
 
 def limit_card(project: Project) -> None:
     """Hold a training to the memory that `--vram` gives it."""
-    where = where_of(project)
-    if project.vram is not None and where.startswith("cuda"):
-        number = torch.device(where).index
-        number = torch.cuda.current_device() if number is None else number
-        whole = torch.cuda.get_device_properties(number).total_memory / rungs.GB
-        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.01, (project.vram - rungs.CONTEXT) / whole)), number)
+    device.limit(where_of(project), project.vram)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
