@@ -4,11 +4,13 @@ stdout is left to results that another program may read."""
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 PLAIN_EVERY = 5.0  # seconds between two progress lines when the output is no terminal
 
@@ -17,6 +19,18 @@ def safe(text: str) -> str:
     """Names, captions, keys and messages come from others' files: control characters, line breaks, ESC and marks that turn the
     direction of writing stand by their escapes, so that a line on the terminal stays the line that it is."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def typed(path: Path) -> str:
+    """A path as it may be typed into a shell here: relative where it lies below, quoted where that is needed."""
+    below = os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
+    below = f"./{below}" if below.startswith("-") else below
+    if below.isprintable():
+        return shlex.quote(below)
+    escaped = "".join(
+        "\\" + c if c in "\\'" else c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(c)) for c in below
+    )
+    return f"$'{escaped}'"
 
 
 def say(text: str) -> None:

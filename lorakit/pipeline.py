@@ -15,7 +15,7 @@ from lorakit.curate import account
 from lorakit.errors import UnknownName, WeightsMissing
 from lorakit.project import Project, by_hand, catalog, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
-from lorakit.record import Record
+from lorakit.record import Record, sidecar_of
 from lorakit.text import prompts
 from lorakit.text.composing import RawCaption
 from lorakit.text.trigger_word import check_word
@@ -83,6 +83,8 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
             before, there = progress_of(project, name), _photos_there(project)
             if not is_settled(project, name):
                 stage_function(name)(project)
+            if name == "scan" and "caption" in names:
+                _check_texts_beside(project)
             after = progress_of(project, name)
             has_worked = after != before or _photos_there(project) != there  # as many may be others
             if has_worked:
@@ -124,10 +126,14 @@ def remove_leavings(project: Project) -> None:
 
 
 def preflight(project: Project, names: tuple[str, ...]) -> WeightsMissing | None:
-    """Before any work: is the trigger a word, are captioner and device there, can the base be trained, can its weights be had, and
+    """Before any work: is the trigger a word, are photos, captioner and device there, can the base be trained, can its weights be had, and
     do the settings agree? Raises `LorakitError` in one line; but where only the hub's weights cannot be had, and there are stages before
     the training, returns that error for when these are done."""
     check_word(project.trigger)
+    if "scan" in names and not len(project.manifest):
+        from lorakit.curate.scan import check_places  # loads what reads photos
+
+        check_places(project)
     if "caption" in names:
         _check_captioner(project)
     if project.device and any(STAGES[NAMES.index(name)].wing in ("caption", "train") for name in names):
@@ -173,6 +179,16 @@ def _check_captioner(project: Project) -> None:
         from lorakit.caption.captioners.base import check_captioner
 
         check_captioner(settings.captioner, settings)
+
+
+def _check_texts_beside(project: Project) -> None:
+    """As soon as it is known: a captioner that writes nothing wants words beside one photo at least. Raises `LorakitError`."""
+    card = lookup.load(lookup.CAPTIONERS, project.settings.caption.captioner, "caption.captioner").CARD
+    records = list(project.manifest)
+    if card.writes == "what is there" and not any(sidecar_of(r) or r.get("caption") or r.get("human", {}).get("text") for r in records):
+        from lorakit.caption.captioners.base import no_words
+
+        raise no_words(len(records))
 
 
 def progress_of(project: Project, name: str) -> dict[str, int]:

@@ -195,7 +195,8 @@ def quiet_libraries() -> None:
 
 
 def quiet_bitsandbytes() -> None:
-    """Keep one line of bitsandbytes off the screen, which peft imports: that a kernel for the CPU, which nothing here calls, is not there."""
+    """Keep one line of bitsandbytes off the screen: that a kernel for the CPU, which nothing here calls, is not there. diffusers and peft
+    import it, so this is called where the packages that import those begin."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_of_use)
 
 

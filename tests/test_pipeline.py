@@ -6,6 +6,7 @@ import pytest
 
 import lorakit
 from lorakit import pipeline
+from lorakit.cli import options
 from lorakit.errors import LorakitError, WeightsMissing
 
 
@@ -18,6 +19,14 @@ def test_whole_way_ends_with_lora_samples_and_report(trained):
 
 def test_second_walk_has_nothing_to_do(copy_of_trained):
     assert pipeline.walk(copy_of_trained) == []
+
+
+def test_results_that_a_change_has_made_old_are_not_shown(copy_of_trained):
+    project = copy_of_trained
+    assert [line.split()[0] for line in options.results(project, "crop")] == ["dataset", "LoRA", "samples", "report"]
+    lorakit.review(project, [project.manifest.selected[0]["file"]], verdict="reject")
+    pipeline.walk(project, last="crop")
+    assert options.results(project, "crop") == []
 
 
 def test_changed_threshold_redoes_no_pixel_work(copy_of_trained):
@@ -47,6 +56,25 @@ def test_stages_are_plain_functions_of_the_package(make_project):
     lorakit.caption(project)
     lorakit.trigger(project)
     assert all(r["text"].startswith("zwx") for r in project.manifest.selected)
+
+
+def test_a_new_project_without_photos_is_told_before_anything_else(tmp_path, capsys):
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    (tmp_path / "photos" / "sub" / "notes.txt").write_text("a mug")
+    project = lorakit.new_project(tmp_path / "p", tmp_path / "photos", trigger="zwx", settings={"caption.captioner": "blipp"})
+    with pytest.raises(LorakitError, match="no photos in .*name the folder"):
+        pipeline.walk(project)
+    assert not capsys.readouterr().err and {path.name for path in project.folder.iterdir()} == {"project.yaml"}
+
+
+def test_texts_that_should_lie_beside_the_photos_are_missed_before_any_is_opened(make_project, photo_folder):
+    project = make_project(**{"caption.captioner": "text_files"})
+    with pytest.raises(LorakitError, match="none of 6 photos has a caption"):
+        pipeline.walk(project, last="dataset")
+    assert len(project.manifest) == 6 and not any("measures" in record for record in project.manifest)
+    (photo_folder / "photo_1.txt").write_text("a mug")
+    pipeline.walk(project, last="check")
+    pipeline._check_texts_beside(project)
 
 
 def test_base_of_a_family_that_is_not_built_is_refused_before_any_work(make_project):

@@ -198,17 +198,20 @@ def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch
     return _filled(model, tensors, dtype, file.path, part)
 
 
-def load_denoiser(family: type, source: Source, file: SingleFile, precision: str | None, dtype: torch.dtype, device: str) -> nn.Module:
+def load_denoiser(
+    family: type, source: Source, file: SingleFile, precision: str | None, dtype: torch.dtype, device: str, at_home: int = 0
+) -> nn.Module:
     """The denoiser of the file, a transformer tensor by tensor; with its large layers in few bits where `precision` says which.
-    Fp8 goes into layers in fp8 as it stands."""
+    Fp8 goes into layers in fp8 as it stands. The last `at_home` blocks of a transformer stay in the machine's memory."""
     if family.FOLDER == "unet":
         model = load(family, source, file, "unet", dtype)
-        return quantised.replace_layers(model, precision, dtype) if precision else model
+        return (quantised.replace_layers(model, precision, dtype) if precision else model).to(device)
     model = streaming.build(lambda: family.DENOISER.from_config(denoiser_config(family, file)), precision, dtype)
     wanted = dense_shapes(model)
     tensors = streaming.LazyFile(file.path, file.prefixes[family.FOLDER])
     where = f"{file.path}: its {family.FOLDER}"
-    return streaming.fill(model, original_layout.converted(family.place, tensors, wanted, tensors.scales), dtype, device, where)
+    converted = original_layout.converted(family.place, tensors, wanted, tensors.scales)
+    return streaming.fill(model, converted, dtype, device, where, at_home=at_home)
 
 
 def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lorakit.bases import quantised
+from lorakit.bases.block_swap import repeated_blocks
 from lorakit.bases.quantised import QuantisedLinear
 from lorakit.errors import LorakitError
 
@@ -29,10 +30,13 @@ def build(make: Callable[[], nn.Module], precision: str | None, dtype: torch.dty
     return quantised.replace_layers(model, precision, dtype) if precision else model
 
 
-def fill(model: nn.Module, tensors: Tensors, dtype: torch.dtype, device: str, where: str, exact: tuple[str, ...] = ()) -> nn.Module:
+def fill(
+    model: nn.Module, tensors: Tensors, dtype: torch.dtype, device: str, where: str, exact: tuple[str, ...] = (), at_home: int = 0
+) -> nn.Module:
     """Give every layer of a model without weights its tensors, as they come: in `dtype` (fp32 for those that have a name of
-    `exact` in their path), quantised where the layer is. Raises `LorakitError` for what is missing or of another shape, naming
-    `where` and the tensor."""
+    `exact` in their path), quantised where the layer is, on the device but for the last `at_home` blocks, which wait in the machine's
+    memory. Raises `LorakitError` for what is missing or of another shape, naming `where` and the tensor."""
+    waiting = _prefixes_of_last(model, at_home)
     layers = {f"{name}.weight": layer for name, layer in model.named_modules() if isinstance(layer, QuantisedLinear)}
     places = model.state_dict(keep_vars=True)
     filled: set[str] = set()
@@ -40,11 +44,14 @@ def fill(model: nn.Module, tensors: Tensors, dtype: torch.dtype, device: str, wh
         if key in layers:
             _check_shape(key, tensor, (layers[key].out_features, layers[key].in_features), where)
             layers[key].fill(tensor.to(device), scale)
+            if key.startswith(waiting):
+                for name, held in layers[key]._buffers.items():
+                    layers[key]._buffers[name] = held if held is None else held.cpu()
         elif key in places:
             _check_shape(key, tensor, tuple(places[key].shape), where)
             dense = tensor if scale is None else scaled(tensor, scale, torch.float32)
             kept = torch.float32 if any(part in key.split(".") for part in exact) else dtype
-            _put(model, key, dense.to(device, kept if tensor.is_floating_point() else tensor.dtype))
+            _put(model, key, dense.to("cpu" if key.startswith(waiting) else device, kept if tensor.is_floating_point() else tensor.dtype))
         filled.add(key)
     wanted = layers.keys() | {key for key, tensor in places.items() if tensor.is_meta and not key.endswith((".packed", ".scale"))}
     if missing := sorted(wanted - filled):
@@ -54,6 +61,11 @@ def fill(model: nn.Module, tensors: Tensors, dtype: torch.dtype, device: str, wh
             if buffer is not None and not buffer.is_meta:
                 buffer_owner._buffers[name] = buffer.to(device)
     return model
+
+
+def _prefixes_of_last(model: nn.Module, count: int) -> tuple[str, ...]:
+    names = {module: name for name, module in model.named_modules()}
+    return tuple(f"{names[block]}." for block in repeated_blocks(model)[-count:]) if count else ()
 
 
 def scaled(tensor: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:

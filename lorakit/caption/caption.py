@@ -10,7 +10,7 @@ from typing import Any
 from lorakit import device, lookup
 from lorakit.ahead import ahead
 from lorakit.caption import pixels
-from lorakit.caption.captioners.base import CaptionerCard, NoCaption, Reader, check_captioner, source_of
+from lorakit.caption.captioners.base import CaptionerCard, NoCaption, Reader, check_captioner, no_words, source_of
 from lorakit.console import progress, say, warn
 from lorakit.errors import LorakitError, UnreadablePhoto, WeightsMissing
 from lorakit.photos.images import load_crop_to_read
@@ -198,7 +198,4 @@ def _report_missing(project: Project) -> None:
     for record in missing:
         warn(f"{record['file']}: no caption, left out ({record['failed']['caption']})")
     if chosen and len(missing) == len(chosen):
-        raise LorakitError(
-            f"none of {len(chosen)} photos has a caption; put photo.txt beside each photo, or choose a captioner that "
-            "writes them: --captioner imagenet works offline, `lorakit captioners` lists all"
-        )
+        raise no_words(len(chosen))

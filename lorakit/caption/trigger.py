@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lorakit.bases import tokens
 from lorakit.caption.sight import open_sight
-from lorakit.console import say
+from lorakit.console import say, typed
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import faults
 from lorakit.record import Former, Record, Trigger
@@ -141,7 +141,7 @@ def report(project: Project) -> None:
     for phrase, count in rules.invariants([r["text"] for r in records], protected_words(settings), settings.caption.describe)[:SHOWN]:
         say(
             f"trigger   {phrase!r} stands in {count} of {len(records)} texts, so it belongs to the concept and is better left unsaid: "
-            "`lorakit words PROJECT --prune invariants`"
+            f"`lorakit words {typed(project.folder)} --prune invariants`"
         )
     if longest := max((r["trigger"]["tokens"] for r in records if r.get("trigger")), default=0):
         about = "about " if tokens.counter_for(project).estimated else ""
@@ -149,12 +149,15 @@ def report(project: Project) -> None:
     _say_what_own_captions_lose(records, settings)
     found = faults.find(records, settings)
     if any(reason.reason == "prompt_syntax" for reasons in found.values() for reason in reasons):
-        say("trigger   what prompting tools read as commands is trained as letters: `lorakit words PROJECT --strip-syntax` takes it out")
+        say(
+            "trigger   what prompting tools read as commands is trained as letters: "
+            f"`lorakit words {typed(project.folder)} --strip-syntax` takes it out"
+        )
     faulty = sorted((r for r in records if r["id"] in found), key=_score)
     for record in faulty[:SHOWN]:
         say(f"trigger   {record['file']}: {', '.join(f'{reason.reason} {reason.value}' for reason in found[record['id']])}")
     if len(found) > SHOWN:
-        say(f"trigger   {len(found)} texts to look at; `lorakit status` lists them all")
+        say(f"trigger   {len(found)} texts to look at; `lorakit status {typed(project.folder)}` lists them all")
 
 
 def _say_what_own_captions_lose(records: list[Record], settings: Settings) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from lorakit.console import typed
+
 
 @click.command("convert")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -32,4 +34,4 @@ def command(files, out, format, rank, strengths, no_metadata) -> None:
         not no_metadata,
         lambda part, network, family: tried.append(try_in_diffusers(part, network, family)),
     )
-    click.echo(f"{out}  ({family}, {format}; {tried[0]}; `lorakit verify {out}` says who loads it)")
+    click.echo(f"{out}  ({family}, {format}; {tried[0]}; `lorakit verify {typed(out)}` says who loads it)")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from lorakit.console import typed
 
 if TYPE_CHECKING:
     from lorakit.project import Project
@@ -156,7 +156,7 @@ def go(project: Project, first: str, last: str, push_to_hub: str | None = None) 
     worked = pipeline.walk(project, first, last)
     if not worked:
         say(f"nothing to do: {project.folder} is up to date with these words")
-    for line in results(project):
+    for line in results(project, last):
         click.echo(line)
     if push_to_hub:
         click.echo(f"hub      {push(project, push_to_hub)}")
@@ -168,7 +168,7 @@ def go(project: Project, first: str, last: str, push_to_hub: str | None = None) 
     if failed:
         sys.exit(INCOMPLETE)
     if last != "report" and pipeline.progress_of(project, last)["pending"]:
-        say(f"{last} is not finished: `lorakit status {project.folder.name}` says how far each stage has come")
+        say(f"{last} is not finished: `lorakit status {typed(project.folder)}` says how far each stage has come")
         sys.exit(INCOMPLETE)
 
 
@@ -176,7 +176,7 @@ def next_commands(project: Project, last: str) -> list[str]:
     """What may come after a walk that ended at `last`, one command a line."""
     from lorakit import pipeline
 
-    place, wing = shown_path(project.folder), pipeline.STAGES[pipeline.NAMES.index(last)].wing
+    place, wing = typed(project.folder), pipeline.STAGES[pipeline.NAMES.index(last)].wing
     if last == "dataset" or wing == "caption":
         words = [f"lorakit words {place}", f"lorakit train {place}"]
     elif wing == "curate":
@@ -187,12 +187,6 @@ def next_commands(project: Project, last: str) -> list[str]:
     else:
         return []
     return [f"next      {word}" for word in words]
-
-
-def shown_path(folder: Path) -> str:
-    """A folder as it may be typed here."""
-    below = Path(os.path.relpath(folder))
-    return shlex.quote(str(folder if below.parts[:1] == ("..",) else below))
 
 
 @contextmanager
@@ -239,19 +233,25 @@ def check_trigger(project: Project, given: str | None, must_be: bool) -> None:
         )
 
 
-def results(project: Project) -> list[str]:
-    """The paths of what has been made so far, one a line."""
+def results(project: Project, last: str) -> list[str]:
+    """The paths of what has been made and is up to date after a walk that ended at `last`, one a line."""
     from lorakit import pipeline
     from lorakit.project import runs, stamps
 
     lines = []
-    if any(r.get("dataset") for r in project.manifest):
+    written = [r for r in project.manifest.everything() if r.get("dataset")]
+    is_fresh = not pipeline.progress_of(project, "dataset")["pending"] and {r["id"] for r in written} <= {
+        r["id"] for r in project.manifest.selected
+    }
+    if written and is_fresh:
         lines.append(f"dataset  {project.dataset_folder}")
         run = runs.find(project.folder, stamps.train(project))
         if run and pipeline.is_run_done(project, "export") and run.lora:
             lines.append(f"LoRA     {run.lora}")
         if run and (run.samples / "final").is_dir():
             lines.append(f"samples  {run.samples / 'final'}")
+    if last != "report" and not pipeline.is_run_done(project, "report"):
+        return lines
     reports = [*sorted(project.folder.glob("runs/*/report.html")), project.folder / "report.html"]
     if newest := max((r for r in reports if r.is_file()), key=lambda r: r.stat().st_mtime, default=None):
         lines.append(f"report   {newest}")

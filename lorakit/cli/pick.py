@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lorakit.cli import options
+from lorakit.console import typed
 
 
 @click.command("pick")
@@ -33,5 +34,5 @@ def command(project, step, strength, clear) -> None:
     run, _ = by_hand.pick(opened, step, strength)
     chosen = opened.manifest.decisions.pick(run.folder.name)
     click.echo(
-        f"{run.folder.name}: {decisions.in_words('pick', chosen) if chosen else 'the last checkpoint'}; `lorakit train {project}` exports it"
+        f"{run.folder.name}: {decisions.in_words('pick', chosen) if chosen else 'the last checkpoint'}; `lorakit train {typed(opened.folder)}` exports it"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lorakit.cli import options
-from lorakit.console import safe
+from lorakit.console import safe, typed
 
 
 @click.command("review")
@@ -32,7 +32,8 @@ def command(project, photos, verdict, text, crop, apart, clear) -> None:
     changed = review(opened, list(photos), verdict, text, clear, _box(crop) if crop else None, apart)
     for record in changed if crop else ():
         click.echo(f"{safe(record['file'])}: crop {decisions.in_words('crop', record['human']['crop'])}")
-    click.echo(f"{len(changed)} photos decided by hand; `lorakit run` or `lorakit curate -o {project}` applies it")
+    place = typed(opened.folder)
+    click.echo(f"{len(changed)} photos decided by hand; `lorakit run -o {place}` or `lorakit curate -o {place}` applies it")
 
 
 def _box(text: str) -> tuple[int, ...]:

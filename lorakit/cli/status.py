@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
 from lorakit.cli import options
-from lorakit.console import safe
+from lorakit.console import safe, typed
 
 WIDEST = 60  # column of names; longer ones push their own line aside
 WORST = 5  # texts that are named as fitting their photo worst
@@ -68,7 +69,9 @@ def by_hand(found: dict) -> list[str]:
     waiting = found["waiting"]
     named = ", ".join(waiting[:WORST]) + (" ..." if len(waiting) > WORST else "")
     return [
-        safe(line) for line in taken + [f"by hand: decided and not applied yet, the next `lorakit run` does it: {named}"] * bool(waiting)
+        safe(line)
+        for line in taken
+        + [f"by hand: decided and not applied yet, `lorakit run -o {typed(Path(found['project']))}` does it: {named}"] * bool(waiting)
     ]
 
 

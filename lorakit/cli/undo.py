@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lorakit.cli import options
+from lorakit.console import typed
 
 
 @click.command("undo")
@@ -26,4 +27,5 @@ def command(project, number, redo) -> None:
     _, written = by_hand.undo(opened, number, redo)
     line = next(line for line in by_hand.history(opened) if line["n"] == written["n"])
     click.echo(in_a_line(line))
-    click.echo(f"`lorakit run` or `lorakit curate -o {project}` applies it")
+    place = typed(opened.folder)
+    click.echo(f"`lorakit run -o {place}` or `lorakit curate -o {place}` applies it")

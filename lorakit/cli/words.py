@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lorakit.cli import options
-from lorakit.console import safe
+from lorakit.console import safe, typed
 
 pairs = {"nargs": 2, "multiple": True, "metavar": "OLD NEW"}
 
@@ -46,7 +46,7 @@ def _show_table(project, top: int) -> None:
 
     texts = words.texts(project)
     if not texts:
-        raise LorakitError(f"{project.folder}: no texts yet; `lorakit caption` writes them")
+        raise LorakitError(f"{project.folder}: no texts yet; `lorakit caption {typed(project.folder)}` writes them")
     for phrase, count in rules.frequencies(texts)[:top]:
         click.echo(f"{count:>5}  {count / len(texts):>4.0%}  {safe(phrase)}")
 

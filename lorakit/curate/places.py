@@ -46,6 +46,18 @@ class Place:
     whole: bool = True
 
 
+def may_hold_photos(place: Path | str) -> bool:
+    """Whether names and first bytes tell of a photo; what has to be unpacked or fetched first may hold some. Stops at the first."""
+    if isinstance(place, str) or not place.is_dir():
+        return True
+    for folder, subfolders, names in os.walk(place):
+        subfolders[:] = [name for name in subfolders if _is_looked_into(name)]
+        paths = [Path(folder, name) for name in names]
+        if any(_is_photo(path) or hf_datasets.is_table(path) for path in paths):
+            return True
+    return False
+
+
 def look_into(place: Path | str, project: Project) -> list[Place]:
     """A place and the tables in it. Raises `LorakitError` where it is none."""
     found = _look_into(place, project)
@@ -125,7 +137,10 @@ def _in_folder(root: Path, project: Project) -> Place:
 
 
 def _is_lorakit_project(folder: Path) -> bool:
-    return is_project(folder) and any((folder / name).exists() for name in ("manifest.jsonl", "dataset", "runs"))
+    try:
+        return is_project(folder) and any((folder / name).exists() for name in ("manifest.jsonl", "dataset", "runs"))
+    except OSError:  # one that lorakit may not look into: the walk says so
+        return False
 
 
 def _role_above(folder: Path, root: Path) -> tuple[str, Path] | None:

@@ -14,7 +14,7 @@ from lorakit import files
 from lorakit.console import say, track
 from lorakit.curate import account
 from lorakit.curate.embedded import description_in
-from lorakit.curate.places import Place, is_regular, look_into
+from lorakit.curate.places import Place, is_regular, look_into, may_hold_photos
 from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.record import Embedded, Record
@@ -37,8 +37,7 @@ def scan(project: Project) -> None:
     places = [found for place in project.photos for found in look_into(place, project)]
     found = {path: place for place in reversed(places) for path in reversed(place.photos)}  # each once, in the first place that has it
     if not found:
-        named = ", ".join(map(str, project.photos)) or "no folder was given"
-        raise LorakitError(f"no photos in {named} (looked at the content of every file); name the folder that holds them{_instead(places)}")
+        raise _no_photos(project, places)
     captions = {id(place): Captions(place.photos, place.texts, place.root) for place in places}
     repeats, unused = _repeats(project, places)
     interrupted = project.cache_folder / INTERRUPTED
@@ -61,6 +60,17 @@ def scan(project: Project) -> None:
     project.manifest.replace(records)
     interrupted.unlink()
     account.tell(project, account.make([(place, captions[id(place)]) for place in places], fresh, unused, project.settings.caption.several))
+
+
+def check_places(project: Project) -> None:
+    """Before anything else: could there be a photo in the places of a new project? Raises `LorakitError`."""
+    if not len(project.manifest) and not any(may_hold_photos(place) for place in project.photos):
+        raise _no_photos(project, [found for place in project.photos for found in look_into(place, project)])
+
+
+def _no_photos(project: Project, places: list[Place]) -> LorakitError:
+    named = ", ".join(map(str, project.photos)) or "no folder was given"
+    return LorakitError(f"no photos in {named} (looked at the content of every file); name the folder that holds them{_instead(places)}")
 
 
 def _instead(places: list[Place]) -> str:
@@ -100,13 +110,17 @@ def _read_interrupted(path: Path) -> Iterator[Record]:
 
 def _describe(place: Place, path: Path, several: bool, known: dict[tuple, Record]) -> Record:
     """The record of a file as it lies there now, without what the stages found out."""
-    facts = path.lstat() if not is_regular(path) else path.stat()
+    try:
+        facts = path.lstat() if not is_regular(path) else path.stat()
+        size, modified = facts.st_size, facts.st_mtime_ns
+    except PermissionError:  # its folder may be listed and no more; `check` says that it cannot be read
+        size, modified = 0, 0
     shown = path.relative_to(place.root).as_posix()
     record: Record = {
         "file": f"{place.root.name}/{shown}" if several else shown,
         "path": str(path),
-        "bytes": facts.st_size,
-        "modified": facts.st_mtime_ns,
+        "bytes": size,
+        "modified": modified,
     }
     if mask := place.masks.get(path):
         record["mask"] = {"path": str(mask), "hash": _hash(mask)}

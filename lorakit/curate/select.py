@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lorakit.console import warn
+from lorakit.console import typed, warn
 from lorakit.curate.descriptors import bits, hash_bytes
 from lorakit.curate.embed import vectors
 from lorakit.errors import LorakitError
@@ -32,7 +32,7 @@ def select(project: Project) -> None:
     count = len(project.manifest.selected)
     if count == 0:
         raise LorakitError(
-            f"none of {len(project.manifest)} photos is good enough; `lorakit status {project.folder.name}` says why each was rejected"
+            f"none of {len(project.manifest)} photos is good enough; `lorakit status {typed(project.folder)}` says why each was rejected"
         )
     for line in coverage.find(project.manifest.selected, project.kind, project.settings):
         warn(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lorakit.console import safe, typed
 from lorakit.errors import Conflict, LorakitError
 from lorakit.photos import buckets
 from lorakit.project import decisions, runs, stamps
@@ -20,12 +21,12 @@ OF_A_PHOTO = ("verdict", "text", "crop", "apart")
 
 
 def find_photos(project: Project, names: Iterable[str]) -> list[Record]:
-    """The photos of these names, as `status` names them. Raises `LorakitError` for a name that no photo has."""
-    by_name = {r["file"]: r for r in project.manifest}
+    """The photos of these names, as they are or as `status` prints them, with escapes. Raises `LorakitError` for a name that no photo has."""
+    by_name = {safe(r["file"]): r for r in project.manifest} | {r["file"]: r for r in project.manifest}
     names = list(dict.fromkeys(names))
     unknown = [name for name in names if name not in by_name]
     if unknown:
-        raise LorakitError(f"{unknown[0]}: no photo of this project is called so; `lorakit status` lists them")
+        raise LorakitError(f"{unknown[0]}: no photo of this project is called so; `lorakit status {typed(project.folder)}` lists them")
     return [by_name[name] for name in names]
 
 
@@ -67,7 +68,7 @@ def check_crop(record: Record, crop: dict[str, list[int]]) -> dict[str, list[int
 
 def _size(record: Record) -> tuple[int, int]:
     if not verdicts.is_readable(record):
-        why = "it cannot be read" if record.get("measures") else "it has not been measured yet, `lorakit curate` does that"
+        why = "it cannot be read" if record.get("measures") else "it has not been measured yet, `lorakit curate -o PROJECT` does that"
         raise LorakitError(f"{record['file']}: no crop can be set by hand, for {why}")
     size = record["measures"]["size"]
     return size["width"], size["height"]
@@ -116,7 +117,7 @@ def training(project: Project) -> Run:
     found = runs.find(project.folder, stamps.train(project)) if any(r.get("dataset") for r in project.manifest) else None
     newest = found or next(reversed(runs.all_runs(project.folder)), None)
     if newest is None:
-        raise LorakitError(f"{project.folder}: nothing has been trained yet; `lorakit train {project.folder.name}` does that")
+        raise LorakitError(f"{project.folder}: nothing has been trained yet; `lorakit train {typed(project.folder)}` does that")
     return newest
 
 
@@ -128,10 +129,10 @@ def undo(project: Project, number: int | None = None, redo: bool = False, by: st
     found = book.find(number) if number is not None else book.last_to_redo() if redo else book.last_to_undo()
     if found is None:
         why = "nothing has been undone since the last decision" if redo else "no decision stands that could be taken back"
-        raise LorakitError(f"{project.folder}: {why}; `lorakit history {project.folder.name}` lists all")
+        raise LorakitError(f"{project.folder}: {why}; `lorakit history {typed(project.folder)}` lists all")
     if later := book.undone_by(found["n"]):
-        name = project.folder.name
-        raise LorakitError(f"decision {found['n']} was taken back by {later} already; `lorakit undo {name} {later}` brings it back")
+        how = f"lorakit undo {typed(project.folder)} {later}"
+        raise LorakitError(f"decision {found['n']} was taken back by {later} already; `{how}` brings it back")
     changes, rules = decisions.inverse(found)
     try:
         if rules and list(project.settings.caption.rules) not in (rules["was"], rules["now"]):

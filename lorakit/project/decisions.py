@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from lorakit import files
-from lorakit.console import warn
+from lorakit.console import typed, warn
 from lorakit.errors import Conflict, LorakitError, ProjectBusy
 
 FILE, LOCK = "decisions.jsonl", ".decisions.lock"
+TORN = "decisions.torn"  # beside it: ends of lines that were not written whole
 WAIT = 5.0  # seconds for others who are writing a line
 BY = ("page", "command", "file")
 
@@ -61,7 +62,7 @@ class Decisions:
         self._lock_path, self._lock = folder / LOCK, None
         self._sum: dict[str, dict[str, Any]] = {}
         self._read, self._inode, self._number = 0, None, 0  # bytes and lines of the file that are taken in
-        self._told = b""  # the torn end that has been warned of
+        self._told = b""  # the torn end that has been warned of, where it could not be set aside
         self._before = {} if self.path.exists() else dict(before or {})
         for line in self._lines_before():
             self._take(line)
@@ -88,10 +89,31 @@ class Decisions:
             if not torn:
                 return new
             time.sleep(wait)
-        if torn != self._told:
-            warn(f"{self.path}: its last line is torn (whoever wrote it was stopped) and is passed over")
-        self._told = torn
-        return new
+        return new + self._set_torn_aside(torn)
+
+    def _set_torn_aside(self, torn: bytes) -> list[Decision]:
+        """Move a last line that nobody is writing any more into a file beside, so that it is spoken of once. Returns what was added
+        meanwhile."""
+        try:
+            with self.locked(wait=0):
+                new, torn = self._read_new()
+                if torn:
+                    with open(self.path.with_name(TORN), "ab") as beside:
+                        beside.write(torn + b"\n")
+                        beside.flush()
+                        os.fsync(beside.fileno())
+                    os.truncate(self.path, self._read)
+                    warn(
+                        f"{self.path}: its last line is torn (whoever wrote it was stopped); it does not count, and is kept in {TORN} beside"
+                    )
+                return new
+        except ProjectBusy:
+            return []  # somebody is writing it
+        except OSError:  # a project that can only be read
+            if torn != self._told:
+                warn(f"{self.path}: its last line is torn (whoever wrote it was stopped) and is passed over")
+            self._told = torn
+            return []
 
     def append(
         self,
@@ -125,16 +147,16 @@ class Decisions:
         return line
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait: float = WAIT) -> Iterator[None]:
         """Nobody else writes a decision meanwhile. May be entered again by who holds it."""
         from filelock import FileLock, Timeout
 
-        self._lock = self._lock or FileLock(self._lock_path, timeout=WAIT)
+        self._lock = self._lock or FileLock(self._lock_path)
         try:
-            self._lock.acquire()
+            self._lock.acquire(timeout=wait)
         except Timeout:
             raise ProjectBusy(
-                f"{self.path}: another program has been writing decisions for more than {WAIT:g} seconds; nothing was changed, try again"
+                f"{self.path}: another program has been writing decisions for more than {wait:g} seconds; nothing was changed, try again"
             ) from None
         try:
             yield
@@ -220,7 +242,7 @@ class Decisions:
     def find(self, n: int) -> Decision:
         found = next((line for line in reversed(self.lines) if line["n"] == n), None)
         if found is None:
-            raise LorakitError(f"no decision has the number {n}; `lorakit history` lists them")
+            raise LorakitError(f"no decision has the number {n}; `lorakit history {typed(self.path.parent)}` lists them")
         return found
 
     def undone_by(self, n: int) -> int | None:
@@ -289,6 +311,8 @@ def in_words(what: str, value: Any) -> str:
     """A value as a person reads it."""
     if value is None:
         return "as judged" if what == "verdict" else "as nobody had decided"
+    if what == "apart":
+        return ", ".join(value)
     if what == "crop":
         return f"{','.join(map(str, value['box']))} for {value['bucket'][0]}x{value['bucket'][1]}"
     if what == "pick":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit import settings as settings_module
+from lorakit.console import typed
 from lorakit.errors import Conflict, LorakitError, UnknownName
 from lorakit.project import catalog, config, work
 from lorakit.project.catalog import Card, Kind
@@ -205,7 +206,7 @@ def read_config(folder: Path, create: bool = False) -> dict[str, Any]:
     path = folder / FILE
     if not path.is_file():
         if not create:
-            raise LorakitError(f"{folder}: no lorakit project ({FILE} is missing); begin one with `lorakit run PHOTOS -o {folder.name}`")
+            raise LorakitError(f"{folder}: no lorakit project ({FILE} is missing); begin one with `lorakit run PHOTOS -o {typed(folder)}`")
         if folder.is_file():
             raise LorakitError(f"{folder}: a file, not a folder; choose another -o")
         if folder.is_dir() and any(folder.iterdir()):

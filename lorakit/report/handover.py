@@ -13,6 +13,7 @@ from types import ModuleType
 from PIL import Image
 
 from lorakit import files, lookup
+from lorakit.console import typed
 from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.record import Record
@@ -37,7 +38,9 @@ def hand_over(project: Project, trainer: str, out: Path | None = None) -> Path:
     module = lookup.load(lookup.TRAINERS, ALSO_CALLED.get(trainer.replace("_", "-").lower(), trainer).replace("-", "_"))
     photos = [record for record in project.manifest.selected if record.get("dataset")]
     if not photos:
-        raise LorakitError(f"{project.folder}: no dataset yet to hand over; run `lorakit run` with --until dataset first")
+        raise LorakitError(
+            f"{project.folder}: no dataset yet to hand over; `lorakit run -o {typed(project.folder)} --until dataset` writes it"
+        )
     its_words = lookup.constant(lookup.FAMILIES, project.card.family, "OTHER_TRAINERS", {})
     if name_of(module) not in its_words:
         raise LorakitError(f"{module.TITLE}: nothing is known here of how it trains {project.card.title} (family {project.card.family})")
@@ -105,7 +108,7 @@ def _copy_flat(project: Project, photos: list[Record], part: Path) -> list[Subse
 def _copy_picture(project: Project, record: Record, to: Path, with_text: bool = True) -> None:
     source = project.dataset_folder / record["dataset"]["file"]
     if not source.is_file():
-        raise LorakitError(f"{source}: gone from the dataset; `lorakit run` writes it again")
+        raise LorakitError(f"{source}: gone from the dataset; `lorakit run -o {typed(project.folder)}` writes it again")
     to.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, to)
     if with_text:

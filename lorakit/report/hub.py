@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit import files
-from lorakit.console import say
+from lorakit.console import say, typed
 from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
@@ -61,7 +61,9 @@ def write_repository(project: Project, repo: str) -> Path:
     run = runs.find(project.folder, stamps.train(project))
     lora = run.lora if run else None
     if run is None or lora is None:
-        raise LorakitError(f"{project.folder}: no LoRA is written yet with these settings; `lorakit run` makes it")
+        raise LorakitError(
+            f"{project.folder}: no LoRA is written yet with these settings; `lorakit run -o {typed(project.folder)}` makes it"
+        )
     folder, pictures = run.folder / "hub", sorted((run.samples / "final").glob("*_lora.png"))[:MOST_SAMPLES]
     shutil.rmtree(folder, ignore_errors=True)
 

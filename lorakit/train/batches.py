@@ -8,13 +8,22 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 
 from lorakit.record import Record
 
-Batch = list[Record]
+
+class TrainingPicture(Record, total=False):
+    """A record as the loop sees it. These keys are made for one training and never stand in the manifest."""
+
+    regularisation: bool  # of the class, not the subject
+    view: list[float]  # left, top, right, bottom in the dataset's picture: the part of it that is trained on, smaller
 
 
-def epoch(photos: list[Record], batch_size: int, seed: int, number: int) -> list[Batch]:
+Batch = list[TrainingPicture]
+
+
+def epoch(photos: Sequence[TrainingPicture], batch_size: int, seed: int, number: int) -> list[Batch]:
     """The batches of epoch `number`: photos of one bucket together, photos and batches shuffled."""
     shuffle = random.Random(f"{seed}:{number}").shuffle
     groups: dict[tuple, Batch] = defaultdict(list)
@@ -32,7 +41,7 @@ def epoch(photos: list[Record], batch_size: int, seed: int, number: int) -> list
 class BatchSampler:
     """Batch number n of a training, counted over all epochs."""
 
-    def __init__(self, photos: list[Record], batch_size: int, seed: int):
+    def __init__(self, photos: Sequence[TrainingPicture], batch_size: int, seed: int):
         self._photos, self._size, self._seed = photos, batch_size, seed
         self._number, self._batches = 0, epoch(photos, batch_size, seed, 0)
         self.per_epoch = len(self._batches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import math
@@ -53,7 +54,7 @@ def export(project: Project) -> Run:
     stamp = stamps.export(project)
     if run.is_done("export", stamp) and run.has_whole_lora():
         return run
-    run.finish("export", stamp, **write_lora(project, run, load_family(standing.as_run(project, run)), None, file_name(project)))
+    run.finish("export", stamp, **write_lora(project, run, whole_base(project, run), None, file_name(project)))
     return run
 
 
@@ -61,8 +62,18 @@ def export_step(project: Project, step: int) -> Path:
     """Write the checkpoint of `step` as `<name>-step000250.safetensors` into the run folder, checked as any; a training that
     was stopped will do. Returns its path; the project's own LoRA stays the one that it was."""
     run = begun_run(project)
-    made = write_lora(project, run, load_family(standing.as_run(project, run)), step, file_name(project) + step_suffix(step))
+    made = write_lora(project, run, whole_base(project, run), step, file_name(project) + step_suffix(step))
     return run.folder / made["lora"]
+
+
+def whole_base(project: Project, run: Run) -> Family:
+    """The base as it was trained on, all of it at one place: where the card was too small for that, in the machine's memory."""
+    as_run = standing.as_run(project, run)
+    train = as_run.settings.train
+    if train.swap_blocks:
+        settings = dataclasses.replace(as_run.settings, train=dataclasses.replace(train, swap_blocks=0))
+        as_run = dataclasses.replace(as_run, settings=settings, device="cpu")
+    return load_family(as_run)
 
 
 def write_lora(project: Project, run: Run, family: Family, step: int | None, name: str) -> dict[str, Any]:

@@ -48,8 +48,9 @@ def add_lora(family: Family, settings: Train) -> list[nn.Parameter]:
     if settings.init != "kaiming":
         _start_at_the_weights(family, settings)
     parameters = [p for model in models(family).values() for p in model.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.data = parameter.data.float()
+    for parameter in parameters:  # on the card, where the block that it is in waits elsewhere too
+        device = parameter.device if parameter.is_meta else family.device
+        parameter.data = parameter.data.to(device, torch.float32)
     return parameters
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lorakit.console import warn
 from lorakit.project import Project
 
 SIDE = 32  # px at which pictures are laid over each other: the same scene, whatever its grain
@@ -35,13 +36,24 @@ def _standardised(path: Path) -> np.ndarray:
     return (pixels - pixels.mean()) / max(1.0, float(pixels.std()))
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether a picture can be read; one that cannot, damaged since it was written, is named: no training is lost over it."""
+    try:
+        _standardised(path)
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged pictures
+        warn(f"{path}: cannot be read, and is left out where samples are held against the photos")
+        return False
+    return True
+
+
 def look(project: Project, folder: Path) -> dict:
     """{"memorised": whether any sample repeats a photo, "nearest": [[photo, correlation, the base's], ...] by prompt} of the pairs
     `<n>_base.png`, `<n>_lora.png`; {} where there is nothing to look at."""
     photos = [project.dataset_folder / r["dataset"]["file"] for r in project.manifest.selected if r.get("dataset")][:MOST]
-    photos = [path for path in photos if path.is_file()]
+    photos = [path for path in photos if path.is_file() and _is_whole(path)]
     drawn = sorted(folder.glob("*_lora.png"), key=lambda path: int(path.name.split("_")[0]))
     drawn = [path for path in drawn if path.with_name(path.name.replace("_lora", "_base")).is_file()]
+    drawn = [path for path in drawn if _is_whole(path) and _is_whole(path.with_name(path.name.replace("_lora", "_base")))]
     if not photos or not drawn:
         return {}
     by_lora = nearest(drawn, photos)

@@ -3,7 +3,7 @@ names, or the last."""
 
 from __future__ import annotations
 
-from lorakit.console import say
+from lorakit.console import say, typed
 from lorakit.errors import LorakitError
 from lorakit.project import Project, decisions, stamps
 from lorakit.project.runs import Run
@@ -16,9 +16,11 @@ def exported_step(project: Project, run: Run) -> int:
         return there[-1]
     picked, named = stamps.pick(project), project.settings.export.checkpoint
     if picked and named not in (None, chosen):
-        say(f"export    step {chosen} was picked by hand and goes before export.checkpoint={named}; `lorakit pick --clear` takes that back")
+        say(
+            f"export    step {chosen} was picked by hand and goes before export.checkpoint={named}; `lorakit pick {typed(project.folder)} --clear` takes that back"
+        )
     if chosen not in there:
-        mend = f"lorakit pick {project.folder.name} --step N" if picked else "--set export.checkpoint=N"
+        mend = f"lorakit pick {typed(project.folder)} --step N" if picked else "--set export.checkpoint=N"
         raise LorakitError(
             f"{run.folder.name}: no checkpoint of step {chosen} is kept, which is the one to export; there are {', '.join(map(str, there))}: {mend}"
         )

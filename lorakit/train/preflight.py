@@ -14,7 +14,7 @@ from lorakit.bases import families, layer_names, single_file
 from lorakit.bases.folder import check_folder
 from lorakit.bases.load import check_base_precision, check_numbers, compute_dtype
 from lorakit.bases.schedules import Diffusion
-from lorakit.console import say, warn
+from lorakit.console import say, typed, warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.project.catalog import check_family
@@ -42,12 +42,12 @@ def preflight(project: Project) -> list[Record]:
         say(f"cache     {Path(project.base_source.location).name} says of itself: {says}; it is trained so")
     photos = [r for r in project.manifest.selected if r.get("dataset")]
     if not photos:
-        raise LorakitError(f"{project.folder}: no dataset to train on; run `lorakit curate` and `lorakit caption` first")
+        raise LorakitError(f"{project.folder}: no dataset to train on; `lorakit run -o {typed(project.folder)} --until dataset` makes one")
     check_repeats([*photos, *regularisation_photos(project)])
     for record in photos:
         picture = project.dataset_folder / record["dataset"]["file"]
         if not picture.is_file():
-            raise LorakitError(f"{picture}: gone from the dataset; `lorakit run` writes it again")
+            raise LorakitError(f"{picture}: gone from the dataset; `lorakit run -o {typed(project.folder)}` writes it again")
         if not record["text"].strip():
             raise LorakitError(f"{record['file']}: has no words; give it a caption or a --trigger")
         if project.trigger and count_word(record["text"], project.trigger) != 1:
@@ -80,7 +80,7 @@ def check_masks(project: Project, photos: list[Record]) -> None:
     for record in masked:
         path = project.masks_folder / record["dataset"]["mask"]
         if not path.is_file():
-            raise LorakitError(f"{path}: gone from the masks; `lorakit run` writes it again")
+            raise LorakitError(f"{path}: gone from the masks; `lorakit run -o {typed(project.folder)}` writes it again")
         with Image.open(path) as mask:
             if not mask.getextrema()[1] and not project.settings.train.mask_outside:
                 raise LorakitError(

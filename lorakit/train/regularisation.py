@@ -12,13 +12,12 @@ from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.photos import buckets
 from lorakit.photos.decode import NAME_ENDINGS, load_image
 from lorakit.project import Project
-from lorakit.record import Record
 from lorakit.text import conventions, sidecars
 from lorakit.text.words import count_word
-from lorakit.train.batches import Batch, BatchSampler
+from lorakit.train.batches import Batch, BatchSampler, TrainingPicture
 
 
-def regularisation_photos(project: Project) -> list[Record]:
+def regularisation_photos(project: Project) -> list[TrainingPicture]:
     """The photos of `train.regularisation` as records like the dataset's, cut about their middle and marked `regularisation`;
     a photo without a caption is called by the class word. Raises `LorakitError` naming the first that is of no use."""
     folder = project.settings.train.regularisation
@@ -38,7 +37,7 @@ def identity(folder: Path) -> str:
 
 
 @lru_cache(maxsize=2)
-def _read(root: Path, content: str, sizes: tuple, class_word: str | None, trigger: str | None) -> tuple[Record, ...]:
+def _read(root: Path, content: str, sizes: tuple, class_word: str | None, trigger: str | None) -> tuple[TrainingPicture, ...]:
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in NAME_ENDINGS and not path.name.startswith("."))
     stems = {path.with_suffix("") for path in paths}
     owners = {path: conventions.masked_name(path.name) for path in paths}
@@ -52,7 +51,7 @@ def _read(root: Path, content: str, sizes: tuple, class_word: str | None, trigge
 
 def _record(
     path: Path, root: Path, captions: sidecars.Captions, repeats: int, sizes: list, class_word: str | None, trigger: str | None
-) -> Record:
+) -> TrainingPicture:
     caption = captions.of(path)
     text = caption.text if caption else class_word
     if not text:

@@ -22,6 +22,7 @@ from lorakit import device, files
 from lorakit.bases import families, quantised, single_file
 from lorakit.bases.block_swap import repeated_blocks
 from lorakit.bases.families.base import Family
+from lorakit.console import say
 from lorakit.project import Project
 from lorakit.project.catalog import Card
 from lorakit.settings import Train
@@ -176,6 +177,7 @@ def activations_of(base: Base, settings: Train) -> float:
         plain = dataclasses.replace(
             settings, base_precision="bf16", optimizer="adamw", text_encoder=False, gradient_checkpointing="on" if checkpointing else "off"
         )
+        say("memory    counts what a step takes, on tensors without values: once for these settings, in up to a minute")
         dtype = torch.float32 if width_of(settings) == 4 else torch.bfloat16
         shape = memory.Shape(settings.batch_size, settings.resolution, settings.resolution, dtype)
         found = memory.predict_step(base.cls, dict(base.config), plain, shape)

@@ -19,6 +19,7 @@ from lorakit.settings import Train
 from lorakit.train import checkpoint, rungs
 from lorakit.train.rungs import COSTS, Base, Fit
 from lorakit.train.tensor_file import Damaged
+from lorakit.weights import quiet_libraries
 
 SAY_OUT_OF_MEMORY = (  # what an error says that is no torch.OutOfMemoryError, and means it
     "cudaErrorMemoryAllocation", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
@@ -89,6 +90,7 @@ def look(project: Project) -> Fit | None:
     budget = rungs.budget_of(where_of(project), project.vram)
     if budget is None:
         return None
+    quiet_libraries()
     try:
         return rungs.fit(rungs.base_of(project), project.settings.train, budget, rungs.free_settings(project))
     except RuntimeError as error:  # an operation that fake tensors do not know

@@ -144,6 +144,7 @@ def learn_steps(
             stop=lambda line: LorakitError(not_a_number(line, run)),
             gradient_counts=not learner.scaler.is_enabled(),
         )
+        taken = None  # a step that is behind and not yet among the metrics
         try:
             while learner.step < steps and not ends_early:
                 metrics.begin()
@@ -151,9 +152,10 @@ def learn_steps(
                 step = learner.step
                 if validation and (step == 1 or is_due(step, every, steps)):
                     taken = replace(taken, watched=watch(learner, validation))
-                for line in metrics.add(taken):
+                is_watched, lines, taken = bool(taken.watched), metrics.add(taken), None
+                for line in lines:
                     shown.advance(note=in_note(line))
-                if taken.watched and settings.stop_early:
+                if is_watched and settings.stop_early:
                     metrics.read()
                     ends_early = is_worn_out(run.read_metrics(), steps)
                 is_last = stop.is_asked() and step < steps
@@ -174,7 +176,9 @@ def learn_steps(
                     stop.leave(step, steps)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
-                metrics.read()  # of the steps that are behind
+                if taken is not None:
+                    metrics.add(taken)
+                metrics.read()
             raise
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lorakit.bases.families.base import Family
 from lorakit.bases.load import load_family
-from lorakit.console import warn
+from lorakit.console import typed, warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
@@ -21,7 +21,7 @@ def begun_run(project: Project) -> Run:
     """The training of the present settings and dataset, finished or stopped. Raises `LorakitError` when there is none."""
     run = runs.find(project.folder, stamps.train(project)) if any(r.get("dataset") for r in project.manifest) else None
     if run is None or not checkpoint.all_steps(run):
-        raise LorakitError(f"{project.folder}: nothing is trained yet with these settings; run `lorakit train {project.folder.name}`")
+        raise LorakitError(f"{project.folder}: nothing is trained yet with these settings; run `lorakit train {typed(project.folder)}`")
     return run
 
 
@@ -31,7 +31,7 @@ def trained_run(project: Project) -> Run:
     stamp = stamps.train(project)
     run = runs.find(project.folder, stamp)
     if run is None or not run.is_done("train", stamp):
-        raise LorakitError(f"{project.folder}: nothing is trained yet with these settings; run `lorakit train {project.folder.name}`")
+        raise LorakitError(f"{project.folder}: nothing is trained yet with these settings; run `lorakit train {typed(project.folder)}`")
     steps = checkpoint.all_steps(run)
     try:
         checkpoint.load_adapter(run, steps[-1] if steps else run.facts["result"]["steps"])

@@ -77,7 +77,7 @@ def test_mistakes_are_one_line_and_a_non_zero_exit(words, message, photo_folder,
     done = lorakit(*words, cwd=tmp_path)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and len(errors) == 1 and message in errors[0]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr and "gemm_4bit" not in done.stderr  # a library's word to itself
     began = message == "imagenet"  # the captioner's weights are missing after the photos were curated, which is kept
     assert (tmp_path / "p").exists() == began, "a start that failed leaves no folder"
 

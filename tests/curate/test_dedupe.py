@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from lorakit import open_project, pipeline
-from lorakit.curate.compare import LONGEST, SIDE, _prepare, compare, forget_prepared, is_another, is_same_picture
+from lorakit.curate.compare import KEPT, LONGEST, SIDE, _prepare, compare, forget_prepared, is_another, is_same_picture
 from lorakit.curate.dedupe import inherited
 from lorakit.curate.descriptors import descriptors, phash, turned
 from lorakit.curate.search import close_pairs
@@ -206,6 +206,8 @@ def test_an_edited_figure_is_no_other_picture(make_photo, edit):
 def test_a_picture_of_one_row_is_not_blown_up(make_photo):
     prepared = _prepare(make_photo("a.png", image=draw_photo(1).resize((20000, 2))), 0)
     assert prepared.gray.size <= SIDE * LONGEST and prepared.colours.size <= 3 * SIDE * LONGEST
+    descriptors = prepared.descriptors.nbytes if prepared.descriptors is not None else 0
+    assert KEPT * (4 * SIDE * LONGEST + prepared.points.nbytes + descriptors) < 256 << 20  # all that is kept ready
 
 
 def test_kept_photo_has_the_caption_and_mask_of_its_copy(curated, make_photo, tmp_path):

@@ -1,6 +1,7 @@
 """Decisions by hand on crops, copies and checkpoints, and undo and redo of them all."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -81,6 +82,23 @@ def test_history_is_readable_and_undo_says_what_it_did(curated):
     assert found[0]["changes"][0]["file"] == "photo_0.jpg" and found[1]["undoes"] == 1
     assert "undoes 2" in run("undo", curated.folder, "--redo")
     assert human(curated, "photo_0.jpg") == {"verdict": "reject"}
+    run("review", curated.folder, "photo_2.jpg", "--apart", "photo_3.jpg")
+    assert "apart as nobody had decided -> photo_3.jpg: photo_2.jpg" in run("history", curated.folder).splitlines()[-1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_a_name_is_taken_as_status_prints_it(tmp_path, make_photo, make_project):
+    make_photo("c.jpg", seed=8).rename(tmp_path / "photos" / "a\\nc\n.jpg")
+    make_photo("a\nb.jpg", seed=7)
+    project = make_project(name="my mugs")
+    lorakit.walk(project, last="check")
+    shown = [line.split()[0] for line in run("status", project.folder).splitlines() if line.startswith("a\\n")]
+    assert len(shown) == 2
+    told = run("review", project.folder, *shown, "--reject")
+    assert f"`lorakit curate -o '{project.folder}'`" in told
+    assert human(project, "a\nb.jpg") == human(project, "a\\nc\n.jpg") == {"verdict": "reject"}
+    with pytest.raises(LorakitError, match="lorakit status '.*my mugs'"):
+        by_hand.find_photos(project, ["none.jpg"])
 
 
 def test_rules_are_decisions_too(curated):

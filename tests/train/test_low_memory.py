@@ -17,7 +17,6 @@ from lorakit.settings import Train
 from lorakit.train import lora, rungs
 from lorakit.train.grid import grid
 from lorakit.train.preflight import check_settings
-from lorakit.train.train import train
 from tests.conftest import adapter
 
 SHORT = {"train.steps": 2, "sample.every": 1, "sample.count": 1, "select.count": 2, "select.everything": False}
@@ -25,26 +24,40 @@ SHORT = {"train.steps": 2, "sample.every": 1, "sample.count": 1, "select.count":
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("precision", "kind"),
-    [("fp8", {}), ("nf4", {"train.adapter": "lokr"}), ("fp8", {"train.adapter": "dora"}), ("nf4", {"train.adapter": "loha"}),
-     ("nf4", {"train.init": "pissa"}), ("fp8", {"train.init": "olora"})],
-)  # fmt: skip
+    ("precision", "kind"), [("fp8", {"train.adapter": "dora"}), ("nf4", {"train.init": "pissa", "train.swap_blocks": 5})]
+)
 def test_a_training_on_a_base_in_few_bits_goes_the_whole_way(make_dataset, precision, kind):
+    """The other adapters differ in their layers alone, see below."""
     project = make_dataset(**{**SHORT, "train.base_precision": precision, "train.learning_rate": 1e-2, **kind})
     pipeline.walk(project, first="cache")
     assert pipeline.is_run_done(project, "export")
-    family = load.load_family(project)
-    held = [m for m in family.denoiser.modules() if isinstance(m, quantised.QuantisedLinear)]
-    assert held and {m.precision for m in held} == {precision}
     grid(project, strengths=(0.0, 1.0))
     run = pipeline.runs.all_runs(project.folder)[0]
-    assert any(tensor.any() for key, tensor in adapter(run).items() if key.endswith(("lora_B.weight", "lokr_w1", "hada_w1_b")))
+    assert any(tensor.any() for key, tensor in adapter(run).items() if key.endswith("lora_B.weight"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("precision", "kind"),
+    [("nf4", {"adapter": "lokr"}), ("fp8", {"adapter": "loha"}), ("fp8", {"init": "olora"}), ("nf4", {"adapter": "dora"})],
+)
+def test_every_adapter_learns_on_a_base_in_few_bits(load_tiny, precision, kind):
+    settings = Train(rank=4, base_precision=precision, include="mid_block", **kind)
+    family = load_tiny("sd15", settings)
+    parameters = lora.add_lora(family, settings)
+    held = [m for m in family.denoiser.modules() if isinstance(m, quantised.QuantisedLinear)]
+    assert held and {m.precision for m in held} == {precision}
+    text = {name: tensor[None] for name, tensor in family.encode_text("a mug").items()}
+    loss = family.predict(torch.randn(1, 4, 8, 8), torch.tensor([400]), text, None).square().mean()
+    loss.backward()
+    learning = [p.grad for p in parameters if p.grad is not None]
+    assert loss.isfinite() and learning and all(g.isfinite().all() for g in learning) and any(g.any() for g in learning)
 
 
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("family", ["flux1", *(pytest.param(name, marks=SLOW) for name in ("sd15", "sdxl", "sd3", "z_image"))])
+@pytest.mark.parametrize("family", ["flux1", *(pytest.param(name, marks=SLOW) for name in ("sdxl", "sd3", "z_image"))])
 def test_swapped_blocks_give_the_same_gradients_in_every_family(load_tiny, family):
     whole, swapped = gradients_of(load_tiny(family), 0), gradients_of(load_tiny(family), 99)
     assert whole and all(torch.equal(one, other) for one, other in zip(whole, swapped, strict=True))
@@ -83,19 +96,14 @@ class NaNWhileAway(pytest.MonkeyPatch):
         self.undo()
 
 
-@pytest.mark.slow
-def test_a_training_with_swapped_blocks_gives_the_same_tensors(make_dataset):
-    settings = {**SHORT, "train.gradient_checkpointing": "on"}
-    plain, swapped = (adapter(train(make_dataset(f"swap{count}", **{**settings, "train.swap_blocks": count}))) for count in (0, 5))
-    assert all(torch.equal(plain[key], swapped[key]) for key in plain)
-
-
 def test_plan_says_what_will_be_and_writes_nothing(make_dataset, cli):
     project = make_dataset()
     before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
     out = cli("train", project.folder, "--plan", "--vram", "4")
     assert "6 in" in out and "mug, photo_0" in out and "repeat" in out and "predicted, not measured" in out and "of 3.40 GB" in out
+    assert "zwx" in out and "time      not measured yet" in out
     found = json.loads(cli("train", project.folder, "--plan", "--json", "--set", "train.rank=8"))
+    assert found["texts"]["longest"]["tokens"] < 20 and not found["texts"]["estimated"]
     assert found["photos"]["count"] == 6 and found["memory"]["budget"] is None and found["steps"]["steps"] == 6
     assert {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()} == before
 
@@ -112,9 +120,7 @@ def cli(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.slow
-def test_a_plan_turns_on_the_rungs_of_the_ladder_in_order(tiny_weights, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_a_plan_turns_on_the_rungs_of_the_ladder_in_order(tiny_weights):
     card, cls = catalog.card("tiny-random"), families.load("sd15")
     config = {k: v for k, v in cls.DENOISER.load_config(tiny_weights, subfolder="unet").items() if not k.startswith("_")}
     base, free = rungs.Base(card, config), frozenset({"train.optimizer", "train.swap_blocks"})
@@ -129,6 +135,13 @@ def test_a_plan_turns_on_the_rungs_of_the_ladder_in_order(tiny_weights, tmp_path
     assert 0 < least.need.peak < whole.need.peak
     fixed = settings.resolve([("t", {**small, "train.gradient_checkpointing": "off", "train.base_precision": "bf16"})]).train
     assert not rungs.fit(base, fixed, 1e-6).rungs
+
+
+@pytest.mark.parametrize("text_encoder", [False, True])
+def test_text_encoders_that_learn_are_counted(text_encoder):
+    base = rungs.Base(catalog.card("sdxl"), {})
+    clips = base.encoder_weights(Train(text_encoder=text_encoder))
+    assert clips == pytest.approx(0.8184e9 * 4 / rungs.GB if text_encoder else 0, rel=0.01)  # as published: CLIP-L and CLIP-G
 
 
 def test_swapped_blocks_without_checkpointing_are_refused(make_project):
@@ -155,6 +168,14 @@ def test_nf4_without_bitsandbytes_is_refused_before_anything_starts(make_dataset
     with pytest.raises(LorakitError, match="needs bitsandbytes: pip install"):
         pipeline.walk(project)
     assert not (project.folder / "runs").exists()
+
+
+def test_a_card_without_bf16_is_told_from_one_that_emulates_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert load.compute_dtype("auto", "cuda") == torch.float16
+    with pytest.raises(LorakitError, match="FLUX.1 dev gives no numbers in fp16"):
+        load.check_numbers(families.load("flux1"), "FLUX.1 dev", torch.float16)
+    load.check_numbers(families.load("sdxl"), "SDXL", torch.float16)
 
 
 def test_apples_gpus_hold_no_base_in_few_bits():

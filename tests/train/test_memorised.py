@@ -6,7 +6,7 @@ from lorakit.train import memorised
 from tests.conftest import draw_photo
 
 
-def test_a_sample_that_repeats_a_photo_is_named(tmp_path):
+def test_a_sample_that_repeats_a_photo_is_named(tmp_path, capsys):
     photos, samples = tmp_path / "photos", tmp_path / "samples"
     photos.mkdir(), samples.mkdir()
     for number in range(3):
@@ -24,3 +24,9 @@ def test_a_sample_that_repeats_a_photo_is_named(tmp_path):
     assert found["memorised"] and found["nearest"][1][0] == "1.png" and found["nearest"][1][1] > 0.95
     again.save(samples / "1_base.png")  # the base draws it too: nothing that the LoRA has learned
     assert not memorised.look(project, samples)["memorised"]
+    again.save(samples / "1_lora.png")
+    draw_photo(90, (256, 256)).save(samples / "1_base.png")
+    torn = photos / "0.png"
+    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
+    assert memorised.look(project, samples)["memorised"], "a photo that is damaged is left out, and ends nothing"
+    assert "0.png: cannot be read" in capsys.readouterr().err

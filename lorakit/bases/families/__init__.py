@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lorakit import lookup
-from lorakit.weights import quiet_bitsandbytes
 
 if TYPE_CHECKING:
     from lorakit.bases.families.base import Family
@@ -18,5 +17,4 @@ def names() -> tuple[str, ...]:
 
 def load(name: str) -> type[Family]:
     """The class of a family, which is imported now: that takes torch and diffusers along. Raises `UnknownName`."""
-    quiet_bitsandbytes()
     return lookup.load(lookup.FAMILIES, name).CLASS

@@ -135,9 +135,10 @@ class Family(ABC):
 
     @property
     def denoiser(self) -> nn.Module:
-        """The U-Net or transformer that the LoRA is trained on."""
+        """The U-Net or transformer that the LoRA is trained on. The blocks that `train.swap_blocks` names wait in the machine's memory,
+        and work only after `swap_blocks` was called."""
         if self.FOLDER not in self._parts:
-            self._parts[self.FOLDER] = self._load_denoiser(self.held_in()).requires_grad_(False).eval().to(self.device)
+            self._parts[self.FOLDER] = self._load_denoiser(self.held_in()).requires_grad_(False).eval()
         return self._parts[self.FOLDER]
 
     def repeated_blocks(self) -> list[nn.Module]:
@@ -165,7 +166,9 @@ class Family(ABC):
         """The denoiser, tensor by tensor onto the device, its large layers in few bits where that is asked for: it is never whole
         in the machine's memory, but for a U-Net in a single file."""
         if self.file:
-            return single_file.load_denoiser(type(self), self.source, self.file, precision, self.dtype, self.device)
+            return single_file.load_denoiser(
+                type(self), self.source, self.file, precision, self.dtype, self.device, self.settings.swap_blocks
+            )
         with hub_errors_in_words(self.source):
             config = self.DENOISER.load_config(self.source.location, subfolder=self.FOLDER)
             folder = weights_folder(self.source, self.FOLDER)
@@ -173,7 +176,8 @@ class Family(ABC):
             raise LorakitError(f"{folder}: is quantised already; take the fp16 or bf16 version, or train.base_precision=auto")
         exact = tuple(getattr(self.DENOISER, "_keep_in_fp32_modules", None) or ())
         model = streaming.build(lambda: self.DENOISER.from_config(config), precision, self.dtype)
-        return streaming.fill(model, streaming.read_folder(folder), self.dtype, self.device, str(folder), exact)
+        tensors = streaming.read_folder(folder)
+        return streaming.fill(model, tensors, self.dtype, self.device, str(folder), exact, self.settings.swap_blocks)
 
     @property
     def vae(self) -> nn.Module:

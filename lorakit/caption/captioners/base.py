@@ -105,6 +105,14 @@ def check_captioner(name: str, settings: Caption) -> None:
     source_of(card, settings.weights)  # a folder that is named must be one; whether the hub can be reached shows when it is asked
 
 
+def no_words(photos: int) -> LorakitError:
+    """What to do where no photo has a caption and nobody writes one."""
+    return LorakitError(
+        f"none of {photos} photos has a caption; put photo.txt beside each photo, or choose a captioner that "
+        "writes them: --captioner imagenet works offline, `lorakit captioners` lists all"
+    )
+
+
 def secret_of(card: CaptionerCard) -> str:
     """The key that the environment holds. Raises `LorakitError` where it is not there; it is never read from settings."""
     found = os.environ.get(card.secret, "").strip()
