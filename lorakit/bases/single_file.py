@@ -23,6 +23,7 @@ from transformers import CLIPTextConfig, PretrainedConfig, T5EncoderModel
 
 from lorakit import files
 from lorakit.bases import families, original_layout, quantised, streaming
+from lorakit.bases.block_swap import last_blocks
 from lorakit.bases.single_file_configs import AUTOENCODER, Layout
 from lorakit.bases.tiny_random import clip_tokenizer
 from lorakit.errors import LorakitError
@@ -211,7 +212,7 @@ def load_denoiser(
     tensors = streaming.LazyFile(file.path, file.prefixes[family.FOLDER])
     where = f"{file.path}: its {family.FOLDER}"
     converted = original_layout.converted(family.place, tensors, wanted, tensors.scales)
-    return streaming.fill(model, converted, dtype, device, where, at_home=at_home)
+    return streaming.fill(model, converted, dtype, device, where, at_home=last_blocks(model, family.BLOCKS, at_home))
 
 
 def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
 from lorakit.bases import autoencoder, large_encoders, quantised, single_file, streaming
-from lorakit.bases.block_swap import BlockSwap, repeated_blocks
+from lorakit.bases.block_swap import BlockSwap, last_blocks, repeated_blocks
 from lorakit.bases.layer_names import OddForm, Original
 from lorakit.bases.original_layout import Place
 from lorakit.bases.schedules import Diffusion, Flow
@@ -176,8 +176,8 @@ class Family(ABC):
             raise LorakitError(f"{folder}: is quantised already; take the fp16 or bf16 version, or train.base_precision=auto")
         exact = tuple(getattr(self.DENOISER, "_keep_in_fp32_modules", None) or ())
         model = streaming.build(lambda: self.DENOISER.from_config(config), precision, self.dtype)
-        tensors = streaming.read_folder(folder)
-        return streaming.fill(model, tensors, self.dtype, self.device, str(folder), exact, self.settings.swap_blocks)
+        at_home = last_blocks(model, self.BLOCKS, self.settings.swap_blocks)
+        return streaming.fill(model, streaming.read_folder(folder), self.dtype, self.device, str(folder), exact, at_home)
 
     @property
     def vae(self) -> nn.Module:
