@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lorakit.console import say, warn
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
@@ -66,7 +64,7 @@ def _taught_by(project: Project, run: Run) -> dict[str, Any] | None:
     found = run.facts.get("taught")
     if isinstance(found, dict):
         return found if isinstance(found.get("by"), str) and isinstance(found.get("photos"), list) and found["photos"] else None
-    then = {key: value for key, value in settings_of(run).items() if key.removeprefix("train.") in stamps.STEP_RULE}
+    then = {key: value for key, value in run.read_settings().items() if key.removeprefix("train.") in stamps.STEP_RULE}
     if not then:
         return None
     train = dataclasses.replace(project.settings.train, **{key.removeprefix("train."): value for key, value in then.items()})
@@ -89,15 +87,6 @@ def _last_whole(run: Run) -> int | None:
 def steps_of(project: Project, run: Run, photos: int) -> int:
     """How many steps a run has in all."""
     return run.continues.get("steps") or project.settings.train.planned_steps(photos)
-
-
-def settings_of(run: Run) -> dict[str, Any]:
-    """{"train.rank": 32, ...} as its settings.yaml tells; empty where that cannot be read."""
-    try:
-        found = yaml.safe_load((run.folder / "settings.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def say_where_it_begins(project: Project, run: Run) -> None:
@@ -148,7 +137,7 @@ def _added(project: Project, run: Run) -> list[str]:
 
 def _why_new(project: Project, earlier: Run) -> str:
     """What is another than in the run before."""
-    before, now = settings_of(earlier), project.settings.flat()
+    before, now = earlier.read_settings(), project.settings.flat()
     changed = [
         f"{key} {before[key]} -> {json.loads(json.dumps(value))}"
         for key, value in now.items()
