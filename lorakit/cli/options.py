@@ -131,6 +131,8 @@ def take_over(
                 found.lacking.append(f"{key} = {value} (for the other base)")
     for line in found.lines():
         say(f"settings  {line}")
+    if name is None and found.card is None:
+        say(f"settings  {path.name} does not tell its base; {catalog.DEFAULT_BASE} is taken, --base names another")
     over = [f"{key}={given[key]}" for key in settings if key in given and given[key] != settings[key]]
     if over:
         say(f"settings  the command's own go before: {', '.join(over)}")

@@ -31,9 +31,10 @@ def take(options: Options, name: str, family: str | None, card: Card | None = No
     if known and family and known.family != family:
         known = None
     default = card or next((one for one in _cards() if one.family == family), None)
-    if given is None or known:
-        return known or default, {}
+    default = known or default
     path, text = options.path(name), str(given)
+    if given is None or (known and path is None):
+        return default, {}
     if path and path.suffix.lower() in (".ckpt", ".bin", ".pt", ".pth"):
         options.lack(name, "pickled weights can run code; give a .safetensors with --weights")
     elif path and (path.is_file() or (path / "model_index.json").is_file()):

@@ -18,6 +18,8 @@ ALGORITHMS = {"LyCORIS/LoCon": "locon", "LyCORIS/LoHa": "loha", "LyCORIS/LoKr": 
 PLAIN = ("Standard", "Kohya LoCon", "LoRA-FA")
 OF_LYCORIS = ("factor", "decompose_both", "use_cp", "use_tucker", "use_scalar", "rank_dropout_scale", "train_norm", "bypass_mode", "full_matrix",
               "constrain", "rescaled", "block_size", "unit", "dora_wd")  # fmt: skip
+OF_FLOWS = {"timestep_sampling", "weighting_scheme", "guidance_scale", "discrete_flow_shift", "sigmoid_scale", "model_prediction_type", "logit_mean",
+            "logit_std", "mode_scale", "training_shift", "t5xxl", "clip_l", "clip_g", "ae", "t5xxl_max_token_length"}  # fmt: skip
 LEFT = frozenset(
     "LoRA_type additional_parameters loss_weighting noise_offset_type use_wandb sample_sampler save_as_bool folder_07 no_token_padding "
     "extra_accelerate_launch_args dynamo_mode dynamo_use_dynamic dynamo_use_fullgraph reg_data_dir_help model_list num_machines vae_path "
@@ -43,6 +45,8 @@ def options_of(values: Mapping[str, Any], folder: Path) -> tuple[Options, str | 
         stem = prefix.removesuffix("_checkbox")
         found = {name.removeprefix(f"{stem}_") if name.startswith(stem) else name: value for name, value in found.items()}
     found |= shell.options_in(str(found.pop("additional_parameters", "")).split())
+    if not (family and _words(family).get("timesteps")):
+        found = {name: value for name, value in found.items() if name not in OF_FLOWS}  # shown, and not sent
     options = Options(found | network, folder)
     if (share := number(words.get("stop_text_encoder_training"))) and share > 0:
         options.lack("stop_text_encoder_training", "it learns to the end")
@@ -53,8 +57,12 @@ def options_of(values: Mapping[str, Any], folder: Path) -> tuple[Options, str | 
     return options, family
 
 
+def _words(family: str) -> dict[str, Any]:
+    return lookup.constant(lookup.FAMILIES, family, "OTHER_TRAINERS", {}).get("sd_scripts", {})
+
+
 def _windows(family: str) -> tuple[str, ...]:
-    return tuple(lookup.constant(lookup.FAMILIES, family, "OTHER_TRAINERS", {}).get("sd_scripts", {}).get("window", ()))
+    return tuple(_words(family).get("window", ()))
 
 
 def number(value: Any) -> float | None:
@@ -90,8 +98,6 @@ def _numbers(found: dict[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
         changed["lr_warmup_steps"] = percent / 100
     if number(words.get("unet_lr")) and not number(words.get("text_encoder_lr")):
         changed["network_train_unet_only"] = True
-    if found.get("lr_scheduler") == "constant" and (percent or number(words.get("lr_warmup_steps"))):
-        changed["lr_scheduler"] = "constant_with_warmup"  # the window's own warm-up, which sd-scripts' constant leaves out
     for name in ("learning_rate", "unet_lr", "text_encoder_lr"):
         if name in found and not number(found[name]):
             found.pop(name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lorakit import lookup
 from lorakit.errors import LorakitError
 from lorakit.project.catalog import Card
 from lorakit.report.settings_from import bases
@@ -41,6 +42,7 @@ OF_SUBSETS = {  # options of dataset.toml that lorakit has once for all
 }  # fmt: skip
 KNOWN = {"network_dim", "network_module", "pretrained_model_name_or_path", "learning_rate", "unet_lr", "max_train_steps", "max_train_epochs",
          "optimizer_type", "dataset_config", "lr_scheduler"}  # fmt: skip
+USUAL_GUIDANCE = 3.5  # that a distilled base is trained with where none is given
 SEVERAL = 10**9  # steps, which a rule by epochs never meets
 
 
@@ -152,7 +154,7 @@ def _network(options: Options) -> dict[str, Any]:
     else:
         options.lack("network_module", "a plain LoRA is trained")
     conv, conv_alpha = args.pop("conv_dim", None), args.pop("conv_alpha", None)
-    if conv and float(conv):
+    if conv and float(conv) and found.get("train.targets", "conv") == "conv" and "attn-mlp" not in str(options.values.get("network_args")):
         found["train.targets"] = "conv"
         if (float(conv), float(conv_alpha or 1)) != (rank, alpha):
             found["train.block_ranks"] = [f"(conv1|conv2|conv_shortcut|samplers.0.conv)$={int(float(conv))}/{float(conv_alpha or 1):g}"]
@@ -181,10 +183,10 @@ def _lycoris(options: Options, args: dict[str, Any]) -> dict[str, Any]:
         options.lacking.append(f"network_args dora_wd = True (not for {algo})")
     if kind == "lokr":
         found["train.lokr_factor"] = factor
-    levels = {"full": "conv", "attn-only": "attention", "attn-mlp": "linear", "unet-transformer-only": "linear"}
+    levels = {"full": "conv", "attn-only": "attention", "unet-transformer-only": "linear"}
     if preset in levels:
         found["train.targets"] = levels[preset]
-    else:
+    elif preset != "attn-mlp":  # which is what the base's card has by itself
         options.lacking.append(f"network_args preset = {preset}")
     return found
 
@@ -245,6 +247,9 @@ def _schedule(options: Options) -> dict[str, Any]:
         name = near
         options.dealt.add("lr_scheduler_num_cycles")
     steps, warm, fall = options.values.get("max_train_steps"), options.number("lr_warmup_steps", 0) or 0, options.number("lr_decay_steps")
+    if given == "constant" and warm:
+        options.lack("lr_warmup_steps", "its constant has no warm-up")
+        warm = 0
     if 0 < warm < 1:  # a share of the steps
         if steps is None or options.values.get("max_train_epochs"):
             options.lack("lr_warmup_steps", "a share of steps that are not known; set train.warmup_steps")
@@ -253,9 +258,6 @@ def _schedule(options: Options) -> dict[str, Any]:
             warm = int(warm * float(steps))
     if fall and not (name == "wsd" and steps and fall == int(float(steps)) // 5):
         options.lack("lr_decay_steps", "wsd falls in the last fifth" if name == "wsd" else "")
-    if given == "constant" and warm:
-        options.lack("lr_warmup_steps", "sd-scripts' constant has no warm-up")
-        warm = 0
     return {"train.lr_schedule": name, "train.warmup_steps": warm}
 
 
@@ -359,6 +361,9 @@ def _flow(options: Options, card: Card | None) -> dict[str, Any]:
         found |= {"train.flow_shift": None if shift == STILL_SHIFT else shift}
         found |= {"train.logit_mean": options.number("logit_mean", 0.0), "train.logit_std": options.number("logit_std", 1.0)}
     guidance, kind = options.number("guidance_scale"), options.get("model_prediction_type")
+    by_name = card and lookup.constant(lookup.FAMILIES, card.family, "OTHER_TRAINERS", {}).get("sd_scripts", {}).get("timesteps")
+    if guidance is None and by_name == "timestep_sampling":
+        guidance = USUAL_GUIDANCE
     if guidance is not None:
         found["train.guidance"] = guidance
     if kind not in (None, "raw"):

@@ -130,22 +130,27 @@ def test_the_window_of_kohya(write, tmp_path):
         "epoch": 4, "max_train_steps": 0, "train_batch_size": 2, "learning_rate": 0.0001, "unet_lr": 0.0002, "text_encoder_lr": 0, "optimizer": "AdamW8bit",
         "optimizer_args": "weight_decay=0.1 betas=0.9,0.99", "lr_scheduler": "constant", "lr_warmup": 10, "noise_offset_type": "Original", "noise_offset": 0.05,
         "multires_noise_iterations": 8, "multires_noise_discount": 0.2, "sample_prompts": "a zwx mug --w 512\n# no\nbad --q 1", "sample_every_n_steps": 100,
-        "sdxl": False, "v2": False, "pretrained_model_name_or_path": "runwayml/stable-diffusion-v1-5", "train_data_dir": "photos", "clip_skip": 1,
+        "sdxl": False, "v2": False, "pretrained_model_name_or_path": "runwayml/stable-diffusion-v1-5", "train_data_dir": "photos", "clip_skip": 2, "wandb_api_key": "hush", "guidance_scale": 3,
         "additional_parameters": "--ip_noise_gamma=0.1 --odd_one", "xformers": "xformers", "logging_dir": "", "vae": "", "flux1_t5xxl": "", "network_dropout": 0,
     }  # fmt: skip
     found = take(write("kohya_ss.json", values))
     its = found.settings
-    assert found.card.name == "sd15" and found.trainer == "kohya_ss"
+    assert (
+        found.card.name == "sd15" and found.trainer == "kohya_ss" and "hush" not in " ".join(found.lines()) and "train.guidance" not in its
+    )
     assert (its["train.adapter"], its["train.lokr_factor"], its["train.rank"], its["train.alpha"]) == ("lokr", 8, 32, 16.0)
+    assert "train.targets" not in its and "train.block_ranks" not in its
     assert (its["train.learning_rate"], its["train.text_encoder"], its["train.optimizer"]) == (2e-4, False, "adamw8bit")
     assert (its["train.noise_offset"], its["train.multires_noise"], its["train.input_perturbation"]) == (0.05, 0.0, 0.1)
     assert its["train.steps_per_photo"] == 16 and its["sample.prompts"] == ("a zwx mug --w 512",) and its["train.resolution"] == 768
     assert not named(found, "lr_warmup_steps", "betas", "odd_one", "clip_skip", "--q")
     assert not any(word in " ".join(found.lacking) for word in ("flux1", "vae", "network_dropout", "multires"))
-    assert (
-        take(write("flux.json", {**values, "LoRA_type": "Flux1", "flux1_checkbox": True, "pretrained_model_name_or_path": ""})).card.family
-        == "flux1"
+    flux = take(
+        write(
+            "flux.json", {**values, "LoRA_type": "Flux1", "flux1_checkbox": True, "pretrained_model_name_or_path": "", "guidance_scale": ""}
+        )
     )
+    assert flux.card.family == "flux1" and flux.settings["train.guidance"] == 3.5 and flux.settings["train.adapter"] == "lora"
 
 
 def test_ai_toolkit(write):
