@@ -125,10 +125,7 @@ def take_over(
     name = base or (read_config(out)["base"] if is_project(out) else None)
     settings = found.settings
     if name and found.card and (card := catalog.card(name, out)).family != found.card.family:
-        found.lacking.append(f"its base, {found.card.title} (the project's is {card.title})")
-        for key in ("train.weights", "train.from_lora"):
-            if value := settings.pop(key, None):
-                found.lacking.append(f"{key} = {value} (for the other base)")
+        found.fit_to_another(card)
     for line in found.lines():
         say(f"settings  {line}")
     if name is None and found.card is None:

@@ -23,6 +23,10 @@ else:
     import tomli as tomllib
 
 FORMS = "sd-scripts' .toml, kohya_ss' .json, ai-toolkit's .yaml, a shell script of diffusers or sd-scripts, or a LoRA's .safetensors"
+OF_ITS_BASE = {  # settings that mean nothing, or something else, for a base of another family
+    f"train.{name}" for name in "weights from_lora timestep_sampling logit_mean logit_std flow_shift guidance prediction zero_terminal_snr "
+    "loss_weighting min_snr_gamma noise_offset multires_noise input_perturbation t5 targets block_ranks base_precision".split()
+}  # fmt: skip
 LARGEST = 10_000_000  # bytes of a settings file
 
 
@@ -36,6 +40,14 @@ class TakenOver:
     card: Card | None = None
     lacking: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)  # of folders, logs and the machine
+
+    def fit_to_another(self, card: Card) -> None:
+        """Leave out what is of use for the file's own base alone, and say so: the project's is of another family."""
+        self.lacking.append(f"its base, {self.card.title if self.card else 'another'} (the project's is {card.title})")
+        for key in sorted(OF_ITS_BASE & set(self.settings)):
+            value = self.settings.pop(key)
+            if value != known_keys()[key][0].default:
+                self.lacking.append(f"{key} = {_word(value)} (for the other base)")
 
     @property
     def origin(self) -> str:

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from lorakit.cli.run import command as run
 from lorakit.errors import LorakitError
-from lorakit.project import open_project
+from lorakit.project import catalog, open_project
 from lorakit.report.settings_from.file import take
 
 TOML = """
@@ -172,6 +172,10 @@ def test_ai_toolkit(write):
         2000,
     )
     assert its["sample.prompts"] == ("a [trigger] mug",) and not named(found, "flip_x", "content_or_style")
+    found.fit_to_another(catalog.card("sdxl"))  # as --base sdxl does
+    assert "train.timestep_sampling" not in its and not named(
+        found, "its base, FLUX.1 dev", "train.timestep_sampling = uniform (for the other base)"
+    )
 
 
 def test_a_lora_of_sd_scripts(tmp_path):
