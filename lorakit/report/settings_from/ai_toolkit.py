@@ -186,10 +186,10 @@ def _flow(options: Options) -> dict[str, Any]:
     if not flows:
         return {}
     ours = {"linear": "uniform", "sigmoid": "sigmoid"}
-    if kind not in ours:
+    if str(kind) not in ours:
         options.lack("train.timestep_type", "left to lorakit")
         return {}
-    return {"train.timestep_sampling": ours[kind]}
+    return {"train.timestep_sampling": ours[str(kind)]}
 
 
 def _preservation(options: Options) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def _named(text: str) -> Card | None:
     return None
 
 
+@cache
 def _cards() -> list[Card]:
     """Smallest first, without those that are made for trying out."""
     return sorted((card for card in catalog.cards() if card.hub and card.is_built), key=lambda card: (card.family, card.size_gb))

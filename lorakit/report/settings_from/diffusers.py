@@ -71,10 +71,10 @@ def _base(options: Options) -> dict[str, Any]:
     found: dict[str, Any] = {}
     scheme = options.get("weighting_scheme")
     ours = {"logit_normal": "logit_normal", "mode": "mode", "none": "uniform"}
-    if scheme is not None and scheme not in ours:
+    if scheme is not None and str(scheme) not in ours:
         options.lack("weighting_scheme")
     elif scheme is not None:
-        found["train.timestep_sampling"] = ours[scheme]
+        found["train.timestep_sampling"] = ours[str(scheme)]
     prediction, precision = options.get("prediction_type"), options.get("mixed_precision")
     if prediction is not None:
         found["train.prediction"] = prediction

@@ -99,7 +99,11 @@ def take(path: Path) -> TakenOver:
             options = _with_dataset(options)
         card, found = sd_scripts.take(options, family)
         return _done(path, kohya_window.TITLE, options, card, found, sd_scripts.LEFT | kohya_window.LEFT)
-    if isinstance(values.get("datasets"), list) and all(isinstance(one, dict) and "subsets" in one for one in values["datasets"]):
+    if (
+        isinstance(values.get("datasets"), list)
+        and values["datasets"]
+        and all(isinstance(one, dict) and "subsets" in one for one in values["datasets"])
+    ):
         options = sd_scripts.add_dataset(Options({}, path.parent), values)
         card, found = sd_scripts.take(options, whole=False)
         options.get("repeats")

@@ -71,7 +71,7 @@ def _own(options: Options) -> dict[str, Any]:
     names = {"adapter": "train.adapter", "targets": "train.targets", "factor": "train.lokr_factor", "block_ranks": "train.block_ranks", "init": "train.init"}  # fmt: skip
     own = {key: args[name] for name, key in names.items() if name in args}
     if args.get("init"):  # the file holds the difference of two adapters
-        half = int(options.values.get("network_dim", 2)) // 2
+        half = int(options.number("network_dim", 2) or 2) // 2
         options.lacking.append(f"network_alpha (is not said of train.init = {args['init']}; alpha = rank)")
         own |= {"train.rank": half, "train.alpha": None}
     if options.values.get("lr_scheduler") == "constant" and options.values.get("lr_warmup_steps"):

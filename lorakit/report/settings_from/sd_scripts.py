@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,9 @@ def with_dataset(options: Options, read: Callable[[Path], dict[str, Any]]) -> Op
 def add_dataset(options: Options, data: Mapping[str, Any]) -> Options:
     """Fill in what a dataset's tables say: options of all subsets alike by sd-scripts' own names, `repeats` and `resolutions`."""
     own, others = [], []
-    general = data.get("general") or {}
-    sets = data.get("datasets")
-    for dataset in sets if isinstance(sets, list) else []:
-        subsets = dataset.get("subsets") or [{}]
+    general = data["general"] if isinstance(data.get("general"), Mapping) else {}
+    for dataset in _tables(data.get("datasets")):
+        subsets = _tables(dataset.get("subsets")) or [{}]
         upper = {key: value for key, value in dataset.items() if key != "subsets"}
         for subset in subsets:
             merged = {**general, **upper, **subset}
@@ -84,7 +84,7 @@ def add_dataset(options: Options, data: Mapping[str, Any]) -> Options:
     if found := [subset["resolution"] for subset in own if "resolution" in subset]:
         options.values["resolution"] = found[0] if len(found) == 1 else found
         options.values["resolutions"] = found
-    options.values["repeats"] = [_repeats(subset, options.folder) for subset in own if "num_repeats" in subset] or None
+    options.values["repeats"] = [_repeats(subset, options.folder) for subset in own if _is_number(subset.get("num_repeats"))] or None
     for subset in others:
         if "image_dir" in subset:
             options.values["reg_data_dir"] = subset["image_dir"]
@@ -95,6 +95,14 @@ def add_dataset(options: Options, data: Mapping[str, Any]) -> Options:
             f"class_tokens = {short(next(s['class_tokens'] for s in own if 'class_tokens' in s))} (name the word with --trigger)"
         )
     return options
+
+
+def _tables(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _repeats(subset: Mapping[str, Any], folder: Path) -> tuple[float, int | None]:
@@ -153,7 +161,7 @@ def _network(options: Options) -> dict[str, Any]:
         found |= {"train.adapter": "lora"}
     else:
         options.lack("network_module", "a plain LoRA is trained")
-    conv, conv_alpha = args.pop("conv_dim", None), args.pop("conv_alpha", None)
+    conv, conv_alpha = (_number_in(args, key) for key in ("conv_dim", "conv_alpha"))
     if conv and float(conv) and found.get("train.targets", "conv") == "conv" and "attn-mlp" not in str(options.values.get("network_args")):
         found["train.targets"] = "conv"
         if (float(conv), float(conv_alpha or 1)) != (rank, alpha):
@@ -170,6 +178,16 @@ def _network(options: Options) -> dict[str, Any]:
     elif start:
         options.lack("network_weights", "no such file here")
     return found
+
+
+def _number_in(args: dict[str, Any], name: str) -> float | None:
+    """Of a network's argument; what is none stays there, to be named."""
+    try:
+        found = float(args[name])
+    except (KeyError, TypeError, ValueError):
+        return None
+    del args[name]
+    return found if math.isfinite(found) else None
 
 
 def _lycoris(options: Options, args: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +214,9 @@ def pairs(options: Options, name: str) -> dict[str, Any]:
     given = options.get(name) or []
     if isinstance(given, Mapping):
         return dict(given)
+    if not isinstance(given, (str, list)):
+        options.lack(name, "no list of name=value")
+        return {}
     words = given.replace(",", " ").split() if isinstance(given, str) else [str(word) for word in given]
     return {key.strip(): value.strip().strip("'\"") for key, _, value in (word.partition("=") for word in words)}
 
@@ -344,8 +365,8 @@ def _flow(options: Options, card: Card | None) -> dict[str, Any]:
     scheme, sampling = options.get("weighting_scheme"), options.get("timestep_sampling")
     if sampling is not None:
         ours = {"uniform": "uniform", "sigmoid": "sigmoid", "shift": "logit_normal", "flux_shift": "logit_normal"}
-        if sampling in ours:
-            found["train.timestep_sampling"] = ours[sampling]
+        if str(sampling) in ours:
+            found["train.timestep_sampling"] = ours[str(sampling)]
         else:
             options.lack("timestep_sampling")
         shift = options.number("discrete_flow_shift")
@@ -353,8 +374,8 @@ def _flow(options: Options, card: Card | None) -> dict[str, Any]:
         found["train.logit_std"] = options.number("sigmoid_scale", 1.0)
     elif scheme is not None:
         ours = {"uniform": "uniform", "none": "uniform", "logit_normal": "logit_normal", "mode": "mode"}
-        if scheme in ours:
-            found["train.timestep_sampling"] = ours[scheme]
+        if str(scheme) in ours:
+            found["train.timestep_sampling"] = ours[str(scheme)]
         else:
             options.lack("weighting_scheme")
         shift = options.number("training_shift", 1.0)
@@ -399,7 +420,7 @@ def _prompts(options: Options) -> dict[str, Any]:
         options.lack("sample_prompts", "no .txt file that is here")
         return {}
     else:
-        lines = given.splitlines() if isinstance(given, str) else [str(line) for line in given]
+        lines = str(given).splitlines() if not isinstance(given, list) else [str(line) for line in given]
         entries = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     return {"sample.prompts": readable(options, entries)}
 

@@ -226,6 +226,19 @@ def test_what_is_none_of_these_is_one_line(write, name, content, why):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("odd", [[], {"a": 1}, "1e999", ["a=b", None]])
+def test_values_of_a_wrong_kind_are_named_and_stop_nothing(write, odd):
+    names = ("network_dim", "network_alpha", "network_args", "optimizer_args", "optimizer_type", "lr_scheduler", "lr_warmup_steps", "resolution", "datasets", "general",
+             "sample_prompts", "network_weights", "loss_type", "seed", "max_train_epochs", "timestep_sampling", "save_precision", "dataset_config")  # fmt: skip
+    for name in names:
+        found = take(
+            write(
+                "odd.json", {"pretrained_model_name_or_path": "x", "learning_rate": 1e-4, "max_train_steps": 5, "unet_lr": 1e-4, name: odd}
+            )
+        )
+        assert found.settings["train.learning_rate"] == 1e-4 and "\n" not in "".join(found.lines())
+
+
 def test_a_plain_header_points_to_from_lora(tmp_path):
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "a.safetensors", metadata={"format": "pt"})
     with pytest.raises(LorakitError, match="--from-lora"):
