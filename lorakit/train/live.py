@@ -10,7 +10,7 @@ KEEP = 0.95  # of the smoothed loss from step to step: the single ones jump with
 
 
 class Note:
-    """'loss 0.1234 (smoothed), validation 0.1200, rate 1.0e-04, 3.1 GB of the card'; the validation is the last that was measured."""
+    """'loss 0.1234, validation 0.1200, rate 1.0e-04, card 3.1 GB': the loss is smoothed, the validation the last that was measured."""
 
     def __init__(self, device: str):
         self.device = device
@@ -22,10 +22,10 @@ class Note:
         self._sum = KEEP * self._sum + (1 - KEEP) * line.loss
         self._weight = KEEP * self._weight + (1 - KEEP)
         self._validation = self._validation if line.validation is None else line.validation
-        words = [f"loss {self._sum / self._weight:.4f} (smoothed)"]
+        words = [f"loss {self._sum / self._weight:.4f}"]
         words += [f"validation {self._validation:.4f}"] if self._validation is not None else []
         words += [f"rate {line.rate:.1e}"]
-        words += [f"{most:.1f} GB of the card"] if (most := card_gb(self.device)) is not None else []
+        words += [f"card {most:.1f} GB"] if (most := card_gb(self.device)) is not None else []
         return ", ".join(words)
 
 

@@ -3,7 +3,6 @@ that fails is named once and left out, the training goes on, and metrics.jsonl h
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from lorakit.train.metrics import StepMetrics
 
 TOLD = ("loss", "rate", "grad_norm", "seconds", "epoch", "validation", "leak")  # of a line of metrics.jsonl: numbers, no names of photos
 ONE_PICTURE = ("aim", "clearml")  # take a picture under a name; the others take a list
-WITHOUT_LOGIN = ("offline", "disabled", "dryrun")  # what WANDB_MODE may say
+ONLINE = ("online", "shared", "run")  # modes of W&B that want a login
 
 
 def check(names: Sequence[str]) -> None:
@@ -45,7 +44,13 @@ def _check_login() -> None:
     """W&B would ask for a key in the middle of the work, where nobody may sit."""
     import wandb
 
-    if os.environ.get("WANDB_MODE") not in WITHOUT_LOGIN and not wandb.api.api_key:
+    if wandb.setup().settings.mode not in ONLINE:
+        return
+    try:
+        has_login = wandb.login(prompt=False, verify=False)
+    except TypeError:  # of a version that cannot be asked without a prompt
+        has_login = bool(wandb.api.api_key)
+    if not has_login:
         raise LorakitError("train.log_with: wandb has no login; `wandb login`, or WANDB_MODE=offline keeps it in the run's folder")
 
 

@@ -1,6 +1,7 @@
 """Trackers hear what metrics.jsonl and the samples' folders have, and change nothing of the training."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -58,29 +59,27 @@ def toys(monkeypatch):
     return Toy.made
 
 
-def test_trackers_are_told_all_and_one_that_fails_is_left_out(make_dataset, toys, capsys):
-    settings = {"train.steps": 4, "train.validate_every": 3, "sample.every": 3, "sample.count": 1}
-    wanted = adapter(train(make_dataset("plain", **settings)))
-    assert not toys
-    project = make_dataset("told", **settings, **{"train.log_with": ["toy", "broken", "toy"]})
-    run = train(project)
+def test_trackers_are_told_all_and_one_that_fails_is_left_out(copy_of_trained, trained, toys, capsys):
+    shutil.rmtree(copy_of_trained.folder / "runs")
+    changes = {"train.log_with": ["toy", "broken", "toy"], "train.validate_every": 3}
+    run = train(open_project(copy_of_trained.folder, settings=changes, device="cpu"))
     toy, broken = toys
     keys = {"step", *trackers.TOLD}
     lines = [{key: value for key, value in entry.items() if key in keys} for entry in run.read_metrics()]
     assert [entry["step"] for entry in toy.told] == [1, 2, 3, 4] and {"validation", "leak"} <= set(toy.told[2])
     assert [entry.keys() for entry in toy.told] == [line.keys() for line in lines]
     assert all(told[key] == pytest.approx(line[key], rel=1e-2, abs=1e-3) for told, line in zip(toy.told, lines) for key in line)
-    assert toy.pictures == [(3, {"sample_0": [(64, 64, 3)]})] and toy.ended == 1
-    assert (toy.title, toy.folder) == ("told", str(run.folder))
+    assert toy.pictures == [(2, {"sample_0": [(64, 64, 3)], "sample_1": [(64, 64, 3)]})] and toy.ended == 1
+    assert (toy.title, toy.folder) == ("copy", str(run.folder))
     assert toy.facts["train.rank"] == 4 and toy.facts["train.weights"] == "tiny-random" and toy.facts["train.steps"] == 4
     assert all(isinstance(value, (bool, int, float, str)) for value in toy.facts.values())
 
     assert [entry["step"] for entry in broken.told] == [1, 2] and not broken.pictures and not broken.ended
     said = capsys.readouterr().err
     assert said.count("broken has failed (the server is gone); the training goes on without it") == 1
-    found = adapter(run)
+    wanted, found = adapter(train(trained)), adapter(run)
     assert wanted.keys() == found.keys() and all(torch.equal(wanted[key], found[key]) for key in wanted)
-    again = train(open_project(project.folder, settings={"train.log_with": []}, device="cpu"))
+    again = train(open_project(copy_of_trained.folder, device="cpu"))
     assert again.folder == run.folder and len(toys) == 2, "the setting asks for no new training"
 
 
