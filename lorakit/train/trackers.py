@@ -128,6 +128,7 @@ def _options(name: str, run: Run) -> dict[str, Any]:
             "id": short_hash(run.facts["stamp"], run.folder.name),
             "resume": "allow",
             "dir": str(run.folder),
+            "settings": {"console": "off"},  # what lorakit says names photos
         },
         "trackio": {"name": run.folder.name, "resume": "allow"},
         "swanlab": {"experiment_name": run.folder.name, "logdir": str(run.folder / "swanlab")},
