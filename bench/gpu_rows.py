@@ -430,8 +430,7 @@ def t5(place: Place, held: str) -> dict[str, Any]:
     import torch
     from transformers import T5Config, T5EncoderModel
 
-    from lorakit.bases import streaming
-    from lorakit.bases import t5 as encoder
+    from lorakit.bases import large_encoders, streaming
     from lorakit.bases.single_file_configs import T5_XXL
 
     config = T5Config(**{**T5_XXL, **(TINY_T5 if place.tiny else {})})
@@ -443,7 +442,7 @@ def t5(place: Place, held: str) -> dict[str, Any]:
     ids = torch.ones(1, 32 if place.tiny else 512, dtype=torch.int64, device=place.device)
     with torch.no_grad():
         seconds = timed(lambda: model(ids)[0], place.device, 3)
-    predicted = encoder.size_gb(config, torch.bfloat16) * (0.5 if held == "int8" else 1.0)
+    predicted = large_encoders.size_gb(T5EncoderModel, config, torch.bfloat16) * (0.5 if held == "int8" else 1.0)
     return {"s/text": seconds, "GB predicted": predicted, **measured_peak(place.device, before)}
 
 

@@ -197,6 +197,9 @@ class Train:
     parts: str | None = setting(
         None, "diffusers folder or hf://owner/name for what a single file lacks (VAE, text encoders); empty: the card's hub id"
     )
+    training_adapter: str | None = setting(
+        None, "a LoRA file that undoes a base's distillation: added while training, not in samples and the LoRA file", neutral=None
+    )
     steps: int | None = setting(None, "optimizer steps; empty: steps_per_photo x photos, within min_steps..max_steps", least=1)
     steps_per_photo: int = setting(100, "for the rule of `steps`", least=1)
     min_steps: int = setting(1000, "for the rule of `steps`", least=1)
@@ -288,7 +291,7 @@ class Train:
     )
     encoder_precision: str = setting(
         "auto",
-        "how T5 is held while texts are embedded: bf16 as it is, int8 half of that; auto: int8 where it does not fit the card",
+        "how T5 or a language model is held while texts are embedded: bf16 as it is, int8 half of that; auto: int8 where it does not fit the card",
         choices=("auto", "bf16", "int8"),
         neutral="auto",
     )

@@ -200,6 +200,20 @@ def load_tiny(tiny_base):
     return load
 
 
+def write_training_adapter(denoiser, layers, path):
+    """A random adapter of rank 2 for these layers, named as those that are published; returns the path."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator, tensors = torch.Generator().manual_seed(7), {}
+    for layer in layers:
+        out, into = denoiser.get_submodule(layer).weight.shape
+        for part, shape in (("A", (2, into)), ("B", (out, 2))):
+            tensors[f"diffusion_model.{layer}.lora_{part}.weight"] = torch.randn(shape, generator=generator) * 0.2
+    save_file(tensors, path)
+    return path
+
+
 def adapter(run):
     """The tensors of a run's newest checkpoint."""
     from lorakit.train import checkpoint

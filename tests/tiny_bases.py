@@ -16,6 +16,8 @@ from diffusers import (
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
@@ -23,6 +25,8 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
 )
@@ -30,12 +34,17 @@ from transformers import (
 from lorakit.bases.tiny_random import clip_tokenizer
 
 T5_WIDTH = 64
+QWEN_WIDTH = 64
+CHAT = (  # what Qwen3's own template makes of one message
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
 
 
 def build(family: str, folder: Path) -> Path:
-    """Write a diffusers folder for sdxl, sd3 or flux1."""
+    """Write a diffusers folder for sdxl, sd3, flux1 or z_image."""
     torch.manual_seed(3)
-    {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1}[family](folder).save_pretrained(folder)
+    {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1, "z_image": _z_image}[family](folder).save_pretrained(folder)
     return folder
 
 
@@ -79,6 +88,21 @@ def _flux1(folder: Path) -> FluxPipeline:
     )  # fmt: skip
 
 
+def _z_image(folder: Path) -> ZImagePipeline:
+    transformer = ZImageTransformer2DModel(
+        dim=48, n_layers=3, n_refiner_layers=1, n_heads=3, n_kv_heads=3, cap_feat_dim=QWEN_WIDTH, axes_dims=(4, 6, 6), axes_lens=(1536, 64, 64),
+    )  # fmt: skip
+    for pad in (transformer.x_pad_token, transformer.cap_pad_token):  # which begin as zeros, and are attended
+        torch.nn.init.normal_(pad)
+    return ZImagePipeline(
+        vae=_vae(16),
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
+        text_encoder=_qwen(),
+        tokenizer=_chat_letters(),
+    )
+
+
 def _vae(channels: int) -> AutoencoderKL:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(8, 8, 16, 16),
@@ -99,6 +123,30 @@ def _t5() -> T5EncoderModel:
     return T5EncoderModel(
         T5Config(vocab_size=64, d_model=T5_WIDTH, d_kv=16, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu")
     )
+
+
+def _qwen() -> Qwen3Model:
+    config = Qwen3Config(
+        vocab_size=64, hidden_size=QWEN_WIDTH, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        max_position_embeddings=1024,
+    )  # fmt: skip
+    return Qwen3Model(config)
+
+
+def _chat_letters() -> PreTrainedTokenizerFast:
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>"]
+    vocabulary = {token: number for number, token in enumerate([*special, "\n", " ", *string.ascii_lowercase, *string.digits])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    found = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|endoftext|>",
+        unk_token="<unk>",
+        additional_special_tokens=special[1:5],
+        model_max_length=1024,
+    )
+    found.chat_template = CHAT
+    return found
 
 
 def _letters() -> PreTrainedTokenizerFast:

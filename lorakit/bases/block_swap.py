@@ -105,12 +105,18 @@ class BlockSwap:
         return torch.empty(0, dtype=home.dtype, device=self.device) if self._stream else home
 
 
-def repeated_blocks(denoiser: nn.Module) -> list[nn.Module]:
-    """The blocks of a U-Net's or a transformer's attention in the order in which they are called."""
-    lists = [(n, m) for n, m in denoiser.named_modules() if isinstance(m, nn.ModuleList) and n.endswith("transformer_blocks")]
+def repeated_blocks(denoiser: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
+    """The blocks of a U-Net's or a transformer's attention in the order in which they are called: those of the lists whose names end
+    in the first of `names` (a family's BLOCKS), then those of the next."""
+    lists = [(n, m) for n, m in denoiser.named_modules() if isinstance(m, nn.ModuleList) and n.endswith(names)]
     order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}  # a U-Net makes its middle last
-    lists.sort(key=lambda named: order.get(named[0].split(".")[0], 0))
+    lists.sort(key=lambda named: (next(n for n, end in enumerate(names) if named[0].endswith(end)), order.get(named[0].split(".")[0], 0)))
     return [block for _, blocks in lists for block in blocks]
+
+
+def last_blocks(denoiser: nn.Module, names: tuple[str, ...], count: int) -> list[nn.Module]:
+    """The last `count` of these, which are the ones that wait."""
+    return repeated_blocks(denoiser, names)[-count:] if count else []
 
 
 def _put(part: nn.Module, name: str, tensor: Tensor) -> None:

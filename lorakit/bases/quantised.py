@@ -129,14 +129,15 @@ def _bitsandbytes():
 
 
 def quantised_layers(model: nn.Module) -> list[str]:
-    """Names of the layers that are worth holding in few bits: the linear ones inside of numbered blocks. What lies outside
+    """Names of the layers that are worth holding in few bits: the linear ones inside of lists of blocks. What lies outside
     (embeddings of patches, texts and time, the last projection) is small, and errors there reach everything."""
+    lists = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, nn.ModuleList))
     return [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
         and not isinstance(module, QuantisedLinear)
-        and any(part.isdecimal() for part in name.split("."))
+        and name.startswith(lists)
         and module.in_features * module.out_features % NF4_BLOCK == 0
     ]
 

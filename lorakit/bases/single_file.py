@@ -19,10 +19,11 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, T5Config, T5EncoderModel
+from transformers import CLIPTextConfig, PretrainedConfig, T5EncoderModel
 
 from lorakit import files
 from lorakit.bases import families, original_layout, quantised, streaming
+from lorakit.bases.block_swap import last_blocks
 from lorakit.bases.single_file_configs import AUTOENCODER, Layout
 from lorakit.bases.tiny_random import clip_tokenizer
 from lorakit.errors import LorakitError
@@ -54,11 +55,11 @@ class SingleFile:
         return found | ({"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if self.zero_snr else {})
 
     def has(self, part: str) -> bool:
-        """Tokenizers and schedulers are not in the file but known, all but T5's vocabulary."""
+        """Tokenizers and schedulers are not in the file but known, all but T5's vocabulary and what its layout names."""
         if part.startswith("tokenizer"):
             encoder = part.replace("tokenizer", "text_encoder")
-            return "t5xxl" not in self.layout.encoders[encoder]
-        return part == "scheduler" or part in self.prefixes
+            return "t5xxl" not in self.layout.encoders[encoder] and part not in self.layout.unknown_tokenizers
+        return self.layout.has_schedule if part == "scheduler" else part in self.prefixes
 
     def read(self, part: str, keep_prefix: bool = False) -> dict[str, Tensor]:
         prefix = self.prefixes[part]
@@ -171,9 +172,9 @@ def denoiser_config(family: type, file: SingleFile) -> dict[str, Any]:
         raise LorakitError(f"{file.path}: its transformer lacks {error.args[0]}; give another copy of the file") from None
 
 
-def encoder_config(family: type, file: SingleFile, name: str) -> CLIPTextConfig | T5Config:
+def encoder_config(family: type, file: SingleFile, name: str) -> PretrainedConfig:
     config = file.layout.encoder_configs.get(name) or family.ENCODER_CONFIGS[name]
-    return (T5Config if name in family.t5_encoders() else CLIPTextConfig)(**config)
+    return family.ENCODERS[name].config_class(**config)
 
 
 def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch.dtype | None = None) -> Any:
@@ -211,7 +212,7 @@ def load_denoiser(
     tensors = streaming.LazyFile(file.path, file.prefixes[family.FOLDER])
     where = f"{file.path}: its {family.FOLDER}"
     converted = original_layout.converted(family.place, tensors, wanted, tensors.scales)
-    return streaming.fill(model, converted, dtype, device, where, at_home=at_home)
+    return streaming.fill(model, converted, dtype, device, where, at_home=last_blocks(model, family.BLOCKS, at_home))
 
 
 def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

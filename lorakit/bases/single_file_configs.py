@@ -23,6 +23,8 @@ class Layout:
     text_width: int = 0  # by which a U-Net alone is told: of the text that it reads
     config: Mapping[str, Any] = field(default_factory=dict)  # of the denoiser, what is otherwise than in the family's
     encoder_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # text encoders that are others than the family's
+    has_schedule: bool = True  # whether the schedule is known by the file; else it comes from where the other parts do
+    unknown_tokenizers: tuple[str, ...] = ()  # sub-folders of those that are not known here, and come from there too
 
     def card_of(self, keys: Iterable[str]) -> str:
         keys = tuple(keys)
@@ -45,6 +47,11 @@ CLIP_H = {  # of Stable Diffusion 2, which reads the layer before the last: the 
 T5_XXL = {
     "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "feed_forward_proj": "gated-gelu",
     "is_encoder_decoder": False, "use_cache": False, "tie_word_embeddings": False,
+}  # fmt: skip
+QWEN3_4B = {
+    "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+    "rope_theta": 1000000.0,
 }  # fmt: skip
 SD2_UNET = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True, "sample_size": 96}
 AUTOENCODER = {

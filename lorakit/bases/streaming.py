@@ -4,7 +4,7 @@ the whole of it never lies in the machine's memory."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lorakit.bases import quantised
-from lorakit.bases.block_swap import repeated_blocks
 from lorakit.bases.quantised import QuantisedLinear
 from lorakit.errors import LorakitError
 
@@ -31,12 +30,18 @@ def build(make: Callable[[], nn.Module], precision: str | None, dtype: torch.dty
 
 
 def fill(
-    model: nn.Module, tensors: Tensors, dtype: torch.dtype, device: str, where: str, exact: tuple[str, ...] = (), at_home: int = 0
+    model: nn.Module,
+    tensors: Tensors,
+    dtype: torch.dtype,
+    device: str,
+    where: str,
+    exact: tuple[str, ...] = (),
+    at_home: Sequence[nn.Module] = (),
 ) -> nn.Module:
     """Give every layer of a model without weights its tensors, as they come: in `dtype` (fp32 for those that have a name of
-    `exact` in their path), quantised where the layer is, on the device but for the last `at_home` blocks, which wait in the machine's
+    `exact` in their path), quantised where the layer is, on the device but for the blocks `at_home`, which wait in the machine's
     memory. Raises `LorakitError` for what is missing or of another shape, naming `where` and the tensor."""
-    waiting = _prefixes_of_last(model, at_home)
+    waiting = tuple(f"{name}." for name, module in model.named_modules() if any(module is block for block in at_home))
     layers = {f"{name}.weight": layer for name, layer in model.named_modules() if isinstance(layer, QuantisedLinear)}
     places = model.state_dict(keep_vars=True)
     filled: set[str] = set()
@@ -61,11 +66,6 @@ def fill(
             if buffer is not None and not buffer.is_meta:
                 buffer_owner._buffers[name] = buffer.to(device)
     return model
-
-
-def _prefixes_of_last(model: nn.Module, count: int) -> tuple[str, ...]:
-    names = {module: name for name, module in model.named_modules()}
-    return tuple(f"{names[block]}." for block in repeated_blocks(model)[-count:]) if count else ()
 
 
 def scaled(tensor: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:

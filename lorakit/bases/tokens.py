@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from lorakit.project.catalog import Card
 
 CLIP_BUDGET = 75  # of CLIP's 77 positions, two are for start and end
-T5_TOKENS_A_WORD = 1.4  # an estimate, where T5's own tokenizer is not at hand
+LARGE = ("T5", "Qwen2")  # how the classes of the tokenizers begin that read more than CLIP
+TOKENS_A_WORD = 1.4  # an estimate, where none of these is at hand
 
 
 @dataclass(frozen=True)
 class Counter:
-    """`encoders` are functions text -> token strings, by the tokenizer's name. `estimated` when T5's is not at hand."""
+    """`encoders` are functions text -> token strings, by the tokenizer's name. `estimated` when that of T5 or of the language model is not at hand."""
 
     encoders: dict[str, Callable[[str], list[str]]]
     estimated: bool = False
@@ -33,12 +34,12 @@ class Counter:
     def count(self, text: str) -> int:
         """Tokens in the tokenizer that takes most."""
         if self.estimated:
-            return math.ceil(len(text.split()) * T5_TOKENS_A_WORD)
+            return math.ceil(len(text.split()) * TOKENS_A_WORD)
         return max(len(encode(text)) for encode in self.encoders.values())
 
 
 def counter_for(project: Project) -> Counter:
-    """The tokenizers that limit a text of this base: all CLIPs, or where the budget is larger, the T5 beside them."""
+    """The tokenizers that limit a text of this base: all CLIPs, or where the budget is larger, T5 beside them or a language model."""
     try:
         source = project.base_source
         folder = Path(source.location) if source.is_local else cached_folder(source.location)
@@ -60,17 +61,17 @@ def tokenizers_of(folder: Path | None) -> dict[str, Callable[[str], list[str]]]:
     """{'CLIP (tokenizer)': text -> its tokens, 'T5 (tokenizer_3)': ...} of a diffusers folder, as far as they are there."""
     there = sorted(folder.glob("tokenizer*")) if folder and folder.is_dir() else []
     kinds = {path: tokenizer_class(path) for path in there if path.is_dir()}
-    found = [(name, path) for path, kind in kinds.items() for name in ("CLIP", "T5") if kind.startswith(name)]
+    found = [(name, path) for path, kind in kinds.items() for name in ("CLIP", *LARGE) if kind.startswith(name)]
     return {f"{name} ({path.name})": load_tokenizer(path) for name, path in found}
 
 
 @lru_cache(maxsize=4)
 def _counter(folder: Path | None, budget: int) -> Counter:
-    wanted = "T5" if budget > CLIP_BUDGET else "CLIP"
+    wanted = LARGE if budget > CLIP_BUDGET else ("CLIP",)
     encoders = {name: encode for name, encode in tokenizers_of(folder).items() if name.startswith(wanted)}
     if encoders:
         return Counter(encoders)
-    return Counter({}, estimated=True) if wanted == "T5" else Counter({"CLIP (of open_clip)": clip_bpe.tokens})
+    return Counter({}, estimated=True) if wanted is LARGE else Counter({"CLIP (of open_clip)": clip_bpe.tokens})
 
 
 def cached_folder(hub: str) -> Path | None:

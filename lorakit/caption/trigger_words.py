@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from lorakit.bases.tokens import CLIP_BUDGET
+from lorakit import lookup
+from lorakit.bases.tokens import CLIP_BUDGET, LARGE
 from lorakit.project.catalog import Card
 from lorakit.text import clip_bpe
 from lorakit.text.trigger_word import faults_of
@@ -64,7 +65,7 @@ def judge(word: str, card: Card, tokenizers: Mapping[str, Encode] | None = None)
 
 def with_clip(tokenizers: Mapping[str, Encode] | None) -> dict[str, Encode]:
     """The base's tokenizers, and where no CLIP is among them, open_clip's before them: its vocabulary is the same for all
-    bases that read CLIP."""
+    bases that read CLIP, and tells of words that others know too."""
     own = dict(tokenizers or {})
     return own if any(name.startswith("CLIP") for name in own) else {"CLIP": clip_bpe.tokens, **own}
 
@@ -74,18 +75,26 @@ def _counts(word: str, card: Card, encoders: Mapping[str, Encode]) -> list[str]:
     same: dict[tuple[str, ...], list[str]] = {}
     for name, encode in encoders.items():
         same.setdefault(tuple(encode(word)), []).append(name)
+    read = reads(card)
     lines = []
     for pieces, names in same.items():
+        names = [name for name in names if name.startswith(read)]  # CLIP's may stand in for one that is not here
+        if not names:
+            continue
         shown = " + ".join(_plain(piece) or "a space" for piece in pieces)
         kinds = " and ".join(dict.fromkeys(name.split(" ")[0] for name in names))
         lines.append(f"{len(pieces)} token{'s' if len(pieces) > 1 else ''} in {kinds}'s tokenizer, which {card.title} reads: {shown}")
-    if reads_t5(card) and not any(name.startswith("T5") for name in encoders):
-        lines.append(f"{card.title} reads T5 too, whose tokenizer is not on this machine and was not asked (--weights FOLDER gives it)")
+    for kind in read:
+        if not any(name.startswith(kind) for name in encoders):
+            what = f"reads {kind}{' too' if len(read) > 1 else ''}, whose tokenizer"
+            lines.append(f"{card.title} {what} is not on this machine and was not asked (--weights FOLDER gives it)")
     return lines
 
 
-def reads_t5(card: Card) -> bool:
-    return card.settings.get("caption.token_budget", 0) > CLIP_BUDGET
+def reads(card: Card) -> tuple[str, ...]:
+    """How the names of the tokenizers begin that read the base's texts."""
+    named = lookup.constant(lookup.FAMILIES, card.family, "READS", ())
+    return named or (("CLIP", "T5") if card.settings.get("caption.token_budget", 0) > CLIP_BUDGET else ("CLIP",))
 
 
 def _plain(piece: str) -> str:
@@ -103,8 +112,8 @@ def _meaning(word: str, encoders: Mapping[str, Encode]) -> list[str]:
         if name.startswith("CLIP") and len(pieces := encode(lower)) == 1:
             return [_known_to_clip(word, pieces[0])]
         spellings = {lower, lower.capitalize(), word} if len(lower) >= LEAST_WORD else ()
-        if name.startswith("T5") and any(len(encode(spelling)) == 1 for spelling in spellings):
-            return [f"{word!r} is one piece of T5's vocabulary, so a word or a name that the base has a picture of"]
+        if name.startswith(LARGE) and any(len(encode(spelling)) == 1 for spelling in spellings):
+            return [f"{word!r} is one piece of {name.split(' ')[0]}'s vocabulary, so a word or a name that the base has a picture of"]
     often = written_often(lower)
     return [f"{word!r} is a word or a name that people write (wordfreq: {often:.1f} on Zipf's scale)"] if often else []
 

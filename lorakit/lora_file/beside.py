@@ -92,7 +92,7 @@ def workflow(about: About, lora: str) -> dict[str, dict[str, Any]] | None:
         model = [add("ModelSamplingDiscrete", "Velocity", model=model, sampling="v_prediction", zsnr=about.zero_snr), 0]
     positive = [add("CLIPTextEncode", "Prompt", clip=clip, text=about.prompt), 0]
     negative = [add("CLIPTextEncode", "Negative prompt", clip=clip, text=""), 0]
-    cfg = about.guidance
+    cfg = about.guidance + (1.0 if known.get("guidance_is_from_zero") else 0.0)  # ComfyUI counts from 1, where the prompt alone speaks
     if known.get("is_distilled"):
         positive, cfg = [add("FluxGuidance", "Guidance", conditioning=positive, guidance=about.guidance), 0], 1.0
     latent = [add(known["latent"], "Size", width=about.side, height=about.side, batch_size=1), 0]

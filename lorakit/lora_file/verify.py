@@ -246,7 +246,13 @@ def _unknown_suffix(tensor: _Tensor) -> str:
 
 def _converts(tensor: _Tensor) -> bool:
     """Whether diffusers takes the file through its converter of kohya's names."""
-    return tensor.is_kohya and tensor.base.DIFFUSERS_READS_KOHYA
+    own = tensor.base.DIFFUSERS_CONVERTS
+    return tensor.base.DIFFUSERS_READS_KOHYA and (tensor.is_kohya or bool(own) and any(key.startswith(own) for key in tensor.shapes))
+
+
+def _is_convertible(tensor: _Tensor) -> bool:
+    """Whether the converter knows what a tensor is called: kohya's way, under the family's own prefixes peft's too."""
+    return tensor.suffix in ("alpha", *KOHYA) or tensor.suffix in PEFT and tensor.stem.startswith(tensor.base.DIFFUSERS_CONVERTS)
 
 
 def _is_alpha_of_a_layer(tensor: _Tensor) -> bool:
@@ -277,7 +283,7 @@ _DIFFUSERS: tuple[Rule, ...] = (
     (lambda t: t.suffix.startswith(("lokr_", "hada_")), f"{_REFUSED}, LoKr's and LoHa's"),
     (lambda t: t.suffix in LYCORIS, "diffusers loads no LyCORIS layers of this base"),
     (lambda t: _converts(t) and t.stem not in _kohya_stems(t.family), f"{_REFUSED} in a kohya file"),
-    (lambda t: _converts(t) and t.suffix in ("alpha", *KOHYA), _Tensor.broken),
+    (lambda t: _converts(t) and _is_convertible(t), _Tensor.broken),
     (_is_alpha_of_a_layer, ""),
     (lambda t: not _converts(t) and t.suffix == "alpha", f"{_REFUSED} of an alpha"),
     (lambda t: not _converts(t) and t.stem in _t5_stems(t.family), "diffusers loads no LoRA of T5"),
@@ -352,12 +358,14 @@ def _original_names(family: str) -> list[str]:
 def _comfyui_stems(family: str) -> frozenset[str]:
     paths, originals = tuple(layer_names.layers(family)), _original_names(family)
     stems = _all_underscored("lora_unet", originals) | {f"diffusion_model.{name}" for name in originals}
-    stems |= _all_underscored("lycoris", paths)
     if layer_names.denoiser_folder(family) == "unet":
-        stems |= _all_underscored("lora_unet", paths) | {stem for path in paths for stem in old_stems(path)}
+        stems |= (
+            _all_underscored("lora_unet", paths) | _all_underscored("lycoris", paths) | {stem for path in paths for stem in old_stems(path)}
+        )
     else:
-        stems |= {f"transformer.{path}" for path in paths} | _all_underscored("lora_transformer", paths)
-        stems |= {f"{prefix}.{path}" for path in paths for prefix in families.load(family).COMFYUI_PREFIXES}
+        cls = families.load(family)
+        stems |= {f"{prefix}.{path}" for path in paths for prefix in ("transformer", *cls.COMFYUI_PREFIXES)}
+        stems |= {stem for prefix in cls.COMFYUI_UNDERSCORED for stem in _all_underscored(prefix, paths)}
     return frozenset(stems | _t5_stems(family) | _clip_stems(family))
 
 
@@ -375,9 +383,11 @@ def _kohya_stems(family: str) -> frozenset[str]:
     stems = layer_names.kohya_paths(family)
     if layer_names.denoiser_folder(family) == "unet":
         return frozenset(text | set(stems))
-    attention = [path for path in layer_names.layers(family) if ".attn." in path]
-    in_blocks = {stem for stem, paths in stems.items() if "blocks" in paths[0]}
-    return frozenset(text | in_blocks | _all_underscored("lora_transformer", attention))
+    layers = layer_names.layers(family)
+    attention = [path for path in layers if ".attn." in path]
+    in_blocks = {stem for stem, paths in stems.items() if any(part.isdecimal() for part in paths[0].split("."))}
+    own = {f"{prefix}{path}" for prefix in families.load(family).DIFFUSERS_CONVERTS for path in layers}
+    return frozenset(text | in_blocks | own | _all_underscored("lora_transformer", attention))
 
 
 @cache

@@ -33,8 +33,8 @@ VERSIONS = dict.fromkeys(
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = (
-    "weights", "parts", "regularisation", "from_lora", "checkpoint_every", "keep_checkpoints", "keep_best", "validate_every",
-    "gradient_checkpointing", "swap_blocks", "compile", "log_with",
+    "weights", "parts", "regularisation", "from_lora", "training_adapter", "checkpoint_every", "keep_checkpoints", "keep_best",
+    "validate_every", "gradient_checkpointing", "swap_blocks", "compile", "log_with",
 )  # fmt: skip
 STEP_RULE = ("steps", "steps_per_photo", "min_steps", "max_steps")  # how long it is trained
 
@@ -195,6 +195,8 @@ def _taught_beside(project: Project) -> tuple:
     """Regularisation photos and the LoRA that is started from, by their content: they may be moved."""
     folder, start = project.settings.train.regularisation, started_from(project)
     others = (weights.identity(weights.Source(str(Path(folder).expanduser()), True)),) if folder else ()
+    if adapter := project.settings.train.training_adapter:
+        others += ("training adapter", weights.identity(weights.Source(str(Path(adapter).expanduser()), True)))
     all_learned = ("all learned",) if project.settings.train.hold_out and project.settings.train.validate_every == 0 else ()
     return (*others, *all_learned, *([("from_lora", start)] if start else []))
 

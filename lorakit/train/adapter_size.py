@@ -26,6 +26,7 @@ class Skeleton:
 
     FOLDER: str
     TARGETS: Mapping[str, tuple[str, ...]]
+    NOT_TARGETS: str
     denoiser: nn.Module
     encoders: Mapping[str, nn.Module] = field(default_factory=dict)
 
@@ -69,7 +70,7 @@ def skeleton_of(cls: type[Family], source: Source, settings: Train) -> Skeleton:
             encoders = {name: cls.ENCODERS[name].config_class.from_pretrained(source.location, subfolder=name) for name in names}
     with torch.device("meta"):
         return Skeleton(
-            cls.FOLDER, cls.TARGETS, cls.DENOISER.from_config(config).requires_grad_(False),
+            cls.FOLDER, cls.TARGETS, cls.NOT_TARGETS, cls.DENOISER.from_config(config).requires_grad_(False),
             {name: cls.ENCODERS[name](encoder).requires_grad_(False) for name, encoder in encoders.items()},
         )  # fmt: skip
 

@@ -126,7 +126,7 @@ def mask_path(project: Project, record: Record) -> Path:
 def text_path(project: Project, text: str) -> Path:
     train = project.settings.train  # encoders that learn run in every step
     facts = ("prepared", *(["t5"] if train.t5 else [])) if train.text_encoder else ()
-    facts += ("int8",) if train.encoder_precision == "int8" and families.load(project.card.family).t5_encoders() else ()
+    facts += ("int8",) if train.encoder_precision == "int8" and families.load(project.card.family).large_encoders() else ()
     return project.cache_folder / "texts" / f"{short_hash(text, weights.identity(project.base_source), *facts)}.safetensors"
 
 

@@ -4,6 +4,7 @@ into the adapter before the first step."""
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,7 @@ def _targets_of(network: Adapter, family: str, path: Path) -> str:
         level = next(
             (n for n, level in enumerate(cls.TARGETS) if f".{inner}".endswith(tuple(f".{end}" for end in cls.TARGETS[level]))), None
         )
-        if level is None:
+        if level is None or (cls.NOT_TARGETS and re.search(cls.NOT_TARGETS, inner)):
             beyond.append(name)
         else:
             needed = max(needed, level)

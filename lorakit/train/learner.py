@@ -20,6 +20,7 @@ from lorakit.train.batches import BatchSampler
 from lorakit.train.loss import BatchLoss
 from lorakit.train.metrics import Step
 from lorakit.train.regularisation import Interleaved
+from lorakit.train.training_adapter import add_training_adapter, path_of
 
 MOST_SHAPES = 64  # for which a block is compiled: its widths in a U-Net x buckets
 
@@ -43,6 +44,8 @@ class Learner:
         family.release_encoders()
         if family.CHANNELS_LAST and family.device.startswith("cuda"):  # how the convolutions of newer cards want their numbers to lie
             family.denoiser.to(memory_format=torch.channels_last)
+        if settings.training_adapter:
+            add_training_adapter(family, path_of(settings.training_adapter))
         self.parameters = lora.add_lora(family, settings)
         self._start = from_lora.put_in(family, settings)
         self.optimizer = optim.make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])

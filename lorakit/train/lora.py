@@ -68,7 +68,7 @@ def canonical_name(folder: str, path: str) -> str:
 
 def _config_of(folder: str, model: nn.Module, family: Family, settings: Train) -> tuple[list[str], PeftConfig]:
     if folder == family.FOLDER:
-        targets = find_targets(model, family.TARGETS, settings)
+        targets = find_targets(model, family.TARGETS, settings, family.NOT_TARGETS)
     else:
         targets = [name for name, _ in _text_layers(model)]
     return targets, make_config(targets, settings, folder)
@@ -104,8 +104,8 @@ def make_config(targets: list[str], settings: Train, folder: str = "") -> PeftCo
     return LoraConfig(**common, lora_alpha=usual[1], use_rslora=settings.rank_stabilised, use_dora=settings.adapter == "dora")
 
 
-def find_targets(denoiser: nn.Module, levels: Mapping[str, tuple[str, ...]], settings: Train) -> list[str]:
-    """Full names of the modules that get a LoRA. Raises `LorakitError` when none is left."""
+def find_targets(denoiser: nn.Module, levels: Mapping[str, tuple[str, ...]], settings: Train, apart: str = "") -> list[str]:
+    """Full names of the modules that get a LoRA; never those in which `apart` is found. Raises `LorakitError` when none is left."""
     upto = list(levels).index(settings.targets) + 1
     endings = tuple(f".{ending}" for level in list(levels)[:upto] for ending in levels[level])
     found = [
@@ -113,6 +113,7 @@ def find_targets(denoiser: nn.Module, levels: Mapping[str, tuple[str, ...]], set
         for name, module in denoiser.named_modules()
         if isinstance(module, (nn.Linear, nn.Conv2d))
         and name.endswith(endings)
+        and not (apart and re.search(apart, name))
         and (not settings.include or re.search(settings.include, name))
         and not (settings.exclude and re.search(settings.exclude, name))
     ]

@@ -7,7 +7,7 @@ import contextlib
 import torch
 from torch import Tensor
 
-from lorakit.bases.families.base import Family, Text, stack_texts
+from lorakit.bases.families.base import Family, Text, send_text, stack_texts
 from lorakit.project import Project
 from lorakit.record import Record
 from lorakit.train import batches, lora
@@ -69,7 +69,7 @@ class BatchLoss:
         chances = torch.rand(len(batch), generator=generator)
         dropped = (chances < self.settings.caption_dropout).tolist()  # on the CPU: nothing waits
         texts = [self.empty if drop else self._draw_text(record, generator) for record, drop in zip(batch, dropped, strict=True)]
-        return {name: self._send(tensor) for name, tensor in stack_texts(texts).items()}
+        return send_text(stack_texts(texts), self._send)
 
     def _draw_text(self, record: Record, generator: torch.Generator) -> Text:
         choices = text_variants(self.project, record)
@@ -80,8 +80,7 @@ class BatchLoss:
         if not self.settings.preservation:
             return 0.0
         texts = stack_texts([load_text(self.project, without_trigger(self.project, record)) for record in batch])
-        text = {name: self._send(tensor) for name, tensor in texts.items()}
-        return self.settings.preservation * preservation_loss(self.family, noisy, timesteps, text, sizes)
+        return self.settings.preservation * preservation_loss(self.family, noisy, timesteps, send_text(texts, self._send), sizes)
 
     def autocast(self):
         if self.family.dtype == torch.float32:

@@ -21,7 +21,7 @@ from lorakit.project.catalog import check_family
 from lorakit.record import Record
 from lorakit.settings import Train
 from lorakit.text.words import count_word
-from lorakit.train import batches, lora, optimizer, trackers
+from lorakit.train import batches, lora, optimizer, trackers, training_adapter
 from lorakit.train.regularisation import regularisation_photos
 from lorakit.weights import check_reachable, hub_configs
 
@@ -143,6 +143,8 @@ def check_settings(project: Project) -> None:
     for wrong, line in _fights(project):
         if wrong:
             raise LorakitError(line)
+    if adapter := project.settings.train.training_adapter:
+        training_adapter.read(training_adapter.path_of(adapter), project.card.family)
     optimizer.find_class(project.settings.train.optimizer)
     trackers.check(project.settings.train.log_with)
     where, train = project.device or device.available()[0], project.settings.train
@@ -185,6 +187,10 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
         train.preservation > 0 and not project.trigger,
         "train.preservation keeps the base where the trigger is not said; give a --trigger",
     )
+    yield (
+        train.text_encoder and not (family.clip_encoders() or family.t5_encoders()),
+        f"train.text_encoder: the language model that reads {name}'s texts does not learn; take it out",
+    )
     yield from lora.conflicts(train, export.format)
     yield from optimizer.conflicts(train)
     kept = train.swap_blocks > 0 and train.gradient_checkpointing == "off"
@@ -210,6 +216,8 @@ def say_plan(project: Project, photos: list[Record], steps: int, reg_photos: Seq
     if reg_photos:
         share, weight = settings.regularisation_share, settings.regularisation_weight
         say(f"          {len(reg_photos)} regularisation photos in {share:.0%} of the batches, weight {weight:g}")
+    if settings.training_adapter:
+        say(f"          {Path(settings.training_adapter).name} is added to the base while training, and left out of samples and the file")
     if project.card.note:
         say(f"          {project.card.note}")
     sizes = Counter(tuple(r["crop"]["bucket"]) for r in (*photos, *reg_photos))

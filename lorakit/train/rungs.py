@@ -112,7 +112,7 @@ class Base:
         """GB of every block that can be swapped, in the order of their calls."""
         if (held, width) not in self._blocks:
             names = {module: name for name, module in self.model.named_modules()}
-            sizes = [self.bytes_of(block, f"{names[block]}.", held, width) / GB for block in repeated_blocks(self.model)]
+            sizes = [self.bytes_of(block, f"{names[block]}.", held, width) / GB for block in repeated_blocks(self.model, self.cls.BLOCKS)]
             self._blocks[held, width] = sizes
         return self._blocks[held, width]
 
@@ -242,7 +242,7 @@ def ladder(base: Base, settings: Train, free: frozenset[str], where: str = "cuda
     if settings.optimizer == "adamw" and "train.optimizer" in free:
         yield "train.optimizer", "adamw8bit", None if bits else '8-bit Adam wants bitsandbytes: pip install "lorakit[8bit]"'
     if checkpoints and "train.swap_blocks" in free and not settings.compile:
-        for count in range(3, len(repeated_blocks(base.model)) + 1):
+        for count in range(3, len(repeated_blocks(base.model, base.cls.BLOCKS)) + 1):
             yield "train.swap_blocks", count, None
 
 

@@ -19,6 +19,7 @@ from lorakit.train import lora, memorised
 from lorakit.train.cache import keep_texts, load_text
 from lorakit.train.prompts import sample_prompts, texts_of, usual_size
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
+from lorakit.train.training_adapter import as_it_is_used
 
 
 def sample(project: Project) -> Run:
@@ -64,7 +65,9 @@ def sample_in_training(project: Project, run: Run, family: Family, step: int) ->
     prompts = sample_prompts(project)
     keep_texts(project, texts_of(prompts))  # nothing to do, unless somebody has emptied the cache meanwhile
     folder = run.samples / f"step_{step:06d}"
-    for number, picture in enumerate(decode(family, list(draw_latents(project, family, prompts)))):
+    with as_it_is_used(family):
+        latents = list(draw_latents(project, family, prompts))
+    for number, picture in enumerate(decode(family, latents)):
         save_picture(picture, folder / f"{number}.png")
     return folder
 

@@ -42,6 +42,7 @@ class Toy(Family):
     PIPELINE = PixArtAlphaPipeline
     PROCESS, PIXEL_STEP = Diffusion, 16
     NAME, FORMAT = "toy", "diffusers"
+    NOT_TARGETS = r"^transformer_blocks\\.0\\."
     KOHYA_NAMES = ("original",)
     LAYOUTS = (Layout("toy", "Toyland", {}, cards={"toy": ""}, usual="toy", blocks="toy_blocks."),)
 
@@ -50,6 +51,12 @@ class Toy(Family):
         if found := re.fullmatch(r"transformer_blocks\\.(\\d+)\\.attn1\\.to_([qkv])", path):
             return Original(f"toy_blocks.{found[1]}.qkv", "qkv".index(found[2]), QKV)
         return Original("toy_" + path) if path.startswith("transformer_blocks.") else None
+
+    def normalised(self, mean, std):
+        return mean / 2, std / 2
+
+    def unnormalised(self, latents):
+        return latents * 2
 
     def read(self, name, prepared):
         raise NotImplementedError
@@ -152,3 +159,16 @@ def test_what_a_family_does_not_say_is_read_without_importing_it(toy):
     assert lookup.constant(lookup.FAMILIES, "toy", "NOTHING", {}) == {}
     assert lookup.constant(lookup.FAMILIES, "nowhere", "OTHER_TRAINERS") is None
     assert "lorakit.bases.families.toy" not in sys.modules
+
+
+def test_what_it_excludes_gets_no_lora_and_its_latents_are_its_own(toy):
+    from lorakit.settings import Train
+    from lorakit.train import lora
+
+    cls = families.load("toy")
+    with torch.device("meta"):
+        model = cls.DENOISER(**cls.CONFIG)
+    found = lora.find_targets(model, cls.TARGETS, Train(targets="attention"), cls.NOT_TARGETS)
+    assert {path.split(".")[1] for path in found} == {"1", "2"}
+    mean, std = cls.normalised(None, torch.ones(1), torch.ones(1))
+    assert (mean, std, cls.unnormalised(None, mean)) == (0.5, 0.5, 1.0)

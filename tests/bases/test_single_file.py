@@ -12,6 +12,7 @@ from diffusers.loaders.single_file_utils import (
     convert_sd3_transformer_checkpoint_to_diffusers,
 )
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, T5Config, T5EncoderModel
 
 from lorakit.bases import families, original_layout, quantised, single_file, unet_names
 from lorakit.bases.families.flux1 import Flux1
@@ -337,8 +338,8 @@ def test_configurations_are_those_of_the_real_bases(tmp_path, name, counts):
 def test_stable_diffusion_2_and_t5_have_as_many_weights_as_published():
     with torch.device("meta"):
         unet = SD15.DENOISER(**{**SD15.CONFIG, **SD2_UNET})
-        clip = SD15.ENCODERS["text_encoder"](single_file.CLIPTextConfig(**CLIP_H))
-        t5 = single_file.T5EncoderModel(single_file.T5Config(**Flux1.ENCODER_CONFIGS["text_encoder_2"]))
+        clip = SD15.ENCODERS["text_encoder"](CLIPTextConfig(**CLIP_H))
+        t5 = T5EncoderModel(T5Config(**Flux1.ENCODER_CONFIGS["text_encoder_2"]))
     assert [sum(p.numel() for p in model.parameters()) for model in (unet, clip, t5)] == [865_910_724, 340_387_840, 4_762_310_656]
 
 

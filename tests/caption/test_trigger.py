@@ -207,6 +207,12 @@ def test_trigger_is_judged_by_every_tokenizer_of_the_base(flux_tokenizers):
 
 def test_t5_that_is_not_at_hand_is_said():
     assert any("reads T5 too" in line for line in trigger_words.judge("zwx", card("flux1-dev")).findings)
+    of_qwen = trigger_words.judge("zwx", card("z-image"))
+    assert of_qwen.verdict == "good" and not any("CLIP" in line or "T5" in line for line in of_qwen.findings)
+    assert any("Z-Image reads Qwen2, whose tokenizer is not on this machine" in line for line in of_qwen.findings)
+    asked = trigger_words.judge("gandalf", card("z-image"), {"Qwen2 (tokenizer)": lambda word: [word]})
+    assert any("1 token in Qwen2's tokenizer, which Z-Image reads: gandalf" in line for line in asked.findings)
+    assert asked.verdict == "bad" and "one piece of Qwen2's vocabulary" in asked.faults[0]
     assert not any("T5" in line for line in trigger_words.judge("zwx", card("sd15")).findings)
 
 

@@ -16,6 +16,7 @@ NODES = {
     "UNETLoader": ({"unet_name", "weight_dtype"}, ("MODEL",)),
     "VAELoader": ({"vae_name"}, ("VAE",)),
     "DualCLIPLoader": ({"clip_name1", "clip_name2", "type"}, ("CLIP",)),
+    "CLIPLoader": ({"clip_name", "type"}, ("CLIP",)),
     "TripleCLIPLoader": ({"clip_name1", "clip_name2", "clip_name3"}, ("CLIP",)),
     "LoraLoader": ({"model", "clip", "lora_name", "strength_model", "strength_clip"}, ("MODEL", "CLIP")),
     "ModelSamplingDiscrete": ({"model", "sampling", "zsnr"}, ("MODEL",)),
@@ -74,8 +75,17 @@ def test_the_card_of_a1111_names_the_base_in_its_words(card, tmp_path):
     told = json.loads(written[0].read_text())
     assert (told["activation text"], told["preferred weight"], told["notes"]) == ("zwx mug", 0.8, "a mug")
     assert told["sd version"] in ("SD1", "SD2", "SDXL", "SD3", "Unknown")  # those of its list
-    assert (told["sd version"] == "Unknown") is version.startswith("flux")
+    assert (told["sd version"] == "Unknown") is version.startswith(("flux", "zimage"))
     assert Image.open(written[2]).size == (512, 256)
+
+
+def test_guidance_that_the_base_counts_from_zero_is_counted_as_comfyui_does():
+    (sampler,) = (
+        node["inputs"]
+        for node in workflow(about(family="z_image", guidance=4.0), "x.safetensors").values()
+        if node["class_type"] == "KSampler"
+    )
+    assert sampler["cfg"] == 5.0
 
 
 def test_a_family_that_says_nothing_has_no_workflow(tmp_path, monkeypatch):

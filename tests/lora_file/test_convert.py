@@ -17,6 +17,7 @@ LAYERS = {
     "sdxl": ("unet.down_blocks.2.attentions.0.transformer_blocks.9.attn1.to_q", "text_encoder_2.text_model.encoder.layers.31.mlp.fc1"),
     "flux1": ("transformer.transformer_blocks.0.attn.to_q", "transformer.transformer_blocks.0.attn.to_v",
               "transformer.single_transformer_blocks.1.proj_mlp", "transformer.single_transformer_blocks.1.attn.to_k"),
+    "z_image": tuple(f"transformer.layers.1.{part}" for part in ("attention.to_q", "attention.to_v", "attention.to_out.0", "feed_forward.w1")),
 }  # fmt: skip
 
 

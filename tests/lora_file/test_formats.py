@@ -12,7 +12,7 @@ from lorakit.lora_file.formats import LoraLayer
 from lorakit.settings import Train
 from lorakit.train import lora
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1")
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image")
 
 
 def trained_network(family, settings):
@@ -43,7 +43,8 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
     ("name", "format", "adapter"),
     [("sd15", "kohya", "lora"), ("sd15", "diffusers", "dora"),
      pytest.param("sdxl", "kohya", "lora", marks=pytest.mark.slow), pytest.param("sdxl", "diffusers", "lora", marks=pytest.mark.slow),
-     ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora")],
+     ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora"),
+     ("z_image", "diffusers", "lora"), ("z_image", "kohya", "lora")],
 )  # fmt: skip
 def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
     from safetensors.torch import save_file
@@ -129,7 +130,13 @@ def test_a_key_that_no_layer_has_is_named():
 
 @pytest.mark.parametrize(
     ("family", "counts"),
-    [("sd15", [128, 160, 192, 278]), ("sdxl", [560, 700, 722, 788]), ("sd3", [243, 337, 385, 385]), ("flux1", [266, 418, 494, 494])],
+    [
+        ("sd15", [128, 160, 192, 278]),
+        ("sdxl", [560, 700, 722, 788]),
+        ("sd3", [243, 337, 385, 385]),
+        ("flux1", [266, 418, 494, 494]),
+        ("z_image", [120, 210, 210, 210]),
+    ],
 )
 def test_layers_of_the_full_size_base(family, counts):
     """On the meta device; SDXL's 722 and SD1.5's 192 are what sd-scripts trains."""
@@ -138,7 +145,7 @@ def test_layers_of_the_full_size_base(family, counts):
     cls = lookup.load(lookup.FAMILIES, family).CLASS
     with torch.device("meta"):
         model: nn.Module = cls.DENOISER(**cls.CONFIG)
-    assert [len(lora.find_targets(model, cls.TARGETS, Train(targets=level))) for level in cls.TARGETS] == counts
+    assert [len(lora.find_targets(model, cls.TARGETS, Train(targets=level), cls.NOT_TARGETS)) for level in cls.TARGETS] == counts
 
 
 def test_without_alphas_all_layers_of_a_part_have_one_rank():
@@ -160,6 +167,7 @@ def test_without_alphas_all_layers_of_a_part_have_one_rank():
 
 UNET = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
 FLUX = "transformer_blocks.0.attn"
+ZIMAGE, ZPARTS = "layers.0", ("attention.to_q", "attention.to_out.0", "feed_forward.w1")
 CLIP = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
 PEFT, KOHYA, OLD_PAIR = ("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up")
 FORMS = {  # as they are found: family, {layer: how the file names it}, the two factors, whether with alphas
@@ -187,6 +195,11 @@ FORMS = {  # as they are found: family, {layer: how the file names it}, the two 
     "FLUX, peft's model": ("flux1", {f"transformer.{FLUX}.to_q": f"base_model.model.{FLUX}.to_q"}, PEFT, False),
     "SD3, peft": ("sd3", {f"transformer.{FLUX}.to_q": f"transformer.{FLUX}.to_q", f"transformer.{FLUX}2.to_q": f"transformer.{FLUX}2.to_q"},
                   PEFT, False),
+    "Z-Image, peft": ("z_image", {f"transformer.{ZIMAGE}.attention.to_q": f"transformer.{ZIMAGE}.attention.to_q"}, PEFT, False),
+    "Z-Image, peft with alphas": ("z_image", {f"transformer.{ZIMAGE}.attention.to_q": f"transformer.{ZIMAGE}.attention.to_q"}, PEFT, True),
+    "Z-Image, ai-toolkit": ("z_image", {f"transformer.{ZIMAGE}.{part}": f"diffusion_model.{ZIMAGE}.{part}" for part in ZPARTS}, PEFT, False),
+    "Z-Image, ai-toolkit's with alphas": ("z_image", {f"transformer.{ZIMAGE}.{part}": f"diffusion_model.{ZIMAGE}.{part}" for part in ZPARTS}, PEFT, True),
+    "Z-Image, musubi": ("z_image", {f"transformer.{ZIMAGE}.{part}": f"lora_unet_{ZIMAGE}.{part}".replace(".", "_") for part in ZPARTS}, KOHYA, True),
     "FLUX, ai-toolkit": ("flux1", {f"transformer.{FLUX}.to_out.0": "diffusion_model.double_blocks.0.img_attn.proj"}, PEFT, False),
 }  # fmt: skip
 
@@ -228,6 +241,7 @@ FUSED = {  # family, the layers that stand under one name and how high they are,
     "XLabs": ("flux1", dict.fromkeys(QKV, 32), "double_blocks.0.processor.qkv_lora1", ("down", "up")),
     "XLabs, single": ("flux1", dict.fromkeys(SINGLE[:3], 32), "single_blocks.0.processor.qkv_lora", ("down", "up")),
     "kohya, FLUX": ("flux1", dict.fromkeys(QKV, 32), "lora_unet_double_blocks_0_img_attn_qkv", KOHYA),
+    "kohya, Z-Image": ("z_image", {f"transformer.{ZIMAGE}.attention.to_{part}": 32 for part in "qkv"}, "lora_unet_layers_0_attention_qkv", KOHYA),
     "kohya, SD3": ("sd3", dict.fromkeys(QKV, 32), "lora_unet_joint_blocks_0_x_block_attn_qkv", KOHYA),
 }  # fmt: skip
 

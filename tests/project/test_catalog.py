@@ -21,7 +21,19 @@ def test_every_kind_resolves_with_every_card(base, kind):
 
 
 def test_the_promised_bases_and_kinds_are_there():
-    assert {"sd15", "sd21", "sdxl", "sd3-medium", "sd35-medium", "sd35-large", "flux1-dev", "flux1-schnell", "tiny-random"} <= set(BASES)
+    assert {
+        "sd15",
+        "sd21",
+        "sdxl",
+        "sd3-medium",
+        "sd35-medium",
+        "sd35-large",
+        "flux1-dev",
+        "flux1-schnell",
+        "z-image",
+        "z-image-turbo",
+        "tiny-random",
+    } <= set(BASES)
     assert set(KINDS) == {"style", "character", "object", "likeness"}
 
 

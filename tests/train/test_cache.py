@@ -64,7 +64,7 @@ def test_a_changed_caption_encodes_one_text_and_no_picture(make_dataset):
 def loads(monkeypatch):
     """[(the model that is loaded, those that live then)] of everything with weights, in the order of the loading."""
     found, alive = [], {}
-    for way in ("_load", "_load_t5", "_load_denoiser"):
+    for way in ("_load", "_load_large", "_load_denoiser"):
         real = getattr(Family, way)
 
         def load(family, name=None, *rest, way=way, real=real, **options):

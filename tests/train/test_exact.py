@@ -10,6 +10,7 @@ from diffusers import (
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
+    ZImagePipeline,
 )
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.training_utils import compute_density_for_timestep_sampling, compute_snr
@@ -22,6 +23,7 @@ from lorakit.train.loss import step_loss
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
+    "z_image": ZImagePipeline,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
 SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])  # photo h w, crop top left, picture h w
@@ -35,7 +37,7 @@ class Beside:
         parameters = lora.add_lora(self.family, settings)
         self.pipeline = PIPELINES[family].from_pretrained(tiny_base(family))
         self.model = getattr(self.pipeline, self.family.FOLDER).requires_grad_(False)
-        targets = lora.find_targets(self.model, self.family.TARGETS, settings)
+        targets = lora.find_targets(self.model, self.family.TARGETS, settings, self.family.NOT_TARGETS)
         self.model.add_adapter(lora.make_config(targets, settings), adapter_name="reference")
         generator = torch.Generator().manual_seed(5)
         self.reference = [p for p in self.model.parameters() if p.requires_grad]
@@ -163,6 +165,21 @@ def test_flux1_with_guidance_and_packed_latents(beside, guidance):
         return FluxPipeline._unpack_latents(found, height=height * 8, width=width * 8, vae_scale_factor=8)
 
     side.check(timesteps, flow_loss(side, predict, timesteps))
+
+
+def test_z_image_with_texts_of_several_lengths(beside):
+    """train_dreambooth_lora_z_image.py: time runs from noise to picture, and the prediction is that of the opposite direction."""
+    side, timesteps = beside("z_image", targets="mlp"), torch.tensor([120.5, 871.0])
+    states, _ = side.pipeline.encode_prompt(list(TEXTS), device="cpu", do_classifier_free_guidance=False)
+    assert len({len(one) for one in states}) == 2 and len(side.reference) == 2 * 3 * 7  # the refiners learn nothing
+
+    def predict(noisy, t):
+        return -torch.stack(side.model(list(noisy.unsqueeze(2)), (1000 - t) / 1000, states, return_dict=False)[0], dim=0).squeeze(2)
+
+    side.check(timesteps, flow_loss(side, predict, timesteps))
+    alone = [side.family.predict(side.noise[n : n + 1], timesteps[n : n + 1], {"states": states[n][None]}, SIZES[:1])[0] for n in range(2)]
+    together = side.family.predict(side.noise, timesteps, stack_texts([{"states": one} for one in states]), SIZES)
+    assert torch.allclose(torch.stack(alone), together, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["logit_normal", "mode", "uniform"])

@@ -90,6 +90,15 @@ def test_a_file_of_another_base_is_refused(load_tiny, tmp_path):
         from_lora.settings_of(tmp_path / "cut.safetensors", "sd15")
 
 
+def test_layers_that_the_family_leaves_out_are_named(tmp_path):
+    stem = "transformer.noise_refiner.0.attention.to_q"
+    save_file(
+        {f"{stem}.lora_A.weight": torch.ones(2, 3840), f"{stem}.lora_B.weight": torch.ones(3840, 2)}, tmp_path / "refiner.safetensors"
+    )
+    with pytest.raises(LorakitError, match="changes 1 layers that lorakit does not train, as transformer.noise_refiner.0.attention.to_q"):
+        from_lora.settings_of(tmp_path / "refiner.safetensors", "z_image")
+
+
 def test_run_and_file_tell_where_they_started_and_the_file_may_go(copy_of_trained, tmp_path, capsys):
     from click.testing import CliRunner
 

@@ -1,11 +1,12 @@
 """The contract of a family: one architecture a file of this folder, with all its oddities and its tables of names inside:
 nothing else in the package knows a family by name. A family file names its class as CLASS, and has at its top, written out
-in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base."""
+in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base, and READS, whose tokenizers read its
+texts, where that is not CLIP's (and T5's, where texts may be longer than 77 tokens)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from diffusers import AutoencoderKL
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor, nn
-from transformers import T5EncoderModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
-from lorakit.bases import autoencoder, quantised, single_file, streaming, t5
-from lorakit.bases.block_swap import BlockSwap, repeated_blocks
+from lorakit.bases import autoencoder, large_encoders, quantised, single_file, streaming
+from lorakit.bases.block_swap import BlockSwap, last_blocks, repeated_blocks
 from lorakit.bases.layer_names import OddForm, Original
 from lorakit.bases.original_layout import Place
 from lorakit.bases.schedules import Diffusion, Flow
@@ -27,7 +28,9 @@ from lorakit.errors import LorakitError
 from lorakit.settings import Train
 from lorakit.weights import Source, hub_errors_in_words, load_whole, weights_folder
 
-Text = dict[str, Tensor]  # embeddings of one text or a batch of texts, by name; the first axis counts texts
+# Embeddings of one text or a batch of texts, by name. Where texts of a batch have several lengths, the shorter ones end in zeros, and
+# `<name>_rows` [B] says how many rows of each are its own: see `stack_texts` and `rows_of`.
+Text = dict[str, Tensor]
 TEXTS_AT_ONCE = 1000  # so many wait in memory, read by all encoders but the last: 0.6 MB each for SD3
 
 
@@ -39,16 +42,19 @@ class Family(ABC):
     CONFIG: Mapping[str, Any]  # of the full-size denoiser
     ENCODERS: Mapping[str, type]  # text encoders by sub-folder
     TOKENIZERS: Mapping[str, type]
+    VAE: type = AutoencoderKL
     VAE_CONFIG: Mapping[str, Any] = {}  # beside the usual; with the next one only where single files can be read
     ENCODER_CONFIGS: Mapping[str, Mapping[str, Any]] = {}  # of the full-size text encoders
     SCHEDULER_CONFIG: Mapping[str, Any] = {}
     TARGETS: Mapping[str, tuple[str, ...]]  # names at whose end a module gets a LoRA; each level has the ones before it
+    NOT_TARGETS: str = ""  # an expression; what it finds in a module's name keeps that from getting one
+    BLOCKS: tuple[str, ...] = ("transformer_blocks",)  # how the names of the lists of repeated blocks end, in the order of their calls
     PIPELINE: type  # of diffusers, for sampling
     OPTIONAL: tuple[str, ...] = ()  # its parts that lorakit has no use for
     NAME: str  # of the family
     FORMAT: str  # of the LoRA file that most tools load: kohya or diffusers
 
-    text_length: int | None = None  # T5 tokens
+    text_length: int | None = None  # tokens that T5 or a language model reads
 
     PROCESS: type[Diffusion] | type[Flow]  # what it learns
     PIXEL_STEP: int  # picture sides are multiples of this
@@ -62,8 +68,10 @@ class Family(ABC):
     KOHYA_TEXT: Mapping[str, str] = {}  # what they call a text encoder, where it is not lora_te with its number
     ODD_FORMS: tuple[OddForm, ...] = ()  # keys of LoRA files that no layer's name explains
     TOOLS: tuple[str, ...] = ("comfyui", "diffusers")  # that load LoRAs of it
-    COMFYUI_PREFIXES: tuple[str, ...] = ()  # that ComfyUI reads before diffusers' paths, beside its usual ones
+    COMFYUI_PREFIXES: tuple[str, ...] = ()  # that ComfyUI reads before diffusers' paths, beside its usual ones ...
+    COMFYUI_UNDERSCORED: tuple[str, ...] = ("lycoris", "lora_transformer")  # ... and before those of transformers with `_` for dots
     DIFFUSERS_READS_KOHYA = False  # whether diffusers has a converter for kohya files of it
+    DIFFUSERS_CONVERTS: tuple[str, ...] = ()  # prefixes of its own paths in files that go through that converter too, alphas and all
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
 
     # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files
@@ -99,7 +107,12 @@ class Family(ABC):
 
     @classmethod
     def clip_encoders(cls) -> tuple[str, ...]:
-        return tuple(name for name, kind in cls.ENCODERS.items() if kind is not T5EncoderModel)
+        return tuple(name for name, kind in cls.ENCODERS.items() if issubclass(kind, (CLIPTextModel, CLIPTextModelWithProjection)))
+
+    @classmethod
+    def large_encoders(cls) -> tuple[str, ...]:
+        """T5 and language models: held in the denoiser's precision, or in 8 bits."""
+        return tuple(name for name in cls.ENCODERS if name not in cls.clip_encoders())
 
     @classmethod
     def encoder_layers(cls, name: str) -> int:
@@ -112,6 +125,7 @@ class Family(ABC):
         return cls.KOHYA_TEXT.get(name, f"lora_te{list(cls.ENCODERS).index(name) + 1}")
 
     _swap: BlockSwap | None = None
+    training_adapter: Sequence[Any] = ()  # what it adds to each layer, where there is one
 
     def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
         self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
@@ -129,7 +143,7 @@ class Family(ABC):
 
     def repeated_blocks(self) -> list[nn.Module]:
         """The denoiser's repeated blocks in the order in which they are called, each of which gradient checkpointing computes again."""
-        return repeated_blocks(self.denoiser)
+        return repeated_blocks(self.denoiser, self.BLOCKS)
 
     def swap_blocks(self, count: int) -> None:
         """Let the last `count` of these, adapters and all in them by now, wait in the machine's memory while others work."""
@@ -162,23 +176,23 @@ class Family(ABC):
             raise LorakitError(f"{folder}: is quantised already; take the fp16 or bf16 version, or train.base_precision=auto")
         exact = tuple(getattr(self.DENOISER, "_keep_in_fp32_modules", None) or ())
         model = streaming.build(lambda: self.DENOISER.from_config(config), precision, self.dtype)
-        tensors = streaming.read_folder(folder)
-        return streaming.fill(model, tensors, self.dtype, self.device, str(folder), exact, self.settings.swap_blocks)
+        at_home = last_blocks(model, self.BLOCKS, self.settings.swap_blocks)
+        return streaming.fill(model, streaming.read_folder(folder), self.dtype, self.device, str(folder), exact, at_home)
 
     @property
-    def vae(self) -> AutoencoderKL:
+    def vae(self) -> nn.Module:
         # In fp32: half precision loses detail in every latent, and encoding is done once.
-        return self.model("vae", AutoencoderKL, torch.float32)
+        return self.model("vae", self.VAE, torch.float32)
 
     def encoder(self, name: str) -> nn.Module:
-        if self.ENCODERS[name] is not T5EncoderModel:
+        if name in self.clip_encoders():
             return self.model(name, self.ENCODERS[name], torch.float32)
-        if name not in self._parts:  # in the denoiser's precision: in fp32 it is 19 GB
-            loaded = self._load_t5(name)
+        if name not in self._parts:  # in the denoiser's precision: in fp32 T5 is 19 GB
+            loaded = self._load_large(name)
             self._parts[name] = loaded.requires_grad_(False).eval().to(self.device)
         return self._parts[name]
 
-    def _load_t5(self, name: str) -> nn.Module:
+    def _load_large(self, name: str) -> nn.Module:
         """Tensor by tensor onto the device, in 8 bits where `train.encoder_precision` says so, or what is free asks for it."""
         source = self.source_of(name)
         if self.file and self.file.has(name):
@@ -193,9 +207,14 @@ class Family(ABC):
                 folder = weights_folder(source, name)
             tensors, where = streaming.read_folder(folder), str(folder)
         wanted = self.settings.encoder_precision
-        if wanted == "auto" and name not in self.learning_encoders and not t5.fits(config, self.dtype, self.device):
+        if (
+            wanted == "auto"
+            and name not in self.learning_encoders
+            and not large_encoders.fits(self.ENCODERS[name], config, self.dtype, self.device)
+        ):
             wanted = "int8"
-        return t5.build(config, tensors, "int8" if wanted == "int8" else None, self.dtype, self.device, where)
+        precision = "int8" if wanted == "int8" else None
+        return large_encoders.build(self.ENCODERS[name], config, tensors, precision, self.dtype, self.device, where)
 
     def tokenizer(self, name: str) -> Any:
         return self.part(name, self.TOKENIZERS[name])
@@ -254,9 +273,9 @@ class Family(ABC):
     @cached_property
     def vae_config(self) -> Mapping[str, Any]:
         if self.file and self.file.has("vae"):
-            return AutoencoderKL.load_config(single_file.configs_of(type(self), self.source, self.file), subfolder="vae")
+            return self.VAE.load_config(single_file.configs_of(type(self), self.source, self.file), subfolder="vae")
         with hub_errors_in_words(self.source_of("vae")):
-            return AutoencoderKL.load_config(self.source_of("vae").location, subfolder="vae")
+            return self.VAE.load_config(self.source_of("vae").location, subfolder="vae")
 
     @property
     def latent_side(self) -> int:
@@ -265,28 +284,39 @@ class Family(ABC):
 
     @torch.no_grad()
     def encode_picture(self, pixels: Tensor) -> dict[str, Tensor]:
-        """[1, 3, H, W] in -1..1 -> {"mean", "std"}, each [C, h, w]: the distribution of the scaled latents."""
+        """[1, 3, H, W] in -1..1 -> {"mean", "std"}, each [C, h, w]: the distribution of the normalised latents."""
         autoencoder.set_tiles(self.vae, *pixels.shape[-2:], self.device)
         found = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
+        mean, std = self.normalised(found.mean, found.std)
+        return {"mean": mean[0].cpu(), "std": std[0].cpu()}
+
+    def normalised(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        """What the denoiser is to see of the VAE's latents, each [B, C, h, w]: mean and deviation of about 0 and 1 over all pictures."""
         scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
-        return {"mean": ((found.mean - shift) * scale)[0].cpu(), "std": (found.std * scale)[0].cpu()}
+        return (mean - shift) * scale, std * scale
+
+    def unnormalised(self, latents: Tensor) -> Tensor:
+        """The other way, for the VAE's decoder."""
+        return latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
 
     @property
     def learning_encoders(self) -> tuple[str, ...]:
-        """The text encoders that get an adapter: CLIP's, where `train.text_encoder` is set, and T5, where `train.t5` is too."""
+        """The text encoders that get an adapter: CLIP's, where `train.text_encoder` is set, and T5, where `train.t5` is too. A language
+        model never does."""
         return self.encoders_that_learn(self.settings)
 
     @classmethod
     def encoders_that_learn(cls, settings: Train) -> tuple[str, ...]:
-        return tuple(name for name in cls.ENCODERS if settings.text_encoder and (settings.t5 or name in cls.clip_encoders()))
+        learn = cls.clip_encoders() + (cls.t5_encoders() if settings.t5 else ())
+        return tuple(name for name in cls.ENCODERS if settings.text_encoder and name in learn)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Image.Image:
-        """The picture of scaled latents [1, C, h, w]."""
+        """The picture of normalised latents [1, C, h, w]."""
         height, width = (side * self.latent_side for side in latents.shape[-2:])
         autoencoder.set_tiles(self.vae, height, width, self.device)
-        unscaled = latents.to(self.device, torch.float32) / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
-        return VaeImageProcessor().postprocess(self.vae.decode(unscaled, return_dict=False)[0])[0]
+        unnormalised = self.unnormalised(latents.to(self.device, torch.float32))
+        return VaeImageProcessor().postprocess(self.vae.decode(unnormalised, return_dict=False)[0])[0]
 
     def encode_text(self, text: str) -> Text:
         """Embeddings of one text, each [...] without the batch axis."""
@@ -316,17 +346,33 @@ class Family(ABC):
 
     def prepare_text(self, text: str) -> Text:
         """What of one text does not change in training, by encoder: CLIP's token ids [77]; T5's states [length, width], or its
-        token ids [length] where it learns."""
+        token ids [length] where it learns; a language model's states, of the text's own length."""
         return {name: self.prepare(name, text).cpu() for name in self.ENCODERS}
 
     @torch.no_grad()
     def prepare(self, name: str, text: str) -> Tensor:
         """That of one encoder."""
-        tokenizer = list(self.TOKENIZERS)[list(self.ENCODERS).index(name)]
-        if self.ENCODERS[name] is not T5EncoderModel:
-            return self.tokens(tokenizer, text)[0]
-        ids = self.tokens(tokenizer, text, self.text_length)
+        if name in self.clip_encoders():
+            return self.tokens(self.tokenizer_of(name), text)[0]
+        ids = self.tokens(self.tokenizer_of(name), text, self.text_length)
         return ids[0] if name in self.learning_encoders else self.encoder(name)(ids)[0][0]
+
+    def tokenizer_of(self, encoder: str) -> str:
+        return list(self.TOKENIZERS)[list(self.ENCODERS).index(encoder)]
+
+    @torch.no_grad()
+    def chat_states(self, name: str, text: str, layers: Sequence[int], *, thinking: bool, pad: bool = False) -> Tensor:
+        """[tokens, len(layers) x width]: the states behind these layers of a language model, side by side (0 is before the first, -1
+        behind the last and its norm), for a text as a user's message to which the model is about to answer, with room to think or with
+        none. Cut to `text_length` tokens; with `pad` there are always so many, of which the model sees the text's own alone."""
+        tokenizer = self.tokenizer(self.tokenizer_of(name))
+        message = [{"role": "user", "content": text}]
+        words = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
+        padding = "max_length" if pad else False
+        found = tokenizer(words, padding=padding, max_length=self.text_length, truncation=True, return_tensors="pt").to(self.device)
+        ids, mask = found["input_ids"], found["attention_mask"]
+        states = self.encoder(name)(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
+        return torch.cat([states[layer][0] for layer in layers], dim=-1)
 
     def t5_states(self, name: str, prepared: Tensor) -> Tensor:
         """[B, length, width] of a batch of prepared texts."""
@@ -335,7 +381,7 @@ class Family(ABC):
 
     @abstractmethod
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the embeddings of one text, as `embed` gives them."""
+        """Shapes of the embeddings of one text, as `embed` gives them; of one that is as long as can be."""
 
     def latent_channels(self) -> int:
         return self.denoiser.config.in_channels
@@ -366,7 +412,7 @@ class Family(ABC):
         """A diffusers pipeline around `sampling_parts`: it is given embeddings, and draws latents."""
 
     @abstractmethod
-    def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
+    def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Any]:
         """The embeddings of a prompt, of the empty text and of a negative prompt as a call of the pipeline takes them."""
 
     def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
@@ -392,5 +438,25 @@ class Family(ABC):
 
 
 def stack_texts(texts: list[Text]) -> Text:
-    """Several single texts as one batch."""
-    return {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
+    """Several single texts as one batch; those of a language model may be of several lengths."""
+    batch: Text = {}
+    for name in texts[0]:
+        found = [text[name] for text in texts]
+        rows = [len(one) for one in found] if found[0].dim() > 1 else []
+        if len(set(rows)) > 1:
+            batch |= {name: torch.nn.utils.rnn.pad_sequence(found, batch_first=True), f"{name}_rows": torch.tensor(rows)}
+        else:
+            batch[name] = torch.stack(found)
+    return batch
+
+
+def send_text(text: Text, send: Callable[[Tensor], Tensor]) -> Text:
+    """A batch of texts on the device that `send` sends to. The numbers of rows stay behind: they are read here, for which a card would
+    have to be waited for."""
+    return {name: tensor if name.endswith("_rows") else send(tensor) for name, tensor in text.items()}
+
+
+def rows_of(text: Text, name: str) -> list[Tensor]:
+    """The texts of a batch one by one, each with the rows that are its own."""
+    rows = text.get(f"{name}_rows")
+    return list(text[name]) if rows is None else [one[:count] for one, count in zip(text[name], rows.tolist(), strict=True)]

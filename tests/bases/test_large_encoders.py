@@ -5,7 +5,7 @@ import torch
 from transformers import T5Config, T5EncoderModel
 
 from lorakit import device
-from lorakit.bases import streaming, t5
+from lorakit.bases import large_encoders, streaming
 from lorakit.bases.quantised import QuantisedLinear
 from lorakit.settings import Train
 
@@ -16,7 +16,9 @@ IDS = torch.arange(3, 40)[None]
 def test_it_is_what_transformers_reads(tiny_base, dtype):
     folder = tiny_base("flux1") / "text_encoder_2"
     whole = T5EncoderModel.from_pretrained(folder, dtype=dtype)
-    found = t5.build(T5Config.from_pretrained(folder), streaming.read_folder(folder), None, dtype, "cpu", "it").eval()
+    found = large_encoders.build(
+        T5EncoderModel, T5Config.from_pretrained(folder), streaming.read_folder(folder), None, dtype, "cpu", "it"
+    ).eval()
     wanted, state = whole.state_dict(), found.state_dict()
     assert wanted.keys() == state.keys()
     assert all(torch.equal(wanted[key], state[key]) and wanted[key].dtype == state[key].dtype for key in wanted)
@@ -40,7 +42,9 @@ def test_in_8_bits_its_states_are_nearly_those_in_bf16(middling):
 
     @torch.no_grad()
     def states(precision, dtype):
-        model = t5.build(T5Config.from_pretrained(middling), streaming.read_folder(middling), precision, dtype, "cpu", "it").eval()
+        model = large_encoders.build(
+            T5EncoderModel, T5Config.from_pretrained(middling), streaming.read_folder(middling), precision, dtype, "cpu", "it"
+        ).eval()
         held = [layer for layer in model.modules() if isinstance(layer, QuantisedLinear)]
         assert len(held) == (8 * 7 if precision else 0)
         return model(IDS)[0].float()
@@ -59,4 +63,4 @@ def test_auto_takes_8_bits_where_the_rest_does_not_fit(load_tiny, monkeypatch):
     assert held(0.1, Train()) == held(None, Train(encoder_precision="int8")) == 2 * 7
     assert held(0.1, Train(text_encoder=True, t5=True)) == 0  # what learns is left as it is
     xxl = T5Config(vocab_size=32128, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu")
-    assert t5.size_gb(xxl, torch.bfloat16) == pytest.approx(8.87, abs=0.02)
+    assert large_encoders.size_gb(T5EncoderModel, xxl, torch.bfloat16) == pytest.approx(8.87, abs=0.02)

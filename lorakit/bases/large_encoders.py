@@ -1,0 +1,60 @@
+"""Text encoders that do not fit beside anything, T5 and language models: read tensor by tensor, in 8 bits where it has to be."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+from transformers import PretrainedConfig, T5EncoderModel
+
+from lorakit import device
+from lorakit.bases import quantised, streaming
+
+EMBEDDING, SAME = "shared.weight", "encoder.embed_tokens.weight"  # of T5 one tensor, of which files have one name or both
+BESIDE = 0.5  # GB: what it computes with for one text, and CUDA's own; a guess until it is measured
+
+
+def build(
+    kind: type, config: PretrainedConfig, tensors: streaming.Tensors, precision: str | None, dtype: torch.dtype, where: str, place: str
+) -> nn.Module:
+    """An encoder of the class `kind` on the device `where` with these tensors, which are `place`'s. In fp16 the layers that
+    overflow there compute in fp32."""
+    exact = tuple(getattr(kind, "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else ()
+    model = streaming.build(lambda: kind(config), precision, dtype)
+    for name, layer in model.named_modules():
+        if isinstance(layer, quantised.QuantisedLinear) and name.rpartition(".")[2] in exact:
+            layer.dtype = torch.float32
+    named = _under_both_names(tensors) if kind is T5EncoderModel else _without_head(tensors, kind)
+    streaming.fill(model, named, dtype, where, place, exact)
+    model.tie_weights()
+    return model
+
+
+def fits(kind: type, config: PretrainedConfig, dtype: torch.dtype, where: str) -> bool:
+    """Whether it fits as it is into what is free on the device; always where memory is the machine's."""
+    free = device.free_gb(where)
+    return free is None or size_gb(kind, config, dtype) + BESIDE <= free
+
+
+def size_gb(kind: type, config: PretrainedConfig, dtype: torch.dtype) -> float:
+    with init_empty_weights():
+        model: nn.Module = kind(config)
+    return sum(p.numel() for name, p in model.named_parameters() if name != SAME) * dtype.itemsize / 2**30
+
+
+def _under_both_names(tensors: streaming.Tensors) -> streaming.Tensors:
+    given = False
+    for key, tensor, scale in tensors:
+        if key in (EMBEDDING, SAME):
+            if not given:
+                yield EMBEDDING, tensor, scale
+                yield SAME, tensor, scale
+            given = True
+        else:
+            yield key, tensor, scale
+
+
+def _without_head(tensors: streaming.Tensors, kind: type) -> streaming.Tensors:
+    """A language model is published with the head that predicts words, one level above what reads them; the head itself is passed over."""
+    for key, tensor, scale in tensors:
+        yield key.removeprefix(f"{kind.base_model_prefix}."), tensor, scale
