@@ -94,9 +94,10 @@ class Progress:
 
 
 @contextmanager
-def progress(label: str, total: int, start: int = 0) -> Iterator[Progress]:
-    """A progress bar (terminal) or a line now and then (file, pipe) for `total` items of work."""
-    with _bar(label, total, start) if sys.stderr.isatty() else _lines(label, total, start) as shown:
+def progress(label: str, total: int, start: int = 0, unit: str = "") -> Iterator[Progress]:
+    """A progress bar (terminal) or a line now and then (file, pipe) for `total` items of work; the words are the same. `unit` is
+    what an item is called: a step."""
+    with _bar(label, total, start, unit) if sys.stderr.isatty() else _lines(label, total, start, unit) as shown:
         shown.count = start
         yield shown
 
@@ -110,44 +111,58 @@ def track(items: Iterable, label: str, total: int) -> Iterator:
 
 
 @contextmanager
-def _bar(label: str, total: int, start: int) -> Iterator[Progress]:
+def _bar(label: str, total: int, start: int, unit: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    columns += (TextColumn("{task.fields[pace]}"), TextColumn("{task.fields[note]}"))
+    words = TextColumn("{task.fields[words]}", table_column=Column(ratio=1, overflow="fold"))
+    columns = (TextColumn("{task.description:<9}"), BarColumn(16), MofNCompleteColumn(), words)
     began = time.monotonic()
-    with RichProgress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total, completed=start, note="", pace="")
+    with RichProgress(*columns, console=Console(stderr=True), expand=True) as bar:
+        task = bar.add_task(label, total=total, completed=start, words="")
 
         def show(count: int, note: str) -> None:
-            bar.update(task, completed=count, note=escape(safe(note)), pace=pace(count - start, time.monotonic() - began))
+            words = in_words(count - start, total - count, time.monotonic() - began, unit, note)
+            bar.update(task, completed=count, words=escape(safe(words)))
 
         yield Progress(label, total, show)
 
 
 @contextmanager
-def _lines(label: str, total: int, start: int) -> Iterator[Progress]:
+def _lines(label: str, total: int, start: int, unit: str) -> Iterator[Progress]:
     began = last = time.monotonic()
 
     def show(count: int, note: str) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= PLAIN_EVERY:
-            last, done = now, count - start
-            left = f", {duration((now - began) / done * (total - count))} left" if done and total > count else ""
-            say(f"{label:<9} {count}/{total} ({pace(done, now - began)}{left}) {note}".rstrip())
+            last = now
+            say(f"{label:<9} {count}/{total} {in_words(count - start, total - count, now - began, unit, note)}".rstrip())
 
     yield Progress(label, total, show)
 
 
-def pace(done: int, seconds: float) -> str:
-    """'1.2 s each' or '8.1 a second'."""
+def in_words(done: int, to_do: int, seconds: float, unit: str = "", note: str = "") -> str:
+    """'(1.2 s/step, 12 min left) loss 0.1' of what was done in so many seconds and what is to be done."""
+    left = f", {duration(seconds / done * to_do)} left" if done and to_do > 0 else ""
+    return f"({pace(done, seconds, unit)}{left}) {note}".rstrip() if done else note
+
+
+def pace(done: int, seconds: float, unit: str = "") -> str:
+    """'1.2 s each' or '8.1 a second'; with a unit '1.2 s/step' or '8.1 steps/s'."""
     if not done or not seconds:
         return ""
-    return f"{seconds / done:.2g} s each" if seconds > done else f"{done / seconds:.2g} a second"
+    if seconds > done:
+        return f"{_figure(seconds / done)} s{f'/{unit}' if unit else ' each'}"
+    return f"{_figure(done / seconds)} {f'{unit}s/s' if unit else 'a second'}"
+
+
+def _figure(value: float) -> str:
+    """Two digits that count, and no exponent."""
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -113,6 +114,11 @@ def _is_part(name: str) -> bool:
 def is_plain_name(name: Any) -> bool:
     """Whether `name`, read from a file that others may have written, names something in a folder and nowhere else."""
     return isinstance(name, str) and name.strip() not in ("", ".", "..") and len(os.fsencode(name)) < 256 and not set(name) & set("/\\:\0")
+
+
+def without_folders(value: Any) -> Any:
+    """For what is passed on: of a path on this machine, its last name."""
+    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if isinstance(value, str) and re.match(r"[/~\\]|[A-Za-z]:[/\\]", value) else value
 
 
 def file_hash(path: Path) -> str:

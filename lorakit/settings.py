@@ -305,6 +305,9 @@ class Train:
     compile: bool = setting(
         False, "compile the base's repeated blocks: quicker steps after slow first ones; needs a C compiler", neutral=False
     )
+    log_with: tuple[str, ...] = setting(
+        (), "trackers that are told losses and samples beside metrics.jsonl: tensorboard, wandb, or another of accelerate's", neutral=()
+    )
     checkpoint_every: int = setting(250, "steps between two checkpoints; 0 = only at the end", least=0)
     keep_checkpoints: int = setting(4, "older checkpoints are removed; 0 = keep all", least=0)
 

@@ -1,13 +1,18 @@
 """Pages and code agree: the tree names every module, every linked file is there, every reason of a check is told."""
 
 import ast
+import json
 import re
+import shlex
+from fnmatch import fnmatch
 from pathlib import Path
 
+import click
 import pytest
 
 import lorakit
 from lorakit import lookup, pipeline
+from lorakit.cli import group
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,3 +57,53 @@ def test_every_check_has_a_row_in_the_docs(check):
     source = (Path(lorakit.__file__).parent / lookup.CHECKS / f"{check}.py").read_text(encoding="utf-8")
     missing = sorted(reasons(source) - told)
     assert not missing, f"docs/curation.md: a row for {', '.join(missing)} of the check {check} is missing in the table of reasons"
+
+
+NOTEBOOK = ROOT / "examples/lorakit.ipynb"
+
+
+def test_the_notebook_is_one_and_its_python_can_be_read():
+    """The keys that nbformat 4.5 asks for; its outputs are empty."""
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5) and {"cells", "metadata"} < set(notebook)
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    for cell in notebook["cells"]:
+        assert all(isinstance(line, str) for line in cell["source"]) and isinstance(cell["metadata"], dict)
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            ast.parse("".join(line for line in cell["source"] if not line.startswith("!")))
+
+
+def commands() -> list[str]:
+    """The `lorakit` lines of the notebook, with what its cells assign filled in."""
+    cells = [cell["source"] for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    lines = [line.strip() for cell in cells for line in cell]
+    given = {
+        name: ast.literal_eval(value)
+        for line in lines
+        if (name := line.partition(" = ")[0]).isupper()
+        for value in [line.partition(" = ")[2]]
+    }
+    filled = [re.sub(r"{(\w+)}", lambda found: given.get(found[1], found[1]), line[1:]) for line in lines]
+    return [line for line in filled if line.startswith("lorakit ")]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_of_the_notebook_parses(line):
+    verb, *words = shlex.split(line)[1:]
+    command = group.get_command(click.Context(group), verb)
+    assert command is not None, line
+    command.make_context(verb, words)
+
+
+def test_an_image_is_built_of_files_that_are_there():
+    """Nothing is built here: what the package is made of is let through, and the extras are its own."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    let_through = {line[1:] for line in lines if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in let_through)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    needed = {"lorakit", "requirements.lock", "pyproject.toml", *re.findall(r'^"(\w+)" = "lorakit/', project, re.MULTILINE)}
+    needed |= set(re.findall(r'^readme = "(.+)"', project, re.MULTILINE))
+    assert needed <= let_through and not any(fnmatch("lorakit", line) for line in lines[lines.index("*") + 1 :])
+    extras = re.search(r"/src\[(.+?)\]", (ROOT / "Dockerfile").read_text(encoding="utf-8"))[1].split(",")
+    assert all(re.search(rf"^{extra} = ", project, re.MULTILINE) for extra in extras)

@@ -8,7 +8,7 @@ from lorakit.cli import options
 
 
 @click.command("curate")
-@click.argument("photos", nargs=-1)
+@click.argument("photos", nargs=-1, type=click.Path())
 @options.together(options.out, options.base, options.kind, options.last, options.assignments)
 def command(photos, out, base, kind, last, assignments) -> None:
     """Judge PHOTOS and choose a varied set of good ones; `lorakit status` shows each verdict with its reason.

@@ -17,14 +17,29 @@ if TYPE_CHECKING:
 
 INCOMPLETE = 3  # exit code when the work is done but some photos had to be left out
 
+
+def _complete(of: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What a shell completes a name with: the bases, kinds or captioners that there are."""
+
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+        from lorakit import lookup
+        from lorakit.project import catalog
+
+        known = {"base": catalog.cards, "kind": catalog.kinds, "captioner": lambda: lookup.names(lookup.CAPTIONERS)}[of]()
+        names = (one if isinstance(one, str) else one.name for one in known)
+        return [name for name in names if name.startswith(begun)]
+
+    return complete
+
+
 project_argument = click.argument("project", type=click.Path(path_type=Path))
 out = click.option("-o", "--out", type=click.Path(path_type=Path), help="The project folder to make or to go on with.")
-base = click.option("--base", help="Base model, see `lorakit bases`.  [default: sd15]")
-kind = click.option("--kind", help="Kind of LoRA, see `lorakit kinds`.  [default: object]")
+base = click.option("--base", shell_complete=_complete("base"), help="Base model, see `lorakit bases`.  [default: sd15]")
+kind = click.option("--kind", shell_complete=_complete("kind"), help="Kind of LoRA, see `lorakit kinds`.  [default: object]")
 trigger = click.option("--trigger", help="Trigger word: a rare word such as zwx.")
 no_trigger = click.option("--no-trigger", is_flag=True, help="Train without a trigger word.")
 class_word = click.option("--class-word", help="What the subject is: dog, woman, mug.")
-captioner = click.option("--captioner", help="Who writes the captions, see `lorakit captioners`.")
+captioner = click.option("--captioner", shell_complete=_complete("captioner"), help="Who writes the captions, see `lorakit captioners`.")
 weights = click.option("--weights", help="The base's weights: a diffusers folder, a single .safetensors, or hf://owner/name.")
 device = click.option("--device", help="cuda, mps or cpu.  [default: the fastest there is]")
 first = click.option("--from", "first", metavar="STAGE", default="scan", help="First stage to run.")

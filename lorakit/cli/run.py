@@ -10,7 +10,7 @@ from lorakit.cli import options
 
 
 @click.command("run")
-@click.argument("photos", nargs=-1)
+@click.argument("photos", nargs=-1, type=click.Path())
 @options.together(
     options.out, options.base, options.kind, options.trigger, options.no_trigger, options.class_word, options.captioner, options.weights,
     options.from_lora, options.settings_file, options.new, options.first, options.last, options.device, options.no_metadata, options.push_to_hub, options.plan, options.vram, options.as_json,

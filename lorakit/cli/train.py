@@ -10,7 +10,7 @@ from lorakit.cli import options
 
 
 @click.command("train")
-@click.argument("project", metavar="PROJECT|FOLDER")
+@click.argument("project", metavar="PROJECT|FOLDER", type=click.Path())
 @options.together(
     options.out, options.base, options.kind, options.weights, options.trigger, options.class_word, options.from_lora, options.settings_file, options.new,
     options.last, options.device,

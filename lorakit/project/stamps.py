@@ -34,7 +34,7 @@ SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = (
     "weights", "parts", "regularisation", "from_lora", "training_adapter", "checkpoint_every", "keep_checkpoints", "keep_best",
-    "validate_every", "gradient_checkpointing", "swap_blocks", "compile",
+    "validate_every", "gradient_checkpointing", "swap_blocks", "compile", "log_with",
 )  # fmt: skip
 STEP_RULE = ("steps", "steps_per_photo", "min_steps", "max_steps")  # how long it is trained
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
 import struct
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from PIL import Image
 
 from lorakit import settings as settings_module
+from lorakit.files import without_folders
 from lorakit.photos.images import data_uri, thumbnail
 from lorakit.project import Project
 from lorakit.project.project import FILE
@@ -241,11 +241,6 @@ def setting_rows(project: Project) -> list[tuple[str, str, str, str]]:
 def _as_said(value: Any) -> str:
     value = without_folders(value)
     return "-" if value is None or value == () else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def without_folders(value: Any) -> Any:
-    """The page is passed on: of a path on this machine, its last name."""
-    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if isinstance(value, str) and re.match(r"[/~\\]|[A-Za-z]:[/\\]", value) else value
 
 
 def command(project: Project) -> str:

@@ -52,11 +52,18 @@ class Step:
 
 
 class Metrics:
-    """Writes the lines of a run, in the order of the steps. `report` is given every line as it is written; `stop` is what to
+    """Writes the lines of a run, in the order of the steps. `report` is given every line that was written; `stop` is what to
     raise for a step whose loss, or gradient where `gradient_counts`, is no number."""
 
-    def __init__(self, file: TextIO, on_card: bool, stop: Callable[[StepMetrics], Exception], gradient_counts: bool = True):
-        self.file, self.stop, self.gradient_counts = file, stop, gradient_counts
+    def __init__(
+        self,
+        file: TextIO,
+        on_card: bool,
+        stop: Callable[[StepMetrics], Exception],
+        gradient_counts: bool = True,
+        report: Callable[[StepMetrics], None] = lambda line: None,
+    ):
+        self.file, self.stop, self.gradient_counts, self.report = file, stop, gradient_counts, report
         self.most = UNREAD if on_card else 1
         self.unread: list[Step] = []
         self._began = 0.0
@@ -86,4 +93,6 @@ class Metrics:
             self.file.write(line.as_json() + "\n")
             written.append(line)
         self.file.flush()
+        for line in written:
+            self.report(line)
         return written

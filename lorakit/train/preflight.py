@@ -21,7 +21,7 @@ from lorakit.project.catalog import check_family
 from lorakit.record import Record
 from lorakit.settings import Train
 from lorakit.text.words import count_word
-from lorakit.train import batches, lora, optimizer, training_adapter
+from lorakit.train import batches, lora, optimizer, trackers, training_adapter
 from lorakit.train.regularisation import regularisation_photos
 from lorakit.weights import check_reachable, hub_configs
 
@@ -146,6 +146,7 @@ def check_settings(project: Project) -> None:
     if adapter := project.settings.train.training_adapter:
         training_adapter.read(training_adapter.path_of(adapter), project.card.family)
     optimizer.find_class(project.settings.train.optimizer)
+    trackers.check(project.settings.train.log_with)
     where, train = project.device or device.available()[0], project.settings.train
     check_base_precision(train.base_precision, where)
     check_numbers(families.load(project.card.family), project.card.title, compute_dtype(train.precision, where))

@@ -59,15 +59,17 @@ def draw_pairs(project: Project, run: Run, step: int | None, folder: Path) -> li
     return [prompt.text for prompt in prompts]
 
 
-def sample_in_training(project: Project, run: Run, family: Family, step: int) -> None:
-    """Write `samples/step_<step>/<n>.png`: by the denoiser that is there and the texts of the cache. The VAE alone is loaded, when all
-    is drawn, and released."""
+def sample_in_training(project: Project, run: Run, family: Family, step: int) -> Path:
+    """Write `samples/step_<step>/<n>.png`, and return that folder: by the denoiser that is there and the texts of the cache. The VAE
+    alone is loaded, when all is drawn, and released."""
     prompts = sample_prompts(project)
     keep_texts(project, texts_of(prompts))  # nothing to do, unless somebody has emptied the cache meanwhile
+    folder = run.samples / f"step_{step:06d}"
     with as_it_is_used(family):
         latents = list(draw_latents(project, family, prompts))
     for number, picture in enumerate(decode(family, latents)):
-        save_picture(picture, run.samples / f"step_{step:06d}" / f"{number}.png")
+        save_picture(picture, folder / f"{number}.png")
+    return folder
 
 
 @torch.no_grad()  # no inference mode: what swapped blocks would fetch in it could not be trained with after

@@ -16,7 +16,7 @@ from lorakit.quality.curve import best_step
 from lorakit.quality.judge import judge
 from lorakit.record import Record
 from lorakit.settings import Train
-from lorakit.train import checkpoint, going_on, pace
+from lorakit.train import checkpoint, going_on, live, pace
 from lorakit.train import optimizer as optim
 from lorakit.train.adapter_size import say_size
 from lorakit.train.batches import BatchSampler
@@ -32,6 +32,7 @@ from lorakit.train.sample import sample_in_training
 from lorakit.train.standing import Standing, is_out_of_memory
 from lorakit.train.stopping import Stop
 from lorakit.train.tensor_file import Damaged
+from lorakit.train.trackers import Trackers, listening
 from lorakit.train.validation import Validation, held_out, is_worn_out, validate_every
 
 
@@ -68,8 +69,8 @@ def train(project: Project) -> Run:
 
     views = Views(trained, watched)
     kept = None  # what was learned when the memory ran out; None: what the newest checkpoint has
-    with stop.at_ctrl_c():
-        while (out := learn(standing.project, run, sampler, views, steps, stop, kept)) is not None:
+    with stop.at_ctrl_c(), listening(project, run) as trackers:
+        while (out := learn(standing.project, run, sampler, views, steps, stop, trackers, kept)) is not None:
             kept = out.kept
             standing.step_down(out.step, resumed=kept is None)
 
@@ -99,7 +100,14 @@ class Views:
 
 
 def learn(
-    project: Project, run: Run, sampler: BatchSampler | Interleaved, views: Views, steps: int, stop: Stop, kept: Kept | None
+    project: Project,
+    run: Run,
+    sampler: BatchSampler | Interleaved,
+    views: Views,
+    steps: int,
+    stop: Stop,
+    trackers: Trackers,
+    kept: Kept | None,
 ) -> OutOfMemory | None:
     """Put together what learns and take it to the last step; None when it is there."""
     learner = None
@@ -111,7 +119,7 @@ def learn(
             learner.take(kept)
         every = validate_every(project, steps)
         validation = Validation(project, learner.batch_loss, views.watched or views.trained, bool(views.watched)) if every else None
-        learn_steps(project, run, learner, sampler, validation, steps, stop)
+        learn_steps(project, run, learner, sampler, validation, steps, stop, trackers)
         if validation:
             with learner.average.averaged_weights():
                 views.found.update(validation.look_back(views.trained))
@@ -133,16 +141,24 @@ def learn_steps(
     validation: Validation | None,
     steps: int,
     stop: Stop,
+    trackers: Trackers,
 ) -> None:
     """The loop. Raises `LorakitError` where a loss is no number, `Stopped` where somebody has asked for it."""
     settings, family = project.settings.train, learner.family
     every, ends_early = validate_every(project, steps), False
-    with open(run.metrics, "a", encoding="utf-8") as file, progress("train", steps, start=learner.step) as shown:
+    with open(run.metrics, "a", encoding="utf-8") as file, progress("train", steps, learner.step, "step") as shown:
+        note = live.Note(family.device)
+
+        def report(line: StepMetrics) -> None:
+            shown.advance(note=note.of(line))
+            trackers.line(line)
+
         metrics = Metrics(
             file,
             on_card=not family.device.startswith("cpu"),
             stop=lambda line: LorakitError(not_a_number(line, run)),
             gradient_counts=not learner.scaler.is_enabled(),
+            report=report,
         )
         taken = None  # a step that is behind and not yet among the metrics
         try:
@@ -152,9 +168,9 @@ def learn_steps(
                 step = learner.step
                 if validation and (step == 1 or is_due(step, every, steps)):
                     taken = replace(taken, watched=watch(learner, validation))
-                is_watched, lines, taken = bool(taken.watched), metrics.add(taken), None
-                for line in lines:
-                    shown.advance(note=in_note(line))
+                is_watched = bool(taken.watched)
+                metrics.add(taken)
+                taken = None
                 if is_watched and settings.stop_early:
                     metrics.read()
                     ends_early = is_worn_out(run.read_metrics(), steps)
@@ -162,8 +178,7 @@ def learn_steps(
                 is_saved = is_last or ends_early or is_due(step, settings.checkpoint_every, steps)
                 is_drawn = is_due(step, project.settings.sample.every, steps, at_end=False)
                 if is_saved or is_drawn:
-                    for line in metrics.read():
-                        shown.advance(note=in_note(line))
+                    metrics.read()
                 if is_saved:
                     saved = learner.keep()
                     checkpoint.save_checkpoint(run, step, saved.adapter, {**saved.state, "rungs": run.rungs})
@@ -171,7 +186,7 @@ def learn_steps(
                         run, settings.keep_checkpoints, spared=picked_steps(project, run) | best_checkpoints(run, settings)
                     )
                 if is_drawn:
-                    draw_samples(project, run, learner, step)
+                    draw_samples(project, run, learner, step, trackers)
                 if is_last:
                     stop.leave(step, steps)
         except (RuntimeError, MemoryError) as error:
@@ -195,16 +210,11 @@ def watch(learner: Learner, validation: Validation) -> dict[str, float]:
     return {}
 
 
-def in_note(line: StepMetrics) -> str:
-    """What the progress line says of a step."""
-    return f"loss {line.loss:.4f}" + (f" validation {line.validation:.4f}" if line.validation is not None else "")
-
-
-def draw_samples(project: Project, run: Run, learner: Learner, step: int) -> None:
+def draw_samples(project: Project, run: Run, learner: Learner, step: int, trackers: Trackers) -> None:
     """Pictures in the middle. Where they find no memory there are none, and the training goes on."""
     try:
         with learner.average.averaged_weights():
-            sample_in_training(project, run, learner.family, step)
+            trackers.samples(sample_in_training(project, run, learner.family, step), step)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -44,3 +44,14 @@ def test_a_step_that_is_no_number_is_told_with_its_photos_and_the_lines_before_a
     scaled.begin()
     scaled.add(step(1, norm=float("inf")))
     assert len(scaled.read()) == 1
+
+
+def test_every_line_is_reported_once_whoever_asks_for_it():
+    told = []
+    late = metrics(True, report=lambda line: told.append(line.step))
+    for number in range(1, UNREAD + 3):
+        late.begin()
+        late.add(step(number))
+    assert told == list(range(1, UNREAD + 1))
+    late.read(), late.read()
+    assert told == list(range(1, UNREAD + 3))
