@@ -51,6 +51,10 @@ no_metadata = click.option(
 from_lora = click.option(
     "--from-lora", type=click.Path(path_type=Path), metavar="FILE", help="Start from this LoRA; its rank and layers are taken over."
 )
+settings_file = click.option(
+    "--settings-from", "settings_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Take settings over from another trainer's file: sd-scripts, kohya_ss, ai-toolkit, diffusers, or a LoRA's header.",
+)  # fmt: skip
 new = click.option("--new", "new_run", is_flag=True, help="Train from step 1, also where a finished training could go on.")
 plan = click.option("--plan", is_flag=True, help="Only say what the training will be and need; nothing is loaded or written.")
 vram = click.option("--vram", type=click.FloatRange(min=1), metavar="GB", help="Choose for a card of so much memory, whatever is free.")
@@ -118,6 +122,33 @@ def paths_here(entries: Iterable[str]) -> list[str]:
     from lorakit.text.prompts import is_file
 
     return [str(Path(entry).expanduser().absolute()) if is_file(entry) else entry for entry in entries]
+
+
+def take_over(
+    path: Path | None, out: Path, base: str | None, given: dict[str, Any]
+) -> tuple[str | None, tuple[str, dict[str, Any]] | None]:
+    """(the base, the settings of --settings-from with their origin). A base that is named, or that the project has, goes before the file's;
+    of another family, it has nothing from the file's weights."""
+    if path is None:
+        return base, None
+    from lorakit.console import say
+    from lorakit.project import catalog
+    from lorakit.project.project import is_project, read_config
+    from lorakit.report.settings_from.file import take
+
+    found = take(path)
+    name = base or (read_config(out)["base"] if is_project(out) else None)
+    settings = found.settings
+    if name and found.card and (card := catalog.card(name, out)).family != found.card.family:
+        found.fit_to_another(card)
+    for line in found.lines():
+        say(f"settings  {line}")
+    if name is None and found.card is None:
+        say(f"settings  {path.name} does not tell its base; {catalog.DEFAULT_BASE} is taken, --base names another")
+    over = [f"{key}={given[key]}" for key in settings if key in given and given[key] != settings[key]]
+    if over:
+        say(f"settings  the command's own go before: {', '.join(over)}")
+    return name or (found.card.name if found.card else None), (found.origin, settings)
 
 
 def start_from(path: Path | None, out: Path, base: str | None, given: dict[str, Any]) -> dict[str, Any]:

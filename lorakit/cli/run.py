@@ -13,7 +13,7 @@ from lorakit.cli import options
 @click.argument("photos", nargs=-1, type=click.Path())
 @options.together(
     options.out, options.base, options.kind, options.trigger, options.no_trigger, options.class_word, options.captioner, options.weights,
-    options.from_lora, options.new, options.first, options.last, options.device, options.no_metadata, options.push_to_hub, options.plan, options.vram, options.as_json,
+    options.from_lora, options.settings_file, options.new, options.first, options.last, options.device, options.no_metadata, options.push_to_hub, options.plan, options.vram, options.as_json,
     options.assignments,
 )  # fmt: skip
 def command(
@@ -27,6 +27,7 @@ def command(
     captioner,
     weights,
     from_lora,
+    settings_file,
     new_run,
     first,
     last,
@@ -56,10 +57,18 @@ def command(
     out = out or options.default_folder(photos[0])
     words = {"trigger": trigger, "class_word": class_word, "captioner": captioner, "weights": weights, "no_metadata": no_metadata}
     settings = options.settings_from(assignments, **words) | ({"trigger.word": None} if no_trigger else {})
+    base, taken_over = options.take_over(settings_file, Path(out), base, settings)
     settings = options.start_from(from_lora, Path(out), base, settings)
     with options.nothing_left_of_a_failed_start(out):
         project = open_project(
-            out, photos=photos or None, base=base, kind=kind, settings=settings, device=device, create=not is_project(out) and bool(photos)
+            out,
+            photos=photos or None,
+            base=base,
+            kind=kind,
+            settings=settings,
+            device=device,
+            create=not is_project(out) and bool(photos),
+            taken_over=taken_over,
         )
         project.new_run = new_run
         if plan:

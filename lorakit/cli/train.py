@@ -12,7 +12,7 @@ from lorakit.cli import options
 @click.command("train")
 @click.argument("project", metavar="PROJECT|FOLDER", type=click.Path())
 @options.together(
-    options.out, options.base, options.kind, options.weights, options.trigger, options.class_word, options.from_lora, options.new,
+    options.out, options.base, options.kind, options.weights, options.trigger, options.class_word, options.from_lora, options.settings_file, options.new,
     options.last, options.device,
     options.no_metadata, options.push_to_hub, options.plan, options.vram, options.as_json, options.assignments,
 )  # fmt: skip
@@ -25,6 +25,7 @@ def command(
     trigger,
     class_word,
     from_lora,
+    settings_file,
     new_run,
     last,
     device,
@@ -44,14 +45,17 @@ def command(
 
     settings = options.settings_from(assignments, weights=weights, trigger=trigger, class_word=class_word, no_metadata=no_metadata)
     folder = project if is_project(project) else out or options.default_folder(project)
+    base, taken_over = options.take_over(settings_file, Path(folder), base, settings)
     settings = options.start_from(from_lora, Path(folder), base, settings)
     with options.nothing_left_of_a_failed_start(Path(folder)):
         if is_project(project):
-            opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
+            opened = open_project(project, base=base, kind=kind, settings=settings, device=device, taken_over=taken_over)
         else:
             by_hand = {"select.everything": True, "caption.captioner": "text_files"} | settings
             is_new = not is_project(folder)
-            opened = open_project(folder, photos=project, base=base, kind=kind, settings=by_hand, device=device, create=is_new)
+            opened = open_project(
+                folder, photos=project, base=base, kind=kind, settings=by_hand, device=device, create=is_new, taken_over=taken_over
+            )
         opened.new_run = new_run
         if plan:
             options.show_plan(opened, vram, as_json)

@@ -163,26 +163,31 @@ def open_project(
     settings: Mapping[str, Any] | None = None,
     device: str | None = None,
     create: bool = False,
+    taken_over: tuple[str, Mapping[str, Any]] | None = None,
 ) -> Project:
     """Open a project; whatever is given replaces the word in its project.yaml, and is kept there when work begins
-    (`Project.locked`, as in every walk; or `Project.keep_words`). Opening alone writes nothing.
+    (`Project.locked`, as in every walk; or `Project.keep_words`). Opening alone writes nothing. `taken_over` are settings of a file
+    and the name of their origin; they go before those of project.yaml, and `settings` before them.
 
     >>> project = open_project("mug", settings={"train.rank": 16})  # doctest: +SKIP
     """
     folder = Path(folder).expanduser().resolve()
     words = read_config(folder, create)
     changed = settings_module.flatten(settings or {})
+    origin, taken = taken_over or ("", {})
+    taken = {key: value for key, value in settings_module.flatten(taken).items() if key not in changed}
     unsaved = {key: value for key, value in (("photos", _photo_words(photos)), ("base", base), ("kind", kind)) if value is not None}
     words |= unsaved
-    stored = {key: value for key, value in settings_module.flatten(words["settings"]).items() if key not in changed}
+    stored = {key: value for key, value in settings_module.flatten(words["settings"]).items() if key not in changed and key not in taken}
     if "base" not in unsaved and "kind" not in unsaved:
         check_names(folder, words)
     card, kind_ = catalog.card(words["base"], folder), catalog.kind(words["kind"], folder)
     layers = [(f"base {card.name}", card.settings), (f"kind {kind_.name}", kind_.settings)]
     check_stored(folder, stored)
-    resolved = settings_module.resolve([*layers, (FILE, stored), ("command line", changed)])
+    resolved = settings_module.resolve([*layers, (FILE, stored), (origin, taken), ("command line", changed)])
     if photos is not None:
         _check_photo_folders(folder, words["photos"])
+    changed = {**taken, **changed}
     if changed:
         unsaved["settings"] = changed
     places = tuple(p if is_on_hub(p) else Path(p) for p in words["photos"])

@@ -55,7 +55,8 @@ def hand_over(project: Project, trainer: str, out: Path | None = None) -> Path:
         steps = project.settings.train.planned_steps(len(photos))
         handover = Handover(project, tuple(subsets), steps, name, its_words[name_of(module)])
         words = module.write(handover, part)
-        files.write_text(part / "README.md", _readme(project, module, words))
+        missing = left_out(project, module.carried(project.settings.train, handover.words))
+        files.write_text(part / "README.md", _readme(project, module, words, missing))
 
     files.write_folder(folder, fill)
     return folder
@@ -132,8 +133,7 @@ def left_out(project: Project, carried: set[str]) -> list[str]:
     return [f"train.{field.name} = {value}" for field in fields if (value := getattr(train, field.name)) != field.default]
 
 
-def _readme(project: Project, module, words: list[str]) -> str:
-    missing = left_out(project, module.carried(project.settings.train))
+def _readme(project: Project, module, words: list[str], missing: list[str]) -> str:
     command, _, rest = "\n".join(words).partition("\n\n")
     return "\n".join([
         f"# For {module.TITLE}", "",

@@ -10,10 +10,12 @@ from click.testing import CliRunner
 from datasets import load_dataset
 from PIL import Image
 
-from lorakit import pipeline
+from lorakit import lookup, pipeline
 from lorakit.cli.handover import command
 from lorakit.errors import LorakitError
+from lorakit.project import open_project
 from lorakit.report.handover import hand_over
+from lorakit.report.settings_from.file import take
 
 tomllib = pytest.importorskip("tomllib")  # from Python 3.11
 
@@ -113,6 +115,59 @@ def test_diffusers_gets_an_imagefolder_and_a_command(make_curated):
     options = dict(word[2:].partition("=")[::2] for word in command if word.startswith("--"))
     assert options["train_data_dir"] == "images" and options["noise_offset"] == "0.05" and options["rank"] == "4"
     assert "- train.adapter = dora" in (folder / "README.md").read_text()
+
+
+BACK = {
+    "train.rank": 6, "train.alpha": 3, "train.steps": 120, "train.learning_rate": 3e-4, "train.batch_size": 2, "train.gradient_accumulation": 2, "train.seed": 7,
+    "train.precision": "fp16", "train.checkpoint_every": 30, "train.gradient_checkpointing": "on", "train.max_grad_norm": 0.5, "train.noise_offset": 0.05,
+    "train.loss_weighting": "min_snr", "train.min_snr_gamma": 4, "train.text_encoder": True, "train.text_encoder_rate": 1e-5, "train.weight_decay": 0.1,
+    "train.warmup_steps": 5, "train.lr_schedule": "linear", "train.caption_dropout": 0.2, "train.shuffle_tags": True, "train.keep_tags": 2, "train.tag_dropout": 0.1,
+    "train.prediction": "v_prediction", "train.zero_terminal_snr": True, "train.multires_noise": 0.2, "train.input_perturbation": 0.1, "train.ema": 0.99,
+    "train.loss": "huber", "train.lora_plus_ratio": 4, "train.targets": "conv", "train.optimizer": "adamw8bit", "train.preservation": 0.5, "export.precision": "bf16",
+}  # fmt: skip
+OTHERS = {  # a second set of values, as far as one trainer or another has the options
+    "sd-scripts": [{"train.optimizer": "adafactor", "train.lr_schedule": "wsd", "train.adapter": "dora", "train.loss_weighting": "debiased", "train.loss": "mse",
+                    "train.lora_plus_ratio": 1, "train.text_encoder": False},
+                   {"train.adapter": "lokr", "train.lokr_factor": 4, "train.lora_plus_ratio": 1, "train.optimizer": "schedulefree", "train.alpha": None}],
+    "ai-toolkit": [{"train.adapter": "lokr", "train.lokr_factor": 4, "train.optimizer": "prodigy", "train.lr_schedule": "cosine", "train.shuffle_tags": False}],
+    "diffusers": [{"train.lr_schedule": "constant", "train.warmup_steps": 0, "train.optimizer": "adamw"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("trainer", "file"), [("sd-scripts", "train.toml"), ("ai-toolkit", "train.yaml"), ("diffusers", "train.sh")])
+def test_what_was_handed_over_comes_back(make_curated, tmp_path, trainer, file):
+    project = make_curated()
+    lookup_name = trainer.replace("-", "_")
+    module = lookup.load(lookup.TRAINERS, lookup_name)
+    words = lookup.constant(lookup.FAMILIES, project.card.family, "OTHER_TRAINERS")[lookup_name]
+    for number, changes in enumerate([{}, *OTHERS[trainer]]):
+        given = open_project(project.folder, settings={**BACK, **changes})
+        folder = hand_over(given, trainer, tmp_path / f"out{number}")
+        found = take(folder / file)
+        back = open_project(tmp_path / f"new{number}", base="tiny-random", settings=found.settings, create=True).settings.flat()
+        once = {
+            "parts",
+            "steps_per_photo",
+            "min_steps",
+            "max_steps",
+            "caption_variants",
+            "regularisation",
+            "regularisation_weight",
+            "mask_outside",
+        }
+        once |= {"alpha"} if trainer == "diffusers" else set()  # its U-Net scripts have none
+        once |= set() if given.settings.train.text_encoder else {"text_encoder_rate"}
+        once |= set() if given.settings.train.loss_weighting == "min_snr" else {"min_snr_gamma"}
+        once |= {"bucket_step"} if trainer == "diffusers" else set()  # one size, no buckets
+        once |= {"rank_stabilised", "lokr_factor", "lora_plus_ratio"} - (
+            {"lora_plus_ratio"} if given.settings.train.adapter == "lora" else set()
+        )
+        keys = [f"train.{name}" for name in sorted(module.carried(given.settings.train, words) - once)]
+        was = given.settings.flat()
+        assert {key: back[key] for key in keys} == {key: was[key] for key in keys}
+        assert not any("no number" in line or "train." in line.partition("=")[0] and trainer != "ai-toolkit" for line in found.lacking), (
+            found.lacking
+        )
 
 
 def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated):

@@ -23,13 +23,14 @@ OTHER_TRAINERS = {
         "script": "flux_train_network.py",
         "network": "networks.lora_flux",
         "timesteps": "timestep_sampling",
+        "window": ("flux1_checkbox", "Flux1", "flux1"),
         "beside": {"clip_l": "clip_l.safetensors", "t5xxl": "t5xxl_fp16.safetensors", "ae": "ae.safetensors"},
     },
     "diffusers": {
         "script": "dreambooth/train_dreambooth_lora_flux.py",
         "takes": ("train_text_encoder", "lora_alpha", "guidance_scale"),
     },
-    "ai_toolkit": {"arch": "flux", "scheduler": "flowmatch"},
+    "ai_toolkit": {"arch": "flux", "scheduler": "flowmatch", "flag": "is_flux"},
 }
 
 SLOTS = {"q": 0, "k": 1, "v": 2}

@@ -23,10 +23,11 @@ OTHER_TRAINERS = {
         "script": "sd3_train_network.py",
         "network": "networks.lora_sd3",
         "timesteps": "weighting_scheme",
+        "window": ("sd3_checkbox", "sd3"),
         "beside": {"clip_l": "clip_l.safetensors", "clip_g": "clip_g.safetensors", "t5xxl": "t5xxl_fp16.safetensors"},
     },
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_sd3.py", "takes": ("train_text_encoder",)},
-    "ai_toolkit": {"arch": "sd3", "scheduler": "flowmatch"},
+    "ai_toolkit": {"arch": "sd3", "scheduler": "flowmatch", "flag": "is_v3"},
 }
 
 SLOTS = {"q": 0, "k": 1, "v": 2}

@@ -17,9 +17,9 @@ from lorakit.bases.schedules import Diffusion
 from lorakit.bases.single_file_configs import CLIP, CLIP_G, DDPM, Layout
 
 OTHER_TRAINERS = {
-    "sd_scripts": {"script": "sdxl_train_network.py"},
+    "sd_scripts": {"script": "sdxl_train_network.py", "window": ("sdxl", "sdxl_checkbox")},
     "diffusers": {"script": "text_to_image/train_text_to_image_lora_sdxl.py", "takes": ("train_text_encoder",)},
-    "ai_toolkit": {"arch": "sdxl", "scheduler": "ddpm"},
+    "ai_toolkit": {"arch": "sdxl", "scheduler": "ddpm", "flag": "is_xl"},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ OPTIMIZERS = ("adamw", "adamw8bit", "adafactor", "lion", "prodigy")
 SCHEDULES = {"constant": {}, "cosine": {}, "linear": {"start_factor": 1.0, "end_factor": 0.0}}  # its linear would rise
 
 
-def carried(train: Train) -> set[str]:
+def carried(train: Train, words: Mapping[str, Any]) -> set[str]:
     without = {
         "lr_schedule": train.lr_schedule not in SCHEDULES, "optimizer": train.optimizer not in OPTIMIZERS,
         "loss_weighting": train.loss_weighting == "debiased", "timestep_sampling": train.timestep_sampling == "mode",
@@ -31,7 +32,7 @@ def carried(train: Train) -> set[str]:
 
 def write(handover: Handover, folder: Path) -> list[str]:
     process = {
-        "type": "sd_trainer", "training_folder": "output", "device": "cuda:0",
+        "type": "sd_trainer", "training_folder": "output", "device": "cuda:0", "training_seed": handover.train.seed,
         **filled({"trigger_word": handover.project.trigger}), "network": _network(handover), "save": _save(handover),
         "datasets": [_dataset(handover, subset) for subset in handover.subsets], "train": _train(handover), "model": _model(handover),
         "sample": _sample(handover),

@@ -1,4 +1,4 @@
-"""What a file of this folder has: TITLE, `carried(train)`, the names of the `train` settings that it takes along, and
+"""What a file of this folder has: TITLE, `carried(train, words)`, the names of the `train` settings that it takes along for a base by its words, and
 `write(handover, folder)`, which writes the trainer's own settings into the folder and returns the README's words on how to begin.
 What it calls a base stands in the base's family, under the trainer's file name in OTHER_TRAINERS."""
 

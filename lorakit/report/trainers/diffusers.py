@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ CARRIED = EVERYWHERE | {
 SCHEDULES = ("cosine", "constant", "linear")
 
 
-def carried(train: Train) -> set[str]:
+def carried(train: Train, words: Mapping[str, Any]) -> set[str]:
     without = {
         "lr_schedule": train.lr_schedule not in SCHEDULES, "loss_weighting": train.loss_weighting == "debiased",
         "timestep_sampling": train.timestep_sampling == "sigmoid",
+        "text_encoder": "train_text_encoder" not in words.get("takes", ()), "text_encoder_rate": not words["script"].startswith("dreambooth/"),
     }  # fmt: skip
     return {*CARRIED, *(["optimizer"] if train.optimizer == "adamw8bit" else [])} - {name for name, is_lost in without.items() if is_lost}
 

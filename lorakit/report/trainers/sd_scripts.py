@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,14 @@ CARRIED = EVERYWHERE | {
 OPTIMIZERS = {
     "adamw": "AdamW", "adafactor": "Adafactor", "adamw8bit": "AdamW8bit", "lion": "Lion", "prodigy": "Prodigy", "schedulefree": "AdamWScheduleFree",
 }  # fmt: skip
+PYRAMID_LEVELS = 6  # of multires noise, which sd-scripts has off at 0
+STILL_SHIFT = 3.0  # of still pictures' flows, where the settings leave it to the base
 
 
-def carried(train: Train) -> set[str]:
-    return CARRIED
+def carried(train: Train, words: Mapping[str, Any]) -> set[str]:
+    by_name = words.get("timesteps") == "timestep_sampling"
+    without = {"timestep_sampling": by_name and train.timestep_sampling == "mode", "logit_mean": by_name}
+    return CARRIED - {name for name, is_lost in without.items() if is_lost}
 
 
 def write(handover: Handover, folder: Path) -> list[str]:
@@ -95,7 +100,7 @@ def _settings(handover: Handover) -> dict[str, Any]:
         "optimizer_type": lion_or_own, "optimizer_args": [*fixed, f"weight_decay={train.weight_decay}"], **_schedule(handover),
         "gradient_accumulation_steps": train.gradient_accumulation, "gradient_checkpointing": train.checkpoints_gradients,
         "noise_offset": train.noise_offset or None, "multires_noise_discount": train.multires_noise or None,
-        "multires_noise_iterations": 6 if train.multires_noise else None, "ip_noise_gamma": train.input_perturbation or None,
+        "multires_noise_iterations": PYRAMID_LEVELS if train.multires_noise else None, "ip_noise_gamma": train.input_perturbation or None,
         "min_snr_gamma": train.min_snr_gamma if train.loss_weighting == "min_snr" else None,
         "debiased_estimation_loss": train.loss_weighting == "debiased", "masked_loss": train.masked_loss,
         "prior_loss_weight": train.regularisation_weight if train.regularisation else None,
@@ -132,7 +137,7 @@ def _flow(handover: Handover) -> dict[str, Any]:
     train = handover.train
     if handover.words.get("timesteps") == "weighting_scheme":  # one script of flows draws its timesteps by this option ...
         scheme = {"logit_normal": "logit_normal", "mode": "mode"}.get(train.timestep_sampling, "uniform")
-        shift = 3.0 if train.flow_shift is None else train.flow_shift
+        shift = STILL_SHIFT if train.flow_shift is None else train.flow_shift
         return {"weighting_scheme": scheme, "logit_mean": train.logit_mean or None, "logit_std": train.logit_std, "training_shift": shift}
     if handover.words.get("timesteps") == "timestep_sampling":  # ... and the others by this
         usual = "flux_shift" if train.flow_shift is None else "shift"
@@ -140,6 +145,7 @@ def _flow(handover: Handover) -> dict[str, Any]:
         return {
             "timestep_sampling": sampling,
             "discrete_flow_shift": train.flow_shift,
+            **({"sigmoid_scale": train.logit_std} if train.logit_std != 1 else {}),
             "guidance_scale": train.guidance,
             "model_prediction_type": "raw",
         }

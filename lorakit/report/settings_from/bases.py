@@ -1,0 +1,63 @@
+"""Which base another trainer's file is for: by its weights, by what the trainer calls a family, or by what a LoRA file says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lorakit import lookup
+from lorakit.project import catalog
+from lorakit.project.catalog import Card
+from lorakit.report.settings_from.options import Options
+
+
+def family_of(trainer: str, is_it: Callable[[Mapping[str, Any]], Any]) -> str | None:
+    """The family of whose words for a trainer, in OTHER_TRAINERS, `is_it` is true; None where none is, or several are."""
+    words = {name: lookup.constant(lookup.FAMILIES, name, "OTHER_TRAINERS", {}).get(trainer) for name in lookup.names(lookup.FAMILIES)}
+    found = [name for name, own in words.items() if own and is_it(own)]
+    return found[0] if len(found) == 1 else None
+
+
+def of_version(version: str | None) -> Card | None:
+    """The card of a LoRA file's `ss_base_model_version`."""
+    return next((card for card in _cards() if version and version == card.metadata.get("ss_base_model_version")), None)
+
+
+def take(options: Options, name: str, family: str | None, card: Card | None = None) -> tuple[Card | None, dict[str, Any]]:
+    """The base, as far as it can be told, and `train.weights` where the option `name` has other weights than its card."""
+    given = options.get(name)
+    known = _named(str(given)) if given is not None else None
+    if known and family and known.family != family:
+        known = None
+    default = card or next((one for one in _cards() if one.family == family), None)
+    default = known or default
+    path, text = options.path(name), str(given)
+    if given is None or (known and path is None):
+        return default, {}
+    if path and path.suffix.lower() in (".ckpt", ".bin", ".pt", ".pth"):
+        options.lack(name, "pickled weights can run code; give a .safetensors with --weights")
+    elif path and (path.is_file() or (path / "model_index.json").is_file()):
+        return default, {"train.weights": str(path)}
+    elif text.count("/") == 1 and not text.startswith((".", "/", "~")) and Path(text).suffix != ".safetensors":
+        return default, {"train.weights": f"hf://{text}"}
+    else:
+        options.lack(name, "not here; --weights names a base of your own")
+    return default, {}
+
+
+def _named(text: str) -> Card | None:
+    """The card whose hub id, or file, this is the name of."""
+    last = text.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
+    for card in _cards():
+        names = (card.hub or "").rpartition("/")[2], card.metadata.get("ss_sd_model_name", ""), card.name
+        if last and last in [name.lower() for name in names if name]:
+            return card
+    return None
+
+
+@cache
+def _cards() -> list[Card]:
+    """Smallest first, without those that are made for trying out."""
+    return sorted((card for card in catalog.cards() if card.hub and card.is_built), key=lambda card: (card.family, card.size_gb))

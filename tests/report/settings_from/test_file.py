@@ -1,0 +1,269 @@
+"""Settings of other trainers mean the same here; whatever has no like is named, and a file of another kind is one line."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+
+from lorakit.cli.run import command as run
+from lorakit.errors import LorakitError
+from lorakit.project import catalog, open_project
+from lorakit.report.settings_from.file import take
+
+TOML = """
+[model]
+pretrained_model_name_or_path = "/home/anna/models/sd_xl_base_1.0.safetensors"
+[network]
+network_module = "networks.lora"
+network_dim = 16
+network_args = ["conv_dim=8", "conv_alpha=4", "rank_dropout=0.1"]
+[training]
+dataset_config = "D:/old/dataset.toml"
+max_train_epochs = 10
+learning_rate = 1e-4
+unet_lr = 2e-4
+text_encoder_lr = 5e-5
+optimizer_type = "Prodigy"
+optimizer_args = ["weight_decay=0.05", "d_coef=2"]
+lr_scheduler = "cosine_with_restarts"
+lr_scheduler_num_cycles = 3
+min_snr_gamma = 5
+noise_offset = 0.0357
+multires_noise_iterations = 6
+clip_skip = 2
+scale_weight_norms = 1.0
+mixed_precision = "bf16"
+gradient_checkpointing = true
+output_dir = "out"
+xformers = true
+save_every_n_epochs = 1
+brand_new_option = 7
+"""
+DATASET = """
+[general]
+shuffle_caption = true
+keep_tokens = 2
+caption_dropout_rate = 0.1
+[[datasets]]
+resolution = [1024, 1024]
+batch_size = 2
+  [[datasets.subsets]]
+  image_dir = "a"
+  num_repeats = 4
+  flip_aug = true
+[[datasets]]
+resolution = 768
+batch_size = 2
+  [[datasets.subsets]]
+  image_dir = "a"
+  num_repeats = 4
+  flip_aug = true
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(name, content):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return path
+
+    return make
+
+
+def named(found, *words):
+    """Whether each of the words stands where what has no like is named."""
+    return [word for word in words if not any(word in line for line in found.lacking)]
+
+
+def test_sd_scripts_and_the_dataset_beside_it(write):
+    write("dataset.toml", DATASET)
+    found = take(write("train.toml", TOML))
+    its = found.settings
+    assert found.card.name == "sdxl" and found.origin == "from train.toml" and "train.weights" not in its
+    assert (its["train.rank"], its["train.alpha"], its["train.targets"]) == (16, 1.0, "conv")  # alpha is 1 there where none is given
+    assert its["train.block_ranks"] == ("(conv1|conv2|conv_shortcut|samplers.0.conv)$=8/4",)
+    assert (its["train.learning_rate"], its["train.text_encoder"], its["train.text_encoder_rate"]) == (2e-4, True, 5e-5)
+    assert (its["train.optimizer"], its["train.weight_decay"], its["train.lr_schedule"]) == ("prodigy", 0.05, "cosine")
+    assert (its["train.loss_weighting"], its["train.min_snr_gamma"], its["train.noise_offset"]) == ("min_snr", 5.0, 0.0357)
+    assert its["train.multires_noise"] == 0.3 and its["train.precision"] == "bf16" and its["train.gradient_checkpointing"] == "on"
+    assert (its["train.resolution"], its["train.other_resolutions"], its["train.batch_size"]) == (1024, (768,), 2)
+    assert (its["train.shuffle_tags"], its["train.keep_tags"], its["train.caption_dropout"]) == (True, 2, 0.1)
+    assert (its["train.steps"], its["train.steps_per_photo"], its["train.min_steps"]) == (None, 20, 1)  # 10 epochs x 4 repeats / 2
+    lost = named(found, "rank_dropout", "d_coef", "cosine_with_restarts", "clip_skip = 2", "scale_weight_norms", "save_every_n_epochs",
+                 "brand_new_option = 7", "flip_aug")  # fmt: skip
+    assert not lost, (lost, found.lacking)
+    assert {"output_dir", "xformers"} <= set(found.left)
+
+
+def test_every_option_is_in_one_of_the_lines(write):
+    """What is in force is taken over, has no like, or is left: nothing is dropped in silence."""
+    write("dataset.toml", DATASET)
+    text = " ".join(take(write("train.toml", TOML)).lines())
+    silent = {"network_module", "lr_scheduler_num_cycles", "dataset_config"}  # said by what they lead to
+    ours = {
+        "network_dim": "train.rank", "max_train_epochs": "steps_per_photo", "learning_rate": "train.learning_rate", "unet_lr": "train.learning_rate",
+        "text_encoder_lr": "train.text_encoder_rate", "optimizer_type": "train.optimizer", "optimizer_args": "weight_decay", "network_args": "block_ranks",
+        "lr_scheduler": "lr_schedule", "mixed_precision": "train.precision", "multires_noise_iterations": "train.multires_noise",
+        "pretrained_model_name_or_path": "base sdxl",
+    }  # fmt: skip
+    options = [line.partition(" = ")[0] for line in TOML.splitlines() if " = " in line]
+    assert [name for name in options if ours.get(name, name) not in text and name not in silent] == []
+
+
+def test_a_dataset_alone_says_nothing_of_the_training(write):
+    found = take(write("dataset.toml", DATASET))
+    assert found.settings["train.resolution"] == 1024 and found.settings["train.batch_size"] == 2
+    assert not {"train.rank", "train.optimizer", "train.steps"} & set(found.settings)
+
+
+def test_the_window_of_kohya(write, tmp_path):
+    for name, pictures in (("10_zwx mug", 3), ("2_zwx mug", 1)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(pictures):
+            (tmp_path / "photos" / name / f"{number}.png").touch()
+    values = {
+        "LoRA_type": "LyCORIS/LoKr", "LyCORIS_preset": "attn-mlp", "factor": 8, "conv_dim": 1, "network_dim": 32, "network_alpha": 16, "max_resolution": "768,768",
+        "epoch": 4, "max_train_steps": 0, "train_batch_size": 2, "learning_rate": 0.0001, "unet_lr": 0.0002, "text_encoder_lr": 0, "optimizer": "AdamW8bit",
+        "optimizer_args": "weight_decay=0.1 betas=0.9,0.99", "lr_scheduler": "constant", "lr_warmup": 10, "noise_offset_type": "Original", "noise_offset": 0.05,
+        "multires_noise_iterations": 8, "multires_noise_discount": 0.2, "sample_prompts": "a zwx mug --w 512\n# no\nbad --q 1", "sample_every_n_steps": 100,
+        "sdxl": False, "v2": False, "pretrained_model_name_or_path": "runwayml/stable-diffusion-v1-5", "train_data_dir": "photos", "clip_skip": 2, "wandb_api_key": "hush", "guidance_scale": 3,
+        "additional_parameters": "--ip_noise_gamma=0.1 --odd_one", "xformers": "xformers", "logging_dir": "", "vae": "", "flux1_t5xxl": "", "network_dropout": 0,
+    }  # fmt: skip
+    found = take(write("kohya_ss.json", values))
+    its = found.settings
+    assert (
+        found.card.name == "sd15" and found.trainer == "kohya_ss" and "hush" not in " ".join(found.lines()) and "train.guidance" not in its
+    )
+    assert (its["train.adapter"], its["train.lokr_factor"], its["train.rank"], its["train.alpha"]) == ("lokr", 8, 32, 16.0)
+    assert "train.targets" not in its and "train.block_ranks" not in its
+    assert (its["train.learning_rate"], its["train.text_encoder"], its["train.optimizer"]) == (2e-4, False, "adamw8bit")
+    assert (its["train.noise_offset"], its["train.multires_noise"], its["train.input_perturbation"]) == (0.05, 0.0, 0.1)
+    assert its["train.steps_per_photo"] == 16 and its["sample.prompts"] == ("a zwx mug --w 512",) and its["train.resolution"] == 768
+    assert not named(found, "lr_warmup_steps", "betas", "odd_one", "clip_skip", "--q")
+    assert not any(word in " ".join(found.lacking) for word in ("flux1", "vae", "network_dropout", "multires"))
+    flux = take(
+        write(
+            "flux.json", {**values, "LoRA_type": "Flux1", "flux1_checkbox": True, "pretrained_model_name_or_path": "", "guidance_scale": ""}
+        )
+    )
+    assert flux.card.family == "flux1" and flux.settings["train.guidance"] == 3.5 and flux.settings["train.adapter"] == "lora"
+
+
+def test_ai_toolkit(write):
+    process = {
+        "type": "sd_trainer", "trigger_word": "zwx", "network": {"type": "lora", "linear": 16, "linear_alpha": 8}, "save": {"save_every": 250, "dtype": "float16"},
+        "datasets": [{"folder_path": "a", "resolution": [512, 768, 1024], "caption_dropout_rate": 0.1, "flip_x": True}],
+        "train": {"batch_size": 1, "steps": 2000, "lr": 1e-4, "optimizer": "adamw8bit", "noise_scheduler": "flowmatch", "dtype": "bf16", "train_text_encoder": False,
+                  "timestep_type": "linear", "ema_config": {"use_ema": True, "ema_decay": 0.99}, "content_or_style": "balanced"},
+        "model": {"name_or_path": "black-forest-labs/FLUX.1-dev", "is_flux": True, "quantize": True}, "sample": {"sample_every": 250, "prompts": ["a [trigger] mug"]},
+    }  # fmt: skip
+    found = take(write("job.yaml", yaml.safe_dump({"job": "extension", "config": {"name": "x", "process": [process]}})))
+    its = found.settings
+    assert found.card.name == "flux1-dev" and its["trigger.word"] == "zwx" and its["train.base_precision"] == "fp8"
+    assert (its["train.rank"], its["train.alpha"], its["train.resolution"], its["train.other_resolutions"]) == (16, 8.0, 1024, (512, 768))
+    assert (its["train.ema"], its["train.timestep_sampling"], its["train.lr_schedule"], its["train.steps"]) == (
+        0.99,
+        "uniform",
+        "constant",
+        2000,
+    )
+    assert its["sample.prompts"] == ("a [trigger] mug",) and not named(found, "flip_x", "content_or_style")
+    found.fit_to_another(catalog.card("sdxl"))  # as --base sdxl does
+    assert "train.timestep_sampling" not in its and not named(
+        found, "its base, FLUX.1 dev", "train.timestep_sampling = uniform (for the other base)"
+    )
+
+
+def test_a_lora_of_sd_scripts(tmp_path):
+    header = {
+        "ss_network_dim": "8", "ss_network_alpha": "4.0", "ss_network_module": "networks.lora", "ss_learning_rate": "0.0001", "ss_unet_lr": "0.0003",
+        "ss_text_encoder_lr": "None", "ss_max_train_steps": "1500", "ss_num_epochs": "10", "ss_lr_scheduler": "cosine", "ss_clip_skip": "2", "ss_seed": "7",
+        "ss_optimizer": "bitsandbytes.optim.adamw.AdamW8bit(weight_decay=0.2)", "ss_base_model_version": "sdxl_base_v1-0", "ss_sd_model_name": "mine.safetensors",
+        "ss_mixed_precision": "fp16", "ss_min_snr_gamma": "None", "ss_training_comment": "x", "ss_tag_frequency": "{}", "ss_noise_offset": "None",
+        "ss_datasets": json.dumps([{"batch_size_per_device": 3, "resolution": [832, 1216], "tag_frequency": {}, "subsets": [{"num_repeats": 5, "img_count": 9,
+                                    "shuffle_caption": True, "keep_tokens": 1}]}]),
+    }  # fmt: skip
+    save_file({"lora_unet_x.lora_down.weight": np.zeros((8, 4), np.float16)}, tmp_path / "a.safetensors", metadata=header)
+    found = take(tmp_path / "a.safetensors")
+    its = found.settings
+    assert (found.card.name, its["train.rank"], its["train.alpha"], its["train.learning_rate"]) == ("sdxl", 8, 4.0, 3e-4)
+    assert (its["train.optimizer"], its["train.weight_decay"], its["train.text_encoder"], its["train.seed"]) == ("adamw8bit", 0.2, False, 7)
+    assert (its["train.steps"], its["train.batch_size"], its["train.resolution"], its["train.shuffle_tags"]) == (1500, 3, 1006, True)
+    assert not named(found, "mine.safetensors", "clip_skip", "resolution")
+
+
+def test_a_lora_of_lorakit_gives_its_own_settings(trained):
+    (lora,) = trained.folder.glob("runs/*/*.safetensors")
+    found = take(lora)
+    resolved = trained.settings.flat()
+    same = {"train.rank", "train.alpha", "train.adapter", "train.targets", "train.learning_rate", "train.steps", "train.optimizer", "train.lr_schedule",
+            "train.batch_size", "train.resolution", "train.seed", "train.text_encoder", "train.caption_dropout", "train.noise_offset"}  # fmt: skip
+    assert {key: found.settings[key] for key in same} == {key: resolved[key] for key in same}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("other.toml", "[tool]\nname = 1", "no settings of a trainer that lorakit knows"),
+        ("broken.toml", "a = = 1", "not valid TOML"),
+        ("broken.json", "{", "not valid JSON"),
+        ("list.json", "[1]", "no table of settings"),
+        ("code.yaml", "!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("notes.txt", "hello", "is no settings file"),
+        ("run.sh", "echo hello", "starts no training script"),
+        ("run.sh", "python evil.py --a=1", "starts evil.py"),
+        ("x.safetensors", "no", "cannot be read"),
+        ("x.pt", "no", "pickled"),
+    ],
+)
+def test_what_is_none_of_these_is_one_line(write, name, content, why):
+    with pytest.raises(LorakitError, match=why) as error:
+        take(write(name, content))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("odd", [[], {"a": 1}, "1e999", ["a=b", None]])
+def test_values_of_a_wrong_kind_are_named_and_stop_nothing(write, odd):
+    names = ("network_dim", "network_alpha", "network_args", "optimizer_args", "optimizer_type", "lr_scheduler", "lr_warmup_steps", "resolution", "datasets", "general",
+             "sample_prompts", "network_weights", "loss_type", "seed", "max_train_epochs", "timestep_sampling", "save_precision", "dataset_config")  # fmt: skip
+    for name in names:
+        found = take(
+            write(
+                "odd.json", {"pretrained_model_name_or_path": "x", "learning_rate": 1e-4, "max_train_steps": 5, "unet_lr": 1e-4, name: odd}
+            )
+        )
+        assert found.settings["train.learning_rate"] == 1e-4 and "\n" not in "".join(found.lines())
+
+
+def test_a_plain_header_points_to_from_lora(tmp_path):
+    save_file({"x": np.zeros(1, np.float32)}, tmp_path / "a.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LorakitError, match="--from-lora"):
+        take(tmp_path / "a.safetensors")
+
+
+def test_the_command_goes_before_the_file_and_both_before_the_project(write, photo_folder, tmp_path):
+    file = write(
+        "train.toml",
+        'network_dim = 16\nnetwork_alpha = 16\nlearning_rate = 2e-4\nmax_train_steps = 99\nclip_skip = 2\nnoise_offset = 9\nseed = "x"',
+    )
+    words = [str(photo_folder), "-o", str(tmp_path / "p"), "--base", "tiny-random", "--trigger", "zwx", "--set"]
+    words += ["train.steps=7", "--set", "trigger.word=zwx", "--settings-from", str(file), "--until", "scan"]
+    done = CliRunner().invoke(run, words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert (
+        "train.rank=16" in done.output
+        and "clip_skip = 2" in done.output
+        and "too large" in done.output
+        and "seed = x (no number)" in done.output
+    )
+    assert "go before: train.steps=7" in done.output
+    project = open_project(tmp_path / "p")
+    assert (project.settings.train.rank, project.settings.train.steps, project.settings.train.learning_rate) == (16, 7, 2e-4)
+    again = open_project(tmp_path / "p", settings={"train.steps": 8}, taken_over=("from b.toml", {"train.rank": 4, "train.steps": 5}))
+    assert (again.settings.train.rank, again.settings.train.steps) == (4, 8)
+    assert again.settings.origin["train.rank"] == "from b.toml" and again.settings.origin["train.steps"] == "command line"
+    assert open_project(tmp_path / "p").settings.train.rank == 16  # opening wrote nothing
