@@ -31,6 +31,10 @@ class Skeleton:
     encoders: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
+    def device(self) -> torch.device:
+        return next(self.denoiser.parameters()).device
+
+    @property
     def learning_encoders(self) -> tuple[str, ...]:
         return tuple(self.encoders)
 

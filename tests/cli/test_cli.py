@@ -43,20 +43,12 @@ def test_curate_then_status_json(tmp_path, photo_folder, make_photo):
         (["run", "photos", "-o", "p", "--kind", "styel"], "did you mean 'style'"),
         (["run", "photos", "-o", "p", "--set", "train.rnak=4"], "did you mean 'train.rank'"),
         (["run", "photos", "-o", "p", "--base", "tiny-random", "--trigger", "a, b"], "a trigger is one word or a few"),
-        (
-            ["run", "photos", "-o", "p", "--base", "flux1-dev", "--trigger", "zwx"],
-            "(black-forest-labs/FLUX.1-dev, 33.9 GB) are not on this machine",
-        ),
         pytest.param(
             ["run", "photos", "-o", "p", "--base", "tiny-random", "--device", "cuda:9", "--trigger", "zwx"],
             "--device cuda:9",
             marks=pytest.mark.slow,
         ),
         (["run", "photos", "-o", "p", "--base", "tiny-random", "--weights", "photos", "--trigger", "zwx"], "no model_index.json in it"),
-        (["run", "photos", "-o", "p", "--base", "sd15", "--trigger", "zwx"], "Three ways"),
-        pytest.param(
-            ["run", "photos", "-o", "p", "--base", "tiny-random", "--trigger", "zwx"], "imagenet", marks=pytest.mark.slow
-        ),  # BLIP's weights are not there either
         (["run", "photos", "-o", "photos"], "not empty and no lorakit project"),
         (["status", "photos"], "no lorakit project"),
         (["run", "photos", "-o", "p", "--base", "tiny-random", "--until", "crops"], "did you mean 'crop'"),
@@ -78,8 +70,7 @@ def test_mistakes_are_one_line_and_a_non_zero_exit(words, message, photo_folder,
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and len(errors) == 1 and message in errors[0]
     assert "Traceback" not in done.stderr and "gemm_4bit" not in done.stderr  # a library's word to itself
-    began = message == "imagenet"  # the captioner's weights are missing after the photos were curated, which is kept
-    assert (tmp_path / "p").exists() == began, "a start that failed leaves no folder"
+    assert not (tmp_path / "p").exists(), "a start that failed leaves no folder"
 
 
 def test_folder_curated_by_hand_is_used_whole(tmp_path, make_photo, photo_folder, tiny_weights):

@@ -1,9 +1,11 @@
 """`kill -9` in every stage, and the same command again: it completes, with the same tensors as a run never stopped."""
 
 import json
+import os
+import select
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ def command(photos: Path, project: Path, weights: Path) -> list[str]:
     settings = {**QUICK, "train.steps": 40, "train.checkpoint_every": 5, "caption.batch_size": 1, "sample.every": 20, "sample.steps": 4}
     sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words = ["run", photos, "-o", project, "--base", "tiny-random", "--weights", weights, "--trigger", "zwx", "--device", "cpu"]
-    return [sys.executable, "-m", "lorakit", *map(str, words), *sets]
+    return [*map(str, words), *sets]
 
 
 def has_done(project: Path, stage: str, count: int) -> bool:
@@ -59,17 +61,60 @@ MOMENTS = {
 }
 
 
-def kill_when(moment, words: list[str], project: Path) -> bool:
-    """Start the command and kill it when `moment(project)` is true; False when it had finished before."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while process.poll() is None:
-        if project.is_dir() and moment(project):
-            process.kill()
-            process.communicate()
-            return True
-        time.sleep(0.002)
-    assert process.returncode == 0, process.stderr.read().decode()
-    return False
+# Loads what lorakit needs once, then runs a command in a child each time it is told to: fifteen starts cost one import of torch.
+SERVER = """
+import json, os, sys
+import torch
+torch.set_num_threads(1)
+from lorakit import cli
+import lorakit.caption.caption, lorakit.report.report, lorakit.train.export, lorakit.train.train, lorakit.train.sample
+print("ready", flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        code = 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        try:
+            sys.argv = ["lorakit", *json.loads(line)]
+            cli.main()
+            code = 0
+        except SystemExit as leave:
+            code = leave.code or 0
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Server:
+    """Runs lorakit in processes that can be killed."""
+
+    def __init__(self, log: Path):
+        self.log = log
+        with open(log, "w") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True
+            )
+        assert self.process.stdout.readline() == "ready\n"
+
+    def run(self, words: list[str], kill_at=None) -> bool:
+        """Run a command to its end, which has to be a good one, or kill it when `kill_at()` is true. Returns whether it was killed."""
+        self.process.stdin.write(json.dumps(words) + "\n")
+        self.process.stdin.flush()
+        child, killed = int(self.process.stdout.readline()), False
+        while kill_at and not killed and not select.select([self.process.stdout], [], [], 0.004)[0]:
+            if kill_at():
+                os.kill(child, signal.SIGKILL)
+                killed = True
+        code = int(self.process.stdout.readline())
+        assert code == (-signal.SIGKILL if killed else 0), self.log.read_text()
+        return killed
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def lora_tensors(project: Path) -> dict[str, bytes]:
@@ -83,16 +128,17 @@ def test_killed_in_every_stage_ends_with_the_same_tensors(tmp_path, tiny_weights
     for number in range(12):
         draw_photo(number, [(640, 512), (512, 640)][number % 2]).save(photos / f"{number}.jpg", quality=92)
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    subprocess.run(command(photos, straight, tiny_weights), check=True, capture_output=True)
-
+    server = Server(tmp_path / "log.txt")
+    server.run(command(photos, straight, tiny_weights))
     words = command(photos, killed, tiny_weights)
-    stopped = [stage for stage, moment in MOMENTS.items() if kill_when(moment, words, killed)]
+    stopped = [stage for stage, at in MOMENTS.items() if server.run(words, lambda at=at: killed.is_dir() and at(killed))]
     assert {"check", "caption", "dataset", "cache", "train", "sample"} <= set(stopped)  # the others can be too short to hit
-    last = subprocess.run(words, capture_output=True, text=True)
-    assert last.returncode == 0, last.stderr
+    server.run(words)
     assert lora_tensors(killed) == lora_tensors(straight)
     assert len(list(killed.glob("runs/*"))) == 1
     assert list(killed.glob("runs/*/report.html"))
     texts = [{p.name: p.read_bytes() for p in sorted((folder / "dataset").iterdir())} for folder in (straight, killed)]
     assert texts[0] == texts[1]
-    assert "nothing to do" in subprocess.run(words, capture_output=True, text=True).stderr
+    server.run(words)
+    server.close()
+    assert "nothing to do" in server.log.read_text()

@@ -51,7 +51,7 @@ def taught(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mini") / "project"
     project = lorakit.new_project(
         folder, SAMPLES / "photos", base="mini", kind="object", trigger="zwx", class_word="toy", device="cpu",
-        settings={"train.steps": 200, "sample.every": 0},
+        settings={"train.steps": 200, "sample.every": 0, "train.hold_out": False},
     )  # fmt: skip
     lorakit.walk(project)
     return project

@@ -262,5 +262,5 @@ def test_rejected_after_the_choice_is_not_chosen_and_rejected_at_once_in_the_rep
     review(curated, ["photo_0.jpg"], verdict="reject")
     found = photo_part(anew(curated))
     assert found["waiting"] == ["photo_0.jpg"] and found["chosen_count"] == 6
-    assert not any(photo["file"] == "photo_0.jpg" for reason in found["rejected"].values() for photo in reason["photos"])
-    assert "decided and not applied yet, the next `lorakit run` does it: photo_0.jpg" in run("status", curated.folder)
+    assert found["rejected"]["count"] == 0 and not any(cell.file == "photo_0.jpg" for cell in found["rejected"]["cells"])
+    assert f"decided and not applied yet, `lorakit run -o {curated.folder}` does it: photo_0.jpg" in run("status", curated.folder)

@@ -263,7 +263,7 @@ def full_size(device):
     cls = lookup.load(lookup.FAMILIES, "sd15").CLASS
     with torch.device("meta"):
         denoiser = cls.DENOISER(**cls.CONFIG).requires_grad_(False)
-    return Skeleton(cls.FOLDER, cls.TARGETS, denoiser if device == "meta" else denoiser.half().to_empty(device=device))
+    return Skeleton(cls.FOLDER, cls.TARGETS, cls.NOT_TARGETS, denoiser if device == "meta" else denoiser.half().to_empty(device=device))
 
 
 @pytest.mark.slow

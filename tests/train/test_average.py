@@ -90,11 +90,11 @@ def test_a_resumed_training_ends_with_the_same_tensors(make_dataset, settings, p
 def test_checkpoints_change_nothing_and_samples_are_drawn_with_the_mean(make_dataset, monkeypatch):
     drawn = []
 
-    def draw(project, family, prompts):  # the pictures themselves are not looked at here
+    def draw_latents(project, family, prompts):  # the pictures themselves are not looked at here
         drawn.append({key: tensor.clone() for key, tensor in sample.lora.read_lora(family).items()})
         return iter(())
 
-    monkeypatch.setattr(sample, "draw", draw)
+    monkeypatch.setattr(sample, "draw_latents", draw_latents)
     settings = {"train.steps": 4, "train.ema": 0.9}
     often = train(make_dataset("often", **settings, **{"sample.every": 2, "train.checkpoint_every": 2}))
     once = train(make_dataset("once", **settings, **{"train.checkpoint_every": 0}))
