@@ -83,8 +83,11 @@ def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
     if len(validated) >= LEAST_VALIDATIONS:
         course = fit_course(*_series(validated, "validation"))
         said = _of_course(course, "the validation")
+        alone = _of_course(trained, "the loss")
         if said.verdict == "too_short":  # it jumps more than the training does
-            said = _of_course(trained, "the loss")
+            said = alone
+        elif said.verdict == "diverging" and alone.verdict in ("learning", "plateau"):
+            said = Finding("overfitting", said.since_step, f"{said.words}, while {alone.words}")
     else:
         said = _of_course(trained, "the loss")
     if (jumped := _leapt_at_start(steps, logs)) is not None:
@@ -106,11 +109,14 @@ def best_step(metrics: Sequence[dict[str, Any]], saved: Sequence[int] = ()) -> i
     if by == "loss" and len(entries) < LEAST_STEPS:
         return None
     steps, logs = _series(entries, by)
+    there = [step for step in saved if step <= steps[-1]]
+    if len(saved) and not there:
+        return None
     if by == "validation":
         level = np.convolve(np.pad(logs, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")
     else:
         level = fit_course(steps, logs).level
-    candidates = np.array(sorted(saved), dtype=float) if len(saved) else steps
+    candidates = np.array(sorted(there), dtype=float) if there else steps
     values = np.interp(candidates, steps, level)
     return int(candidates[len(values) - 1 - int(np.argmin(values[::-1]))])  # of equal ones the last, which has seen most
 

@@ -20,6 +20,7 @@ NAMED = 4  # photos of a spike
 MOST_OF_IT = 0.8  # share of what the LoRA gains at its best strength from which a strength is enough
 TELLING = 0.01  # share of the base's loss that the LoRA must gain for its strengths to tell anything
 START = 0.7  # where nothing can be told
+LEAST_STRENGTH = 0.5  # below which no LoRA is meant to be used
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,13 @@ def judge(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved:
 
 def strength_range(strengths: Mapping[str, float]) -> tuple[float, float] | None:
     """(least, most) strength to use, of the validation at each {"0": .., "0.2": .., "1": ..}: from where the LoRA gives most of what it
-    gives at its best, up to that best. None where the LoRA changes too little of the loss to tell."""
+    gives at its best, up to that best. None where the LoRA changes too little of the loss to tell, or is best where it hardly shows: then
+    it has learned its photos by heart, and the loss says nothing about pictures."""
     points = sorted((float(strength), loss) for strength, loss in strengths.items())
     if len(points) < 3 or points[0][0] != 0:
         return None
     base, (best_at, best) = points[0][1], min(points, key=lambda point: point[1])
-    if base - best < TELLING * base:
+    if base - best < TELLING * base or best_at < LEAST_STRENGTH:
         return None
     wanted = base - MOST_OF_IT * (base - best)
     for (low, before), (high, after) in pairwise(points):
@@ -102,8 +104,9 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         earlier = f"take the checkpoint of step {best}; " if best and finding.verdict == "diverging" and best > 1 else ""
         return f"{earlier}the rate is too high: {_rate(metrics, settings, SLOWER)}"
     if finding.verdict == "overfitting":
-        least = max(1, round(1.1 * (finding.since_step or best or steps)))
-        return f"take the checkpoint of step {best or finding.since_step}; {_steps(settings, steps, least)}, or more photos"
+        least = max(round(1.1 * (finding.since_step or best or steps)), steps // 4)
+        named = f"the checkpoint of step {best or finding.since_step} is the best by that: hold its samples against the last one's"
+        return f"{named}; {_steps(settings, steps, least)}, a lower rate, or more photos"
     if finding.verdict == "plateau":
         enough = max(round(1.3 * (finding.since_step or steps)), steps // 3)  # a loss that is level early says little about pictures
         return f"by the loss little is gained behind step {finding.since_step}: look at the samples from there on; {_steps(settings, steps, enough)} may do"

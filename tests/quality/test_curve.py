@@ -103,6 +103,25 @@ def test_best_step_is_the_lowest_validation_among_the_checkpoints():
     assert best_step(lines) is None
 
 
+def test_a_validation_that_rises_while_the_loss_falls_is_overfitting_and_says_no_strength():
+    """As it was with 16 photos of a robot at a high rate, which draws the robot all the same."""
+    lines = made_up("learning", 2, False)
+    for n in range(0, len(lines), len(lines) // 20):
+        lines[n]["validation"] = 0.055 * (1 + 0.7 * n / len(lines)) * (1 + 0.004 * (-1) ** n)
+    strengths = {"0": 0.058, "0.2": 0.056, "0.4": 0.06, "0.6": 0.066, "0.8": 0.08, "1": 0.095}
+    last = len(lines)
+    found = judge(lines, {"train.steps": last}, saved=(last // 4, last // 2, last), result={"strengths": strengths})
+    assert found.verdict == "overfitting" and "while the loss" in found.findings[0].words
+    assert found.best_step == last // 4 and found.strength is None and start_strength(strengths) == 0.7
+    assert f"train.steps {last} -> " in found.advice and f"-> {1}," not in found.advice
+
+
+def test_of_a_training_that_bursts_no_later_checkpoint_is_the_best():
+    lines = [{"step": n + 1, "loss": 0.05 * (1 + 3 * (n / 300) ** 2)} for n in range(300)]
+    found = judge(lines, {}, saved=(250, 300))
+    assert found.verdict == "diverging" and found.best_step is None
+
+
 def test_advice_starts_from_the_setting_that_was_used():
     steady = made_up("flat", 1, False)
     assert "train.learning_rate 2e-05 -> 4e-05" in judge(steady, {"train.learning_rate": 2e-5}).advice
