@@ -105,7 +105,7 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         return f"{earlier}the rate is too high: {_rate(metrics, settings, SLOWER)}"
     if finding.verdict == "overfitting":
         least = max(round(1.1 * (finding.since_step or best or steps)), steps // 4)
-        named = f"the checkpoint of step {best or finding.since_step} is the best by that: hold its samples against the last one's"
+        named = f"take the checkpoint of step {best or finding.since_step}, the best by that, if its samples hold against the last one's"
         return f"{named}; {_steps(settings, steps, least)}, a lower rate, or more photos"
     if finding.verdict == "plateau":
         enough = max(round(1.3 * (finding.since_step or steps)), steps // 3)  # a loss that is level early says little about pictures
