@@ -38,7 +38,7 @@ class BatchLoss:
             settings.input_perturbation * torch.randn(latents.shape, generator=generator) if settings.input_perturbation else 0 * noise
         )
         latents, noise, timesteps, input_noise = (self._send(tensor) for tensor in (latents, noise, timesteps, input_noise))
-        mask = self._masks(batch)
+        mask = self.masks(batch)
         sizes = self._send(torch.tensor([picture_sizes(record) for record in batch]))
         with self.autocast():
             text = family.embedded(text)
@@ -58,7 +58,7 @@ class BatchLoss:
         mean, std = (torch.stack([m[name] for m in moments]) for name in ("mean", "std"))
         return mean + std * torch.randn(mean.shape, generator=generator)
 
-    def _masks(self, batch: batches.Batch) -> Tensor | None:
+    def masks(self, batch: batches.Batch) -> Tensor | None:
         """[B, 1, h, w]: 1 inside the masks, `mask_outside` outside."""
         if not has_mask(self.project, batch[0]):
             return None

@@ -14,7 +14,7 @@ from lorakit.project import Project
 from lorakit.project.runs import Run
 from lorakit.record import Record
 from lorakit.train import lora
-from lorakit.train.cache import has_mask, load_latents, load_mask, load_text, text_variants, watched_text
+from lorakit.train.cache import load_latents, load_text, text_variants, watched_text
 from lorakit.train.loss import BatchLoss, picture_sizes, step_loss
 from lorakit.train.noise import draw_noise
 
@@ -53,28 +53,27 @@ class Validation:
 
     def __init__(self, project: Project, batch_loss: BatchLoss, photos: Sequence[Record], are_held_out: bool):
         self.project, self.family, self._loss = project, batch_loss.family, batch_loss
-        self.are_held_out = are_held_out
         spread = sorted(photos, key=lambda record: record["file"])
         self.photos = spread if are_held_out else random.Random(f"{SEED}").sample(spread, min(LEAST, len(spread)))
         self._class = load_text(project, watched_text(project)) if watched_text(project) else None
 
     def measure(self) -> dict[str, float]:
         """{"validation": the mean loss, "leak": see `_leak`}, of the weights as they are now."""
-        looks = max(1, LOOKS // max(1, len(self.photos)))
-        found = {"validation": sum(self.loss_of(record, looks) for record in self.photos) / len(self.photos)}
+        found = {"validation": self._loss_of_all()}
         if self._class is not None:
             found["leak"] = self._leak(self.photos[0])
         return found
+
+    def _loss_of_all(self) -> float:
+        looks = max(1, LOOKS // len(self.photos))
+        return sum(self.loss_of(record, looks) for record in self.photos) / len(self.photos)
 
     @torch.no_grad()
     def loss_of(self, record: Record, looks: int) -> float:
         """The mean loss of a photo over `looks` timesteps spread evenly over those that are trained on, its own text, no dropout."""
         latents, noise, timesteps = self._draw(record, looks)
         text, sizes = self._texts(load_text(self.project, text_variants(self.project, record)[0]), record, looks)
-        mask = None
-        if has_mask(self.project, record):
-            mask = load_mask(self.project, record)[None].to(self.family.device)
-            mask = mask + self.project.settings.train.mask_outside * (1 - mask)
+        mask = self._loss.masks([record])
         total = 0.0
         for part in self._parts(looks):
             weighed = mask.expand(part.stop - part.start, -1, -1, -1) if mask is not None else None
@@ -112,12 +111,11 @@ class Validation:
 
     def look_back(self, photos: Sequence[Record]) -> dict[str, dict[str, float]]:
         """At the end: {"fit": see `fit`, "strengths": the validation at each strength of the LoRA}."""
-        looks = max(1, LOOKS // max(1, len(self.photos)))
         strengths = {}
         try:
             for strength in STRENGTHS:
                 lora.set_strength(self.family, strength)
-                strengths[f"{strength:g}"] = round(sum(self.loss_of(record, looks) for record in self.photos) / len(self.photos), 6)
+                strengths[f"{strength:g}"] = round(self._loss_of_all(), 6)
         finally:
             lora.set_strength(self.family, 1)
         return {"fit": self.fit(photos), "strengths": strengths}

@@ -80,6 +80,9 @@ for line in sys.stdin:
             code = 0
         except SystemExit as leave:
             code = leave.code or 0
+        except BaseException:
+            import traceback
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
