@@ -18,8 +18,8 @@ from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
 from lorakit.train.loss import preservation_loss, step_loss
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image")
-FOLDERS = {"sd15": "unet", "sdxl": "unet", "sd3": "transformer", "flux1": "transformer", "z_image": "transformer"}
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "krea2")
+FOLDERS = {"sd15": "unet", "sdxl": "unet", "sd3": "transformer", "flux1": "transformer", "z_image": "transformer", "krea2": "transformer"}
 
 
 def config_of(folder, family):
