@@ -22,7 +22,7 @@ from lorakit.train import rungs, standing
 from lorakit.train.memory import Shape, predict_step
 from lorakit.weights import quiet_libraries
 
-BASES = ("sd15", "sdxl", "flux1-dev", "sd35-medium")
+BASES = ("sd15", "sdxl", "flux1-dev", "sd35-medium", "z-image", "flux2-klein-4b", "flux2-klein-9b")
 ROUNDS = (("bf16", True), ("bf16", False))  # (how the base is held, checkpointing): fewer bits change weights, not activations
 CARDS = (4, 6, 8, 12, 16, 24)  # GB
 GB = 2**30
@@ -34,7 +34,7 @@ def row(base: str, held: str, checkpointing: bool) -> dict:
     changes = {"train.base_precision": held, "train.gradient_checkpointing": checkpointing}
     train = settings.resolve([("card", card.settings), ("bench", changes)]).train
     cls = families.load(card.family)
-    found = predict_step(cls, dict(cls.CONFIG), train, Shape(1, train.resolution, train.resolution))
+    found = predict_step(cls, cls.config_of(base), train, Shape(1, train.resolution, train.resolution))
     return {
         "resolution": train.resolution, "held": held, "checkpointing": checkpointing, "activations": round(found.activations / GB, 3),
         "peak": round(found.peak / GB, 3), "weights": round(found.weights / GB, 3), "adapter": round(found.adapter / GB, 3),
@@ -49,7 +49,7 @@ def table(bases: Iterable[str]) -> Iterator[str]:
     for name in bases:
         card = catalog.card(name)
         train = settings.resolve([("card", card.settings)]).train
-        base = rungs.Base(card, dict(families.load(card.family).CONFIG))
+        base = rungs.Base(card, families.load(card.family).config_of(name))
         for vram in CARDS:
             found = rungs.fit(base, train, vram - rungs.CONTEXT, frozenset({"train.optimizer", "train.swap_blocks"}))
             on = ", ".join(f"{key.removeprefix('train.')}={value}" for key, value in found.rungs.items()) or "nothing"
@@ -59,7 +59,7 @@ def table(bases: Iterable[str]) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", choices=BASES, action="append")
+    parser.add_argument("--base", choices=[card.name for card in catalog.cards()], action="append")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--out", type=Path)

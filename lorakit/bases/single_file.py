@@ -11,20 +11,18 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
 )
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, PretrainedConfig, T5EncoderModel
+from transformers import CLIPTextConfig, PretrainedConfig, Qwen3Config, T5EncoderModel
 
 from lorakit import files
 from lorakit.bases import families, original_layout, quantised, streaming
 from lorakit.bases.block_swap import last_blocks
-from lorakit.bases.single_file_configs import AUTOENCODER, Layout
+from lorakit.bases.single_file_configs import AUTOENCODER, Layout, qwen3_sizes
 from lorakit.bases.tiny_random import clip_tokenizer
 from lorakit.errors import LorakitError
 from lorakit.weights import Source
@@ -58,7 +56,7 @@ class SingleFile:
         """Tokenizers and schedulers are not in the file but known, all but T5's vocabulary and what its layout names."""
         if part.startswith("tokenizer"):
             encoder = part.replace("tokenizer", "text_encoder")
-            return "t5xxl" not in self.layout.encoders[encoder] and part not in self.layout.unknown_tokenizers
+            return not any("t5xxl" in start for start in self.layout.begins(encoder)) and part not in self.layout.unknown_tokenizers
         return self.layout.has_schedule if part == "scheduler" else part in self.prefixes
 
     def read(self, part: str, keep_prefix: bool = False) -> dict[str, Tensor]:
@@ -96,11 +94,11 @@ def open_file(path: Path, family: str) -> SingleFile:
         raise LorakitError(f"{path}: {hint}; give a full checkpoint, or a diffusers folder")
     if own != family:
         raise LorakitError(f"{path}: is {layout.title}, which this base is not; choose --base {layout.usual}, or weights of this one")
-    if other := next((title for part, title in layout.others.items() if any(part in key for key in shapes)), None):
+    if other := _other_title(layout, shapes):
         raise LorakitError(f"{path}: is {other}, whose blocks are called as those of {layout.title}; lorakit does not know it")
     cls = families.load(own)
     folder = cls.FOLDER
-    begins = {folder: (DENOISER, ""), "vae": VAE, **{name: (prefix,) for name, prefix in layout.encoders.items()}}
+    begins = {folder: (DENOISER, ""), "vae": VAE, **{name: layout.begins(name) for name in layout.encoders}}
     prefixes = {part: prefix for part, some in begins.items() if (prefix := _first(some, shapes, layout)) is not None}
     if "vae" in prefixes and not any(key.startswith(f"{prefixes['vae']}encoder.") for key in shapes):
         del prefixes["vae"]  # a decoder alone encodes no picture: another VAE is taken
@@ -146,14 +144,20 @@ def find_layout(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, Layout] | t
     """(family, layout) by keys that only this architecture has; a U-Net alone by the width of the text that it reads."""
     known = [(name, layout) for name in families.names() for layout in families.load(name).LAYOUTS]
     bare = [key.removeprefix(DENOISER) for key in shapes]
-    for name, layout in known:
-        if layout.blocks and any(key.startswith(layout.blocks) for key in bare):
-            return name, layout
+    like = [(name, layout) for name, layout in known if layout.blocks and any(key.startswith(layout.blocks) for key in bare)]
+    if like:  # of those whose blocks are called so, the one that it is no other base's of, if there is one
+        own = [found for found in like if not _other_title(found[1], shapes)]
+        return (own or sorted(like, key=lambda found: -len(found[1].blocks)))[0]
     for name, layout in known:
         if layout.mark and any(key.startswith(layout.mark) for key in shapes):
             return name, layout
     reads = next((shape for key, shape in shapes.items() if key.startswith(DENOISER) and key.endswith("attn2.to_k.weight")), None)
     return next(((name, layout) for name, layout in known if reads and layout.text_width == reads[1]), (None, None))
+
+
+def _other_title(layout: Layout, keys: Iterable[str]) -> str | None:
+    """The title of another base, whose blocks are called as the layout's."""
+    return next((title for part, title in layout.others.items() if any(part in key for key in keys)), None)
 
 
 def card_of(file: SingleFile) -> str:
@@ -173,7 +177,13 @@ def denoiser_config(family: type, file: SingleFile) -> dict[str, Any]:
 
 
 def encoder_config(family: type, file: SingleFile, name: str) -> PretrainedConfig:
-    config = file.layout.encoder_configs.get(name) or family.ENCODER_CONFIGS[name]
+    config = dict(file.layout.encoder_configs.get(name) or family.ENCODER_CONFIGS[name])
+    if family.ENCODERS[name].config_class is Qwen3Config:  # of which a family's bases have several
+        own = {key.removeprefix(file.prefixes[name]): shape for key, shape in file.shapes.items() if key.startswith(file.prefixes[name])}
+        try:
+            config |= qwen3_sizes({key.removeprefix("model."): shape for key, shape in own.items()})
+        except KeyError as error:
+            raise LorakitError(f"{file.path}: its {name} lacks {error.args[0]}; give another copy of the file") from None
     return family.ENCODERS[name].config_class(**config)
 
 
@@ -185,7 +195,7 @@ def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch
     if part == "scheduler":
         return family.PROCESS.SCHEDULER.from_pretrained(configs, subfolder=part)
     if part in ("vae", "unet"):
-        return _ldm_part(AutoencoderKL if part == "vae" else family.DENOISER, configs, file, part, dtype)
+        return _ldm_part(family, configs, file, part, dtype)
     with init_empty_weights(include_buffers=False):
         if part == "transformer":
             model = family.DENOISER.from_config(denoiser_config(family, file))
@@ -225,15 +235,18 @@ def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _ldm_part(cls: type, configs: Path, file: SingleFile, part: str, dtype: torch.dtype | None) -> nn.Module:
+def _ldm_part(family: type, configs: Path, file: SingleFile, part: str, dtype: torch.dtype | None) -> nn.Module:
     """The VAE or the U-Net: names by diffusers' own conversion, tensors laid in and counted here, since diffusers leaves open what
     is missing."""
+    cls = family.VAE if part == "vae" else family.DENOISER
     config = cls.load_config(configs, subfolder=part)
     with init_empty_weights(include_buffers=False):
         model = cls.from_config(config)
-    convert = convert_ldm_vae_checkpoint if part == "vae" else convert_ldm_unet_checkpoint
     try:
-        tensors = convert(file.read(part, keep_prefix=True), config)
+        if part == "vae":
+            tensors = family.vae_from_file(file.read(part), config)
+        else:
+            tensors = convert_ldm_unet_checkpoint(file.read(part, keep_prefix=True), config)
     except KeyError as error:
         raise LorakitError(f"{file.path}: its {part} lacks {error.args[0]}; give another copy of the file") from None
     absent = [name for name, tensor in tensors.items() if tensor is None]
@@ -268,7 +281,8 @@ def _filled(model: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype 
             raise LorakitError(
                 f"{path}: its {part} is of another shape than this base ({key}: {tuple(tensor.shape)}, not {tuple(wanted.shape)})"
             )
-        given[key] = tensor.to(torch.float32 if any(word in key.split(".") for word in exact) else dtype or tensor.dtype)
+        kept = torch.float32 if any(word in key.split(".") for word in exact) else dtype
+        given[key] = tensor.to(kept) if kept and tensor.is_floating_point() else tensor
     model.load_state_dict(given, strict=False, assign=True)
     missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if missing:
@@ -293,7 +307,7 @@ def write_configs(family: type, folder: Path, file: SingleFile | None = None) ->
     index = {
         "_class_name": family.PIPELINE.__name__,
         "scheduler": ["diffusers", family.PROCESS.SCHEDULER.__name__],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["diffusers", family.VAE.__name__],
     }
     index[family.FOLDER] = ["diffusers", family.DENOISER.__name__]
     index |= {name: ["transformers", cls.__name__] for name, cls in (family.ENCODERS | family.TOKENIZERS).items()}
@@ -302,7 +316,7 @@ def write_configs(family: type, folder: Path, file: SingleFile | None = None) ->
     schedule = family.scheduler_config(config) | (file.schedule() if file else {})
     family.PROCESS.SCHEDULER(**schedule).save_config(folder / "scheduler")
     with torch.device("meta"):  # models without memory: only their configurations are wanted, with every default filled in
-        AutoencoderKL(**AUTOENCODER | dict(family.VAE_CONFIG)).save_config(folder / "vae")
+        family.VAE(**AUTOENCODER | dict(family.VAE_CONFIG)).save_config(folder / "vae")
         family.DENOISER(**config).save_config(folder / family.FOLDER)
     for name in family.clip_encoders():
         config = (file and file.layout.encoder_configs.get(name)) or family.ENCODER_CONFIGS[name]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lorakit import device
 from lorakit.bases import families, layer_names, single_file
-from lorakit.bases.folder import check_folder
+from lorakit.bases.folder import check_folder, is_distilled
 from lorakit.bases.load import check_base_precision, check_numbers, compute_dtype
 from lorakit.bases.schedules import Diffusion
 from lorakit.console import say, typed, warn
@@ -98,6 +98,10 @@ def check_single_file(project: Project) -> list[str]:
         folder = Path(source.location) if source.is_local else hub_configs(source)
         if folder and (folder / "model_index.json").is_file():
             check_folder(family, folder, project.card.name)
+            if is_distilled(folder) and not project.settings.train.training_adapter:
+                warn(
+                    f"{source.location}: is distilled, by its model_index.json; training on it undoes that: train on {project.card.hub}, use the LoRA here"
+                )
         return []
     file = single_file.open_file(Path(source.location), family.NAME)
     card = single_file.card_of(file)

@@ -1,5 +1,6 @@
 """What is handed over stands by itself: other trainers find every picture with its text, and the settings mean the same."""
 
+import dataclasses
 import json
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from PIL import Image
 from lorakit import lookup, pipeline
 from lorakit.cli.handover import command
 from lorakit.errors import LorakitError
-from lorakit.project import open_project
+from lorakit.project import catalog, open_project
 from lorakit.report.handover import hand_over
 from lorakit.report.settings_from.file import take
 
@@ -170,7 +171,7 @@ def test_what_was_handed_over_comes_back(make_curated, tmp_path, trainer, file):
         )
 
 
-def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated):
+def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated, tmp_path):
     flux = hand_over(make_curated("flux", base="flux1-dev", **{"train.weights": None, "check.size.min_side": 64}), "sd-scripts")
     train = tomllib.loads((flux / "train.toml").read_text())
     assert (train["network_module"], train["timestep_sampling"], train["guidance_scale"]) == ("networks.lora_flux", "flux_shift", 1.0)
@@ -190,6 +191,12 @@ def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated):
     assert "examples/dreambooth/train_dreambooth_lora_z_image.py" in script and "--lora_alpha=" in script
     with pytest.raises(LorakitError, match="sd-scripts: nothing is known here of how it trains Z-Image"):
         hand_over(image, "sd-scripts")
+    for size in ("4b", "9b"):
+        klein = dataclasses.replace(image, card=catalog.card(f"flux2-klein-{size}"))
+        model = yaml.safe_load((hand_over(klein, "ai-toolkit", tmp_path / size) / "train.yaml").read_text())["config"]["process"][0][
+            "model"
+        ]
+        assert model == {"name_or_path": f"black-forest-labs/FLUX.2-klein-base-{size.upper()}", "arch": f"flux2_klein_{size}"}
 
 
 def test_what_cannot_be_handed_over_is_one_line(make_curated, make_project, tmp_path):

@@ -6,6 +6,7 @@ import torch
 from diffusers import (
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
     FluxPipeline,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -23,7 +24,7 @@ from lorakit.train.loss import step_loss
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
-    "z_image": ZImagePipeline,
+    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
 SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])  # photo h w, crop top left, picture h w
@@ -46,10 +47,8 @@ class Beside:
             theirs.data = ours.data.clone()
         self.parameters = parameters
         pixels = torch.rand(2, 3, 64, 80, generator=generator) * 2 - 1
-        vae = self.pipeline.vae
         with torch.no_grad():
-            raw = vae.encode(pixels).latent_dist.mean
-        self.latents = (raw - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+            self.latents = normalised(self.pipeline, self.pipeline.vae.encode(pixels).latent_dist.mean)
         ours = torch.stack([self.family.encode_picture(p[None])["mean"] for p in pixels])
         assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
         self.noise = torch.randn(self.latents.shape, generator=generator)
@@ -68,6 +67,15 @@ class Beside:
         usual = torch.stack([theirs.grad.norm() for theirs in self.reference]).median()
         for ours, theirs in zip(self.parameters, self.reference, strict=True):
             assert (ours.grad - theirs.grad).norm() <= 1e-5 * max(theirs.grad.norm(), usual)
+
+
+def normalised(pipeline, raw):
+    """By the scale and shift of the VAE's configuration, or, of FLUX.2's patches, by its BatchNorm."""
+    vae = pipeline.vae
+    if not hasattr(vae, "bn"):
+        return (raw - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    mean, std = vae.bn.running_mean.view(1, -1, 1, 1), torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
+    return pipeline._unpatchify_latents((pipeline._patchify_latents(raw) - mean) / std)
 
 
 @pytest.fixture
@@ -180,6 +188,22 @@ def test_z_image_with_texts_of_several_lengths(beside):
     alone = [side.family.predict(side.noise[n : n + 1], timesteps[n : n + 1], {"states": states[n][None]}, SIZES[:1])[0] for n in range(2)]
     together = side.family.predict(side.noise, timesteps, stack_texts([{"states": one} for one in states]), SIZES)
     assert torch.allclose(torch.stack(alone), together, atol=1e-5)
+
+
+def test_flux2_klein_in_patches(beside):
+    """train_dreambooth_lora_flux2_klein.py: noise and loss on the normalised patches, positions of four axes, all 512 rows of a text."""
+    side, timesteps = beside("flux2", targets="mlp"), torch.tensor([120.5, 871.0])
+    states, text_ids = side.pipeline.encode_prompt(list(TEXTS), device="cpu")
+    assert len(side.reference) == 2 * (2 * 12 + 3 * 2)
+    patch, pack = side.pipeline._patchify_latents, side.pipeline._pack_latents
+    latents, noise, sigmas = patch(side.latents), patch(side.noise), (timesteps / 1000).view(-1, 1, 1, 1)
+    ids = side.pipeline._prepare_latent_ids(latents)
+    found = side.model(
+        hidden_states=pack((1.0 - sigmas) * latents + sigmas * noise), timestep=timesteps / 1000, guidance=None, encoder_hidden_states=states,
+        txt_ids=text_ids, img_ids=ids, return_dict=False,
+    )[0]  # fmt: skip
+    found = side.pipeline._unpack_latents_with_ids(found, ids)
+    side.check(timesteps, torch.mean(((found.float() - (noise - latents).float()) ** 2).reshape(len(latents), -1), 1).mean())
 
 
 @pytest.mark.parametrize("kind", ["logit_normal", "mode", "uniform"])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
@@ -63,15 +64,18 @@ class Family(ABC):
     FP16 = True  # whether it gives numbers in fp16
 
     # In LoRA files. The names of the denoiser's layers are read off its class, which is built without memory.
-    MEMBERS: tuple[Mapping[str, Any], ...] = ()  # what is otherwise than CONFIG in the denoisers of the family's other bases
+    MEMBERS: Mapping[str, Mapping[str, Any]] = {}  # what is otherwise than CONFIG in the denoisers of the family's other bases, by card
     KOHYA_NAMES: tuple[str, ...] = ("diffusers",)  # of layers in kohya files, or "original" ones: the first is written, all are read
+    IN_HEADERS: str = ""  # how headers begin to name its bases, without marks; where another family's layers are like its own
     KOHYA_TEXT: Mapping[str, str] = {}  # what they call a text encoder, where it is not lora_te with its number
     ODD_FORMS: tuple[OddForm, ...] = ()  # keys of LoRA files that no layer's name explains
     TOOLS: tuple[str, ...] = ("comfyui", "diffusers")  # that load LoRAs of it
     COMFYUI_PREFIXES: tuple[str, ...] = ()  # that ComfyUI reads before diffusers' paths, beside its usual ones ...
     COMFYUI_UNDERSCORED: tuple[str, ...] = ("lycoris", "lora_transformer")  # ... and before those of transformers with `_` for dots
+    COMFYUI_LACKS: str = ""  # an expression; paths of diffusers in which it is found ComfyUI knows by their original names alone
     DIFFUSERS_READS_KOHYA = False  # whether diffusers has a converter for kohya files of it
     DIFFUSERS_CONVERTS: tuple[str, ...] = ()  # prefixes of its own paths in files that go through that converter too, alphas and all
+    DIFFUSERS_READS_ORIGINAL: tuple[str, ...] = ()  # prefixes before original names with lora_A and lora_B, and no alphas
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
 
     # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files
@@ -79,6 +83,11 @@ class Family(ABC):
     IN_TOOLS: Mapping[str, Mapping[str, Any]] = {}
 
     LAYOUTS: tuple[Layout, ...] = ()  # how its bases lie in single files; none can be read where there is none
+
+    @classmethod
+    def config_of(cls, card: str) -> dict[str, Any]:
+        """The denoiser's configuration of one of the family's bases, as published."""
+        return {**cls.CONFIG, **cls.MEMBERS.get(card, {})}
 
     @staticmethod
     def original_name(path: str) -> Original | None:
@@ -95,6 +104,11 @@ class Family(ABC):
         """Where a single file has the transformer's tensor `key`, whose layer's weight has this shape; None where it has it
         not. U-Nets are read by diffusers itself."""
         return None
+
+    @staticmethod
+    def vae_from_file(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A VAE under diffusers' names, of the tensors that a single file has of it. Raises `KeyError` for one that it lacks."""
+        return convert_ldm_vae_checkpoint(dict(tensors), config)
 
     @classmethod
     def config_from(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

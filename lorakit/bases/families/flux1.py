@@ -82,6 +82,7 @@ class Flux1(Family):
     }
     NAME, FORMAT = "flux1", "diffusers"
 
+    IN_HEADERS = "flux1"
     KOHYA_NAMES = ("original",)
     KOHYA_TEXT = {"text_encoder_2": "lora_te3"}  # as SD3's T5
     TOOLS = ("comfyui", "forge", "diffusers")

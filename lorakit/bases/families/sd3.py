@@ -81,9 +81,9 @@ class SD3(Family):
     }
     NAME, FORMAT = "sd3", "diffusers"
 
-    MEMBERS = (  # 3.5 large, and 3 medium, whose layers are among those of 3.5 medium
-        {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "dual_attention_layers": ()},
-    )
+    MEMBERS = {  # the layers of 3 medium are among those of 3.5 medium
+        "sd35-large": {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "dual_attention_layers": ()},
+    }
     KOHYA_NAMES = ("original",)
     COMFYUI_PREFIXES = ("base_model.model",)
     LAYOUTS = (
