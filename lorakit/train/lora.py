@@ -280,6 +280,27 @@ def set_lora(family: Family, tensors: Mapping[str, Tensor]) -> None:
         parameter.copy_(given[key])
 
 
+def leave_inputs(family: Family) -> None:
+    """Let peft hand on what goes into an adapter as it is, where it would bring it to the adapter's fp32: autocast rounds that copy
+    back at once, to the same numbers."""
+    for _, layer in adapted(family):
+        layer.cast_input_dtype_enabled = False
+
+
+@contextmanager
+def inputs_cast(family: Family):
+    """What needs to be so outside autocast."""
+    layers = [layer for _, layer in adapted(family)]
+    before = [layer.cast_input_dtype_enabled for layer in layers]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = True
+    try:
+        yield
+    finally:
+        for layer, enabled in zip(layers, before, strict=True):
+            layer.cast_input_dtype_enabled = enabled
+
+
 def set_strength(family: Family, strength: float) -> None:
     """Scale the adapter; at 0 it is switched off, so that the base is untouched to the last bit."""
     for _, layer in adapted(family):

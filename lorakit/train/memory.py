@@ -62,6 +62,8 @@ def predict_step(cls: type[Family], config: dict[str, Any], settings: Train, sha
     family = family_without_weights(cls, config, settings, shape.dtype)
     with torch.device("meta"):
         lora.add_lora(family, settings)
+    if shape.dtype != torch.float32:
+        lora.leave_inputs(family)
     if settings.checkpoints_gradients:
         family.denoiser.enable_gradient_checkpointing()
     family.denoiser.train()
