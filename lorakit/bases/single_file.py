@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class SingleFile:
     is_fp8: bool = False  # whether the denoiser's weights are, with scales (ComfyUI's "scaled") or without
     prediction: str | None = None  # what the file says that its denoiser predicts: epsilon or v_prediction
     zero_snr: bool = False  # whether it says that it was trained on a schedule that ends in pure noise
+    beside: Mapping[str, SingleFile] = field(default_factory=dict)  # parts that lie in files of their own
 
     def schedule(self) -> dict[str, Any]:
         """What the file says of itself, as a scheduler's configuration has it."""
@@ -57,7 +58,11 @@ class SingleFile:
         if part.startswith("tokenizer"):
             encoder = part.replace("tokenizer", "text_encoder")
             return not any("t5xxl" in start for start in self.layout.begins(encoder)) and part not in self.layout.unknown_tokenizers
-        return self.layout.has_schedule if part == "scheduler" else part in self.prefixes
+        return self.layout.has_schedule if part == "scheduler" else part in self.prefixes or part in self.beside
+
+    def of(self, part: str) -> SingleFile:
+        """The file that a part is in."""
+        return self.beside.get(part, self)
 
     def read(self, part: str, keep_prefix: bool = False) -> dict[str, Tensor]:
         prefix = self.prefixes[part]
@@ -72,22 +77,15 @@ class SingleFile:
         return found if keep_prefix else {key.removeprefix(prefix): tensor for key, tensor in found.items()}
 
 
-def open_file(path: Path, family: str) -> SingleFile:
+def open_source(source: Source, family: str) -> SingleFile:
+    """The file of a base's denoiser, with those that lie beside it. Raises `LorakitError` as `open_file` does."""
+    return open_file(Path(source.location), family, [Path(file) for file in source.files])
+
+
+def open_file(path: Path, family: str, beside: Iterable[Path] = ()) -> SingleFile:
     """Raises `LorakitError` naming why a file cannot be trained on as `family`: damaged, quantised, of another base, or
-    without its U-Net or transformer."""
-    try:
-        with safe_open(path, "pt") as file:
-            slices = {key: file.get_slice(key) for key in file.keys()}
-            shapes = {key: tuple(one.get_shape()) for key, one in slices.items()}
-            kinds = {key: one.get_dtype() for key, one in slices.items()}
-            header = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
-    if quantised := next((key for key in shapes if any(word in key for word in QUANTISED)), None):
-        raise LorakitError(f"{path}: is quantised ({quantised}); a LoRA is trained on the fp16, bf16 or fp8 version")
-    scaled = {of for key in shapes if (of := streaming.scaled_key(key))}
-    if strange := next((key for key in scaled if kinds.get(key) not in FLOATS), None):
-        raise LorakitError(f"{path}: is quantised ({strange} is no fp8); a LoRA is trained on the fp16, bf16 or fp8 version")
+    without its U-Net or transformer; or why one of those beside it is of no use."""
+    shapes, kinds, header = _read(path)
     own, layout = find_layout(shapes)
     if layout is None:
         hint = "is a LoRA, no base" if any("lora" in key for key in shapes) else "has no U-Net or transformer of a base that lorakit knows"
@@ -110,7 +108,60 @@ def open_file(path: Path, family: str) -> SingleFile:
         raise LorakitError(f"{path}: reads {reads} channels in place of {channels}, for inpainting or control; give the plain base")
     is_flow = not hasattr(cls.PROCESS.SCHEDULER, "get_velocity")
     is_fp8 = any(kinds[key] in FP8 for key in shapes if key.startswith(prefixes[folder]))
-    return SingleFile(path, layout, prefixes, shapes, is_fp8, *((None, False) if is_flow else _says(path, shapes, header)))
+    file = SingleFile(path, layout, prefixes, shapes, is_fp8, *((None, False) if is_flow else _says(path, shapes, header)))
+    return replace(file, beside=_beside(cls, file, beside))
+
+
+def _beside(cls: type[families.Family], file: SingleFile, paths: Iterable[Path]) -> dict[str, SingleFile]:
+    """{part: the file that has it}. A part of its own file goes before the one in `file`."""
+    found: dict[str, SingleFile] = {}
+    for path in paths:
+        shapes, _, _ = _read(path)
+        part = _part_of(cls, shapes)
+        if part is None:
+            raise LorakitError(f"{path}: is no VAE and no text encoder of {file.layout.title}; take it out, or give the right one")
+        if part[0] in found:
+            raise LorakitError(f"{path}: is the {part[0]}, as {found[part[0]].path.name} is; give one of them")
+        found[part[0]] = SingleFile(path, file.layout, dict([part]), shapes)
+        wanted = cls.text_width(denoiser_config(cls, file)) if part[0] in cls.large_encoders() else None
+        words = encoder_config(cls, found[part[0]], part[0]).hidden_size if wanted else None
+        if words != wanted:
+            raise LorakitError(
+                f"{path}: its states are {words} wide, and {file.path.name} reads texts of {wanted}; give the text encoder of this base"
+            )
+    return found
+
+
+def _part_of(cls: type[families.Family], shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
+    """(part, how its keys begin) of a file that has one part alone; None where it is none of this family's."""
+    for prefix in (*VAE, ""):
+        if all(any(key.startswith(f"{prefix}{side}coder.conv") for key in shapes) for side in ("en", "de")):
+            return "vae", prefix
+    if "encoder.block.0.layer.0.SelfAttention.q.weight" in shapes:
+        return next(((name, "") for name in cls.t5_encoders()), None)
+    if width := shapes.get("text_model.encoder.layers.0.mlp.fc1.weight"):
+        return next(((name, "") for name in cls.clip_encoders() if cls.ENCODER_CONFIGS[name]["hidden_size"] == width[1]), None)
+    if any(key.endswith("layers.0.self_attn.q_proj.weight") for key in shapes):
+        return next(((name, "") for name in cls.large_encoders() if name not in cls.t5_encoders()), None)
+    return None
+
+
+def _read(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str], Mapping[str, str]]:
+    """(shapes, types, header) of a file. Raises `LorakitError` where it cannot be read or is quantised."""
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}
+            shapes = {key: tuple(one.get_shape()) for key, one in slices.items()}
+            kinds = {key: one.get_dtype() for key, one in slices.items()}
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
+    if quantised := next((key for key in shapes if any(word in key for word in QUANTISED)), None):
+        raise LorakitError(f"{path}: is quantised ({quantised}); a LoRA is trained on the fp16, bf16 or fp8 version")
+    scaled = {of for key in shapes if (of := streaming.scaled_key(key))}
+    if strange := next((key for key in scaled if kinds.get(key) not in FLOATS), None):
+        raise LorakitError(f"{path}: is quantised ({strange} is no fp8); a LoRA is trained on the fp16, bf16 or fp8 version")
+    return shapes, kinds, header
 
 
 PREDICTIONS = {"v": "v_prediction", "vpred": "v_prediction", "vprediction": "v_prediction", "velocity": "v_prediction", "epsilon": "epsilon",
@@ -190,6 +241,7 @@ def encoder_config(family: type, file: SingleFile, name: str) -> PretrainedConfi
 def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch.dtype | None = None) -> Any:
     """A part of the file as diffusers or transformers hold it, in `dtype`."""
     configs = configs_of(family, source, file)
+    file = file.of(part)
     if part.startswith("tokenizer"):
         return family.TOKENIZERS[part].from_pretrained(configs / part)
     if part == "scheduler":
@@ -263,7 +315,7 @@ def _encoder_tensors(model: nn.Module, file: SingleFile, part: str) -> dict[str,
     # transformers 5 has dropped the level `text_model` where there is no projection; some merged files lack it too
     level = "text_model." if hasattr(model, "text_model") else ""
     found = {key if key.startswith("text_projection") else level + key.removeprefix("text_model."): tensor for key, tensor in found.items()}
-    if "clip_l" in file.prefixes[part]:  # as the original code and diffusers: CLIP L is not projected in SD3
+    if any("clip_l" in start for start in file.layout.begins(part)):  # as the original code and diffusers: CLIP L is not projected in SD3
         width = model.config.hidden_size
         found["text_projection.weight"] = torch.eye(width)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -45,14 +46,15 @@ def layers_by_stem(family: str) -> dict[str, Held]:
     cls, folder = families.load(family), layer_names.denoiser_folder(family)
     found: dict[str, Held] = {stem: Held((path,)) for stem, path in _text_stems(family)}
     for name, held in _by_original_name(family).items():
-        others = (f"{prefix}{name}" for prefix in cls.DIFFUSERS_READS_ORIGINAL)
-        found |= dict.fromkeys((underscored("lora_unet", name), f"diffusion_model.{name}", *others), held)
+        dotted = (f"{prefix}{name}" for prefix in {"diffusion_model.", *cls.DIFFUSERS_CONVERTS_ORIGINAL})
+        found |= dict.fromkeys((underscored("lora_unet", name), *dotted), held)
     for path in layer_names.layers(family):
         stems = [f"{folder}.{path}", f"base_model.model.{path}", underscored("lycoris", path), underscored("lora_transformer", path)]
         if "diffusers" in cls.KOHYA_NAMES:
             stems.append(underscored("lora_unet", path))
         stems += [f"{prefix}.{path}" for prefix in cls.COMFYUI_PREFIXES]
-        stems += [f"{prefix}{path}" for prefix in cls.DIFFUSERS_READS_ORIGINAL]
+        if cls.DIFFUSERS_CONVERTS_PATHS and re.search(cls.DIFFUSERS_CONVERTS_PATHS, path):
+            stems += [f"{prefix}{path}" for prefix in cls.DIFFUSERS_CONVERTS_ORIGINAL]
         found |= dict.fromkeys((*stems, *((path, *old_stems(path)) if folder == "unet" else ())), Held((f"{folder}.{path}",)))
     for stem, held in _other_stems(family):
         found.setdefault(stem, held)

@@ -265,6 +265,12 @@ def _is_convertible(tensor: _Tensor) -> bool:
     return tensor.suffix in ("alpha", *KOHYA) or tensor.suffix in PEFT and tensor.stem.startswith(tensor.base.DIFFUSERS_CONVERTS)
 
 
+def _renames(tensor: _Tensor) -> bool:
+    """Whether diffusers takes the file through its converter of original names, which knows peft's factors and nothing else."""
+    prefixes = tensor.base.DIFFUSERS_CONVERTS_ORIGINAL
+    return bool(prefixes) and any(key.startswith(prefixes) for key in tensor.shapes)
+
+
 def _is_alpha_of_a_layer(tensor: _Tensor) -> bool:
     takes = not _converts(tensor) and tensor.base.DIFFUSERS_READS_ALPHA
     return takes and tensor.suffix == "alpha" and tensor.stem in _dotted(tensor.family)
@@ -291,13 +297,15 @@ _DIFFUSERS: tuple[Rule, ...] = (
     (lambda t: t.odd is not None and t.tool in t.odd.tools, ""),
     (lambda t: t.suffix == "dora_scale", "diffusers leaves DoRA's dora_scale out, so the layer changes in another way than it was trained to"),
     (lambda t: t.suffix.startswith(("lokr_", "hada_")), f"{_REFUSED}, LoKr's and LoHa's"),
+    (lambda t: _renames(t) and (t.suffix not in PEFT or t.stem not in _renamed(t.family)), f"{_REFUSED} in a file of original names"),
+    (_renames, _Tensor.broken),
     (lambda t: t.suffix in LYCORIS, "diffusers loads no LyCORIS layers of this base"),
     (lambda t: _converts(t) and t.stem not in _kohya_stems(t.family), f"{_REFUSED} in a kohya file"),
     (lambda t: _converts(t) and _is_convertible(t), _Tensor.broken),
     (_is_alpha_of_a_layer, ""),
     (lambda t: not _converts(t) and t.suffix == "alpha", f"{_REFUSED} of an alpha"),
     (lambda t: not _converts(t) and t.stem in _t5_stems(t.family), "diffusers loads no LoRA of T5"),
-    (lambda t: not _converts(t) and t.stem not in _dotted(t.family) and t.stem.startswith(("base_model.", *t.base.DIFFUSERS_READS_ORIGINAL)), _REFUSED),
+    (lambda t: not _converts(t) and t.stem not in _dotted(t.family) and t.stem.startswith("base_model."), _REFUSED),
     (lambda t: not _converts(t) and t.stem not in _dotted(t.family), "diffusers passes over layers of this name"),
     (lambda t: t.suffix == "lora_magnitude_vector" and t.stem.startswith("text_encoder"),
      "diffusers leaves DoRA's lengths in text encoders out, so these layers change in another way than they were trained to"),
@@ -402,16 +410,19 @@ def _kohya_stems(family: str) -> frozenset[str]:
 
 
 @cache
+def _renamed(family: str) -> frozenset[str]:
+    """Original names before the prefixes under which diffusers converts them, and its own paths that it takes there."""
+    cls = families.load(family)
+    own = [path for path in layer_names.layers(family) if cls.DIFFUSERS_CONVERTS_PATHS and re.search(cls.DIFFUSERS_CONVERTS_PATHS, path)]
+    return frozenset(f"{prefix}{name}" for prefix in cls.DIFFUSERS_CONVERTS_ORIGINAL for name in (*_original_names(family), *own))
+
+
+@cache
 def _dotted(family: str) -> frozenset[str]:
     """diffusers' own paths: of U-Nets also attention's as its old processors had them."""
     folder, paths = layer_names.denoiser_folder(family), layer_names.layers(family)
     old = {stem for path in paths if ".to_" in path for stem in old_stems(path) if stem.startswith("unet.") and stem.endswith("_lora")}
-    own = families.load(family).DIFFUSERS_READS_ORIGINAL
-    names = {f"{prefix}{name}" for prefix in own for name in _original_names(family)}
-    names |= {f"{prefix}{path}" for prefix in own for path in paths if any(part.isdecimal() for part in path.split("."))}
-    return frozenset(
-        {f"{folder}.{path}" for path in paths} | names | (old if folder == "unet" else set()) | set(layer_names.text_layers(family))
-    )
+    return frozenset({f"{folder}.{path}" for path in paths} | (old if folder == "unet" else set()) | set(layer_names.text_layers(family)))
 
 
 def in_words(judgement: Judgement) -> Iterator[str]:

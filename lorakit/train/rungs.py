@@ -269,7 +269,7 @@ def base_of(project: Project) -> Base:
     """Of a project, by its base's configuration; where that lies on the hub and not here, by the family's usual one."""
     cls, source, usual = families.load(project.card.family), project.base_source, "bf16"
     if source.configs:
-        file = single_file.open_file(Path(source.location), cls.NAME)
+        file = single_file.open_source(source, cls.NAME)
         config, usual = single_file.denoiser_config(cls, file), "fp8" if file.is_fp8 else "bf16"
     elif project.card.builder and not (Path(source.location) / "model_index.json").is_file():
         from lorakit.bases.load import base_source

@@ -149,7 +149,7 @@ def source_of(path, tmp_path, rest=None):
 def same(ours, theirs, tolerance=1e-3):
     ours, theirs = ours.state_dict(), theirs.state_dict()
     return ours.keys() == theirs.keys() and all(
-        torch.allclose(ours[key].float(), theirs[key], atol=tolerance, rtol=tolerance) for key in theirs
+        torch.allclose(ours[key].float(), theirs[key].float(), atol=tolerance, rtol=tolerance) for key in theirs
     )
 
 

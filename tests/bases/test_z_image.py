@@ -19,6 +19,7 @@ from lorakit.settings import Train
 from lorakit.train import lora, memory
 from lorakit.train.preflight import check_settings
 from lorakit.weights import Source
+from tests.bases.test_single_file import TinyFlux1
 
 TEXTS = ["zwx mug on a table", "", "a mug " * 120]  # the last is cut at 512 tokens
 
@@ -89,6 +90,7 @@ def test_a_language_model_that_is_to_learn_is_refused(make_project):
 
 class TinyZImage(ZImage):
     CONFIG = {"axes_dims": (4, 6, 6), "axes_lens": (1536, 64, 64)}
+    VAE_CONFIG = TinyFlux1.VAE_CONFIG
     ENCODER_CONFIGS = {
         "text_encoder": {
             "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,

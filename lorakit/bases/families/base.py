@@ -1,14 +1,13 @@
 """The contract of a family: one architecture a file of this folder, with all its oddities and its tables of names inside:
 nothing else in the package knows a family by name. A family file names its class as CLASS, and has at its top, written out
-in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base, and READS, whose tokenizers read its
-texts, where that is not CLIP's (and T5's, where texts may be longer than 77 tokens)."""
+in full, what is read without importing it: TITLE, what people call it; OTHER_TRAINERS, what each of them calls this base; and READS,
+whose tokenizers read its texts, where that is not CLIP's (and T5's, where texts may be longer than 77 tokens)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,7 +74,8 @@ class Family(ABC):
     COMFYUI_LACKS: str = ""  # an expression; paths of diffusers in which it is found ComfyUI knows by their original names alone
     DIFFUSERS_READS_KOHYA = False  # whether diffusers has a converter for kohya files of it
     DIFFUSERS_CONVERTS: tuple[str, ...] = ()  # prefixes of its own paths in files that go through that converter too, alphas and all
-    DIFFUSERS_READS_ORIGINAL: tuple[str, ...] = ()  # prefixes before original names with lora_A and lora_B, and no alphas
+    DIFFUSERS_CONVERTS_ORIGINAL: tuple[str, ...] = ()  # prefixes of original names that diffusers converts, of lora_A and lora_B alone
+    DIFFUSERS_CONVERTS_PATHS: str = ""  # an expression; those of its own paths that it takes after these prefixes too
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
 
     # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files
@@ -103,6 +103,11 @@ class Family(ABC):
     def place(key: str, shape: tuple[int, ...]) -> Place | None:
         """Where a single file has the transformer's tensor `key`, whose layer's weight has this shape; None where it has it
         not. U-Nets are read by diffusers itself."""
+        return None
+
+    @classmethod
+    def text_width(cls, config: Mapping[str, Any]) -> int | None:
+        """How wide the states of the language model are that a denoiser of this configuration reads; None where that is not asked."""
         return None
 
     @staticmethod
@@ -144,7 +149,7 @@ class Family(ABC):
     def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
         self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
         self._parts: dict[str, Any] = {}
-        self.file = single_file.open_file(Path(source.location), self.NAME) if source.configs else None
+        self.file = single_file.open_source(source, self.NAME) if source.configs else None
         self.process = self.PROCESS(self.part("scheduler", self.PROCESS.SCHEDULER), settings)
 
     @property
@@ -210,8 +215,9 @@ class Family(ABC):
         """Tensor by tensor onto the device, in 8 bits where `train.encoder_precision` says so, or what is free asks for it."""
         source = self.source_of(name)
         if self.file and self.file.has(name):
-            config, where = single_file.encoder_config(type(self), self.file, name), f"{self.file.path}: its {name}"
-            lazy = streaming.LazyFile(self.file.path, self.file.prefixes[name])
+            file = self.file.of(name)
+            config, where = single_file.encoder_config(type(self), file, name), f"{file.path}: its {name}"
+            lazy = streaming.LazyFile(file.path, file.prefixes[name])
             tensors: streaming.Tensors = ((key, lazy[key], lazy.scales.get(key)) for key in lazy)
         else:
             with hub_errors_in_words(source):

@@ -18,6 +18,8 @@ from lorakit.bases.original_layout import Place, count_blocks, outer_place
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, T5_XXL, Layout
 
+TITLE = "FLUX.1"
+
 OTHER_TRAINERS = {
     "sd_scripts": {
         "script": "flux_train_network.py",

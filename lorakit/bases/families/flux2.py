@@ -18,6 +18,8 @@ from lorakit.bases.original_layout import Place, count_blocks, outer_place
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import QWEN3_4B, Layout
 
+TITLE = "FLUX.2"
+
 OTHER_TRAINERS = {
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_flux2_klein.py", "takes": ("lora_alpha",)},
     "ai_toolkit": {"arch": "flux2_klein_4b", "other_archs": ("flux2_klein_9b",), "scheduler": "flowmatch"},
@@ -91,7 +93,8 @@ class Flux2(Family):
     KOHYA_NAMES = ("original",)
     COMFYUI_LACKS = r"^((double|single)_stream_modulation|time_guidance_embed)"
     DIFFUSERS_READS_KOHYA = True
-    DIFFUSERS_READS_ORIGINAL = ("diffusion_model.", "base_model.model.")
+    DIFFUSERS_CONVERTS_ORIGINAL = ("diffusion_model.", "base_model.model.")
+    DIFFUSERS_CONVERTS_PATHS = r"^(single_)?transformer_blocks\."
     LAYOUTS = (
         Layout(
             "flux2", "FLUX.2 klein", {"text_encoder": ("text_encoders.qwen3_4b.transformer.", "text_encoders.qwen3_8b.transformer.")},
@@ -136,6 +139,10 @@ class Flux2(Family):
             "num_attention_heads": width // head, "joint_attention_dim": shapes["txt_in.weight"][1],
             "timestep_guidance_channels": shapes["time_in.in_layer.weight"][1],
         }  # fmt: skip
+
+    @classmethod
+    def text_width(cls, config: Mapping[str, Any]) -> int:
+        return config["joint_attention_dim"] // len(LAYERS)
 
     @staticmethod
     def vae_from_file(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:

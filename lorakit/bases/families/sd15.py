@@ -12,6 +12,8 @@ from lorakit.bases.layer_names import Original
 from lorakit.bases.schedules import Diffusion
 from lorakit.bases.single_file_configs import CLIP, CLIP_H, DDPM, SD2_UNET, Layout
 
+TITLE = "Stable Diffusion 1 and 2"
+
 OTHER_TRAINERS = {
     "sd_scripts": {"script": "train_network.py"},
     "diffusers": {"script": "text_to_image/train_text_to_image_lora.py"},
