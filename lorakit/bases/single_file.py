@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
     convert_open_clip_checkpoint,
@@ -273,8 +274,9 @@ def load_denoiser(
     wanted = dense_shapes(model)
     tensors = streaming.LazyFile(file.path, file.prefixes[family.FOLDER])
     where = f"{file.path}: its {family.FOLDER}"
+    exact = tuple(getattr(family.DENOISER, "_keep_in_fp32_modules", None) or ())
     converted = original_layout.converted(family.place, tensors, wanted, tensors.scales)
-    return streaming.fill(model, converted, dtype, device, where, at_home=last_blocks(model, family.BLOCKS, at_home))
+    return streaming.fill(model, converted, dtype, device, where, exact, last_blocks(model, family.BLOCKS, at_home))
 
 
 def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -368,7 +370,7 @@ def write_configs(family: type, folder: Path, file: SingleFile | None = None) ->
     schedule = family.scheduler_config(config) | (file.schedule() if file else {})
     family.PROCESS.SCHEDULER(**schedule).save_config(folder / "scheduler")
     with torch.device("meta"):  # models without memory: only their configurations are wanted, with every default filled in
-        family.VAE(**AUTOENCODER | dict(family.VAE_CONFIG)).save_config(folder / "vae")
+        family.VAE(**(AUTOENCODER if family.VAE is AutoencoderKL else {}) | dict(family.VAE_CONFIG)).save_config(folder / "vae")
         family.DENOISER(**config).save_config(folder / family.FOLDER)
     for name in family.clip_encoders():
         config = (file and file.layout.encoder_configs.get(name)) or family.ENCODER_CONFIGS[name]

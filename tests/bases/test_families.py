@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import Flux2KleinPipeline, FluxPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline, ZImagePipeline
+from diffusers import (
+    Flux2KleinPipeline,
+    FluxPipeline,
+    Krea2Pipeline,
+    StableDiffusion3Pipeline,
+    StableDiffusionXLPipeline,
+    ZImagePipeline,
+)
 from PIL import Image
 
 from lorakit import pipeline
@@ -16,6 +23,7 @@ BASES = {
     "flux1": ("flux1-dev", FluxPipeline),
     "z_image": ("z-image", ZImagePipeline),
     "flux2": ("flux2-klein-4b", Flux2KleinPipeline),
+    "krea2": ("krea2", Krea2Pipeline),
 }
 
 

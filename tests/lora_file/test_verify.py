@@ -14,6 +14,7 @@ FLUX = "transformer.transformer_blocks.0.attn.to_q"
 FLUX_BFL = "double_blocks.0.img_attn.qkv"
 ZIMAGE = "layers.29.attention"
 KLEIN = "single_transformer_blocks.0.attn"
+KREA = "blocks.27.attn"
 SD3_BFL = "lora_unet_joint_blocks_0_x_block_attn_qkv"
 
 
@@ -25,6 +26,7 @@ WIDE = {  # (outputs, inputs) of the real layers, by the end of their names; all
     "single_transformer_blocks.0.attn.to_out": (3072, 12288), "single_blocks.0.linear2": (3072, 12288), "single_blocks_0_linear2": (3072, 12288),
     "attn.to_qkv_mlp_proj": (27648, 3072), "attn_to_qkv_mlp_proj": (27648, 3072), "single_stream_modulation.linear": (9216, 3072),
     "single_stream_modulation.lin": (9216, 3072),
+    "attn.wk": (1536, 6144), "attn_wk": (1536, 6144), "mlp.up": (16384, 6144),
     "attention.to_q": (3840, 3840), "attention_to_q": (3840, 3840), "attention_qkv": (11520, 3840), "attention.qkv": (11520, 3840),
 }  # fmt: skip
 
@@ -93,6 +95,12 @@ def whole(shapes):
         (kohya(f"lycoris_{KLEIN.replace('.', '_')}_to_qkv_mlp_proj"), "flux2", {"comfyui"}),
         (peft(f"transformer.{KLEIN}.to_qkv_mlp_proj", "transformer.single_stream_modulation.linear"), "flux2", {"diffusers"}),
         (peft("diffusion_model.single_blocks.0.linear2", "diffusion_model.single_stream_modulation.lin"), "flux2", {"comfyui", "diffusers"}),
+        (peft("transformer.transformer_blocks.27.attn.to_k", size=(1536, 6144)), "krea2", {"comfyui", "diffusers"}),
+        (peft("transformer.transformer_blocks.27.attn.to_k", alpha=True, size=(1536, 6144)), "krea2", {"comfyui"}),
+        (peft(f"diffusion_model.{KREA}.wk", "diffusion_model.blocks.0.mlp.up"), "krea2", {"comfyui", "diffusers"}),
+        (peft(f"base_model.model.{KREA}.wk"), "krea2", {"diffusers"}),
+        (peft(f"diffusion_model.{KREA}.wk", alpha=True), "krea2", {"comfyui"}),
+        (kohya("lora_unet_blocks_27_attn_wk"), "krea2", {"comfyui"}),
         (kohya("lora_unet_blocks_0_cross_attn_k_proj"), None, set()),
         (peft("transformer_blocks.0.attn.to_k"), None, set()),
         (kohya(SD15.replace("lora_unet_", "lora_unet_unet_")), None, set()),

@@ -34,6 +34,8 @@ def test_the_promised_bases_and_kinds_are_there():
         "z-image-turbo",
         "flux2-klein-4b",
         "flux2-klein-9b",
+        "krea2",
+        "krea2-turbo",
         "tiny-random",
     } <= set(BASES)
     assert set(KINDS) == {"style", "character", "object", "likeness"}

@@ -4,10 +4,12 @@ the library's functions, on the same weights, noise, timesteps and text. Loss an
 import pytest
 import torch
 from diffusers import (
+    AutoencoderKLQwenImage,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     FluxPipeline,
+    Krea2Pipeline,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -24,7 +26,7 @@ from lorakit.train.loss import step_loss
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
-    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline,
+    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "krea2": Krea2Pipeline,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
 SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])  # photo h w, crop top left, picture h w
@@ -48,7 +50,7 @@ class Beside:
         self.parameters = parameters
         pixels = torch.rand(2, 3, 64, 80, generator=generator) * 2 - 1
         with torch.no_grad():
-            self.latents = normalised(self.pipeline, self.pipeline.vae.encode(pixels).latent_dist.mean)
+            self.latents = published_latents(self.pipeline, pixels)
         ours = torch.stack([self.family.encode_picture(p[None])["mean"] for p in pixels])
         assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
         self.noise = torch.randn(self.latents.shape, generator=generator)
@@ -69,13 +71,18 @@ class Beside:
             assert (ours.grad - theirs.grad).norm() <= 1e-5 * max(theirs.grad.norm(), usual)
 
 
-def normalised(pipeline, raw):
-    """By the scale and shift of the VAE's configuration, or, of FLUX.2's patches, by its BatchNorm."""
+def published_latents(pipeline, pixels):
+    """As the scripts make them: train_dreambooth_lora_krea2.py and train_dreambooth_lora_qwen_image.py for the video's autoencoder,
+    train_dreambooth_lora_flux2_klein.py for patches and their BatchNorm."""
     vae = pipeline.vae
-    if not hasattr(vae, "bn"):
-        return (raw - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
-    mean, std = vae.bn.running_mean.view(1, -1, 1, 1), torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
-    return pipeline._unpatchify_latents((pipeline._patchify_latents(raw) - mean) / std)
+    if hasattr(vae, "bn"):
+        mean, std = vae.bn.running_mean.view(1, -1, 1, 1), torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
+        return pipeline._unpatchify_latents((pipeline._patchify_latents(vae.encode(pixels).latent_dist.mean) - mean) / std)
+    if not isinstance(vae, AutoencoderKLQwenImage):
+        return (vae.encode(pixels).latent_dist.mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    mean = torch.tensor(vae.config.latents_mean).view(1, vae.config.z_dim, 1, 1, 1)
+    std = 1.0 / torch.tensor(vae.config.latents_std).view(1, vae.config.z_dim, 1, 1, 1)
+    return ((vae.encode(pixels.unsqueeze(2)).latent_dist.mean - mean) * std)[:, :, 0]
 
 
 @pytest.fixture
@@ -206,6 +213,25 @@ def test_flux2_klein_in_patches(beside):
     side.check(timesteps, torch.mean(((found.float() - (noise - latents).float()) ** 2).reshape(len(latents), -1), 1).mean())
 
 
+def test_krea2_with_texts_of_several_lengths(beside):
+    """train_dreambooth_lora_krea2.py, whose texts are filled up in their middle and masked there."""
+    side, timesteps = beside("krea2", targets="linear"), torch.tensor([120.5, 871.0])
+    states, mask = side.pipeline.encode_prompt(list(TEXTS), device="cpu")
+    assert len(set(mask.sum(1).tolist())) == 2 and len(side.reference) == 2 * (5 * 8 + 8)
+
+    def predict(noisy, t):
+        count, channels, height, width = noisy.shape
+        packed = noisy.view(count, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+        ids = Krea2Pipeline.prepare_position_ids(states.shape[1], height // 2, width // 2, "cpu")
+        found = side.model(
+            hidden_states=packed.reshape(count, (height // 2) * (width // 2), channels * 4), encoder_hidden_states=states, timestep=t / 1000,
+            position_ids=ids, encoder_attention_mask=mask, return_dict=False,
+        )[0]  # fmt: skip
+        return found.view(count, height // 2, width // 2, channels, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(noisy.shape)
+
+    side.check(timesteps, flow_loss(side, predict, timesteps))
+
+
 @pytest.mark.parametrize("kind", ["logit_normal", "mode", "uniform"])
 def test_flow_timesteps_follow_the_published_densities(load_tiny, kind):
     settings = Train(timestep_sampling=kind, logit_mean=0.3, logit_std=0.8, flow_shift=1.0)
@@ -216,13 +242,14 @@ def test_flow_timesteps_follow_the_published_densities(load_tiny, kind):
     assert torch.allclose(found, wanted * 1000, atol=1e-3)
 
 
+@pytest.mark.parametrize(("family", "largest"), [("flux1", 4096), ("krea2", 6400)])
 @pytest.mark.parametrize("tokens", [256, 1024, 4096])
-def test_flux_shift_grows_with_the_picture_as_in_its_sampler(load_tiny, tokens):
-    noise = load_tiny("flux1").process
+def test_a_shift_grows_with_the_picture_as_in_its_sampler(load_tiny, tokens, family, largest):
+    noise = load_tiny(family).process
     side = 2 * int(tokens**0.5)
     sigma = torch.tensor([0.2, 0.7])
     shift = noise.shift(torch.Size((1, 16, side, side)))
-    wanted = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).time_shift(calculate_shift(tokens), 1.0, sigma)
+    wanted = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).time_shift(calculate_shift(tokens, 256, largest), 1.0, sigma)
     assert torch.allclose(shift * sigma / (1 + (shift - 1) * sigma), wanted)
 
 

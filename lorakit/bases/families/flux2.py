@@ -144,8 +144,8 @@ class Flux2(Family):
     def text_width(cls, config: Mapping[str, Any]) -> int:
         return config["joint_attention_dim"] // len(LAYERS)
 
-    @staticmethod
-    def vae_from_file(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    @classmethod
+    def vae_from_file(cls, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
         """By the names of the original code, with the two outer convolutions inside of encoder and decoder or beside them, or by diffusers'."""
         if "encoder.conv_norm_out.weight" in tensors:
             return dict(tensors)
