@@ -13,6 +13,7 @@ from typing import Any
 from lorakit.quality.curve import Finding, best_step, judge_curve
 
 LEAK = 0.5  # share of the trigger's own effect that the class word alone has, from which it is a leak
+DRIFT = 0.8  # and of prompts for something else: next to nothing of the LoRA hangs on its words
 OWN_RATE = ("prodigy", "dadapt", "schedulefree.Prodigy")  # optimizers that find the rate themselves
 LITTLE_GAIN = 8000  # steps past which little is gained
 FASTER, SLOWER = 2.0, 1 / 3  # what a rate that is too low, or too high, is changed by
@@ -29,7 +30,7 @@ BURNT = 0.05  # share of the pixels without detail, beyond the base's, from whic
 @dataclass(frozen=True)
 class Judgement:
     """`verdict` is the weightiest finding's. `best_by` and `strength_by` say what told them: "pictures" (of a grid, seen by open_clip),
-    "validation", "loss". `leak`: see `train.validation`; `memorised`: samples are nearer to a training photo than the base's are;
+    "validation", "loss". `leak`, `drift`: see `train.validation`; `memorised`: samples are nearer to a training photo than the base's are;
     `strength`: see `strength_range`. None where it was not measured."""
 
     verdict: str
@@ -40,6 +41,7 @@ class Judgement:
     strength: tuple[float, float] | None
     advice: str
     findings: list[Finding]
+    drift: float | None = None
     best_by: str | None = None
     strength_by: str | None = None
 
@@ -61,7 +63,7 @@ def judge(
     best_by = None if best is None else "validation" if any(_is_number(entry.get("validation")) for entry in lines) else "loss"
     if seen := best_by_pictures(pictures or {}, saved):
         best, best_by = seen, "pictures"
-    leak = next((float(entry["leak"]) for entry in reversed(metrics) if isinstance(entry.get("leak"), int | float)), None)
+    leak, drift = (_last(metrics, key) for key in ("leak", "drift"))
     words = [_advise(finding, metrics, settings, best) for finding in findings]
     if best_by == "pictures" and by_curve and best != by_curve and first.verdict == "overfitting":
         words[0] = _pictures_against_curve(pictures or {}, best, by_curve)
@@ -70,6 +72,11 @@ def judge(
             "the samples come close to single training photos: take an earlier checkpoint, more or more varied photos, or a lower train.rank"
             f" (now {settings.get('train.rank', 'not known')})"
         )
+    if drift is not None and drift > DRIFT:
+        words.append(
+            f"prompts for something else are moved by {100 * drift:.0f} % of what the trigger moves: try regularisation photos "
+            f"(train.regularisation), or a lower train.rank (now {settings.get('train.rank', 'not known')})"
+        )
     if leak is not None and leak > LEAK:
         words.append(
             f"the class word alone brings {100 * leak:.0f} % of what the trigger brings: try train.preservation "
@@ -77,7 +84,7 @@ def judge(
         )
     advice = "; ".join(dict.fromkeys(word for word in words if word))
     strength, strength_by = told_strength(strengths, pictures, chosen)
-    return Judgement(first.verdict, first.since_step, best, memorised, leak, strength, advice, findings, best_by, strength_by)
+    return Judgement(first.verdict, first.since_step, best, memorised, leak, strength, advice, findings, drift, best_by, strength_by)
 
 
 def strength_range(strengths: Mapping[str, float]) -> tuple[float, float] | None:
@@ -161,6 +168,11 @@ def start_strength(strengths: Mapping[str, float] | None, pictures: Mapping[str,
     """The strength to begin with: the middle of the range, START where there is none."""
     found, _ = told_strength(strengths, pictures, step)
     return round(10 * sum(found) / 2) / 10 if found else START
+
+
+def _last(metrics: Sequence[dict[str, Any]], key: str) -> float | None:
+    """The newest of the values under `key`, which most lines lack."""
+    return next((float(entry[key]) for entry in reversed(metrics) if _is_number(entry.get(key))), None)
 
 
 def _is_number(value: Any) -> bool:

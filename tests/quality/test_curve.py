@@ -137,9 +137,10 @@ def test_advice_starts_from_the_setting_that_was_used():
 
 def test_leak_and_memory_are_told_with_what_helps():
     lines = made_up("learning", 1, False)
-    lines[-1]["leak"] = 0.8
+    lines[-1]["leak"], lines[-1]["drift"] = 0.8, 0.9
     judged = judge(lines, {"train.preservation": 0.0, "train.rank": 64}, result={"memorised": True})
     assert "train.preservation 0.0 -> 1" in judged.advice and "now 64" in judged.advice and judged.leak == 0.8
+    assert "something else are moved by 90 %" in judged.advice and judged.drift == 0.9
 
 
 def test_a_strength_is_told_where_the_validation_tells_one():
