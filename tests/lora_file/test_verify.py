@@ -19,7 +19,7 @@ SD3_BFL = "lora_unet_joint_blocks_0_x_block_attn_qkv"
 WIDE = {  # (outputs, inputs) of the real layers, by the end of their names; all others are 320 wide
     "mlp_fc1": (3072, 768), "ff.net.2": (320, 1280), "resnets.0.conv1": (1280, 1280), "layers_31_self_attn_out_proj": (1280, 1280),
     "blocks_9_attn1_to_q": (1280, 1280), "mid_block_attentions_0_proj_in": (1280, 1280), "img_attn.qkv": (9216, 3072),
-    "img_attn_qkv": (9216, 3072), "transformer_blocks.0.attn.to_q": (3072, 3072), "transformer_blocks_0_attn_to_q": (3072, 3072),
+    "img_attn_qkv": (9216, 3072), "attn_to_k": (3072, 3072), "transformer_blocks.0.attn.to_q": (3072, 3072), "transformer_blocks_0_attn_to_q": (3072, 3072),
     "attn2.to_q": (1536, 1536), "x_block_attn_qkv": (4608, 1536), "attn.to_k": (3072, 3072),
     "attn.wk": (1536, 6144), "attn_wk": (1536, 6144), "mlp.up": (16384, 6144),
     "attention.to_q": (3840, 3840), "attention_to_q": (3840, 3840), "attention_qkv": (11520, 3840), "attention.qkv": (11520, 3840),
@@ -88,7 +88,14 @@ def whole(shapes):
         (peft(f"diffusion_model.{KREA}.wk", alpha=True), "krea2", {"comfyui"}),
         (kohya("lora_unet_blocks_27_attn_wk"), "krea2", {"comfyui"}),
         (kohya("lora_unet_blocks_0_cross_attn_k_proj"), None, set()),
-        (peft("transformer_blocks.0.attn.to_k"), None, set()),
+        (peft("transformer_blocks.0.attn.to_k"), "qwen_image", {"comfyui"}),
+        (kohya("transformer_blocks.0.attn.to_k"), "qwen_image", {"comfyui", "diffusers"}),
+        (peft("transformer.transformer_blocks.59.attn.to_k"), "qwen_image", {"comfyui", "diffusers"}),
+        (peft("transformer.transformer_blocks.59.attn.to_k", alpha=True), "qwen_image", {"comfyui"}),
+        (peft("diffusion_model.transformer_blocks.59.attn.to_k", alpha=True), "qwen_image", {"comfyui", "diffusers"}),
+        (kohya("lora_unet_transformer_blocks_59_attn_to_k"), "qwen_image", {"comfyui", "diffusers"}),
+        ({f"lora_unet_transformer_blocks_0_attn_to_k.{part}": shape for part, shape in (("lokr_w1", (3072, 16)), ("lokr_w2", (1, 192)))},
+         "qwen_image", {"comfyui"}),
         (kohya(SD15.replace("lora_unet_", "lora_unet_unet_")), None, set()),
     ],
 )  # fmt: skip
@@ -121,7 +128,7 @@ def of_klein():
     ("shapes", "words"),
     [
         (of_flux2(), "none that lorakit knows (looks like FLUX.2)"),
-        (of_qwen(), "none that lorakit knows (looks like Qwen-Image)"),
+        (of_qwen(), "qwen_image"),
         (of_klein(), "none that lorakit knows"),
         (kohya("lora_unet_blocks_0_cross_attn_k"), "none that lorakit knows (looks like Wan)"),
         (kohya(SD15.replace("lora_unet_", "lora_unet_unet_")), "none that lorakit knows"),
