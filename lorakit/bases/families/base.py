@@ -255,6 +255,8 @@ class Family(ABC):
     def denoiser_config(self) -> Mapping[str, Any]:
         if self.file:
             return single_file.denoiser_config(type(self), self.file)
+        if self.FOLDER in self._parts:
+            return self._parts[self.FOLDER].config
         with hub_errors_in_words(self.source):
             return self.DENOISER.load_config(self.source.location, subfolder=self.FOLDER)
 
