@@ -24,6 +24,7 @@ CARDS = {
     "sd3": "sd35-medium",
     "flux1": "flux1-dev",
     "z_image": "z-image",
+    "flux2": "flux2-klein-4b",
     "krea2": "krea2",
     "qwen_image": "qwen-image",
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import (
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
     Krea2Transformer2DModel,
     QwenImageTransformer2DModel,
@@ -17,7 +18,7 @@ from lorakit.project import catalog
 from lorakit.settings import resolve
 
 CLIP_L, CLIP_G, CLIP_H, T5, QWEN3_4B, VAE = 0.1237, 0.6947, 0.3404, 4.7623, 4.0225, 0.0838
-QWEN3_VL_4B, QWEN25_VL_7B, VIDEO_VAE = 4.4378, 8.2922, 0.1269  # billions of weights, as published
+QWEN3_8B, QWEN3_VL_4B, QWEN25_VL_7B, VIDEO_VAE = 8.1907, 4.4378, 8.2922, 0.1269  # billions of weights, as published
 SD3 = {
     "sample_size": 128, "attention_head_dim": 64, "in_channels": 16, "out_channels": 16, "joint_attention_dim": 4096,
     "pooled_projection_dim": 2048,
@@ -31,6 +32,10 @@ BASES = {  # the denoiser's configuration as published, billions of weights besi
                                            "pos_embed_max_size": 192, "qk_norm": "rms_norm"}, CLIP_L + CLIP_G + T5 + VAE, 2),
     "z-image": (ZImageTransformer2DModel, {"axes_lens": (1536, 512, 512)}, QWEN3_4B + VAE, 2),
     "z-image-turbo": (ZImageTransformer2DModel, {"axes_lens": (1536, 512, 512)}, QWEN3_4B + VAE, 2),
+    "flux2-klein-4b": (Flux2Transformer2DModel, {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680,
+                                                 "guidance_embeds": False}, QWEN3_4B + VAE, 2),
+    "flux2-klein-9b": (Flux2Transformer2DModel, {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288,
+                                                 "guidance_embeds": False}, QWEN3_8B + VAE, 2),
     "krea2": (Krea2Transformer2DModel, {}, QWEN3_VL_4B + VIDEO_VAE, 2),
     "krea2-turbo": (Krea2Transformer2DModel, {}, QWEN3_VL_4B + VIDEO_VAE, 2),
     "qwen-image": (QwenImageTransformer2DModel, {}, QWEN25_VL_7B + VIDEO_VAE, 2),

@@ -7,6 +7,7 @@ from diffusers import (
     AutoencoderKLQwenImage,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
     FluxPipeline,
     Krea2Pipeline,
     QwenImagePipeline,
@@ -26,7 +27,8 @@ from lorakit.train.loss import step_loss
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
-    "z_image": ZImagePipeline, "krea2": Krea2Pipeline, "qwen_image": QwenImagePipeline,
+    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "krea2": Krea2Pipeline,
+    "qwen_image": QwenImagePipeline,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
 SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])  # photo h w, crop top left, picture h w
@@ -50,7 +52,7 @@ class Beside:
         self.parameters = parameters
         pixels = torch.rand(2, 3, 64, 80, generator=generator) * 2 - 1
         with torch.no_grad():
-            self.latents = published_latents(self.pipeline.vae, pixels)
+            self.latents = published_latents(self.pipeline, pixels)
         ours = torch.stack([self.family.encode_picture(p[None])["mean"] for p in pixels])
         assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
         self.noise = torch.randn(self.latents.shape, generator=generator)
@@ -73,8 +75,13 @@ class Beside:
             assert (ours.grad - theirs.grad).norm() <= 1e-5 * max(theirs.grad.norm(), usual)
 
 
-def published_latents(vae, pixels):
-    """As the scripts make them: train_dreambooth_lora_krea2.py and train_dreambooth_lora_qwen_image.py for the video's autoencoder."""
+def published_latents(pipeline, pixels):
+    """As the scripts make them: train_dreambooth_lora_krea2.py and train_dreambooth_lora_qwen_image.py for the video's autoencoder,
+    train_dreambooth_lora_flux2_klein.py for patches and their BatchNorm."""
+    vae = pipeline.vae
+    if hasattr(vae, "bn"):
+        mean, std = vae.bn.running_mean.view(1, -1, 1, 1), torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
+        return pipeline._unpatchify_latents((pipeline._patchify_latents(vae.encode(pixels).latent_dist.mean) - mean) / std)
     if not isinstance(vae, AutoencoderKLQwenImage):
         return (vae.encode(pixels).latent_dist.mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
     mean = torch.tensor(vae.config.latents_mean).view(1, vae.config.z_dim, 1, 1, 1)
@@ -192,6 +199,22 @@ def test_z_image_with_texts_of_several_lengths(beside):
     alone = [side.family.predict(side.noise[n : n + 1], timesteps[n : n + 1], {"states": states[n][None]}, SIZES[:1])[0] for n in range(2)]
     together = side.family.predict(side.noise, timesteps, stack_texts([{"states": one} for one in states]), SIZES)
     assert torch.allclose(torch.stack(alone), together, atol=1e-5)
+
+
+def test_flux2_klein_in_patches(beside):
+    """train_dreambooth_lora_flux2_klein.py: noise and loss on the normalised patches, positions of four axes, all 512 rows of a text."""
+    side, timesteps = beside("flux2", targets="mlp"), torch.tensor([120.5, 871.0])
+    states, text_ids = side.pipeline.encode_prompt(list(TEXTS), device="cpu")
+    assert len(side.reference) == 2 * (2 * 12 + 3 * 2)
+    patch, pack = side.pipeline._patchify_latents, side.pipeline._pack_latents
+    latents, noise, sigmas = patch(side.latents), patch(side.noise), (timesteps / 1000).view(-1, 1, 1, 1)
+    ids = side.pipeline._prepare_latent_ids(latents)
+    found = side.model(
+        hidden_states=pack((1.0 - sigmas) * latents + sigmas * noise), timestep=timesteps / 1000, guidance=None, encoder_hidden_states=states,
+        txt_ids=text_ids, img_ids=ids, return_dict=False,
+    )[0]  # fmt: skip
+    found = side.pipeline._unpack_latents_with_ids(found, ids)
+    side.check(timesteps, torch.mean(((found.float() - (noise - latents).float()) ** 2).reshape(len(latents), -1), 1).mean())
 
 
 def test_krea2_with_texts_of_several_lengths(beside):

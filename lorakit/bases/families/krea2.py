@@ -20,6 +20,8 @@ from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import QWEN3_VL_4B, Layout
 from lorakit.weights import hub_errors_in_words
 
+TITLE = "Krea 2"
+
 OTHER_TRAINERS = {
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_krea2.py", "takes": ("lora_alpha",)},
     "ai_toolkit": {"arch": "krea2", "scheduler": "flowmatch"},
