@@ -223,4 +223,4 @@ def _letters() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512)
 
 
-MAKERS = {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1, "z_image": _z_image, "flux2": _flux2, "krea2": _krea2}
+MAKERS = {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1, "z_image": _z_image, "flux2": _flux2, "krea2": _krea2, "qwen_image": _qwen_image}

@@ -383,7 +383,7 @@ def _comfyui_stems(family: str) -> frozenset[str]:
     else:
         cls = families.load(family)
         paths = tuple(path for path in paths if not (cls.COMFYUI_LACKS and re.search(cls.COMFYUI_LACKS, path)))
-        stems |= {f"{prefix}.{path}" for path in paths for prefix in ("transformer", *cls.COMFYUI_PREFIXES)}
+        stems |= {f"{prefix}.{path}".removeprefix(".") for path in paths for prefix in ("transformer", *cls.COMFYUI_PREFIXES)}
         stems |= {stem for prefix in cls.COMFYUI_UNDERSCORED for stem in _all_underscored(prefix, paths)}
     return frozenset(stems | _t5_stems(family) | _clip_stems(family))
 

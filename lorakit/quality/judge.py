@@ -47,10 +47,12 @@ class Judgement:
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
-def judge(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), result: Any = None) -> Judgement:
+def judge(
+    metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), result: Any = None, chosen: int | None = None
+) -> Judgement:
     """The verdict on the lines of metrics.jsonl under flat `settings` ('train.learning_rate': 1e-4, ...); `saved` are the steps whose
     checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths") and of
-    its grids ("pictures": {step: see train/picture_scores.py})."""
+    its grids ("pictures": {step: see train/picture_scores.py}). The strength is that of the file, of step `chosen`, or the last."""
     memorised, strengths, pictures = ((result or {}).get(key) for key in ("memorised", "strengths", "pictures"))
     findings = judge_curve(metrics)
     first = findings[0]
@@ -74,7 +76,7 @@ def judge(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved:
             f"{settings.get('train.preservation', 0)} -> {1 if not settings.get('train.preservation') else 2 * settings['train.preservation']}"
         )
     advice = "; ".join(dict.fromkeys(word for word in words if word))
-    strength, strength_by = told_strength(strengths, pictures, best)
+    strength, strength_by = told_strength(strengths, pictures, chosen)
     return Judgement(first.verdict, first.since_step, best, memorised, leak, strength, advice, findings, best_by, strength_by)
 
 
@@ -99,24 +101,24 @@ def strength_range(strengths: Mapping[str, float]) -> tuple[float, float] | None
 def told_strength(
     strengths: Mapping[str, float] | None, pictures: Mapping[str, Any] | None, step: int | None = None
 ) -> tuple[tuple[float, float] | None, str | None]:
-    """((least, most), what told it): by the pictures of checkpoint `step`, or the last that was drawn; else by the validation."""
+    """((least, most), what told it): by the pictures of checkpoint `step` (None: the last that was drawn), else by the validation."""
     drawn = pictures or {}
-    scores = drawn.get(str(step)) or next((drawn[key] for key in sorted(drawn, key=int, reverse=True)), {})
-    if found := strength_by_pictures(scores):
+    scores = drawn.get(str(max(map(int, drawn), default=0)) if step is None else str(step))
+    if found := strength_by_pictures(scores or {}):
         return found, "pictures"
     found = strength_range(strengths or {})
     return found, "validation" if found else None
 
 
 def strength_by_pictures(scores: Mapping[str, Any]) -> tuple[float, float] | None:
-    """(least, most) strength to use, of the pictures of a grid: from where most of the subject is there, up to where there is most of it
-    and the pictures are not burnt. None where nobody has seen the subject in them."""
+    """(least, most) strength to use, of the pictures of a grid: from where most of the subject is there, up to the highest at which there
+    is about as much as ever and the pictures are not burnt. None where nobody has seen the subject in them."""
     good = _good_cells(scores)
     best = max((subject for _, subject in good), default=0.0)
     if best < SEEN:
         return None
     wanted, (low, before) = MOST_OF_IT * best, good[0]
-    most = max(strength for strength, subject in good if subject == best)
+    most = max(strength for strength, subject in good if subject >= best - AS_GOOD)
     for high, after in good:
         if after >= wanted:
             least = high - (high - low) * (after - wanted) / (after - before) if after > before else high
@@ -140,7 +142,7 @@ def _good_cells(scores: Mapping[str, Any]) -> list[tuple[float, float]]:
     if not scores.get("subject"):
         return []
     cells = sorted(zip(scores["strengths"], scores["subject"], scores["burnt"], strict=True))
-    return [(float(strength), float(subject)) for strength, subject, burnt in cells if burnt <= BURNT]
+    return [(float(strength), min(1.0, float(subject))) for strength, subject, burnt in cells if burnt <= BURNT]  # 1 is as like as a photo
 
 
 def _pictures_against_curve(pictures: Mapping[str, Any], best: int, by_curve: int) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 from lorakit import settings as settings_module
 from lorakit.files import without_folders
 from lorakit.photos.images import data_uri, thumbnail
-from lorakit.project import Project
+from lorakit.project import Project, stamps
 from lorakit.project.project import FILE
 from lorakit.project.runs import Run
 from lorakit.quality.judge import Judgement, judge
@@ -37,7 +37,7 @@ def training_part(project: Project, run: Run | None) -> dict[str, Any]:
     """All that the page says of the training; empty parts before there is one."""
     metrics = run.read_metrics() if run else []
     result: dict[str, Any] = dict.fromkeys(("steps", "modules", "lora", "bytes")) | (run.facts.get("result", {}) if run else {})
-    judgement = judge(metrics, run.read_settings(), run.saved_steps, result) if run and metrics else None
+    judgement = judge(metrics, run.read_settings(), run.saved_steps, result, stamps.exported_step(project)) if run and metrics else None
     visits = sorted((result.get("visits") or {}).values())
     return {
         "run": run,

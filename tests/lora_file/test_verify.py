@@ -156,7 +156,7 @@ def of_klein():
             kohya("lora_unet_double_blocks_0_img_attn_qkv", "lora_unet_distilled_guidance_layer_x"),
             "none that lorakit knows (looks like Chroma)",
         ),
-        (of_qwen(), "none that lorakit knows (looks like Qwen-Image)"),
+        (of_qwen(), "qwen_image"),
         (of_klein(), "flux2"),
         (kohya("lora_unet_blocks_0_cross_attn_k"), "none that lorakit knows (looks like Wan)"),
         (kohya(SD15.replace("lora_unet_", "lora_unet_unet_")), "none that lorakit knows"),

@@ -168,6 +168,7 @@ def scores(subject, burnt=None):
 def test_pictures_tell_the_strength_before_the_validation_does():
     seen = scores([0, 0.2, 0.8, 1.0])
     assert strength_by_pictures(seen) == (0.7, 1) and strength_by_pictures(scores([0, 0.2, 0.8, 0.9])) == (0.65, 1)
+    assert strength_by_pictures(scores([0, 1.04, 1.2, 1.15])) == (0.3, 1), "like the photos is as good as can be"
     assert strength_by_pictures(scores([0, 0.2, 0.8, 1.0], [0, 0, 0.01, 0.3])) == (0.6, 0.7), "at 1 they are burnt"
     assert strength_by_pictures(scores([0, 0.05, 0.1, 0.15])) is None, "nobody has seen it"
     assert strength_by_pictures(scores(None)) is None and strength_by_pictures({}) is None

@@ -27,6 +27,7 @@ from lorakit.train.loss import step_loss
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
     "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "krea2": Krea2Pipeline,
+    "qwen_image": QwenImagePipeline,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
 SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])  # photo h w, crop top left, picture h w
