@@ -96,20 +96,25 @@ def local_base(
     """A base that a user gave: a diffusers folder; a single `.safetensors`, beside which `files` have further parts; or a folder in which
     ComfyUI's `diffusion_models/`, `text_encoders/` and `vae/` are. What is in none of these `rest` has."""
     place = Path(path).expanduser()
-    if place.is_dir() and not (place / "model_index.json").is_file() and (found := split_files(place)):
-        place, files = found[0], [*found[1:], *files]
+    if is_split(place):
+        place, *found = split_files(place)
+        files = [*found, *files]
     if place.suffix == ".safetensors" and place.is_file():
         further = tuple(str(Path(file).expanduser().resolve()) for file in files)
         return Source(str(place.resolve()), True, title, size_gb, configs=str(configs), files=further, rest=rest)
     return Source(str(local_folder(place, "model_index.json", "--weights")), True, title, size_gb)
 
 
+def is_split(path: str | Path) -> bool:
+    """Whether a folder has a base that is split as ComfyUI does."""
+    folder = Path(path).expanduser()
+    return not (folder / "model_index.json").is_file() and any((place / SPLIT[0]).is_dir() for place in (folder, folder / "split_files"))
+
+
 def split_files(folder: Path) -> list[Path]:
-    """The files of a base that is split as ComfyUI does, the denoiser first; none where a folder is no such one. Raises `LorakitError` where
-    it has several denoisers: such a folder is ComfyUI's own, with many bases in it."""
-    inside = next((place for place in (folder, folder / "split_files") if (place / SPLIT[0]).is_dir()), None)
-    if inside is None:
-        return []
+    """The files of such a base, the denoiser first. Raises `LorakitError` where there are several denoisers: the folder is ComfyUI's own
+    then, with many bases in it."""
+    inside = next(place for place in (folder, folder / "split_files") if (place / SPLIT[0]).is_dir())
     found = [sorted((inside / name).glob("*.safetensors")) for name in SPLIT]
     if len(found[0]) != 1:
         names = _some([path.name for path in found[0]]) or "no .safetensors"
