@@ -95,7 +95,7 @@ def take_back_all(project: Project, photos: Iterable[Record]) -> list[Change]:
     return changes
 
 
-def pick(project: Project, step: int | None, strength: float | None = None) -> tuple[Run, Decision | None]:
+def pick(project: Project, step: int | None, strength: float | None = None, by: str = "command") -> tuple[Run, Decision | None]:
     """Decide which checkpoint of the newest training is drawn with and exported, and the strength to begin with; without a
     step, the last one again. Returns the run and the decision, None when it was so already. Raises `LorakitError` when
     there is no such checkpoint."""
@@ -109,7 +109,7 @@ def pick(project: Project, step: int | None, strength: float | None = None) -> t
         )
     now = None if step is None else {"step": step, "strength": strength}
     was = project.manifest.decisions.pick(run.folder.name)
-    return run, project.decide([{"id": run.folder.name, "what": "pick", "was": was, "now": now}])
+    return run, project.decide([{"id": run.folder.name, "what": "pick", "was": was, "now": now}], by)
 
 
 def training(project: Project) -> Run:

@@ -1,0 +1,218 @@
+"""The grid and the single photo: the list, the pictures, what is decided of photos, and undo."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from lorakit.console import safe
+from lorakit.curate import crop as cropping
+from lorakit.errors import Conflict, LorakitError, UnreadablePhoto
+from lorakit.page import limits, texts
+from lorakit.page.answers import answer, get, packed, post, take, take_list
+from lorakit.page.pictures import SIDES
+from lorakit.photos import buckets
+from lorakit.project import Project, by_hand, decisions
+from lorakit.project.decisions import Change
+from lorakit.quality import verdicts
+from lorakit.record import Record
+
+if TYPE_CHECKING:
+    from lorakit.page.server import House
+
+MOST_CHANGES = 100_000
+MOST_TEXT = 20_000  # letters of a training text
+SHOWN_HISTORY = 200
+GONE_ON = 0.2  # seconds between two looks whether a browser still waits for a picture
+
+
+def routes(house: House) -> list[BaseRoute]:
+    return [
+        get("/index", lambda request: packed(house.index.whole())),
+        get("/changes", lambda request: changes(house, request)),
+        get("/photo/{id}", lambda request: photo(house, request.path_params["id"])),
+        get("/phrases", lambda request: texts.phrases_of(house)),
+        get("/visits", lambda request: texts.visits_of(house)),
+        get("/history", lambda request: history(house)),
+        post("/decide", lambda sent: decide(house, sent)),
+        post("/undo", lambda sent: undo(house, sent)),
+        post("/text/look", lambda sent: texts.look(house, sent)),
+        post("/limits/look", lambda sent: limits.look(house, sent)),
+        post("/limits/save", lambda sent: limits.save(house, sent)),
+        post("/apply", lambda sent: house.children.start("run")),
+        Route("/{kind}/{id}.jpg", picture(house), methods=["GET"]),
+    ]
+
+
+def changes(house: House, request: Request) -> dict[str, Any]:
+    """What is new since a revision of this server; and what a command that was started here says."""
+    since = request.query_params.get("since", "0")
+    found = house.index.since(request.query_params.get("epoch", ""), int(since) if since.isdecimal() and len(since) < 16 else 0)
+    return found | {"child": house.children.told()}
+
+
+def picture(house: House):
+    """A photo as JPEG; given up where the browser has gone on before it was begun."""
+
+    async def endpoint(request: Request) -> Response:
+        kind = request.path_params["kind"]
+        if kind not in SIDES:
+            return answer({"error": "no such picture"}, 404)
+        found = await asyncio.to_thread(house.index.peek, request.path_params["id"])
+        if found is None:
+            return answer({"error": "this photo is no longer in the project"}, 404)
+        path, content, longest = found
+        made = house.pictures.get(Path(path), content, longest, kind)
+        waited = asyncio.wrap_future(made)
+        try:
+            while not (await asyncio.wait([waited], timeout=GONE_ON))[0]:
+                if await request.is_disconnected():
+                    waited.cancel()
+                    return Response(status_code=499)
+            body = waited.result()
+        except (UnreadablePhoto, OSError) as error:
+            return answer({"error": safe(str(error))}, 404)
+        return Response(body, media_type="image/jpeg", headers={"cache-control": "private, max-age=31536000, immutable"})
+
+    return endpoint
+
+
+def photo(house: House, id: str) -> dict[str, Any]:
+    """All that the view of one photo needs beside its row."""
+    with house.index.held() as project:
+        record = house.index.record(project, id)
+        found = {
+            "row": house.index.rows[id],
+            "path": safe(record["path"]),
+            "reasons": _numbers(record, project),
+            "caption": record.get("caption", {}).get("sentence") or ", ".join(record.get("caption", {}).get("tags", ())),
+            "captionBy": safe(record.get("caption", {}).get("by", "")),
+            "readings": record.get("readings", []),
+            "facets": [facet[0] for facet in (record.get("facets") or {}).values() if facet and facet[0]],
+            "taken": (record.get("measures", {}).get("moment") or {}).get("taken"),
+        }
+        if verdicts.is_readable(record):
+            found["crop"] = _crop_facts(record, project)
+        return found
+
+
+def _numbers(record: Record, project: Project) -> list[dict[str, Any]]:
+    found = verdicts.judge(record, project.settings)
+    return [{"verdict": r.verdict, "reason": r.reason, "value": r.value, "limit": r.threshold} for r in found.reasons]
+
+
+def _crop_facts(record: Record, project: Project) -> dict[str, Any]:
+    """The box as it would be without a person, the buckets, faces, and how much a photo may be enlarged."""
+    settings = project.settings
+    region = cropping.region_of(record, settings)
+    bucket = cropping.bucket_for(region, settings)
+    box = cropping.place(region, bucket, record, settings.crop.faces)
+    sizes = buckets.sizes(settings.train.resolution, settings.train.bucket_step, settings.crop.max_aspect)
+    return {
+        "auto": {"box": list(box), "bucket": list(bucket)},
+        "buckets": sorted({*sizes, tuple(bucket)}, key=lambda size: (size[0] / size[1], size[0])),
+        "faces": (record["measures"].get("faces") or {}).get("boxes") or [],
+        "most": settings.crop.max_upscale,
+    }
+
+
+def decide(house: House, sent: dict[str, Any]) -> dict[str, Any]:
+    """One decision about any number of photos: {"changes": [{"id", "what", "was", "now"}]}. `was` is what the page showed; where
+    that is no longer so, nothing is written and the answer is a conflict with the rows as they are."""
+    asked = take_list(sent, "changes", dict)
+    if len(asked) > MOST_CHANGES:
+        raise LorakitError(f"more than {MOST_CHANGES} changes in one decision")
+    with house.index.held() as project:
+        project.take_decisions()
+        wanted = [_wanted(house, project, change) for change in asked]
+        if any(not _is_so(project, *one) for one in wanted):  # an answer that was lost: all stands already
+            try:
+                written = project.decide([change for record, was, now in wanted for change in _changes(project, record, was, now)], "page")
+            except Conflict as error:
+                rows = house.index.laid(dict.fromkeys(record["id"] for record, _, _ in wanted))
+                return answer({"error": str(error), "conflict": True, "rows": rows}, 409)  # type: ignore[return-value]
+        else:
+            written = None
+        touched = {record["id"] for record, _, _ in wanted}
+        touched |= {change["id"] for change in (written or {}).get("changes", ())}
+        rows = house.index.laid(touched)
+        return house.index.since(house.index.epoch, house.index.revision) | {"rows": rows, "n": written and written["n"]}
+
+
+Wanted = tuple[Record, tuple[str, Any], tuple[str, Any]]
+
+
+def _wanted(house: House, project: Project, change: dict[str, Any]) -> Wanted:
+    """(record, (what, as the page showed it), (what, as it shall be)), checked."""
+    record = house.index.record(project, take(change, "id", str))
+    what, was, now = take(change, "what", str), change.get("was"), change.get("now")
+    if what not in by_hand.OF_A_PHOTO or not decisions.is_value(what, now):
+        raise LorakitError(f"{safe(record['file'])}: no such decision")
+    if what == "text" and now is not None:
+        if len(now) > MOST_TEXT:
+            raise LorakitError(f"{safe(record['file'])}: a text of more than {MOST_TEXT} letters")
+        now = " ".join(now.split())
+    if what == "crop" and now is not None:
+        now = by_hand.check_crop(record, {"box": now["box"], "bucket": now["bucket"]})
+    return record, (what, was), (what, now)
+
+
+def _is_so(project: Project, record: Record, was: tuple[str, Any], now: tuple[str, Any]) -> bool:
+    return record.get("human", {}).get(now[0]) == now[1]
+
+
+def _changes(project: Project, record: Record, was: tuple[str, Any], now: tuple[str, Any]) -> list[Change]:
+    what, wanted = now
+    there = record.get("human", {}).get(what)
+    if there == wanted:
+        return []
+    if there != was[1]:
+        raise Conflict(
+            f"{safe(record['file'])}: its {what} is {decisions.in_words(what, there)} by now, decided elsewhere; nothing was changed"
+        )
+    if what == "apart":
+        return _apart(project, record, wanted)
+    return [by_hand.change(record, what, wanted)]
+
+
+def _apart(project: Project, record: Record, wanted: list[str] | None) -> list[Change]:
+    """Copies are set apart one by one from both sides; the page names each side itself."""
+    known = {r["id"] for r in project.manifest}
+    if wanted and (record["id"] in wanted or not set(wanted) <= known):
+        raise LorakitError(f"{safe(record['file'])}: it can be set apart from other photos of this project only")
+    return [by_hand.change(record, "apart", sorted(set(wanted)) if wanted else None)]
+
+
+def undo(house: House, sent: dict[str, Any]) -> dict[str, Any]:
+    """Take back the decision of this number; that of an undo brings its decision back. Asked twice, it is done once."""
+    number = take(sent, "n", int)
+    with house.index.held() as project:
+        project.take_decisions()
+        touched: set[str] = set()
+        if project.manifest.decisions.undone_by(number) is None:
+            _, written = by_hand.undo(project, number, by="page")
+            touched = {change["id"] for change in written["changes"]}
+        rows = house.index.laid(touched)
+        return house.index.since(house.index.epoch, house.index.revision) | {"rows": rows}
+
+
+def history(house: House) -> dict[str, Any]:
+    """The last decisions, newest first, as `lorakit history` says them."""
+    with house.index.held() as project:
+        found = by_hand.history(project)[-SHOWN_HISTORY:]
+    lines = []
+    for line in reversed(found):
+        words: dict[str, list[str]] = {}
+        for change in line["changes"]:
+            what = cast("str", change["what"])
+            now = "" if what == "apart" else f" {safe(decisions.in_words(what, change['now']))}"
+            words.setdefault(f"{what}{now}", []).append(safe(change["file"]))
+        told = [f"{what}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}" for what, names in words.items()]
+        told += ["rules of words"] if line["rules"] else []
+        lines.append({key: line[key] for key in ("n", "at", "by", "undoes", "undone_by")} | {"words": "; ".join(told)})
+    return {"lines": lines}
