@@ -43,6 +43,7 @@ class Index:
         self.fault: str | None = None  # why the project cannot be read
         self._project: Project | None = None
         self._of: dict[str, int] = {}  # the revision at which a row changed
+        self._waiting: set[str] = set()  # photos of which something is decided that no run has applied
         self._order = 0  # the revision at which photos came or went
         self._odd: dict[str, list[Reason]] = {}
         self._wrong: dict[str, list[Reason]] = {}
@@ -84,6 +85,10 @@ class Index:
             self._ready.set()
             raise
 
+    @property
+    def is_ready(self) -> bool:
+        return self._ready.is_set()
+
     # What is asked for
 
     @contextmanager
@@ -104,10 +109,8 @@ class Index:
 
     def peek(self, id: str) -> tuple[str, str, int] | None:
         """(path, content hash, longer side in pixels) of a photo, without waiting for anybody who works on the index."""
+        self._ready.wait()
         project = self._project
-        if project is None:
-            self._ready.wait()
-            project = self._project
         shown = self.rows.get(id)
         if project is None or shown is None:
             return None
@@ -155,7 +158,7 @@ class Index:
                 "trigger": project.trigger,
                 "style": settings.caption.style,
                 "budget": settings.caption.token_budget,
-                "waiting": len(by_hand.waiting(project.manifest)),
+                "waiting": len(self._waiting),
             },
         }
 
@@ -178,16 +181,13 @@ class Index:
             if identity(self.folder / FILE) != self._config:
                 self._config = identity(self.folder / FILE)
                 threading.Thread(target=self._open, name="index", daemon=True).start()
-            before = {r["id"]: r for r in self._project.manifest}
-            if self._project.manifest.refresh():
-                changed = [r for r in self._project.manifest if before.get(r["id"]) != r]
-                there = {r["id"] for r in self._project.manifest}
-                if changed or there != before.keys():
-                    self._is_stale = True
-                    if there == self.rows.keys():
-                        self._lay(self._judged(changed), whole=False)
-                    else:
-                        self._lay(self._judged(self._project.manifest))
+            if changed := self._project.manifest.refresh():
+                self._is_stale = True
+                there = {r["id"]: r for r in self._project.manifest}
+                if there.keys() == self.rows.keys():
+                    self._lay(self._judged([there[id] for id in changed & there.keys()]), whole=False)
+                else:
+                    self._lay(self._judged(there.values()))
         if self._is_stale and not self._is_settling and now - self._settled >= SETTLE:
             self._is_settling, self._is_stale = True, False
             threading.Thread(target=self._settle, name="set", daemon=True).start()
@@ -221,11 +221,13 @@ class Index:
             self.revision += 1
         for id in changed:
             self._of[id] = self.revision
+            (self._waiting.add if "waits" in rows[id] else self._waiting.discard)(id)
         if is_reordered:
             self._order = self.revision
         if whole:
             self.rows = {id: self.rows[id] if self.rows.get(id) == one else one for id, one in rows.items()}
             self._of = {id: of for id, of in self._of.items() if id in self.rows}
+            self._waiting &= self.rows.keys()
         else:
             self.rows.update(rows)
 
@@ -289,6 +291,7 @@ def row(record: Record, project: Project, odd: Iterable[Reason], wrong: Iterable
         "human": {key: value for key, value in human.items() if key != "taken_from"},
         "crop": record.get("crop"),
         "failed": record.get("failed") or None,
+        "waits": by_hand.waits(record),
     }
     return {key: value for key, value in found.items() if value not in (None, [], {}, False)}
 

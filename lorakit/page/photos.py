@@ -63,7 +63,10 @@ def picture(house: House):
         kind = request.path_params["kind"]
         if kind not in SIDES:
             return answer({"error": "no such picture"}, 404)
-        found = await asyncio.to_thread(house.index.peek, request.path_params["id"])
+        id = request.path_params["id"]
+        if not house.index.is_ready and (kept := house.pictures.kept(id.partition("~")[0], kind)) is not None:  # known by its content
+            return _jpeg(kept)
+        found = await asyncio.to_thread(house.index.peek, id)
         if found is None:
             return answer({"error": "this photo is no longer in the project"}, 404)
         path, content, longest = found
@@ -77,9 +80,13 @@ def picture(house: House):
             body = waited.result()
         except (UnreadablePhoto, OSError) as error:
             return answer({"error": safe(str(error))}, 404)
-        return Response(body, media_type="image/jpeg", headers={"cache-control": "private, max-age=31536000, immutable"})
+        return _jpeg(body)
 
     return endpoint
+
+
+def _jpeg(body: bytes) -> Response:
+    return Response(body, media_type="image/jpeg", headers={"cache-control": "private, max-age=31536000, immutable"})
 
 
 def photo(house: House, id: str) -> dict[str, Any]:

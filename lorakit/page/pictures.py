@@ -36,19 +36,25 @@ class Pictures:
     def get(self, path: Path, content: str, longest: int, kind: str) -> Future[bytes]:
         """The JPEG of a photo whose content has this hash and whose longer side so many pixels (0: not known). It fails with
         `UnreadablePhoto`."""
-        name = files.short_hash(content, VERSION)
-        place = self.folder / kind / name[:2] / f"{name}.jpg"
-        found: Future[bytes] = Future()
-        if kind in KEPT:
-            try:
-                found.set_result(place.read_bytes())
-                return found
-            except OSError:
-                pass
+        place, found = self._place(content, kind), Future[bytes]()
+        if (kept := self.kept(content, kind)) is not None:
+            found.set_result(kept)
+            return found
         with self._there:
             self._waiting.append((found, lambda: _make(path, longest, kind, place)))
             self._there.notify()
         return found
+
+    def kept(self, content: str, kind: str) -> bytes | None:
+        """The JPEG where it has been made already."""
+        try:
+            return self._place(content, kind).read_bytes() if kind in KEPT else None
+        except OSError:
+            return None
+
+    def _place(self, content: str, kind: str) -> Path:
+        name = files.short_hash(content, VERSION)
+        return self.folder / kind / name[:2] / f"{name}.jpg"
 
     def _work(self) -> None:
         while True:

@@ -31,7 +31,8 @@ from lorakit.page.children import Children
 from lorakit.page.guard import LOCAL, Guard, Rules
 from lorakit.page.index import Index
 from lorakit.page.pictures import Pictures
-from lorakit.project import open_project, work
+from lorakit.project import work
+from lorakit.project.project import check_names, read_config
 
 NOTE = ".page.json"  # who serves this project, with the token: for its owner's eyes
 PORT, TRIED = 8713, 50
@@ -95,8 +96,9 @@ def serve(
     folder: Path, host: str = LOCAL[0], port: int | None = None, allow: tuple[str, ...] = (), read_only: bool = False, browse: bool = True
 ) -> None:
     """Serve the page until Ctrl-C. Where this project's page is served already, only say where. Raises `LorakitError`."""
-    open_project(folder)  # whose faults are told here, in one line
     folder = folder.expanduser().resolve()
+    words = read_config(folder)  # whose faults are told here, in one line, before a page is there
+    check_names(folder, words)
     before = _read_note(folder)
     if before and before.get("alive") and bool(before.get("read_only")) == read_only:
         say(f"page      served already, by process {before['pid']}")

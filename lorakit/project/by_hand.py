@@ -154,10 +154,11 @@ def _touches(line: Decision, other: Decision) -> bool:
 
 def waiting(book: Manifest) -> list[Record]:
     """Photos of which something is decided that no run has applied yet."""
-    return [record for record in book if _waits(record)]
+    return [record for record in book if waits(record)]
 
 
-def _waits(record: Record) -> bool:
+def waits(record: Record) -> bool:
+    """Whether no run has applied yet what is decided of a photo."""
     human, chosen = record.get("human", {}), bool(record.get("select", {}).get("selected"))
     verdict = human.get("verdict")
     if chosen and verdict == "reject" or verdict == "keep" and "select" in record and not chosen and verdicts.is_readable(record):

@@ -64,23 +64,39 @@ class Manifest:
         try:
             return self.decisions.append(changes, by, undoes, rules, self.name_of)
         finally:
-            self._lay(self._records)
+            self._lay_new()
 
     def take_decisions(self) -> list[Decision]:
         """Lay over the records what has been decided elsewhere since. Returns the new decisions."""
         self.decisions.refresh()
-        new = self.decisions.lines[self._taken :]
-        self._taken = len(self.decisions.lines)
-        if new:
+        return self._lay_new()
+
+    def _lay_new(self) -> list[Decision]:
+        """Lay the decisions that are not laid yet over their photos, and over those that take them over from a copy."""
+        if self._taken > len(self.decisions.lines):  # a person has put another file there
+            self._taken = 0
             self._lay(self._records)
+        new, self._taken = self.decisions.lines[self._taken :], len(self.decisions.lines)
+        touched = {change["id"] for line in new for change in line["changes"]} & self._records.keys()
+        if any((self._records[id].get("dedupe") or {}).get("of") for id in touched):
+            touched |= {id for id, r in self._records.items() if any(c["id"] in touched for c in (r.get("dedupe") or {}).get("takes", ()))}
+        self._lay(touched)
         return new
 
-    def refresh(self) -> bool:
+    def refresh(self) -> set[str]:
         """For those who only look on: take in what others have written since this was read. Only lines that are new are parsed.
-        Returns whether there was anything; what was kept here and not saved is forgotten."""
-        new = bool(self.take_decisions())
-        if self._state_of_files() == self._files:
-            return new
+        Returns the ids of photos of which anything is another; what was kept here and not saved is forgotten."""
+        if self._state_of_files() == self._files and self.decisions.is_read():
+            return set()
+        former = self._records
+        self._records = dict(former)
+        self.take_decisions()
+        if self._state_of_files() != self._files:
+            self._read_again()
+        return {id for id in former.keys() | self._records.keys() if former.get(id) is not self._records.get(id)}
+
+    def _read_again(self) -> None:
+        kept = {id: (r, _stripped(r)) for id, r in self._records.items()}
         for _ in range(5):  # a manifest that is replaced while its journal is read would lose a line
             before, records, seen = self._state_of_files(), {}, {}
             for path in (self.path, self.journal):
@@ -88,12 +104,12 @@ class Manifest:
                     key = hash(line)
                     seen[key] = self._seen[key] if key in self._seen else _read_record(line)[0]
                     if (record := seen[key]) is not None:
-                        records[record["id"]] = cast("Record", _stripped(record))
+                        one, bare = kept.get(record["id"], (None, None))
+                        records[record["id"]] = one if one is not None and bare == record else cast("Record", _stripped(record))
             if self._state_of_files() == before:
                 break
         self._files, self._records, self._seen = before, records, seen
         self._lay(self._records)
-        return True
 
     def _state_of_files(self) -> tuple:
         return tuple(identity(path) for path in (self.path, self.journal))
