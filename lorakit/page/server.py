@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from lorakit import __version__, files
 from lorakit.console import say
 from lorakit.errors import LorakitError
-from lorakit.page import photos
+from lorakit.page import photos, words
 from lorakit.page.children import Children
 from lorakit.page.guard import LOCAL, Guard, Rules
 from lorakit.page.index import Index
@@ -36,7 +36,8 @@ from lorakit.project.project import check_names, read_config
 
 NOTE = ".page.json"  # who serves this project, with the token: for its owner's eyes
 PORT, TRIED = 8713, 50
-VIEWS = (photos,)
+VIEWS = ("photos", "copies", "words")  # each a file of static/
+ROUTES = (photos, words)
 
 
 @dataclass
@@ -56,7 +57,7 @@ def build(folder: Path, rules: Rules, cache: Path | None = None) -> ASGIApp:
     cache = cache or folder / "cache" / "page"
     house = House(folder, Index(folder, cache), Pictures(cache), Children(folder, cache), rules.read_only)
     house.index.start()
-    routes: list[BaseRoute] = [route for view in VIEWS for route in view.routes(house)]
+    routes: list[BaseRoute] = [route for part in ROUTES for route in part.routes(house)]
     return Guard(Starlette(routes=[*_static(house), *routes]), rules)
 
 
@@ -68,7 +69,7 @@ def _static(house: House) -> list[BaseRoute]:
     version = files.short_hash(*(f"{path} {files.short_hash(body.decode('latin-1'))}" for path, body in sorted(table.items())))
 
     def index(request: Request) -> Response:
-        facts = {"views": [view.__name__.rpartition(".")[2] for view in VIEWS], "readOnly": house.read_only, "version": __version__}
+        facts = {"views": VIEWS, "readOnly": house.read_only, "version": __version__}
         told = json.dumps(facts).replace("<", "\\u003c")
         return Response(page.replace("NONCE", request.scope["nonce"]).replace("FACTS", told), media_type="text/html")
 

@@ -153,6 +153,35 @@ def test_another_limit_is_tried_before_it_is_kept(page):
     assert page.row("blurred.jpg")["verdict"] != "reject"
 
 
+def test_words_of_the_set_are_shown_changed_and_taken_back(page):
+    """What is shown, what is kept and what `lorakit words` makes of it are the same."""
+    from lorakit.caption import words
+
+    assert dict(page.get("/words").json()["phrases"])["red scarf"] == 2
+    told = page.tell("/words/look", rules=["remove: red scarf"]).json()
+    shown = {name: after for _, name, _, after in told["shown"]}
+    assert (
+        shown == {file: after for file, _, after in words.preview(open_project(page.folder), ["remove: red scarf"])} and told["count"] == 2
+    )
+    assert page.tell("/words/save", rules=["remove: red scarf"], mark="another").status_code == 409
+    assert page.tell("/words/look", rules=["remov: x"]).status_code == 400
+    assert page.tell("/words/save", rules=["remove: red scarf"], mark=told["mark"]).json() == {"count": 2, "follows": "now"}
+    deadline = time.monotonic() + 60
+    while any(page.row(name)["text"] != after for name, after in shown.items()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert {name: page.row(name)["text"] for name in shown} == shown
+    assert open_project(page.folder).settings.caption.rules == ("remove: red scarf",)
+
+
+def test_words_of_some_photos_are_changed_by_hand_in_one_decision(page):
+    ids = [page.rows[name]["id"] for name in (A, "photo_4.jpg")]
+    told = page.tell("/words/look", rules=["replace: grass => snow"], ids=ids).json()
+    assert page.tell("/words/save", rules=["replace: grass => snow"], ids=ids, mark=told["mark"]).json()["count"] == 2
+    book = open_project(page.folder).manifest
+    assert [book[id]["human"]["text"].count("snow") for id in ids] == [1, 1] and len(book.decisions.lines) == 1
+    assert "snow" in page.row(A)["text"] and page.row(A)["edited"]
+
+
 def test_the_next_start_lists_the_same_at_once_until_something_is_written(page):
     kept = page.folder / "cache/page/index.json.gz"
     deadline = time.monotonic() + 5
