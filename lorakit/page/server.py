@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from lorakit import __version__, files
 from lorakit.console import say
 from lorakit.errors import LorakitError
-from lorakit.page import photos, words
+from lorakit.page import photos, results, training, words
 from lorakit.page.children import Children
 from lorakit.page.guard import LOCAL, Guard, Rules
 from lorakit.page.index import Index
@@ -36,8 +36,8 @@ from lorakit.project.project import check_names, read_config
 
 NOTE = ".page.json"  # who serves this project, with the token: for its owner's eyes
 PORT, TRIED = 8713, 50
-VIEWS = ("photos", "copies", "words")  # each a file of static/
-ROUTES = (photos, words)
+VIEWS = ("photos", "copies", "words", "training", "results")  # each a file of static/
+ROUTES = (photos, words, training, results)
 
 
 @dataclass

@@ -55,7 +55,7 @@ export default function Copies({ rest }) {
   if (!group) return html`<main>${every.length ? html`<${Empty} title="All copies are settled"><p>${count(every.length, "group")} in all.</p><button onClick=${() => setOnlyOpen(false)}>Show them</button><//>`
     : html`<${Empty} title="No copies"><p>No photo of this project looks like another one.</p><a class="button" href="#/photos">All photos</a><//>`}</main>`;
   const facts = FACTS.filter(([, value]) => new Set([group.kept, copy].map(value)).size > 1);
-  return html`<main class="copiesview">
+  return html`<main class="copiesview"><h1 class="hidden">Copies</h1>
     <div class="toolbar"><div class="row"><button class="quiet" aria-label="Group before" disabled=${at === 0} onClick=${() => to(-1)}>‹</button><b>Group ${number(at + 1)} of ${number(list.length)}</b><button class="quiet" aria-label="Next group" disabled=${at + 1 >= list.length} onClick=${() => to(1)}>›</button></div>
       <div class="segments" role="group" aria-label="How they are compared">${[["side", "Side by side"], ["slider", "Slider"], ["difference", "Difference"]].map(([name, said]) => html`<button key=${name} aria-pressed=${mode === name} onClick=${() => setMode(name)}>${said}</button>`)}</div>
       <label class="check"><input type="checkbox" checked=${onlyOpen} onChange=${(event) => { shown.current = null; setOnlyOpen(event.target.checked); }} /> Only open ones</label>

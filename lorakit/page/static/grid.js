@@ -64,7 +64,7 @@ export default function Grid() {
   if (!state.order.length) return html`<main>${state.facts.work
     ? html`<${Empty} title="The photos are being found"><p>They appear here as they are scanned.</p><//>`
     : html`<${Empty} title="No photos yet"><p>Name a folder of photos: <code>lorakit run PHOTOS -o ${state.facts.project?.name ?? "PROJECT"}</code></p><//>`}</main>`;
-  return html`<main class="gridview">
+  return html`<main class="gridview"><h1 class="hidden">Photos</h1>
     <div class="toolbar">
       <div class="segments" role="group" aria-label="Verdict">
         ${[["", "All", found.found], ["keep", "Keep", found.verdicts.keep], ["warn", "Warn", found.verdicts.warn], ["reject", "Reject", found.verdicts.reject]].map(([name, said, n]) => html`

@@ -24,7 +24,7 @@ export default function Words({ rest }) {
   const ids = scope === "filtered" ? shownRows().rows.filter((row) => row.text).map((row) => row.id) : scope === "selected" ? [...selection].filter((id) => state.rows.get(id)?.text) : null;
   const rules = ids ? fresh : [...table.rules.filter((rule) => !gone.includes(rule)), ...fresh], isChanged = fresh.length > 0 || (!ids && gone.length > 0);
   const done = () => { setFresh([]); setGone([]); setActive(null); again(round + 1); };
-  return html`<main class="wordsview">
+  return html`<main class="wordsview"><h1 class="hidden">Words</h1>
     <section class="phrases" aria-label="Phrases">
       <label class="search"><span class="hidden">Find a phrase</span><input ref=${search} type="search" placeholder=${`${count(table.phrases.length, "phrase")} in ${count(table.texts, "text")}`} value=${query} onInput=${(event) => setQuery(event.target.value)} /><${Key}>/<//></label>
       ${shown.length ? html`<ul>${shown.map(([phrase, n]) => html`<li key=${phrase}><button aria-pressed=${phrase === active} onClick=${() => setActive(phrase === active ? null : phrase)} style=${{ "--share": `${(100 * n) / most}%` }}><span dir="auto">${phrase}</span><small>${number(n)} <i>${Math.round((100 * n) / table.texts)} %</i></small></button></li>`)}</ul>` : html`<${Empty} title="No phrase is like this" />`}
