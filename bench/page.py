@@ -71,7 +71,7 @@ def draw(chance: random.Random, size: tuple[int, int] = (480, 360)) -> Image.Ima
 def record(number: int, path: Path, measured: dict, chance: random.Random, count: int) -> dict:
     id = f"{number:032x}"
     measures = json.loads(json.dumps(measured["measures"]))
-    measures["size"] = {"width": chance.choice([480, 900, 1024, 2048, 4000]), "height": chance.choice([360, 768, 1024, 3000])}
+    measures["size"] = {"width": (width := chance.choice([480, 900, 1024, 2048, 4000])), "height": width * 3 // 4}
     measures["sharpness"]["sharpness"] = round(min(1.0, abs(chance.gauss(0.75, 0.25))), 4)
     measures["exposure"]["p99"] = chance.choice([90, 180, 220, 240, 250])
     text = f"a zwx mug on {chance.choice(THINGS)}, {chance.choice(LIGHTS)}" + (", " + ", ".join(chance.sample(THINGS, 3))) * (number % 3)

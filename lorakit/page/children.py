@@ -13,6 +13,7 @@ from lorakit.errors import ProjectBusy
 from lorakit.project import work
 
 LOG = "work.log"
+LEAVES = 8.0  # seconds that a command may take to leave when it is done: torch is slow to
 SHOWN = 4000  # bytes of its end
 
 
@@ -28,7 +29,7 @@ class Children:
     def start(self, verb: str, *words: str) -> dict[str, Any]:
         """Run `lorakit VERB ... PROJECT`. Raises `ProjectBusy` where somebody is at work."""
         with self._lock:
-            if work.find(self.folder) or (self._last and self._last.poll() is None):
+            if work.find(self.folder) or not self._has_left():
                 raise ProjectBusy(f"{self.folder.name}: another command is at work; wait for it or stop it")
             self.log.parent.mkdir(parents=True, exist_ok=True)
             place = ["-o", str(self.folder)] if verb == "run" else [str(self.folder)]
@@ -39,6 +40,16 @@ class Children:
                 )
             self._words = [verb, *words]
         return self.told()
+
+    def _has_left(self) -> bool:
+        """Whether the last command has ended; one that has given the project back is waited for."""
+        if self._last is None:
+            return True
+        try:
+            self._last.wait(LEAVES)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def told(self) -> dict[str, Any]:
         """{"running", "verb", "exit": of the last command, "said": the end of what it said}; empty where none was started."""

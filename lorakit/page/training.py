@@ -68,7 +68,7 @@ def facts(run: Run, n: int) -> dict[str, Any]:
 
 
 def standing(house: House, there: list[Run]) -> str:
-    """Derived, never stored: "training", "stopping", "starting" (its base is loaded), "stopped" with steps left, "done", or "none"."""
+    """Derived, never stored: "training", "stopping", "starting" (nothing is trained yet), "stopped" with steps left, "done", or "none"."""
     at_work = work.find(house.folder)
     newest = there[-1] if there else None
     if at_work and at_work.get("stage") in ("cache", "train"):
@@ -76,6 +76,9 @@ def standing(house: House, there: list[Run]) -> str:
         if newest is None or not begun:
             return "starting"
         return "stopping" if (newest.folder / STOP).exists() else "training"
+    child = house.children.told()
+    if child.get("running") and child["words"][0] == "train":
+        return "starting"  # it looks at the project before it takes the lock
     if newest is None:
         return "none"
     return "done" if "train" in newest.facts["done"] else "stopped"

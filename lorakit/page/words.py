@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 
 from lorakit import files
 from lorakit.caption import words
+from lorakit.caption.trigger import protected_words
 from lorakit.console import safe
 from lorakit.errors import Conflict, LorakitError, ProjectBusy
 from lorakit.page.answers import get, post, take, take_list
@@ -33,17 +34,18 @@ def routes(house: House) -> list[BaseRoute]:
 def table(house: House) -> dict[str, Any]:
     """Every phrase with the number of its texts, the rules that hold, and phrases that stand in nearly every text."""
     with house.index.held() as project:
-        texts = words.texts(project)
-        own = list(project.settings.caption.rules)
-        common = words.invariant_phrases(project)
-    return {"texts": len(texts), "phrases": rules.frequencies(texts)[:SHOWN_PHRASES], "rules": own, "common": common}
+        texts, settings = words.texts(project), project.settings
+    phrases = rules.frequencies(texts)  # a second for a large set: nobody waits for it
+    common = rules.invariants(texts, protected_words(settings), settings.caption.describe)
+    return {"texts": len(texts), "phrases": phrases[:SHOWN_PHRASES], "rules": list(settings.caption.rules), "common": common}
 
 
 def look(house: House, sent: dict[str, Any]) -> dict[str, Any]:
     """Which texts would be others, all counted and the first shown, and a mark of them all for `save`. {"rules": all that shall hold}
     for the whole set; {"rules": those to apply, "ids"} for the texts of some photos, by hand."""
     with house.index.held() as project:
-        found = _changes(house, project, sent)
+        pass  # as it stands now; others may decide while this counts
+    found = _changes(house, project, sent)
     shown = [[id, safe(name), before, after] for id, name, before, after in found[:SHOWN_CHANGES]]
     return {"count": len(found), "shown": shown, "mark": _mark(found)}
 

@@ -5,7 +5,7 @@ import { useKeys } from "./keys.js";
 import { wanted } from "./grid.js";
 
 const EVERY = 2000;
-const SAID = { training: "Training", stopping: "Stopping after this step", starting: "Loading the base", stopped: "Stopped; it can go on", done: "Done", none: "Nothing has been trained yet" };
+const SAID = { training: "Training", stopping: "Stopping after this step", starting: "Starting", stopped: "Stopped; it can go on", done: "Done", none: "Nothing has been trained yet" };
 
 // All lines of a run, read on from where the last answer ended.
 function useMetrics(n) {
@@ -37,7 +37,7 @@ export function smoothed(values, keep) {
 const median = (values) => { const sorted = values.filter((value) => value != null).sort((one, other) => one - other); return sorted.length ? sorted[sorted.length >> 1] : null; };
 
 export function useRuns() {
-  const [found, set] = useState(null), { facts } = useStore(), key = `${facts.work?.stage} ${facts.work?.pid} ${state.child?.running}`;
+  const [found, set] = useState(null), { facts } = useStore(), key = `${facts.work?.stage} ${facts.work?.pid} ${state.child?.running} ${state.child?.words}`;
   const load = () => ask("runs").then(set, () => set((old) => old ?? { runs: [], standing: "none", child: {} }));
   useEffect(() => { load(); const timer = setInterval(load, 3 * EVERY); return () => clearInterval(timer); }, [key]);
   return [found, load];
@@ -84,7 +84,7 @@ function Run({ n, isNewest, load, child }) {
     <div class="card standing">
       <div class="meter big" role="progressbar" aria-label="Steps" aria-valuemin="0" aria-valuemax=${planned} aria-valuenow=${last}><i style=${{ width: `${planned ? Math.min(100, (100 * last) / planned) : 0}%` }}></i></div>
       <dl class="numbers">
-        <div><dt>step</dt><dd>${number(last)}<small> of ${number(planned)}</small></dd></div>
+        <div><dt>step</dt><dd>${number(last)}${planned ? html`<small> of ${number(planned)}</small>` : ""}</dd></div>
         <div><dt>loss, smoothed</dt><dd>${figure(loss[2][loss[2].length - 1], 3)}</dd></div>
         ${lines.validation.some((value) => value != null) && html`<div><dt>validation</dt><dd>${figure(lines.validation.filter((value) => value != null).at(-1), 3)}</dd></div>`}
         <div><dt>pace</dt><dd>${pace ? (pace > 1 ? `${figure(pace, 2)}` : figure(1 / pace, 2)) : "–"}<small> ${pace > 1 ? "s a step" : "steps a second"}</small></dd></div>
@@ -94,6 +94,7 @@ function Run({ n, isNewest, load, child }) {
       ${!told.readOnly && isNewest && html`<div class="row">
         ${standing === "training" ? html`<button class="reject" onClick=${() => command("stop", {}, "It finishes this step, writes a checkpoint, and stops.", load)}>Stop</button>`
           : standing === "stopping" ? html`<button disabled>Stopping …</button>`
+          : standing === "starting" ? html`<span class="soft">The photos are looked at and the base is loaded; this may take a minute.</span>`
           : html`${standing === "stopped" ? html`<${Start} load=${load} label="Go on" main />` : ""}${!busy && html`<${Start} load=${load} label="Again with these settings" fresh />`}`}
         <button onClick=${() => { wanted.sort = "loss"; wanted.verdict = ""; wanted.chips = ["chosen"]; wanted.query = ""; go("photos"); }}>Photos by loss</button>
         ${told.views.includes("results") && html`<a class="button" href="#/results">Its pictures</a>`}</div>`}
