@@ -53,6 +53,7 @@ class Index:
         self._is_stale, self._is_settling = False, False
         self._config = identity(folder / FILE)
         self._kept_state: list[Any] = []
+        self._failed: list[Any] = []  # how its files stood when it could not be read
         self._first = ""  # the name under which these rows are kept for the next time
 
     def start(self) -> None:
@@ -60,8 +61,8 @@ class Index:
 
     def _open(self) -> None:
         """Read the project and judge all; also again, when its words have changed."""
+        before = self._state()
         try:
-            before = self._state()
             project = open_project(self.folder)
             records = list(project.manifest)
             self._odd = verdicts.odd_ones(records, project.settings)
@@ -78,9 +79,10 @@ class Index:
                 self._kept_state = before
                 self._keep(before)
         except (LorakitError, OSError) as error:
-            self.fault = " ".join(str(error).split())
+            self.fault, self._failed = " ".join(str(error).split()), before
             self._ready.set()
         except Exception as error:
+            self._failed = before
             self.fault = f"the photos cannot be listed ({type(error).__name__}: {error}); `lorakit status` says more"
             self._ready.set()
             raise
@@ -96,6 +98,7 @@ class Index:
         """The project as it stands on the disk now; nobody else of this server uses it meanwhile."""
         self._ready.wait()
         with self._lock:
+            self._try_again()
             if self._project is None:
                 raise LorakitError(self.fault or "the project cannot be read")
             self._refresh()
@@ -134,6 +137,7 @@ class Index:
         if not self._ready.is_set():
             return {"epoch": epoch, "revision": revision, "rows": [], "opening": True, "work": work.find(self.folder)}
         with self._lock:
+            self._try_again()
             if self._project is not None:
                 self._refresh()
             if epoch not in (self.epoch, self._first):
@@ -161,6 +165,12 @@ class Index:
                 "waiting": len(self._waiting),
             },
         }
+
+    def _try_again(self) -> None:
+        """Where the project could not be read: once a person has mended something."""
+        if self._project is None and self._state() != self._failed:
+            self._failed = self._state()
+            threading.Thread(target=self._open, name="index", daemon=True).start()
 
     # What changes
 

@@ -44,7 +44,7 @@ def routes(house: House) -> list[BaseRoute]:
         post("/text/look", lambda sent: texts.look(house, sent)),
         post("/limits/look", lambda sent: limits.look(house, sent)),
         post("/limits/save", lambda sent: limits.save(house, sent)),
-        post("/apply", lambda sent: house.children.start("run")),
+        post("/apply", lambda sent: house.children.start("run", "--until", "dataset")),
         Route("/{kind}/{id}.jpg", picture(house), methods=["GET"]),
     ]
 

@@ -1,6 +1,7 @@
 """The routes of the page on a curated project: what is listed, decided, refused, undone, and what else is written."""
 
 import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -196,6 +197,18 @@ def test_the_next_start_lists_the_same_at_once_until_something_is_written(page):
     assert Page(page.folder).rows[A]["verdict"] == "reject"
 
 
+def test_a_project_that_cannot_be_read_is_said_and_listed_once_it_is_mended(curated):
+    words = (curated / "project.yaml").read_text(encoding="utf-8")
+    (curated / "project.yaml").write_text("settings: [", encoding="utf-8")
+    page = Page(curated)
+    assert page.rows == {} and "project.yaml" in page.get("/index").json()["fault"]
+    (curated / "project.yaml").write_text(words, encoding="utf-8")
+    deadline = time.monotonic() + 10
+    while not page.get("/changes").json().get("again") and not page.get("/index").json()["rows"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(page.get("/index").json()["rows"]) == 8
+
+
 def test_read_only_writes_nothing(curated, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in curated.rglob("*")}
     app = server.build(curated, Rules(TOKEN, "lorakit_1", read_only=True), tmp_path / "elsewhere")
@@ -205,6 +218,21 @@ def test_read_only_writes_nothing(curated, tmp_path):
     sent = {"changes": [{"id": rows[0]["id"], "what": "verdict", "was": None, "now": "keep"}]}
     assert page.post("/decide", json=sent, headers={"x-lorakit": "1", "origin": HOME}).status_code == 403
     assert {p: p.stat().st_mtime_ns for p in curated.rglob("*")} == before
+
+
+def test_what_is_taken_from_others_is_unchanged_with_its_licence():
+    """Preact, its hooks, htm and uPlot as their authors publish them."""
+    sums = {
+        "htm-3.1.1.mjs": "ab33dd3f38059b9be4d5f5350128eefb2356639c4e0bbe9d9e8b3ba75847e9e4",
+        "preact-11.2.0.mjs": "bdcbd9abdf2c77c5c45326eab42191e949222d479d0d5f69467387a77040cb55",
+        "preact-hooks-11.2.0.mjs": "e862ab2973aa6455eaa0f77c5d832d2157d6be59a17c8ba546550a575b58c6b4",
+        "uPlot-1.6.32.esm.js": "5dd9b3281aa64b461b42d9945f6adb2649d346502b12281a9ae0d46599a80eba",
+        "uPlot-1.6.32.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+    }
+    vendor = Path(server.__file__).parent / "static/vendor"
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in vendor.iterdir() if "LICENSE" not in path.name}
+    assert found == sums
+    assert {path.name for path in vendor.glob("*LICENSE*")} == {"htm-LICENSE", "preact-LICENSE", "uPlot-LICENSE"}
 
 
 def test_hostile_names_and_texts_go_out_as_json(page):

@@ -35,30 +35,50 @@ export const KEYS = {
   neither: ["x", "Copies", "neither", "X"],
   flip: [" ", "Copies", "hold: show the kept one in its place", "Space"],
 };
-const ONLY_TOLD = [["Crop", "⇧ arrows", "by 10 pixels"], ["Copies", "1 – 9", "keep that one of the group"]];
+const ONLY_TOLD = [
+  ["Crop", "⇧ arrows", "by 10 pixels"],
+  ["Copies", "1 – 9", "keep that one of the group"],
+];
 
 const stack = [];
 export const letters = { on: localStorage.getItem("lorakit.letters") !== "off" };
-export function switchLetters(on) { letters.on = on; localStorage.setItem("lorakit.letters", on ? "on" : "off"); }
+export function switchLetters(on) {
+  letters.on = on;
+  localStorage.setItem("lorakit.letters", on ? "on" : "off");
+}
 
 const named = Object.fromEntries(Object.entries(KEYS).map(([name, [key]]) => [key, name]));
-const isField = (target) => target.closest?.("textarea, select, [contenteditable], input:not([type=checkbox]):not([type=radio]):not([type=range])");
+const isField = (target) =>
+  target.closest?.("textarea, select, [contenteditable], input:not([type=checkbox]):not([type=radio]):not([type=range])");
 
 function pressed(event) {
   const key = event.key.length === 1 && !"?+[]".includes(event.key) ? event.key.toLowerCase() : event.key;
-  return (event.ctrlKey || event.metaKey ? "ctrl+" : "") + (event.shiftKey && key.length === 1 && (event.ctrlKey || event.metaKey) ? "shift+" : "") + key;
+  return (
+    (event.ctrlKey || event.metaKey ? "ctrl+" : "") +
+    (event.shiftKey && key.length === 1 && (event.ctrlKey || event.metaKey) ? "shift+" : "") +
+    key
+  );
 }
 
 document.addEventListener("keydown", (event) => {
   if (event.isComposing || event.altKey) return;
   if (document.querySelector("dialog[open]")) return; // it has keys of its own
-  const key = pressed(event), field = isField(event.target);
+  const key = pressed(event),
+    field = isField(event.target);
   if (field && !(key === "ctrl+Enter" || key === "Escape")) return;
   if (key.length === 1 && !letters.on && key !== "?") return;
-  if (event.target.closest?.("button, a, summary, [role=slider], input[type=range]") && (key === "Enter" || key === " " || event.target.type === "range" && key.startsWith("Arrow"))) return;
+  if (
+    event.target.closest?.("button, a, summary, [role=slider], input[type=range]") &&
+    (key === "Enter" || key === " " || (event.target.type === "range" && key.startsWith("Arrow")))
+  )
+    return;
   for (let at = stack.length - 1; at >= 0; at--) {
-    const actions = stack[at].current, action = actions[named[key]] ?? actions["key " + key];
-    if (action) { if (action(event) !== false) event.preventDefault(); return; }
+    const actions = stack[at].current,
+      action = actions[named[key]] ?? actions["key " + key];
+    if (action) {
+      if (action(event) !== false) event.preventDefault();
+      return;
+    }
     if (actions.alone) return;
   }
 });
@@ -67,7 +87,12 @@ document.addEventListener("keydown", (event) => {
 export function useKeys(actions) {
   const ref = useRef(actions);
   ref.current = actions;
-  useEffect(() => { stack.push(ref); return () => { stack.splice(stack.indexOf(ref), 1); }; }, []);
+  useEffect(() => {
+    stack.push(ref);
+    return () => {
+      stack.splice(stack.indexOf(ref), 1);
+    };
+  }, []);
 }
 
 export function keyTable() {

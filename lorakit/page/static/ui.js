@@ -18,7 +18,10 @@ export const Empty = ({ title, children }) => html`<div class="empty" role="stat
 // Shown only when something takes longer than a glance.
 export function Busy({ label = "Loading" }) {
   const [shown, show] = useState(false);
-  useEffect(() => { const timer = setTimeout(() => show(true), 300); return () => clearTimeout(timer); }, []);
+  useEffect(() => {
+    const timer = setTimeout(() => show(true), 300);
+    return () => clearTimeout(timer);
+  }, []);
   return html`<div class="busy" role="status">${shown ? html`<i class="bar"></i><span>${label} …</span>` : ""}</div>`;
 }
 
@@ -26,8 +29,8 @@ export const Key = ({ children }) => html`<kbd aria-hidden="true">${children}</k
 
 export const number = (value) => value.toLocaleString("en");
 export const count = (n, one, many = one + "s") => `${number(n)} ${n === 1 ? one : many}`;
-export const figure = (value, digits = 3) => value == null ? "–" : Number(value.toPrecision(digits)).toString();
-export const size = (bytes) => bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.max(1, Math.round(bytes / 1e3))} kB`;
+export const figure = (value, digits = 3) => (value == null ? "–" : Number(value.toPrecision(digits)).toString());
+export const size = (bytes) => (bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.max(1, Math.round(bytes / 1e3))} kB`);
 export function duration(seconds) {
   if (seconds < 100) return `${Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
@@ -40,7 +43,8 @@ export function useSize(ref) {
   useLayoutEffect(() => {
     const one = ref.current;
     if (!one) return;
-    const measure = () => set((old) => old[0] === one.clientWidth && old[1] === one.clientHeight ? old : [one.clientWidth, one.clientHeight]);
+    const measure = () =>
+      set((old) => (old[0] === one.clientWidth && old[1] === one.clientHeight ? old : [one.clientWidth, one.clientHeight]));
     measure();
     const watch = new ResizeObserver(measure);
     watch.observe(one);
@@ -52,7 +56,11 @@ export function useSize(ref) {
 // A dialog that takes the keys until it is closed, and gives the focus back.
 export function Dialog({ title, close, children, wide }) {
   const ref = useRef();
-  useEffect(() => { const before = document.activeElement; ref.current.showModal(); return () => before?.focus?.(); }, []);
+  useEffect(() => {
+    const before = document.activeElement;
+    ref.current.showModal();
+    return () => before?.focus?.();
+  }, []);
   return html`<dialog ref=${ref} class=${wide ? "wide" : ""} aria-label=${title} onClose=${close}
       onClick=${(event) => event.target === ref.current && ref.current.close()}>
     <div class="in"><header><h2>${title}</h2><button class="quiet" aria-label="Close" onClick=${() => ref.current.close()}>✕</button></header>${children}</div></dialog>`;
@@ -64,8 +72,13 @@ export function useAnswer(ask, key) {
   useEffect(() => {
     let left = false;
     set((old) => ({ ...old, stale: true }));
-    ask().then((answer) => left || set({ answer }), (error) => left || set({ error: error.message }));
-    return () => { left = true; };
+    ask().then(
+      (answer) => left || set({ answer }),
+      (error) => left || set({ error: error.message }),
+    );
+    return () => {
+      left = true;
+    };
   }, [key]);
   return found;
 }
