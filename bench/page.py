@@ -1,4 +1,7 @@
-"""The page's figures on a large project: python -m bench.page [PHOTOS] [--keep FOLDER]
+"""The page's figures on a large project, and its pictures for the docs:
+
+    python -m bench.page [PHOTOS] [--keep FOLDER]
+    python -m bench.page --pictures PROJECT       writes docs/page_*.jpg of a trained project, such as `make demo` leaves it
 
 Makes a project of so many small photos (10,000) with measures, texts, copies and a training, without running a stage, opens it in
 headless Chromium and prints: first paint, usable (cold, and warm: rows kept from the last time), frames a second while scrolling,
@@ -146,11 +149,57 @@ def figures(project: Path) -> dict[str, float]:
     return found
 
 
+PICTURES = {  # name: (place, width, scheme, what is done first)
+    "photos": ("photos", 1440, "light", ()),
+    "photo": ("photo/CHOSEN", 1440, "dark", ()),
+    "crop": ("photo/CHOSEN", 1440, "light", ("c", "-", "-", "-", "-", "-", "-")),
+    "copies": ("copies", 1440, "light", ()),
+    "words": ("words", 1440, "light", ("click:.phrases li:nth-child(2) button", "click:.phrase button:text-is('Remove')")),
+    "training": ("training", 1440, "light", ()),
+    "results": ("results", 1440, "light", ()),
+    "phone": ("photos", 390, "dark", ()),
+}
+
+
+def draw_pictures(project: Path, out: Path) -> None:
+    """A picture of each view, as it is."""
+    from playwright.sync_api import sync_playwright
+
+    browser = next(found for name in BROWSERS if (found := shutil.which(name)))
+    server, address = serve(project)
+    try:
+        with sync_playwright() as play:
+            chromium = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+            for name, (place, width, scheme, steps) in PICTURES.items():
+                size = {"width": width, "height": 844 if width < 600 else 900}
+                page = chromium.new_context(viewport=size, color_scheme=scheme, device_scale_factor=1).new_page()
+                page.goto(address)
+                page.wait_for_selector(".cell img")
+                chosen = page.evaluate("async () => (await (await fetch('./index')).json()).rows.filter(r => r.chosen)[4].id")
+                page.evaluate("place => { location.hash = '#/' + place }", place.replace("CHOSEN", chosen))
+                page.wait_for_timeout(2500)
+                for step in steps:
+                    page.click(step.removeprefix("click:")) if step.startswith("click:") else page.keyboard.press(step)
+                page.wait_for_timeout(1500)
+                page.screenshot(path=out / f"page_{name}.jpg", type="jpeg", quality=82)
+                if name == "crop":  # which was decided by that
+                    page.keyboard.press("0")
+                    page.wait_for_timeout(1000)
+            chromium.close()
+    finally:
+        server.send_signal(2)
+        server.wait(20)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="?", type=int, default=10_000)
     parser.add_argument("--keep", type=Path, help="make the project here, or take the one that is here")
+    parser.add_argument("--pictures", type=Path, help="draw the docs' pictures of this project instead")
     given = parser.parse_args()
+    if given.pictures:
+        draw_pictures(given.pictures, Path(__file__).parents[1] / "docs")
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.keep or Path(temporary)
         project = folder / "project" if (folder / "project/project.yaml").is_file() else make(folder, given.photos)

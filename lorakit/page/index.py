@@ -64,12 +64,18 @@ class Index:
         before = self._state()
         try:
             project = open_project(self.folder)
-            records = list(project.manifest)
+            records, is_warm = list(project.manifest), self._kept() is not None
             self._odd = verdicts.odd_ones(records, project.settings)
-            self._wrong = faults.find(project.manifest.selected, project.settings)
+            if self._project is None and not is_warm:  # the faults of texts take as long as all before them, and can come later
+                with self._lock:
+                    self._project, self.fault = project, None
+                    self._lay(self._judged(records))
+                self._ready.set()
+            wrong = faults.find(project.manifest.selected, project.settings)
             with self._lock:
                 is_first, self._project, self._config, self.fault = self._project is None, project, before[-1], None
-                self._lay(self._judged(records))
+                self._wrong = wrong
+                self._lay(self._judged(project.manifest))
                 if is_first:  # the rows that were kept are these, under the revision 0
                     self.revision, self._order, self._of = 0, 0, dict.fromkeys(self._of, 0)
                     self._first = _name_of(before)

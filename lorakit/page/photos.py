@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -128,71 +128,68 @@ def _crop_facts(record: Record, project: Project) -> dict[str, Any]:
     }
 
 
-def decide(house: House, sent: dict[str, Any]) -> dict[str, Any]:
-    """One decision about any number of photos: {"changes": [{"id", "what", "was", "now"}]}. `was` is what the page showed; where
-    that is no longer so, nothing is written and the answer is a conflict with the rows as they are."""
+class Wanted(NamedTuple):
+    """One change that the page asks for: `was` is what it showed."""
+
+    record: Record
+    what: str
+    was: Any
+    now: Any
+
+    @property
+    def there(self) -> Any:
+        """What holds by now."""
+        return self.record.get("human", {}).get(self.what)
+
+
+def decide(house: House, sent: dict[str, Any]) -> dict[str, Any] | Response:
+    """One decision about any number of photos: {"changes": [{"id", "what", "was", "now"}]}. Where a value is no longer what the page
+    showed, nothing is written, and the answer is a conflict with the rows as they are. Asked twice, as after an answer that was lost, it
+    is done once."""
     asked = take_list(sent, "changes", dict)
     if len(asked) > MOST_CHANGES:
         raise LorakitError(f"more than {MOST_CHANGES} changes in one decision")
     with house.index.held() as project:
         project.take_decisions()
         wanted = [_wanted(house, project, change) for change in asked]
-        if any(not _is_so(project, *one) for one in wanted):  # an answer that was lost: all stands already
-            try:
-                written = project.decide([change for record, was, now in wanted for change in _changes(project, record, was, now)], "page")
-            except Conflict as error:
-                rows = house.index.laid(dict.fromkeys(record["id"] for record, _, _ in wanted))
-                return answer({"error": str(error), "conflict": True, "rows": rows}, 409)  # type: ignore[return-value]
-        else:
-            written = None
-        touched = {record["id"] for record, _, _ in wanted}
-        touched |= {change["id"] for change in (written or {}).get("changes", ())}
+        touched = {one.record["id"] for one in wanted}
+        try:
+            written = project.decide([_change(one) for one in wanted if one.there != one.now], "page")
+        except Conflict as error:
+            return answer({"error": str(error), "conflict": True, "rows": house.index.laid(touched)}, 409)
+        touched |= {change["id"] for change in (written or {}).get("changes", ())}  # those of a copy that it takes over from
         rows = house.index.laid(touched)
         return house.index.since(house.index.epoch, house.index.revision) | {"rows": rows, "n": written and written["n"]}
 
 
-Wanted = tuple[Record, tuple[str, Any], tuple[str, Any]]
-
-
 def _wanted(house: House, project: Project, change: dict[str, Any]) -> Wanted:
-    """(record, (what, as the page showed it), (what, as it shall be)), checked."""
+    """What is asked for, checked. Raises `LorakitError`."""
     record = house.index.record(project, take(change, "id", str))
-    what, was, now = take(change, "what", str), change.get("was"), change.get("now")
+    what: str = take(change, "what", str)
+    now: Any = change.get("now")
+    name = safe(record["file"])
     if what not in by_hand.OF_A_PHOTO or not decisions.is_value(what, now):
-        raise LorakitError(f"{safe(record['file'])}: no such decision")
+        raise LorakitError(f"{name}: no such decision")
     if what == "text" and now is not None:
-        if len(now) > MOST_TEXT:
-            raise LorakitError(f"{safe(record['file'])}: a text of more than {MOST_TEXT} letters")
         now = " ".join(now.split())
+        if len(now) > MOST_TEXT:
+            raise LorakitError(f"{name}: a text of more than {MOST_TEXT} letters")
     if what == "crop" and now is not None:
-        now = by_hand.check_crop(record, {"box": now["box"], "bucket": now["bucket"]})
-    return record, (what, was), (what, now)
+        now = by_hand.check_crop(record, {key: now[key] for key in ("box", "bucket")})
+    if what == "apart" and now is not None:
+        now = sorted(set(now))
+        if record["id"] in now or not set(now) <= house.index.rows.keys():
+            raise LorakitError(f"{name}: it can be set apart from other photos of this project only")
+    return Wanted(record, what, change.get("was"), now)
 
 
-def _is_so(project: Project, record: Record, was: tuple[str, Any], now: tuple[str, Any]) -> bool:
-    return record.get("human", {}).get(now[0]) == now[1]
-
-
-def _changes(project: Project, record: Record, was: tuple[str, Any], now: tuple[str, Any]) -> list[Change]:
-    what, wanted = now
-    there = record.get("human", {}).get(what)
-    if there == wanted:
-        return []
-    if there != was[1]:
-        raise Conflict(
-            f"{safe(record['file'])}: its {what} is {decisions.in_words(what, there)} by now, decided elsewhere; nothing was changed"
-        )
-    if what == "apart":
-        return _apart(project, record, wanted)
-    return [by_hand.change(record, what, wanted)]
-
-
-def _apart(project: Project, record: Record, wanted: list[str] | None) -> list[Change]:
-    """Copies are set apart one by one from both sides; the page names each side itself."""
-    known = {r["id"] for r in project.manifest}
-    if wanted and (record["id"] in wanted or not set(wanted) <= known):
-        raise LorakitError(f"{safe(record['file'])}: it can be set apart from other photos of this project only")
-    return [by_hand.change(record, "apart", sorted(set(wanted)) if wanted else None)]
+def _change(wanted: Wanted) -> Change:
+    """Raises `Conflict` where something else holds by now than the page showed."""
+    record, what, was, now = wanted
+    if wanted.there != was:
+        there = "others" if what == "apart" else decisions.in_words(what, wanted.there)
+        raise Conflict(f"{safe(record['file'])}: its {what} is {there} by now, decided elsewhere; nothing was changed")
+    return by_hand.change(record, what, now)
 
 
 def undo(house: House, sent: dict[str, Any]) -> dict[str, Any]:

@@ -108,15 +108,15 @@ def serve(
     if not read_only:
         _check_writable(folder)
     listener = _listen(host, port, before)
-    port, token = listener.getsockname()[1], (before or {}).get("token") or secrets.token_urlsafe(24)
-    rules = Rules(token, f"lorakit_{port}", _hosts(host, allow), read_only)
+    at, token = int(listener.getsockname()[1]), (before or {}).get("token") or secrets.token_urlsafe(24)
+    rules = Rules(token, f"lorakit_{at}", _hosts(host, allow), read_only)
     with contextlib.ExitStack() as stack:
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorakit-page-"))) if read_only else None
         if not read_only:
-            _write_note(folder, host, port, token)
+            _write_note(folder, host, at, token)
         app = build(folder, rules, cache)
         say(f"page      {folder.name}{', to look at only' if read_only else ''}; Ctrl-C ends it, and loses nothing")
-        _tell(host, port, token, browse)
+        _tell(host, at, token, browse)
         config = uvicorn.Config(
             app, log_level="error", access_log=False, lifespan="off", server_header=False, ws="none", timeout_graceful_shutdown=2
         )

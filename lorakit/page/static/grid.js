@@ -156,7 +156,7 @@ export default function Grid() {
       <label class="sort"><span class="hidden">Sort by</span><select value=${wanted.sort} onChange=${(event) => set({ sort: event.target.value })}>
         ${Object.entries(SORTS).map(([name, [said]]) => html`<option key=${name} value=${name}>${said}</option>`)}</select></label>
     </div>
-    <div class="chips" role="group" aria-label="Filters" tabindex="-1">
+    <div class="chips" role="group" aria-label="Filters" onWheel=${sideways}>
       ${CHIPS.filter(([name]) => found.chips[name] || wanted.chips.includes(name)).map(([name, said]) => html`<button key=${name} class="chip" aria-pressed=${wanted.chips.includes(name)} onClick=${() => toggle(name)}>${said} <span>${number(found.chips[name])}</span></button>`)}
       ${found.reasons.slice(0, 14).map(([name, [said, n]], at) => html`<button key=${name} class=${`chip why${at === 0 ? " first" : ""}`} aria-pressed=${wanted.chips.includes(name)} onClick=${() => toggle(name)}><bdi>${said}</bdi> <span>${number(n)}</span></button>`)}
       ${wanted.chips.filter((name) => !CHIPS.some((chip) => chip[0] === name) && !found.reasons.slice(0, 14).some((one) => one[0] === name)).map((name) => html`<button key=${name} class="chip why" aria-pressed="true" onClick=${() => toggle(name)}>${name.replaceAll("_", " ")} <span>0</span></button>`)}
@@ -169,6 +169,14 @@ export default function Grid() {
     }
     ${limits && html`<${Limits} reason=${limits} close=${() => showLimits(null)} />`}
   </main>`;
+}
+
+// A wheel that only turns up and down moves the chips along.
+function sideways(event) {
+  if (!event.deltaX && event.currentTarget.scrollWidth > event.currentTarget.clientWidth) {
+    event.preventDefault();
+    event.currentTarget.scrollLeft += event.deltaY;
+  }
 }
 
 function nothing(found) {
