@@ -53,12 +53,14 @@ def look(house: House, sent: dict[str, Any]) -> dict[str, Any]:
     common = _common(house, project)
     marks = [[reason.reason, safe(in_words.in_words(reason)), _places(text, reason)] for reason in found]
     marks += [["in_every_text", f"in nearly every text: {phrase}", spans] for phrase, _ in common if (spans := _spans(text, phrase))]
+    worded = trained.get("text", text)
+    added = max(0, counter.count(worded) - counter.count(text))  # by a trigger that is put in
     return {
-        "trained": trained.get("text", text),
-        "tokens": {name: len(encode(text)) for name, encode in counter.encoders.items()} or {"about": counter.count(text)},
+        "trained": worded,
+        "tokens": {name: len(encode(worded)) for name, encode in counter.encoders.items()} or {"about": counter.count(worded)},
         "budget": budget,
         "estimated": counter.estimated,
-        "past": _past(text, counter, budget),
+        "past": _past(text, counter, budget - added),
         "faults": marks,
     }
 

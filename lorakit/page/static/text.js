@@ -110,7 +110,7 @@ export function TextField({ row, field }) {
     .filter(Boolean);
   return html`<section class="text">
     <div class="head"><label for="text">Training text <${Key}>E<//></label><span class=${`saved${saved ? "" : " not"}`} role="status">${told.readOnly ? "" : !state.online && !saved ? "not saved yet: no connection" : !saved ? "saving …" : row.human?.text != null ? "by hand, saved" : ""}</span></div>
-    <div class="written"><div class="mirror" ref=${mirror} aria-hidden="true">${marked(text, fresh)}</div>
+    <div class="written"><div class="mirror" dir="auto" ref=${mirror} aria-hidden="true">${marked(text, fresh)}</div>
       <textarea id="text" ref=${own} dir="auto" spellcheck="true" rows="3" value=${text} readOnly=${told.readOnly} aria-describedby="about-text" aria-autocomplete="list" aria-controls=${offers ? "offers" : undefined} aria-activedescendant=${offers && active >= 0 ? `offer${active}` : undefined}
         placeholder=${row.chosen ? "Empty: as captioned" : "Not chosen, so it has no text yet"} onInput=${(event) => {
           type(event.target.value);

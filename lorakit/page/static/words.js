@@ -64,7 +64,7 @@ export default function Words({ rest }) {
       ${active != null && html`<${Phrase} key=${active} phrase=${active} put=${put} />`}
       ${
         told.readOnly
-          ? ""
+          ? active == null && html`<${Empty} title="Words of the set"><p>Take a phrase on the left to see its photos.</p><//>`
           : html`
       <div class="card"><h2>Change the words</h2>
         <${Add} put=${put} common=${table.common} prune=${() => setFresh([...new Set([...fresh, ...table.common.map(([phrase]) => `remove: ${phrase}`)])])} />
