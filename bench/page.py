@@ -113,7 +113,7 @@ SCROLL = """() => new Promise(done => { const box = document.querySelector('.scr
     performance.now() - begun < 3000 ? requestAnimationFrame(step) : done([frames / (performance.now() - begun) * 1000, most]); }; requestAnimationFrame(step); })"""
 DECIDE = """async () => { const times = [], rows = (await (await fetch('./index')).json()).rows; for (let n = 0; n < 60; n++) { const begun = performance.now();
   const row = rows[n * 7]; await fetch('./decide', {method: 'POST', headers: {'x-lorakit': '1', 'content-type': 'application/json'},
-  body: JSON.stringify({changes: [{id: row.id, what: 'verdict', was: row.human?.verdict ?? null, now: n % 2 ? 'keep' : 'reject'}]})}); times.push(performance.now() - begun); } return times.sort((a, b) => a - b); }"""
+  body: JSON.stringify({changes: [{ids: [row.id], what: 'verdict', was: row.human?.verdict ?? null, now: n % 2 ? 'keep' : 'reject'}]})}); times.push(performance.now() - begun); } return times.sort((a, b) => a - b); }"""
 
 
 def figures(project: Path) -> dict[str, float]:

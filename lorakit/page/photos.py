@@ -143,15 +143,15 @@ class Wanted(NamedTuple):
 
 
 def decide(house: House, sent: dict[str, Any]) -> dict[str, Any] | Response:
-    """One decision about any number of photos: {"changes": [{"id", "what", "was", "now"}]}. Where a value is no longer what the page
+    """One decision about any number of photos: {"changes": [{"ids", "what", "was", "now"}]}. Where a value is no longer what the page
     showed, nothing is written, and the answer is a conflict with the rows as they are. Asked twice, as after an answer that was lost, it
     is done once."""
-    asked = take_list(sent, "changes", dict)
+    asked = [(id, change) for change in take_list(sent, "changes", dict) for id in take_list(change, "ids", str)]
     if len(asked) > MOST_CHANGES:
         raise LorakitError(f"more than {MOST_CHANGES} changes in one decision")
     with house.index.held() as project:
         project.take_decisions()
-        wanted = [_wanted(house, project, change) for change in asked]
+        wanted = [_wanted(house, project, id, change) for id, change in asked]
         touched = {one.record["id"] for one in wanted}
         try:
             written = project.decide([_change(one) for one in wanted if one.there != one.now], "page")
@@ -162,9 +162,9 @@ def decide(house: House, sent: dict[str, Any]) -> dict[str, Any] | Response:
         return house.index.since(house.index.epoch, house.index.revision) | {"rows": rows, "n": written and written["n"]}
 
 
-def _wanted(house: House, project: Project, change: dict[str, Any]) -> Wanted:
+def _wanted(house: House, project: Project, id: str, change: dict[str, Any]) -> Wanted:
     """What is asked for, checked. Raises `LorakitError`."""
-    record = house.index.record(project, take(change, "id", str))
+    record = house.index.record(project, id)
     what: str = take(change, "what", str)
     now: Any = change.get("now")
     name = safe(record["file"])

@@ -35,7 +35,7 @@ class Page(TestClient):
         return self.post(path, json=words, headers={"x-lorakit": "1", "origin": HOME})
 
     def decide(self, name, what, now, was=None):
-        return self.tell("/decide", changes=[{"id": self.rows[name]["id"], "what": what, "was": was, "now": now}])
+        return self.tell("/decide", changes=[{"ids": [self.rows[name]["id"]], "what": what, "was": was, "now": now}])
 
     def row(self, name):
         return next(row for row in self.get("/index").json()["rows"] if row["name"] == name)
@@ -85,18 +85,18 @@ def test_an_edit_while_a_run_saves_is_kept_by_both(page):
 @pytest.mark.parametrize(
     "sent",
     [
-        {}, {"changes": "x"}, {"changes": [1]}, {"changes": [{"id": "../../etc/passwd", "what": "verdict", "now": "keep"}]},
-        {"changes": [{"id": A, "what": "pick", "now": {"step": 1, "strength": 1}}]}, {"changes": [{"id": A, "what": "verdict", "now": "perhaps"}]},
-        {"changes": [{"id": A, "what": "crop", "now": {"box": [0, 0, 9999, 9999], "bucket": [64, 64]}}]},
-        {"changes": [{"id": A, "what": "crop", "now": {"box": [0, 0, 100, 300], "bucket": [64, 64]}}]},
-        {"changes": [{"id": A, "what": "apart", "now": ["nobody"]}]}, {"changes": [{"id": A, "what": "text", "now": "x" * 30_000}]},
-        {"changes": [{"id": A, "what": "path", "now": "/etc/passwd"}]},
+        {}, {"changes": "x"}, {"changes": [1]}, {"changes": [{"ids": ["../../etc/passwd"], "what": "verdict", "now": "keep"}]},
+        {"changes": [{"ids": [A], "what": "pick", "now": {"step": 1, "strength": 1}}]}, {"changes": [{"ids": [A], "what": "verdict", "now": "perhaps"}]},
+        {"changes": [{"ids": [A], "what": "crop", "now": {"box": [0, 0, 9999, 9999], "bucket": [64, 64]}}]},
+        {"changes": [{"ids": [A], "what": "crop", "now": {"box": [0, 0, 100, 300], "bucket": [64, 64]}}]},
+        {"changes": [{"ids": [A], "what": "apart", "now": ["nobody"]}]}, {"changes": [{"ids": [A], "what": "text", "now": "x" * 30_000}]},
+        {"changes": [{"ids": [A], "what": "path", "now": "/etc/passwd"}]},
     ],
 )  # fmt: skip
 def test_what_cannot_be_decided_changes_nothing(page, sent):
     for change in sent.get("changes", ()):
         if isinstance(change, dict):
-            change["id"] = page.rows.get(change["id"], {"id": change["id"]})["id"]
+            change["ids"] = [page.rows.get(id, {"id": id})["id"] for id in change["ids"]]
     assert page.tell("/decide", **sent).status_code in (400, 404)
     assert not open_project(page.folder).manifest.decisions.lines
 
@@ -215,7 +215,7 @@ def test_read_only_writes_nothing(curated, tmp_path):
     page = TestClient(app, base_url=HOME, headers={"cookie": f"lorakit_1={TOKEN}"})
     rows = page.get("/index").json()["rows"]
     assert page.get(f"/thumb/{rows[0]['id']}.jpg").status_code == 200
-    sent = {"changes": [{"id": rows[0]["id"], "what": "verdict", "was": None, "now": "keep"}]}
+    sent = {"changes": [{"ids": [rows[0]["id"]], "what": "verdict", "was": None, "now": "keep"}]}
     assert page.post("/decide", json=sent, headers={"x-lorakit": "1", "origin": HOME}).status_code == 403
     assert {p: p.stat().st_mtime_ns for p in curated.rglob("*")} == before
 

@@ -230,12 +230,13 @@ async function send() {
     try {
       if (item.kind === "undo" && item.n == null) {
         item.n = state.facts[item.which]?.n;
+        item.words = state.facts[item.which]?.words;
         store("outbox", outbox);
       }
       if (item.kind === "undo" && item.n == null) {
         notice(item.which === "undo" ? "There is nothing to take back." : "There is nothing to bring back.");
         answer = { rows: [] };
-      } else answer = item.kind === "undo" ? await ask("undo", { n: item.n }) : await ask("decide", { changes: item.changes });
+      } else answer = item.kind === "undo" ? await ask("undo", { n: item.n }) : await ask("decide", { changes: together(item.changes) });
       state.online = true;
     } catch (error) {
       if (!(error instanceof Refused) || error.status >= 500 || error.status === 401 || error.status === 423) {
@@ -249,6 +250,7 @@ async function send() {
         for (const change of item.changes ?? []) if (change.what === "text") conflicts.set(change.id, { mine: change.now });
       notice(error.message, true);
     }
+    if (item.kind === "undo" && item.words && answer.rows && !answer.conflict) notice(`${item.which === "undo" ? "Taken back" : "Brought back"}: ${item.words}`);
     outbox.shift();
     store("outbox", outbox);
     take(answer);
@@ -257,6 +259,17 @@ async function send() {
     for (const row of answer.rows ?? []) if (conflicts.has(row.id)) conflicts.get(row.id).theirs = row.text ?? "";
     changed();
   }
+}
+
+// Alike changes of many photos in few bytes.
+function together(changes) {
+  const alike = new Map();
+  for (const { id, ...change } of changes) {
+    const key = JSON.stringify(change);
+    if (!alike.has(key)) alike.set(key, { ids: [], ...change });
+    alike.get(key).ids.push(id);
+  }
+  return [...alike.values()];
 }
 
 // Changes of photos as one decision: [[row, what, now], ...]
@@ -272,8 +285,8 @@ export function setVerdict(rows, verdict) {
   const done = decide(rows.map((row) => [row, "verdict", verdict]));
   if (done > 1) notice(`${done} photos: ${verdict ?? "as judged"}. Ctrl+Z takes it back.`);
 }
-export const undo = () => put({ kind: "undo", which: "undo", n: outbox.length ? null : state.facts.undo?.n });
-export const redo = () => put({ kind: "undo", which: "redo", n: outbox.length ? null : state.facts.redo?.n });
+export const undo = () => put({ kind: "undo", which: "undo", n: null });
+export const redo = () => put({ kind: "undo", which: "redo", n: null });
 
 // Texts: saved a moment after the last letter, on leaving, and when the tab is hidden; each under its own photo
 
