@@ -156,7 +156,7 @@ PICTURES = {  # name: (place, width, scheme, what is done first)
     "copies": ("copies", 1440, "light", ()),
     "words": ("words", 1440, "light", ("click:.phrases li:nth-child(2) button", "click:.phrase button:text-is('Remove')")),
     "training": ("training", 1440, "light", ()),
-    "results": ("results", 1440, "light", ()),
+    "results": ("results", 1440, "light", ("js:document.querySelector('.page').scrollTop = 330",)),
     "phone": ("photos", 390, "dark", ()),
 }
 
@@ -179,8 +179,11 @@ def draw_pictures(project: Path, out: Path) -> None:
                 page.evaluate("place => { location.hash = '#/' + place }", place.replace("CHOSEN", chosen))
                 page.wait_for_timeout(2500)
                 for step in steps:
-                    page.click(step.removeprefix("click:")) if step.startswith("click:") else page.keyboard.press(step)
+                    kind, _, what = step.partition(":")
+                    {"click": page.click, "js": page.evaluate}[kind](what) if what else page.keyboard.press(step)
+                    page.wait_for_timeout(700)
                 page.wait_for_timeout(1500)
+                page.evaluate("() => [...document.querySelectorAll('.facts dt')].find(d => d.textContent === 'File')?.parentNode.remove()")
                 page.screenshot(path=out / f"page_{name}.jpg", type="jpeg", quality=82)
                 if name == "crop":  # which was decided by that
                     page.keyboard.press("0")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".safetensors", ".comfyui.json", ".preview.png", ".json", ".html")  # of what may be taken from a run's folder
 MOST_STRENGTHS = 12
+SCORES = ("subject", "leak", "burnt")  # of a sheet's columns, where open_clip has looked at them
 NOT_GIVEN = ("run.json", "begun.json")
 
 
@@ -103,14 +104,15 @@ def _grid(sheet: Path, trigger: str | None) -> dict[str, Any]:
         columns = [str(words) for words in told.get("columns") or strengths]
         step, others = told.get("step"), dict(told.get("with") or {})
     except (OSError, ValueError, KeyError, TypeError):  # by a hand, or half written
-        return {"of": sheet.stem, "prompts": [], "strengths": [], "columns": [], "cells": []}
-    cells = sheet.with_suffix("")
+        return {"of": sheet.stem, "prompts": [], "strengths": [], "columns": [], "scores": {}, "cells": []}
+    cells, scores = sheet.with_suffix(""), told.get("scores") if isinstance(told.get("scores"), dict) else {}
     return {
         "of": f"with {', '.join(map(safe, others))}" if others else "",
         "step": step if isinstance(step, int) else None,
         "prompts": [{"text": text, "leak": bool(trigger) and not count_word(text, trigger)} for text in prompts],
         "strengths": strengths,
         "columns": columns,
+        "scores": {name: scores[name] for name in SCORES if isinstance(scores.get(name), list) and len(scores[name]) == len(strengths)},
         "cells": [[_when(cells / f"{y}_{x}.png") for x in range(len(strengths))] for y in range(len(prompts))],
     }
 

@@ -47,7 +47,7 @@ export default function Results() {
     ${sheets.map((grid, at) => {
       const turned = gridRows(shown, grid, shown.grids.indexOf(grid));
       return html`<section key=${at}><h2>By strength${grid.step ? `, step ${grid.step}` : ""}${grid.of ? `, ${grid.of}` : ""}</h2><p class="lead">Take the lowest strength at which the subject is itself.</p>
-      <${Sheet} label=${`Pictures by strength, sheet ${at + 1}`} heads=${grid.columns.map((words, n) => ({ text: grid.strengths[n] === 0 ? words : `strength ${words}` }))} rows=${turned} show=${(row, column) => show(turned, row, column)} /></section>`;
+      <${Sheet} label=${`Pictures by strength, sheet ${at + 1}`} heads=${grid.columns.map((words, n) => ({ text: grid.strengths[n] === 0 ? words : `strength ${words}`, note: scored(grid.scores, n) }))} rows=${turned} show=${(row, column) => show(turned, row, column)} /></section>`;
     })}
     ${!told.readOnly && shown.present && shown.run.saved.length > 0 && html`<${Draw} shown=${shown} again=${() => again(round + 1)} />`}
     ${shown.files.length > 0 && html`<section><h2>Files</h2><ul class="files">${shown.files.map((file, at) => html`<li key=${file.name}><a href=${`./runs/${n}/file/${at}`} download=${file.name}><bdi>${file.name}</bdi></a><span class="soft small">${size(file.bytes)}</span></li>`)}</ul></section>`}
@@ -59,6 +59,13 @@ export default function Results() {
       }} />`
     }
   </main>`;
+}
+
+// What open_clip has seen in a column of a sheet: the subject, what the class word alone brings of it, and what is burnt out.
+function scored(scores, n) {
+  const share = (name) => (scores[name]?.[n] != null ? `${Math.round(100 * scores[name][n])} %` : null);
+  const parts = [share("subject") && `subject ${share("subject")}`, share("leak") && `leak ${share("leak")}`, scores.burnt?.[n] > 0 && `burnt ${share("burnt")}`];
+  return parts.filter(Boolean).join(", ");
 }
 
 // Rows of cells {src, said}: the base, every step, the final file; columns are prompts.
@@ -90,7 +97,7 @@ const gridRows = ({ run }, grid, n) =>
   }));
 
 function Sheet({ label, heads, rows, show, picked, across }) {
-  return html`<div class="sheet" style=${{ "--cell": `${Math.max(120, Math.min(240, Math.floor(960 / heads.length)))}px` }} tabindex="0" role="region" aria-label=${label}><table><thead><tr><td></td>${heads.map((head, n) => html`<th scope="col" key=${n} class=${head.leak ? "leak" : ""}><span dir="auto">${head.text}</span>${head.leak && html`<i>no trigger</i>`}</th>`)}</tr></thead>
+  return html`<div class="sheet" style=${{ "--cell": `${Math.max(120, Math.min(190, Math.floor(960 / heads.length)))}px` }} tabindex="0" role="region" aria-label=${label}><table><thead><tr><td></td>${heads.map((head, n) => html`<th scope="col" key=${n} class=${head.leak ? "leak" : ""}><span dir="auto">${head.text}</span>${head.note && html`<small>${head.note}</small>`}${head.leak && html`<i>no trigger</i>`}</th>`)}</tr></thead>
     <tbody>${rows.map(
       (
         row,
