@@ -128,12 +128,10 @@ def hub_errors_in_words(source: Source):
     try:
         with without_own_code(source.location):
             yield
-    except (OSError, ValueError, RuntimeError) as error:
-        if source.is_local:
-            raise LorakitError(f"{source.location}: cannot be loaded ({_first_line(error)})") from error
-        if isinstance(error, OSError) or "onnect" in str(error) or "offline" in str(error):
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # ImportError: a package that these weights alone want
+        if not source.is_local and (isinstance(error, OSError) or "onnect" in str(error) or "offline" in str(error)):
             raise WeightsMissing(missing_line(source, error)) from error
-        raise
+        raise LorakitError(f"{source.location}: cannot be loaded ({_first_line(error)})") from error
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from lorakit.text.phrases import ARTICLES
 from lorakit.text.words import joined, stem, stems, without_repeats, words
 
 FILLER = re.compile(
-    r"^(?:(?:in|on) (?:the|this) (?:image|photo|picture|photograph|scene),?\s*(?:(?:we|you|one) (?:can )?see|there (?:is|are))?|"
+    r"^(?:(?:in|on) (?:the|this) (?:image|photo|picture|photograph|scene),?\s*(?:(?:i|we|you|one) (?:can )?see|there (?:is|are))?|"
     r"(?:the|this) (?:image|photo|picture|photograph|scene) (?:(?:also )?(?:shows|features|depicts|displays|captures|contains|portrays)|"
-    r"(?:is|appears to be) of)|there (?:is|are|appears to be|seems to be)|this is|it is|it's|here is|(?:we|you) (?:can )?see|"
-    r"(?:an? )?(?:image|photo|picture|photograph) (?:of|showing)|arafed)\b[\s,]*",
+    r"(?:is|appears to be) of)|there (?:is|are|appears to be|seems to be)|this is|it is|it's|here is|here's|(?:i|we|you) (?:can )?see|(?:i'm|i am|we are|we're) looking at|"
+    r"(?:an? )?(?:image|photo|picture|photograph) (?:of|showing|(?:that )?(?:shows|captures|depicts|features))|arafed)\b[\s,]*",
     re.IGNORECASE,
 )
 SEEMS = re.compile(r"\b(?:appears|seems) to be\b|\bcan be seen\b", re.IGNORECASE)
@@ -42,6 +42,7 @@ class RawCaption:
 
     sentence: str = ""
     tags: tuple[str, ...] = ()
+    cut: bool = False  # the limit of tokens has stopped it
 
     @property
     def text(self) -> str:
