@@ -83,7 +83,7 @@ def local_folder(path: str | Path, marker: str, option: str) -> Path:
         raise LorakitError(f"{option} {folder}: a file, not a folder; give a folder with {marker} in it")
     if not folder.is_dir():
         raise LorakitError(f"{option} {folder}: no such folder")
-    if not (folder / marker).is_file():
+    if marker and not (folder / marker).is_file():
         raise LorakitError(f"{option} {folder}: no {marker} in it, so it is no folder of such weights; give the folder that holds it")
     return folder.resolve()
 

@@ -117,16 +117,39 @@ def role_of(tag: str, role: str) -> str:
 
 
 def without_said(tags: list[str]) -> list[str]:
-    """Tags whose words do not all stand in a longer tag (as whole words: `hat` stays beside `chat bubble`). The longer
-    one takes the place of a shorter one before it."""
+    """Tags that no longer tag says: `long hair` goes beside `very long hair`, and `cat` stays beside `cat ears` as `hat` beside `chat
+    bubble`. The longer one takes the place of a shorter one before it."""
+    parts = [(tag, _parts_of(tag)) for tag in tags]
     kept: list[str] = []
     for tag in tags:
-        longer = next((other for other in tags if stems(tag) < stems(other)), None)
+        longer = next((other for other, its_parts in parts if _says(its_parts, tag) and stems(tag) < stems(other)), None)
         if longer is None:
             kept.append(tag)
         elif not kept:
             kept.append(longer)
     return without_repeats(kept)
+
+
+def _parts_of(tag: str) -> list[list[str]]:
+    """The things of a tag, each as its words: 'statue of a man on grass' -> statue | man | grass."""
+    found: list[list[str]] = [[]]
+    for word in re.findall(r"\w+", tag.lower()):
+        if word in phrases.PREPOSITIONS or word in ("of", "and"):
+            found.append([])
+        elif word not in ARTICLES:
+            found[-1].append(stem(word))
+    return found
+
+
+def _says(parts: list[list[str]], tag: str) -> bool:
+    """Whether a tag is the end of one of these things, which is what it is, or only a quality or a deed of it."""
+    said = [stem(word) for word in re.findall(r"\w+", tag.lower()) if word not in ARTICLES]
+    if not re.search(r"[^\W_]{2}", tag):  # faces
+        return False
+    if len(said) == 1 and (said[0] in phrases.JOINED_BY_AND or said[0] in phrases.TRANSITIVE):
+        return any(said[0] in part for part in parts)
+    alone = [one for one in _parts_of(tag) if one]
+    return bool(alone) and all(any(part[-len(one) :] == one for part in parts) for one in alone)
 
 
 def sentence_from(tags: tuple[str, ...] | list[str]) -> str:

@@ -44,6 +44,7 @@ class CaptionerCard:
     batch_per_gb: float = 8.0  # photos at once for each free GB of a GPU; an estimate to begin with, halved where it does not fit
     note: str = ""
     marker: str = "config.json"  # the file that every folder of its weights has
+    any_folder: bool = False  # a folder of such weights need not have the marker: loading says what it lacks
     weights: bool = True  # whether it has weights that `caption.weights` may name a place of
     where: str = ""  # where its answers come from, if not from weights: "asks the server at caption.http.url"
     needs: tuple[str, ...] = ()  # packages besides lorakit's own, and ...
@@ -91,7 +92,7 @@ def source_of(card: CaptionerCard, given: str | None) -> Source:
     if given and is_hub_id(given):
         return Source(given, False, given, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker)
     if given:
-        return Source(str(local_folder(given, card.marker, "--set caption.weights=")), True, card.title)
+        return Source(str(local_folder(given, "" if card.any_folder else card.marker, "--set caption.weights=")), True, card.title)
     return Source(card.hub or "", False, card.title, card.size_gb, "--set caption.weights=", otherwise, marker=card.marker)
 
 
