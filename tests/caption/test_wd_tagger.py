@@ -208,7 +208,7 @@ def tiny(
         nodes.append(helper.make_node("Cast", ["padding_mask"], ["unused"], to=kinds.FLOAT))
     constants = [
         helper.make_tensor("axes", kinds.INT64, [2], [2, 3] if first else [1, 2]),
-        helper.make_tensor("steep", kinds.FLOAT, [1], [8.0 if first else 1 / 255]),
+        helper.make_tensor("steep", kinds.FLOAT, [1], [8.0 if first else 1 / 260]),
     ]
     nodes += [
         helper.make_node("Cast", ["input"], ["pixels"], to=kinds.FLOAT),
