@@ -271,6 +271,7 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "text": record.get("text"),
         "readings": record.get("readings", []),
         "agreement": (record.get("trigger") or {}).get("agreement"),
+        "worst": (record.get("trigger") or {}).get("worst"),
         "phash": record.get("phash"),
         "failed": record.get("failed", {}),
     }

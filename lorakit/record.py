@@ -129,7 +129,8 @@ class Trigger(TypedDict, total=False):
     rules: list[str]
     tokens: int
     cut: list[str]  # phrases that did not fit
-    agreement: float  # cosine of text and crop, by open_clip
+    agreement: float  # cosine of text and crop, by open_clip; of several sentences that of ...
+    worst: str  # ... the one that fits worst
 
 
 class Former(TypedDict):
