@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # a project of 0.1.0 and holds that it is still done.
 VERSIONS = dict.fromkeys(
     ("check", "dedupe", "embed", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
-) | {"trigger": 2, "report": 2}
+) | {"trigger": 2, "report": 3}
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = (

@@ -25,7 +25,8 @@ FILLER = re.compile(
     re.IGNORECASE,
 )
 GUESS = re.compile(
-    r"\b(?:possibly|perhaps|presumably|seemingly|may be|might be|could be|appears to|seems to|what looks like|suggesting that|likely an?)\b", re.IGNORECASE
+    r"\b(?:possibly|perhaps|presumably|seemingly|may be|might be|could be|appears to|seems to|what looks like|suggesting that|likely an?)\b",
+    re.IGNORECASE,
 )
 REPEATED = re.compile(r"\b(\w+(?: \w+){0,5}?)(?:[, ]+\1\b){2,}", re.IGNORECASE)
 CUT_OFF = re.compile(r"\b(?:a|an|the|and|or|of|with|in|on|at|to|by|from|is|are|has|its|their|his|her|that|which|next)$", re.IGNORECASE)

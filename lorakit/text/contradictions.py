@@ -23,8 +23,25 @@ NEAR = (
     {"purple", "violet", "pink", "lavender", "navy"}, {"white", "gray", "grey", "silver", "beige", "cream", "lavender"},
     {"black", "gray", "grey", "navy", "brown"}, {"silver", "gray", "grey"}, {"blonde", "blond", "white", "silver"},
 )  # fmt: skip
-NOT_OF_THINGS = frozenset("background tone tones light lights lighting colour color colours colors sky accent accents detail details theme".split())
-NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "a": 1, "an": 1, "single": 1, "another": 1, "pair": 2, "couple": 2}
+NOT_OF_THINGS = frozenset(
+    "background tone tones light lights lighting colour color colours colors sky accent accents detail details theme".split()
+)
+NUMBERS = {
+    "one": 1,
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "a": 1,
+    "an": 1,
+    "single": 1,
+    "another": 1,
+    "pair": 2,
+    "couple": 2,
+}
 FEMALE = "woman women girl girls lady ladies female mother daughter sister bride queen princess".split()
 MALE = "man men boy boys guy guys male gentleman gentlemen father son brother groom king prince".split()
 HERS, HIS = frozenset("she her hers herself".split()), frozenset("he him his himself".split())
@@ -62,7 +79,13 @@ def _things(reading: RawCaption) -> Iterator[list[str]]:
     for text in texts:
         words: list[str] = []
         for word in [*re.findall(r"[\w'-]+|[,.;:]", text.lower()), ","]:
-            is_edge = word in phrases.PREPOSITIONS or word in phrases.JOINTS or word in phrases.BE or word in phrases.RELATIVES or not word[0].isalnum()
+            is_edge = (
+                word in phrases.PREPOSITIONS
+                or word in phrases.JOINTS
+                or word in phrases.BE
+                or word in phrases.RELATIVES
+                or not word[0].isalnum()
+            )
             if is_edge or word in phrases.FINITE or word == "of" or (word.endswith("ing") and word not in phrases.THINGS and words):
                 if words:
                     yield words
@@ -148,4 +171,10 @@ def _number_before(words: list[str], place: int) -> int:
             return int(word)
         if word in ("and", "with", "the", "of"):
             break
-    return 2 if words[place] in ("women", "girls", "ladies", "men", "boys", "guys", "gentlemen") else 1 if not before or "the" not in before else 0
+    return (
+        2
+        if words[place] in ("women", "girls", "ladies", "men", "boys", "guys", "gentlemen")
+        else 1
+        if not before or "the" not in before
+        else 0
+    )

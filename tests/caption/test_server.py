@@ -218,11 +218,10 @@ def test_another_machine_is_named(capsys):
     assert not any(map(server.is_this_machine, ("http://192.168.0.2/v1", "https://localhost.example.com/v1", "http://127.evil.com/v1")))
 
 
-def test_a_run_through_the_stage_is_resumed_and_keeps_no_key(there, make_project, monkeypatch, capsys):
+def test_a_run_through_the_stage_is_resumed_and_keeps_no_key(there, cropped, monkeypatch, capsys):
     monkeypatch.setenv(server.KEY, "s3cret")
     there.answers = [say("I cannot describe people."), say(DOG)]
-    project = make_project(**{"caption.captioner": "server", "caption.server": there.url, "caption.model": "toy", "caption.batch_size": 1})
-    lorakit.walk(project, last="crop")
+    project = cropped(**{"caption.captioner": "server", "caption.server": there.url, "caption.model": "toy", "caption.batch_size": 1})
     lorakit.caption(project)
     chosen = len(project.manifest.selected)
     assert len(there.asked) == chosen and "server: it refused" in capsys.readouterr().err
