@@ -15,10 +15,6 @@ from typing import Any
 
 GB = 2**30
 STEPS, SECONDS = 8, 6.0  # a step is timed so often, or so long
-BF16_TFLOPS = {  # dense, fp32 sums, as NVIDIA gives them; of a part of the card's name, the longer names first
-    "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "RTX 5090": 209, "RTX 4090": 165, "RTX 4080": 97, "RTX 3090": 71, "L40S": 362,
-    "A6000": 155, "L4": 121, "A10": 125,
-}  # fmt: skip
 TINY: dict[str, dict[str, Any]] = {  # what is otherwise in a denoiser that CI has time for
     "sd15": {"sample_size": 16, "block_out_channels": (16, 32, 32, 32), "cross_attention_dim": 32, "norm_num_groups": 8},
     "sdxl": {
@@ -129,18 +125,16 @@ def machine(place: Place) -> dict[str, Any]:
         found["bitsandbytes"] = bitsandbytes.__version__
     if not place.device.startswith("cuda"):
         return {"card": "none, on the CPU", **found}
+    from lorakit.train.clock import card_flops
+
     free, whole = torch.cuda.mem_get_info()
     a, b = (torch.randn(8192, 8192, device=place.device, dtype=torch.bfloat16) for _ in range(2))
     rate = 2 * 8192**3 / timed(lambda: a @ b, place.device, 10) / 1e12
     return {
         "card": torch.cuda.get_device_name(), "capability": ".".join(map(str, torch.cuda.get_device_capability())),
         "GB": whole / GB, "GB free": free / GB, "GB of CUDA itself": (whole - free - torch.cuda.memory_reserved()) / GB,
-        "cuda": torch.version.cuda, "TFLOP/s of a product": rate, "TFLOP/s on paper": on_paper(torch.cuda.get_device_name()), **found,
+        "cuda": torch.version.cuda, "TFLOP/s of a product": rate, "TFLOP/s on paper": (card_flops("cuda") or 0) / 1e12, **found,
     }  # fmt: skip
-
-
-def on_paper(card: str) -> int | None:
-    return next((rate for name, rate in BF16_TFLOPS.items() if name in card), None)
 
 
 def settings_of(base: str, place: Place, **changes: Any):
@@ -198,6 +192,7 @@ def fill_at_random(model: Any, device: str) -> None:
 def step(place: Place, base: str, held: str, ckpt: bool, batch: int, optimizer: str, swap: int, compiled: bool = False) -> dict[str, Any]:
     """Steps of training as the loop takes them: memory predicted and measured, seconds and where they go, share of the card's rate."""
     from lorakit.train import lora
+    from lorakit.train.clock import PARTS, Clock
     from lorakit.train.learner import compile_blocks
     from lorakit.train.optimizer import make_optimizer
 
@@ -208,6 +203,7 @@ def step(place: Place, base: str, held: str, ckpt: bool, batch: int, optimizer: 
     before = start_counting(place.device)
     family = random_family(cls, config, settings, place)
     parameters = lora.add_lora(family, settings)
+    lora.leave_inputs(family)  # as the loop does under autocast
     made = make_optimizer(family.denoiser, settings)
     if settings.checkpoints_gradients:
         family.denoiser.enable_gradient_checkpointing()
@@ -219,15 +215,19 @@ def step(place: Place, base: str, held: str, ckpt: bool, batch: int, optimizer: 
     if batch == 1:
         found |= attempt("predicted", lambda: {"GB predicted": need_of(card, config, settings)})
     one = Step(family, parameters, made, settings)
-    clock = Clock(place.device)
-    loss = one(clock)  # makes the optimizer's moments, and lets the libraries choose their kernels
-    clock = Clock(place.device)
+    loss = one(Clock(place.device))  # makes the optimizer's moments, and lets the libraries choose their kernels
+    clock, rounds = Clock(place.device), 0
     began = time.perf_counter()
-    while clock.rounds < (2 if place.tiny else STEPS) and (clock.rounds < 3 or time.perf_counter() - began < SECONDS):
+    while rounds < (2 if place.tiny else STEPS) and (rounds < 3 or time.perf_counter() - began < SECONDS):
         loss = one(clock)
-        if clock.rounds >= 2 and not clock.is_asynchronous and time.perf_counter() - began > SECONDS:
+        rounds += 1
+        if rounds >= 2 and not clock.is_asynchronous and time.perf_counter() - began > SECONDS:
             break
-    seconds, parts = clock.read()
+    spent = clock.read()
+    seconds, parts = (
+        sum(spent.values()) / rounds,
+        {part: spent[part] / sum(spent.values()) for part in PARTS},
+    )  # what is between two steps too
     found |= measured_peak(place.device, before)
     found |= {"s/step": seconds, "photos/s": batch / seconds, "loss": float(loss), **{f"share {k}": v for k, v in parts.items()}}
     found |= attempt("flops", lambda: rates_of(one, seconds, settings.checkpoints_gradients, place.device))
@@ -268,7 +268,7 @@ class Step:
             name: torch.randn(settings.batch_size, *shape, generator=self.generator) for name, shape in family.text_shapes().items()
         }
 
-    def __call__(self, clock: Clock) -> Any:
+    def __call__(self, clock: Any) -> Any:
         import torch
 
         from lorakit.train.optimizer import update_where
@@ -284,7 +284,7 @@ class Step:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
         update_where(self.optimizer, self.parameters, loss.detach().isfinite() & norm.isfinite())
         self.optimizer.zero_grad(set_to_none=True)
-        clock.end()
+        clock.mark("between two")
         return loss.detach()
 
     def data(self) -> tuple:
@@ -312,8 +312,9 @@ class Step:
 def rates_of(one: Step, seconds: float, ckpt: bool, device: str) -> dict[str, Any]:
     """FLOPs of a step, counted as they are done; what checkpointing does twice is left out of the model's share of the card's rate
     (MFU), and in that of the hardware (HFU)."""
-    import torch
     from torch.utils.flop_counter import FlopCounterMode
+
+    from lorakit.train.clock import card_flops
 
     batch = one.data()
     with FlopCounterMode(display=False) as forwards:
@@ -326,44 +327,8 @@ def rates_of(one: Step, seconds: float, ckpt: bool, device: str) -> dict[str, An
     of_model = done - (forwards.get_total_flops() if ckpt else 0)
     found = {"TFLOP forward": forwards.get_total_flops() / 1e12, "TFLOP backward": backwards.get_total_flops() / 1e12}
     found["TFLOP/s"] = of_model / seconds / 1e12
-    paper = on_paper(torch.cuda.get_device_name()) if device.startswith("cuda") else None
-    return found | ({"MFU": of_model / seconds / paper / 1e12, "HFU": done / seconds / paper / 1e12} if paper else {})
-
-
-class Clock:
-    """When the parts of a step begin, on the card's own clock: nothing waits for it until `read`."""
-
-    def __init__(self, device: str):
-        self.is_asynchronous = device.startswith("cuda")
-        self.marks: list[tuple[str, Any]] = []
-        self.rounds = 0
-
-    def mark(self, name: str) -> None:
-        if self.is_asynchronous:
-            import torch
-
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self.marks.append((name, event))
-        else:
-            self.marks.append((name, time.perf_counter()))
-
-    def end(self) -> None:
-        self.mark("end")
-        self.rounds += 1
-
-    def read(self) -> tuple[float, dict[str, float]]:
-        """(seconds of a step, {part: its share})."""
-        if self.is_asynchronous:
-            import torch
-
-            torch.cuda.synchronize()
-        sums: dict[str, float] = {}
-        for (name, begin), (_, end) in zip(self.marks, self.marks[1:], strict=False):
-            sums[name] = sums.get(name, 0.0) + (begin.elapsed_time(end) / 1000 if self.is_asynchronous else end - begin)
-        whole = sum(sums.values())  # what lies between two steps counts too
-        sums.pop("end", None)
-        return whole / self.rounds, {name: value / whole for name, value in sums.items()}
+    paper = card_flops(device)
+    return found | ({"MFU": of_model / seconds / paper, "HFU": done / seconds / paper} if paper else {})
 
 
 def sampling(place: Place, base: str) -> dict[str, Any]:

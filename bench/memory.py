@@ -22,7 +22,7 @@ from lorakit.train import rungs, standing
 from lorakit.train.memory import Shape, predict_step
 from lorakit.weights import quiet_libraries
 
-BASES = ("sd15", "sdxl", "flux1-dev", "sd35-medium")
+BASES = ("sd15", "sdxl", "flux1-dev", "sd35-medium", "z-image", "krea2")
 ROUNDS = (("bf16", True), ("bf16", False))  # (how the base is held, checkpointing): fewer bits change weights, not activations
 CARDS = (4, 6, 8, 12, 16, 24)  # GB
 GB = 2**30

@@ -53,6 +53,7 @@ class Clip:
         with hub_errors_in_words(source):
             made: Any = open_clip.create_model_from_pretrained(place, device=device)  # annotated as a model alone
             self.model, self.prepare = made
+            self.model.eval()  # open_clip leaves it as for training: batch norms would look at the other pictures of a batch
             self.tokenize: Any = open_clip.get_tokenizer(place)
         _check_shapes(source, self.model)
         self.device = device

@@ -1,11 +1,14 @@
 """open_clip with a tiny random model in the hub's format, through the code that loads real ones."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from lorakit import clip
 from lorakit.errors import LorakitError
+from models import mini
 
 
 def test_vectors_tell_texts_and_pictures_apart(tiny_clip):
@@ -39,3 +42,11 @@ def test_hub_name_that_cannot_be_reached_is_one_line():
     with pytest.raises(LorakitError, match=r"open_clip .*me/clip.* are not on this machine.*--set embed.clip=") as error:
         clip.Clip("hf-hub:me/clip", "embed.clip", "cpu")
     assert "\n" not in str(error.value)
+
+
+def test_a_picture_is_seen_the_same_whoever_is_in_its_batch():
+    """Held on a ResNet, whose batch norms would mix what is seen together."""
+    model = clip.Clip(str(Path(mini.__path__[0]) / "clip"), "embed.clip", "cpu")
+    red, blue = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
+    (alone,), (beside, _) = model.see([red]), model.see([red, blue])
+    assert np.allclose(alone, beside, atol=1e-5)

@@ -8,10 +8,13 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLQwenImage,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    Krea2Pipeline,
+    Krea2Transformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
@@ -27,6 +30,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLModel,
     T5Config,
     T5EncoderModel,
 )
@@ -42,9 +47,9 @@ CHAT = (  # what Qwen3's own template makes of one message
 
 
 def build(family: str, folder: Path) -> Path:
-    """Write a diffusers folder for sdxl, sd3, flux1 or z_image."""
+    """Write a diffusers folder of a family, one of MAKERS."""
     torch.manual_seed(3)
-    {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1, "z_image": _z_image}[family](folder).save_pretrained(folder)
+    MAKERS[family](folder).save_pretrained(folder)
     return folder
 
 
@@ -103,6 +108,41 @@ def _z_image(folder: Path) -> ZImagePipeline:
     )
 
 
+def _krea2(folder: Path) -> Krea2Pipeline:
+    transformer = Krea2Transformer2DModel(
+        in_channels=64, num_layers=3, attention_head_dim=16, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96,
+        timestep_embed_dim=32, text_hidden_dim=QWEN_WIDTH, num_text_layers=3, text_num_attention_heads=4, text_num_key_value_heads=4,
+        text_intermediate_size=96, num_layerwise_text_blocks=1, num_refiner_text_blocks=1, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    with torch.no_grad():
+        for name, parameter in transformer.named_parameters():
+            if "scale_shift_table" in name or "norm" in name:  # which begin as zeros
+                torch.nn.init.normal_(parameter, std=0.2)
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, max_image_seq_len=6400)
+    return Krea2Pipeline(
+        vae=_video_vae(), transformer=transformer, scheduler=scheduler, text_encoder=Qwen3VLModel(_seeing(Qwen3VLConfig)),
+        tokenizer=_chat_letters(), text_encoder_select_layers=(1, 2, 4),
+    )  # fmt: skip
+
+
+def _video_vae() -> AutoencoderKLQwenImage:
+    return AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 2, 2, 2], num_res_blocks=1)
+
+
+def _seeing(kind: type):
+    """The configuration of a small Qwen that has eyes too."""
+    text = {
+        "vocab_size": 64, "hidden_size": QWEN_WIDTH, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 2048,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [4, 2, 2]},
+    }  # fmt: skip
+    vision = {
+        "depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": QWEN_WIDTH, "patch_size": 4,
+        "num_position_embeddings": 16, "deepstack_visual_indexes": [0], "fullatt_block_indexes": [0],
+    }  # fmt: skip
+    return kind(text_config=text, vision_config=vision)
+
+
 def _vae(channels: int) -> AutoencoderKL:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(8, 8, 16, 16),
@@ -155,3 +195,6 @@ def _letters() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512)
+
+
+MAKERS = {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1, "z_image": _z_image, "krea2": _krea2}

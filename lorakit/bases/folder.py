@@ -64,10 +64,11 @@ def _config(folder: Path) -> Mapping[str, Any]:
 
 def _channels(family: type[Family], vae: Mapping[str, Any]) -> int | None:
     """How many channels a denoiser reads of latents of this VAE; some families pack several latents into one token."""
-    channels = vae.get("latent_channels")
+    name = "z_dim" if "z_dim" in vae else "latent_channels"
+    channels = vae.get(name)
     if not family.LAYOUTS or not channels:
         return None
-    return channels * family.LAYOUTS[0].inputs[1] // family.VAE_CONFIG.get("latent_channels", 4)
+    return channels * family.LAYOUTS[0].inputs[1] // family.VAE_CONFIG.get(name, 4)
 
 
 def _dtypes(folder: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ def build(
     for name, layer in model.named_modules():
         if isinstance(layer, quantised.QuantisedLinear) and name.rpartition(".")[2] in exact:
             layer.dtype = torch.float32
-    named = _under_both_names(tensors) if kind is T5EncoderModel else _without_head(tensors, kind)
+    named = _under_both_names(tensors) if kind is T5EncoderModel else _without_head(tensors, kind, sees=hasattr(config, "vision_config"))
     streaming.fill(model, named, dtype, where, place, exact)
     model.tie_weights()
     return model
@@ -54,7 +54,11 @@ def _under_both_names(tensors: streaming.Tensors) -> streaming.Tensors:
             yield key, tensor, scale
 
 
-def _without_head(tensors: streaming.Tensors, kind: type) -> streaming.Tensors:
-    """A language model is published with the head that predicts words, one level above what reads them; the head itself is passed over."""
+def _without_head(tensors: streaming.Tensors, kind: type, sees: bool) -> streaming.Tensors:
+    """A language model is published with the head that predicts words, one level above what reads them; the head itself is passed over.
+    One that sees too has its layers beside those of its eyes, in older files and in ComfyUI's at their place."""
     for key, tensor, scale in tensors:
-        yield key.removeprefix(f"{kind.base_model_prefix}."), tensor, scale
+        key = key.removeprefix(f"{kind.base_model_prefix}.")
+        if sees and not key.startswith(("language_model.", "visual.", "lm_head.")):
+            key = f"language_model.{key}"
+        yield key, tensor, scale

@@ -3,6 +3,7 @@ together again, by what the family says of where each one lies."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ class Place:
     slot: int = 0
     heights: tuple[int, ...] = SINGLE  # of the slots, as in `layer_names.Original`
     swapped: bool = False  # shift and scale stand the other way round
+    in_a_row: bool = False  # the file has all of its numbers on one axis
 
     def take(self, tensor: Tensor, height: int) -> Tensor:
         """[height, ...] of the file's tensor."""
@@ -61,7 +63,9 @@ def converted(
     order = {key: number for number, key in enumerate(tensors)}
     for key, at in sorted(((key, at) for key, at in places.items() if at and at.key in order), key=lambda item: order[item[1].key]):
         tensor, scale = tensors[at.key], scales.get(at.key)
-        if tensor.shape[:1] == (heights[at.key],):
+        if at.in_a_row and tensor.numel() == math.prod(wanted[key]):
+            tensor = tensor.reshape(wanted[key])
+        elif tensor.shape[:1] == (heights[at.key],):
             height = wanted[key][0]
             tensor = at.take(tensor, height)
             scale = at.take(scale, height) if scale is not None and scale.shape[:1] == (heights[at.key],) else scale
@@ -76,7 +80,9 @@ def as_original(place: PlaceOf, state: Mapping[str, Tensor]) -> dict[str, Tensor
         at = place(key, tuple(weight.shape))
         if at is None:
             raise ValueError(f"{key}: has no name in the original code")
-        fused.setdefault(at.key, {})[at.slot] = tensor.roll(tensor.shape[0] // 2, 0) if at.swapped else tensor
+        fused.setdefault(at.key, {})[at.slot] = (
+            tensor.roll(tensor.shape[0] // 2, 0) if at.swapped else tensor.flatten() if at.in_a_row else tensor
+        )
     return {key: torch.cat([parts[slot] for slot in sorted(parts)]) for key, parts in fused.items()}
 
 

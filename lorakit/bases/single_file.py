@@ -100,7 +100,8 @@ def open_file(path: Path, family: str) -> SingleFile:
         raise LorakitError(f"{path}: is {other}, whose blocks are called as those of {layout.title}; lorakit does not know it")
     cls = families.load(own)
     folder = cls.FOLDER
-    begins = {folder: (DENOISER, ""), "vae": VAE, **{name: (prefix,) for name, prefix in layout.encoders.items()}}
+    vae = {"vae": VAE} if cls.VAE is AutoencoderKL else {}  # of others the names are not known here
+    begins = {folder: (DENOISER, ""), **vae, **{name: (prefix,) for name, prefix in layout.encoders.items()}}
     prefixes = {part: prefix for part, some in begins.items() if (prefix := _first(some, shapes, layout)) is not None}
     if "vae" in prefixes and not any(key.startswith(f"{prefixes['vae']}encoder.") for key in shapes):
         del prefixes["vae"]  # a decoder alone encodes no picture: another VAE is taken
@@ -211,8 +212,9 @@ def load_denoiser(
     wanted = dense_shapes(model)
     tensors = streaming.LazyFile(file.path, file.prefixes[family.FOLDER])
     where = f"{file.path}: its {family.FOLDER}"
+    exact = tuple(getattr(family.DENOISER, "_keep_in_fp32_modules", None) or ())
     converted = original_layout.converted(family.place, tensors, wanted, tensors.scales)
-    return streaming.fill(model, converted, dtype, device, where, at_home=last_blocks(model, family.BLOCKS, at_home))
+    return streaming.fill(model, converted, dtype, device, where, exact, last_blocks(model, family.BLOCKS, at_home))
 
 
 def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -293,7 +295,7 @@ def write_configs(family: type, folder: Path, file: SingleFile | None = None) ->
     index = {
         "_class_name": family.PIPELINE.__name__,
         "scheduler": ["diffusers", family.PROCESS.SCHEDULER.__name__],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["diffusers", family.VAE.__name__],
     }
     index[family.FOLDER] = ["diffusers", family.DENOISER.__name__]
     index |= {name: ["transformers", cls.__name__] for name, cls in (family.ENCODERS | family.TOKENIZERS).items()}
@@ -302,7 +304,7 @@ def write_configs(family: type, folder: Path, file: SingleFile | None = None) ->
     schedule = family.scheduler_config(config) | (file.schedule() if file else {})
     family.PROCESS.SCHEDULER(**schedule).save_config(folder / "scheduler")
     with torch.device("meta"):  # models without memory: only their configurations are wanted, with every default filled in
-        AutoencoderKL(**AUTOENCODER | dict(family.VAE_CONFIG)).save_config(folder / "vae")
+        family.VAE(**(AUTOENCODER if family.VAE is AutoencoderKL else {}) | dict(family.VAE_CONFIG)).save_config(folder / "vae")
         family.DENOISER(**config).save_config(folder / family.FOLDER)
     for name in family.clip_encoders():
         config = (file and file.layout.encoder_configs.get(name)) or family.ENCODER_CONFIGS[name]

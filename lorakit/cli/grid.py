@@ -17,6 +17,7 @@ from lorakit.cli import options
 @options.together(options.step, options.device, options.assignments)
 def command(project, prompts, strengths, others, step, device, assignments) -> None:
     """Draw one picture with PROJECT's prompts as rows and strengths of its LoRA as columns."""
+    from lorakit.console import say
     from lorakit.errors import LorakitError
     from lorakit.project import open_project
     from lorakit.train.grid import grid
@@ -29,3 +30,17 @@ def command(project, prompts, strengths, others, step, device, assignments) -> N
     opened = open_project(project, settings=options.settings_from(assignments), device=device)
     with opened.locked():
         click.echo(f"grid     {grid(opened, prompts, numbers, step, [parse(words) for words in others])}")
+        if step is None and not others and (best := other_best(opened)):
+            say(f"grid      by the curve the checkpoint of step {best} is better; it is drawn too (--step N draws one alone)")
+            click.echo(f"grid     {grid(opened, prompts, numbers, best)}")
+
+
+def other_best(project) -> int | None:
+    """The checkpoint that the curve prefers to the one that is exported, so that the pictures of both can be held against each other."""
+    from lorakit.quality.judge import judge
+    from lorakit.train.picked import exported_step
+    from lorakit.train.trained import begun_run
+
+    run = begun_run(project)
+    best = judge(run.read_metrics(), run.read_settings(), run.saved_steps).best_step
+    return None if best == exported_step(project, run) else best

@@ -8,6 +8,8 @@ import click
 
 from lorakit.console import safe
 
+BY = {"pictures": "the pictures", "validation": "the validation", "loss": "the loss"}
+
 
 @click.command("judge")
 @click.argument("training", metavar="PROJECT|METRICS", type=click.Path(path_type=Path))
@@ -28,8 +30,8 @@ def command(training, as_json) -> None:
     for finding in found.findings:
         click.echo(safe(f"{finding.verdict:<12} {finding.words}"))
     if found.best_step:
-        click.echo(f"{'best':<12} the checkpoint of step {found.best_step}")
+        click.echo(f"{'best':<12} the checkpoint of step {found.best_step}, by {BY[found.best_by]}")
     if found.strength:
         low, high = found.strength
-        click.echo(f"{'strength':<12} {low:g} to {high:g}, by the validation at each strength")
+        click.echo(f"{'strength':<12} {low:g} to {high:g}, by {BY[found.strength_by]} at each strength")
     click.echo(safe(f"{'advice':<12} {found.advice}"))

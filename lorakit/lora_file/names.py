@@ -45,7 +45,8 @@ def layers_by_stem(family: str) -> dict[str, Held]:
     cls, folder = families.load(family), layer_names.denoiser_folder(family)
     found: dict[str, Held] = {stem: Held((path,)) for stem, path in _text_stems(family)}
     for name, held in _by_original_name(family).items():
-        found |= dict.fromkeys((underscored("lora_unet", name), f"diffusion_model.{name}"), held)
+        dotted = (f"{prefix}{name}" for prefix in {"diffusion_model.", *cls.DIFFUSERS_CONVERTS_ORIGINAL})
+        found |= dict.fromkeys((underscored("lora_unet", name), *dotted), held)
     for path in layer_names.layers(family):
         stems = [f"{folder}.{path}", f"base_model.model.{path}", underscored("lycoris", path), underscored("lora_transformer", path)]
         if "diffusers" in cls.KOHYA_NAMES:

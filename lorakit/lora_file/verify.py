@@ -255,6 +255,12 @@ def _is_convertible(tensor: _Tensor) -> bool:
     return tensor.suffix in ("alpha", *KOHYA) or tensor.suffix in PEFT and tensor.stem.startswith(tensor.base.DIFFUSERS_CONVERTS)
 
 
+def _renames(tensor: _Tensor) -> bool:
+    """Whether diffusers takes the file through its converter of original names, which knows peft's factors and nothing else."""
+    prefixes = tensor.base.DIFFUSERS_CONVERTS_ORIGINAL
+    return bool(prefixes) and any(key.startswith(prefixes) for key in tensor.shapes)
+
+
 def _is_alpha_of_a_layer(tensor: _Tensor) -> bool:
     takes = not _converts(tensor) and tensor.base.DIFFUSERS_READS_ALPHA
     return takes and tensor.suffix == "alpha" and tensor.stem in _dotted(tensor.family)
@@ -281,6 +287,8 @@ _DIFFUSERS: tuple[Rule, ...] = (
     (lambda t: t.odd is not None and t.tool in t.odd.tools, ""),
     (lambda t: t.suffix == "dora_scale", "diffusers leaves DoRA's dora_scale out, so the layer changes in another way than it was trained to"),
     (lambda t: t.suffix.startswith(("lokr_", "hada_")), f"{_REFUSED}, LoKr's and LoHa's"),
+    (lambda t: _renames(t) and (t.suffix not in PEFT or t.stem not in _renamed(t.family)), f"{_REFUSED} in a file of original names"),
+    (_renames, _Tensor.broken),
     (lambda t: t.suffix in LYCORIS, "diffusers loads no LyCORIS layers of this base"),
     (lambda t: _converts(t) and t.stem not in _kohya_stems(t.family), f"{_REFUSED} in a kohya file"),
     (lambda t: _converts(t) and _is_convertible(t), _Tensor.broken),
@@ -388,6 +396,12 @@ def _kohya_stems(family: str) -> frozenset[str]:
     in_blocks = {stem for stem, paths in stems.items() if any(part.isdecimal() for part in paths[0].split("."))}
     own = {f"{prefix}{path}" for prefix in families.load(family).DIFFUSERS_CONVERTS for path in layers}
     return frozenset(text | in_blocks | own | _all_underscored("lora_transformer", attention))
+
+
+@cache
+def _renamed(family: str) -> frozenset[str]:
+    """Original names before the prefixes under which diffusers converts them."""
+    return frozenset(f"{prefix}{name}" for prefix in families.load(family).DIFFUSERS_CONVERTS_ORIGINAL for name in _original_names(family))
 
 
 @cache

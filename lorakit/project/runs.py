@@ -58,6 +58,10 @@ class Run:
     def finish(self, stage: str, stamp: str, **result: Any) -> None:
         """Mark a stage done and note what it made (file names relative to the run, figures)."""
         self.facts["done"][stage] = stamp
+        self.note(**result)
+
+    def note(self, **result: Any) -> None:
+        """Note what was made of the training beside its stages."""
         self.facts.setdefault("result", {}).update(result)
         files.write_json(self.folder / FACTS, self.facts)
 

@@ -21,12 +21,16 @@ MOST_OF_IT = 0.8  # share of what the LoRA gains at its best strength from which
 TELLING = 0.01  # share of the base's loss that the LoRA must gain for its strengths to tell anything
 START = 0.7  # where nothing can be told
 LEAST_STRENGTH = 0.5  # below which no LoRA is meant to be used
+SEEN = 0.2  # share of the subject, as pictures are scored, from which it is in them
+AS_GOOD = 0.05  # of which checkpoints may fall short of the best and count as good; the earliest of them has learned the least by heart
+BURNT = 0.05  # share of the pixels without detail, beyond the base's, from which pictures are burnt
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """`verdict` is the weightiest finding's. `leak`: see `train.validation`; `memorised`: samples are nearer to a training photo than
-    the base's are; `strength`: see `strength_range`. None where it was not measured."""
+    """`verdict` is the weightiest finding's. `best_by` and `strength_by` say what told them: "pictures" (of a grid, seen by open_clip),
+    "validation", "loss". `leak`: see `train.validation`; `memorised`: samples are nearer to a training photo than the base's are;
+    `strength`: see `strength_range`. None where it was not measured."""
 
     verdict: str
     since_step: int | None
@@ -36,6 +40,8 @@ class Judgement:
     strength: tuple[float, float] | None
     advice: str
     findings: list[Finding]
+    best_by: str | None = None
+    strength_by: str | None = None
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -43,13 +49,20 @@ class Judgement:
 
 def judge(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), result: Any = None) -> Judgement:
     """The verdict on the lines of metrics.jsonl under flat `settings` ('train.learning_rate': 1e-4, ...); `saved` are the steps whose
-    checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths")."""
-    memorised, strengths = ((result or {}).get(key) for key in ("memorised", "strengths"))
+    checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths") and of
+    its grids ("pictures": {step: see train/picture_scores.py})."""
+    memorised, strengths, pictures = ((result or {}).get(key) for key in ("memorised", "strengths", "pictures"))
     findings = judge_curve(metrics)
     first = findings[0]
-    best = None if first.verdict in ("flat", "too_short") else best_step(_before(metrics, findings), saved)
+    lines = _before(metrics, findings)
+    best = by_curve = None if first.verdict in ("flat", "too_short") else best_step(lines, saved)
+    best_by = None if best is None else "validation" if any(_is_number(entry.get("validation")) for entry in lines) else "loss"
+    if seen := best_by_pictures(pictures or {}, saved):
+        best, best_by = seen, "pictures"
     leak = next((float(entry["leak"]) for entry in reversed(metrics) if isinstance(entry.get("leak"), int | float)), None)
     words = [_advise(finding, metrics, settings, best) for finding in findings]
+    if best_by == "pictures" and by_curve and best != by_curve and first.verdict == "overfitting":
+        words[0] = _pictures_against_curve(pictures or {}, best, by_curve)
     if memorised:
         words.append(
             "the samples come close to single training photos: take an earlier checkpoint, more or more varied photos, or a lower train.rank"
@@ -61,7 +74,8 @@ def judge(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved:
             f"{settings.get('train.preservation', 0)} -> {1 if not settings.get('train.preservation') else 2 * settings['train.preservation']}"
         )
     advice = "; ".join(dict.fromkeys(word for word in words if word))
-    return Judgement(first.verdict, first.since_step, best, memorised, leak, strength_range(strengths or {}), advice, findings)
+    strength, strength_by = told_strength(strengths, pictures, best)
+    return Judgement(first.verdict, first.since_step, best, memorised, leak, strength, advice, findings, best_by, strength_by)
 
 
 def strength_range(strengths: Mapping[str, float]) -> tuple[float, float] | None:
@@ -82,10 +96,73 @@ def strength_range(strengths: Mapping[str, float]) -> tuple[float, float] | None
     return None
 
 
-def start_strength(strengths: Mapping[str, float]) -> float:
+def told_strength(
+    strengths: Mapping[str, float] | None, pictures: Mapping[str, Any] | None, step: int | None = None
+) -> tuple[tuple[float, float] | None, str | None]:
+    """((least, most), what told it): by the pictures of checkpoint `step`, or the last that was drawn; else by the validation."""
+    drawn = pictures or {}
+    scores = drawn.get(str(step)) or next((drawn[key] for key in sorted(drawn, key=int, reverse=True)), {})
+    if found := strength_by_pictures(scores):
+        return found, "pictures"
+    found = strength_range(strengths or {})
+    return found, "validation" if found else None
+
+
+def strength_by_pictures(scores: Mapping[str, Any]) -> tuple[float, float] | None:
+    """(least, most) strength to use, of the pictures of a grid: from where most of the subject is there, up to where there is most of it
+    and the pictures are not burnt. None where nobody has seen the subject in them."""
+    good = _good_cells(scores)
+    best = max((subject for _, subject in good), default=0.0)
+    if best < SEEN:
+        return None
+    wanted, (low, before) = MOST_OF_IT * best, good[0]
+    most = max(strength for strength, subject in good if subject == best)
+    for high, after in good:
+        if after >= wanted:
+            least = high - (high - low) * (after - wanted) / (after - before) if after > before else high
+            return round(20 * least) / 20, most
+        low, before = high, after
+    return None
+
+
+def best_by_pictures(pictures: Mapping[str, Any], saved: Sequence[int]) -> int | None:
+    """Of checkpoints that are kept and whose pictures were scored, at least two, the earliest that shows the subject about as well as any."""
+    shown = {int(step): max((subject for _, subject in _good_cells(scores)), default=0.0) for step, scores in pictures.items()}
+    shown = {step: subject for step, subject in shown.items() if not saved or step in saved}
+    best = max(shown.values(), default=0.0)
+    if len(shown) < 2 or best < SEEN:
+        return None
+    return min(step for step, subject in shown.items() if subject >= best - AS_GOOD)
+
+
+def _good_cells(scores: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """[(strength, subject)], rising, of those that are not burnt; [] where the subject was not looked for."""
+    if not scores.get("subject"):
+        return []
+    cells = sorted(zip(scores["strengths"], scores["subject"], scores["burnt"], strict=True))
+    return [(float(strength), float(subject)) for strength, subject, burnt in cells if burnt <= BURNT]
+
+
+def _pictures_against_curve(pictures: Mapping[str, Any], best: int, by_curve: int) -> str:
+    """What to do where the held-out photos fit worse and the pictures are better."""
+    shares = {step: max((subject for _, subject in _good_cells(pictures.get(str(step)) or {})), default=None) for step in (best, by_curve)}
+    there = f"{100 * shares[best]:.0f} %" + (
+        f" against {100 * shares[by_curve]:.0f} % at step {by_curve}" if shares[by_curve] is not None else ""
+    )
+    return (
+        f"take the checkpoint of step {best}: its pictures show more of the subject ({there}), which counts more than how held-out photos fit; "
+        "if they grow stiff or alike, take an earlier one, or more photos"
+    )
+
+
+def start_strength(strengths: Mapping[str, float] | None, pictures: Mapping[str, Any] | None = None, step: int | None = None) -> float:
     """The strength to begin with: the middle of the range, START where there is none."""
-    found = strength_range(strengths)
+    found, _ = told_strength(strengths, pictures, step)
     return round(10 * sum(found) / 2) / 10 if found else START
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _before(metrics: Sequence[dict[str, Any]], findings: Sequence[Finding]) -> list[dict[str, Any]]:

@@ -53,6 +53,8 @@ def first_screen(project: Project, run: Run | None, photos: dict[str, Any], trai
         answers = [_file(run, training), _prompt(project, run, training["result"])] if training["result"]["lora"] else []
         return FirstScreen("No course to judge.", "look", "There are no metrics of this training.", answers)
     headline, tone = HEADLINES[judgement.verdict]
+    if judgement.verdict == "overfitting" and judgement.best_by == "pictures" and judgement.best_step == max(run.saved_steps, default=None):
+        headline = "It learned; the pictures are best at the end."
     if tone == "good" and (judgement.memorised or (judgement.leak or 0) > LEAK):
         tone = "look"
     return FirstScreen(headline, tone, _because(judgement, training), [
@@ -129,16 +131,25 @@ def _checkpoint(project: Project, run: Run, judgement: Judgement) -> Answer:
         return Answer("Which checkpoint?", "The last; the others are gone.")
     words = f"Step {step}, " + ("picked by hand" if picked else "the last" if step == last else "as export.checkpoint says") + "."
     best = judgement.best_step
+    by = "the pictures of the grids" if judgement.best_by == "pictures" else "the curve"
     if best and best != step:
-        more = f"By the curve, step {best} is better: look at both in the timeline."
+        more = f"By {by}, step {best} is better: look at both in the timeline."
         return Answer("Which checkpoint?", words, more, f"lorakit pick {project.folder.name} --step {best}")
-    return Answer("Which checkpoint?", words, f"The curve says so too; {len(steps)} are kept." if best else f"{len(steps)} are kept.")
+    return Answer(
+        "Which checkpoint?",
+        words,
+        f"{by[0].upper()}{by[1:]} say{'' if by.endswith('s') else 's'} so too; {len(steps)} are kept."
+        if best
+        else f"{len(steps)} are kept.",
+    )
 
 
 def strength_of(project: Project, result: dict[str, Any]) -> float:
-    """The strength to begin with: the one that a person picked, that the validation speaks for, or the usual one."""
+    """The strength to begin with: the one that a person picked, that the pictures or the validation speak for, or the usual one."""
     picked = (stamps.pick(project) or {}).get("strength")
-    return start_strength(result.get("strengths") or {}) if picked is None else float(picked)
+    if picked is not None:
+        return float(picked)
+    return start_strength(result.get("strengths"), result.get("pictures"), stamps.exported_step(project))
 
 
 def _strength(project: Project, judgement: Judgement, training: dict[str, Any]) -> Answer:
@@ -148,7 +159,10 @@ def _strength(project: Project, judgement: Judgement, training: dict[str, Any]) 
     if judgement.strength:
         least, most = judgement.strength
         words = f"{least:g} to {most:g}; begin at {strength:g}."
-        more = "By the validation: from where it gives most of what it gives, up to its best."
+        more = {
+            "pictures": "By the pictures of the grid, as open_clip sees them: from where most of the subject is there, up to where there is most of it.",
+            "validation": "By the validation: from where it gives most of what it gives, up to its best.",
+        }[judgement.strength_by or "validation"]
     else:
         words = f"Begin at {strength:g}."
         more = "The usual start, not measured for this file: towards 0.4 where it takes over, towards 1 where it is too faint."

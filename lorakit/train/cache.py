@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -145,7 +146,7 @@ def load_text(project: Project, text: str) -> Text:
 
 
 # The names are content hashes, so nothing here grows stale. Bounded in bytes: a text takes 0.2 MB for SD1.5, up to 31 MB for FLUX.
-@cached(LRUCache(IN_MEMORY, getsizeof=lambda tensors: sum(tensor.nbytes for tensor in tensors.values())))
+@cached(LRUCache(IN_MEMORY, getsizeof=lambda tensors: sum(tensor.nbytes for tensor in tensors.values())), lock=Lock())
 def _load(path: Path) -> dict[str, torch.Tensor]:
     try:
         return tensor_file.read(path)

@@ -394,9 +394,11 @@ def text_encoder_rate(train: Train) -> float:
 
 
 def begin_at(project: Project, run: Run) -> float:
-    """The strength that a person picked, or the one that the validation speaks for, or the usual one."""
-    picked = (stamps.pick(project) or {}).get("strength")
-    return start_strength(run.facts.get("result", {}).get("strengths") or {}) if picked is None else float(picked)
+    """The strength that a person picked, or the one that the pictures or the validation speak for, or the usual one."""
+    picked, result = (stamps.pick(project) or {}).get("strength"), run.facts.get("result", {})
+    if picked is not None:
+        return float(picked)
+    return start_strength(result.get("strengths"), result.get("pictures"), stamps.exported_step(project))
 
 
 def usage_hint(project: Project, run: Run) -> str:

@@ -101,9 +101,7 @@ def _targets_of(network: Adapter, family: str, path: Path) -> str:
             if not lora.TEXT_TARGETS.search(name):
                 beyond.append(name)
             continue
-        level = next(
-            (n for n, level in enumerate(cls.TARGETS) if f".{inner}".endswith(tuple(f".{end}" for end in cls.TARGETS[level]))), None
-        )
+        level = next((n for n, endings in enumerate(cls.TARGETS.values()) if lora.is_target(inner, endings)), None)
         if level is None or (cls.NOT_TARGETS and re.search(cls.NOT_TARGETS, inner)):
             beyond.append(name)
         else:

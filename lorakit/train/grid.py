@@ -19,6 +19,8 @@ from lorakit.text.prompts import Prompt, read
 from lorakit.text.words import count_word
 from lorakit.train import lora
 from lorakit.train.cache import keep_texts
+from lorakit.train.picked import exported_step
+from lorakit.train.picture_scores import score_pictures
 from lorakit.train.prompts import sample_prompts, texts_of
 from lorakit.train.sample import decode, draw_latents, save_picture
 from lorakit.train.stacked import open_others
@@ -38,7 +40,7 @@ def grid(
     """Draw every prompt at every strength into `samples/grid.png` of the project's newest training, of the checkpoint of `step` into
     `samples/grid-step000250.png`, and with `others`, LoRA files and their strengths, beside it into `samples/grid-with-NAME.png`;
     returns its path. Each picture lies in a folder of the sheet's name too, `<row>_<column>.png`, and a `.json` says of which prompt and
-    strength it is: for the report.
+    strength it is: for the report. What can be said of the pictures in numbers is noted in run.json.
 
     Without prompts, the project's sample prompts are drawn with the trigger and without it."""
     run = trained_run(project) if step is None else begun_run(project)
@@ -60,6 +62,10 @@ def grid(
     path = run.samples / f"{files.short_name(f'grid{step_suffix(step)}{beside}', 100)}.png"
     words = ["without" if others and strength == 0 else "base" if strength == 0 else f"{strength:g}" for strength in strengths]
     told = {"prompts": texts, "strengths": list(strengths), "columns": words, "step": step, "with": {p.name: s for p, s in others}}
+    if not others and (scores := score_pictures(project, columns, rows, strengths)):
+        told["scores"] = scores
+        drawn = run.facts.get("result", {}).get("pictures") or {}
+        run.note(pictures={**drawn, str(exported_step(project, run) if step is None else step): scores})
     keep_cells(columns, told, path)
     save_picture(lay_out(columns, texts, [word if word.isalpha() else f"strength {word}" for word in words]), path)
     return path

@@ -3,6 +3,7 @@ where the card's memory was not enough, and goes on with the same numbers."""
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,9 @@ from lorakit.project import Project
 from lorakit.train import from_lora, lora
 from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
-from lorakit.train.batches import BatchSampler
-from lorakit.train.loss import BatchLoss
+from lorakit.train.batches import Batch, BatchSampler
+from lorakit.train.clock import OF_A_STEP, Clock, card_flops, counted
+from lorakit.train.loss import BatchLoss, Drawn
 from lorakit.train.metrics import Step
 from lorakit.train.regularisation import Interleaved
 from lorakit.train.training_adapter import add_training_adapter, path_of
@@ -55,9 +57,14 @@ class Learner:
         family.swap_blocks(settings.swap_blocks)
         family.denoiser.train()
         self.batch_loss = BatchLoss(project, family)
+        if family.dtype != torch.float32:
+            lora.leave_inputs(family)
         self.average = Average(self.parameters, self.optimizer, settings.ema)
         self._compiled = compile_blocks(family.repeated_blocks()) if settings.compile else []
         self._is_updating = False
+        self.is_drawn_ahead = family.device.startswith("cuda")  # a CPU has nothing to spare while it computes
+        self._drawing, self._coming = ThreadPoolExecutor(1, "draw"), {}
+        self._rate_of_card, self._flops = card_flops(family.device), {}
 
     def start_in_words(self) -> str:
         """What of `train.from_lora` was put in. Raises `LorakitError` where the file is gone, and there is no checkpoint to go on from."""
@@ -69,11 +76,13 @@ class Learner:
         """One optimizer step over `gradient_accumulation` batches. The update is left out, on the device, where the loss or the
         gradient is no number; nothing here waits for the device."""
         optim.set_lr(self.optimizer, rate)
+        clock = Clock(self.family.device)
         try:
-            losses, photos, regularisation = self._gradients(sampler)
+            losses, photos, regularisation, flops = self._gradients(sampler, clock)
         except self._compiler_errors() as error:
             self._give_up_compiling(error)
-            losses, photos, regularisation = self._gradients(sampler)
+            losses, photos, regularisation, flops = self._gradients(sampler, clock)
+        clock.mark("optimizer")
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm or torch.inf)
         loss = torch.stack(losses).mean()
@@ -88,21 +97,48 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         batches = self.step * self.settings.gradient_accumulation
-        return Step(self.step, batches / sampler.per_epoch, rate, photos, regularisation, loss, norm)
+        clock.mark("end")
+        share = flops / self._rate_of_card if self._rate_of_card and flops else None
+        return Step(self.step, batches / sampler.per_epoch, rate, photos, regularisation, loss, norm, {}, clock, share)
 
-    def _gradients(self, sampler: BatchSampler | Interleaved) -> tuple[list[Tensor], list[str], list[str]]:
-        """(losses, photos, regularisation photos) of a step's batches, whose gradients have been added up."""
-        losses, photos, regularisation = [], [], []
+    def _gradients(self, sampler: BatchSampler | Interleaved, clock: Clock) -> tuple[list[Tensor], list[str], list[str], float]:
+        """(losses, photos, regularisation photos, FLOPs of the model) of a step's batches, whose gradients have been added up."""
+        losses, photos, regularisation, flops = [], [], [], 0.0
         count = self.settings.gradient_accumulation
         self.optimizer.zero_grad(set_to_none=True)
         for number in range(self.step * count, (self.step + 1) * count):
-            batch = sampler[number]
-            loss = self.batch_loss.loss(batch, number)
+            clock.mark("data")
+            batch, drawn = self._draw(sampler, number)
+            clock.mark("forward")
+            loss, of_batch = self._forward(drawn)
+            flops += OF_A_STEP * of_batch
+            clock.mark("backward")
             self.scaler.scale(loss / count).backward()
             self.family.settle_blocks()
             losses.append(loss.detach())
             (regularisation if batch[0].get("regularisation") else photos).extend(record["file"] for record in batch)
-        return losses, photos, regularisation
+        return losses, photos, regularisation, flops
+
+    def _draw(self, sampler: BatchSampler | Interleaved, number: int) -> tuple[Batch, Drawn]:
+        """Batch `number`, and what is drawn for it; a thread then draws the next one."""
+        if not self.is_drawn_ahead:
+            return (batch := sampler[number]), self.batch_loss.draw(batch, number)
+        batch, coming = self._coming.pop(number, None) or self._begin(sampler, number)
+        self._coming = {number + 1: self._begin(sampler, number + 1)}  # after a step back some other may have been drawn
+        return batch, coming.result()
+
+    def _begin(self, sampler: BatchSampler | Interleaved, number: int) -> tuple[Batch, Future[Drawn]]:
+        batch = sampler[number]
+        return batch, self._drawing.submit(self.batch_loss.draw, batch, number)
+
+    def _forward(self, drawn: Drawn) -> tuple[Tensor, float]:
+        """(loss, FLOPs): these are counted once for each shape, and only where it is known what the card can do."""
+        if not self._rate_of_card or self._compiled:
+            return self.batch_loss.loss_of(drawn), 0.0
+        if (shape := drawn.latents.shape) in self._flops:
+            return self.batch_loss.loss_of(drawn), self._flops[shape]
+        loss, self._flops[shape] = counted(lambda: self.batch_loss.loss_of(drawn))
+        return loss, self._flops[shape]
 
     def keep(self) -> Kept:
         """What a checkpoint is written of."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
-from lorakit.train.metrics import StepMetrics
+from lorakit.train.metrics import StepMetrics, card_gb
 
 KEEP = 0.95  # of the smoothed loss from step to step: the single ones jump with their timestep
 
@@ -27,8 +25,3 @@ class Note:
         words += [f"rate {line.rate:.1e}"]
         words += [f"card {most:.1f} GB"] if (most := card_gb(self.device)) is not None else []
         return ", ".join(words)
-
-
-def card_gb(device: str) -> float | None:
-    """The most memory that torch has held of a CUDA card so far, in GB; None elsewhere. It waits for no step."""
-    return torch.cuda.max_memory_reserved(device) / 2**30 if device.startswith("cuda") else None

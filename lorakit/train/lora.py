@@ -7,7 +7,7 @@ import copy
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -107,12 +107,12 @@ def make_config(targets: list[str], settings: Train, folder: str = "") -> PeftCo
 def find_targets(denoiser: nn.Module, levels: Mapping[str, tuple[str, ...]], settings: Train, apart: str = "") -> list[str]:
     """Full names of the modules that get a LoRA; never those in which `apart` is found. Raises `LorakitError` when none is left."""
     upto = list(levels).index(settings.targets) + 1
-    endings = tuple(f".{ending}" for level in list(levels)[:upto] for ending in levels[level])
+    endings = [ending for level in list(levels)[:upto] for ending in levels[level]]
     found = [
         name
         for name, module in denoiser.named_modules()
         if isinstance(module, (nn.Linear, nn.Conv2d))
-        and name.endswith(endings)
+        and is_target(name, endings)
         and not (apart and re.search(apart, name))
         and (not settings.include or re.search(settings.include, name))
         and not (settings.exclude and re.search(settings.exclude, name))
@@ -120,6 +120,11 @@ def find_targets(denoiser: nn.Module, levels: Mapping[str, tuple[str, ...]], set
     if not found:
         raise LorakitError(f"no layer is left to train with train.targets={settings.targets}, train.include and train.exclude; widen them")
     return found
+
+
+def is_target(name: str, endings: Iterable[str]) -> bool:
+    """Whether a module's name ends in one of these, or is the one after a ^ (see `Family.TARGETS`)."""
+    return any(name == ending[1:] if ending.startswith("^") else name.endswith(f".{ending}") for ending in endings)
 
 
 def size_of(name: str, settings: Train) -> tuple[int, float]:
@@ -278,6 +283,27 @@ def set_lora(family: Family, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError(f"adapter does not fit the model: {'; '.join(lines)}")
     for key, parameter in wanted.items():
         parameter.copy_(given[key])
+
+
+def leave_inputs(family: Family) -> None:
+    """Let peft hand on what goes into an adapter as it is, where it would bring it to the adapter's fp32: autocast rounds that copy
+    back at once, to the same numbers."""
+    for _, layer in adapted(family):
+        layer.cast_input_dtype_enabled = False
+
+
+@contextmanager
+def inputs_cast(family: Family):
+    """What needs to be so outside autocast."""
+    layers = [layer for _, layer in adapted(family)]
+    before = [layer.cast_input_dtype_enabled for layer in layers]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = True
+    try:
+        yield
+    finally:
+        for layer, enabled in zip(layers, before, strict=True):
+            layer.cast_input_dtype_enabled = enabled
 
 
 def set_strength(family: Family, strength: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +18,22 @@ from lorakit.train.noise import draw_noise
 HUBER_WIDTH = 0.1  # errors below this are squared, above it they count by their size (sd-scripts' default)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """All that a visit of a batch is made of, on the CPU."""
+
+    number: int  # of the batch, counted over the whole training from 0
+    latents: Tensor  # [B, C, h, w], as are the next two
+    noise: Tensor
+    input_noise: Tensor
+    timesteps: Tensor  # [B]
+    text: Text
+    sizes: Tensor  # [B, 6]
+    mask: Tensor | None  # [B, 1, h, w]
+    preserved: Text | None  # the texts without the trigger, where the base's behaviour is to be kept
+    is_regularisation: bool
+
+
 class BatchLoss:
     """One visit of a batch: latents, noise, timesteps and texts in; the loss out. All chance comes from the seed and the
     batch's number, drawn on the CPU, so that it is the same on every device and after every resume."""
@@ -28,24 +45,43 @@ class BatchLoss:
 
     def loss(self, batch: batches.Batch, number: int) -> Tensor:
         """The error of the denoiser's prediction, a scalar in fp32."""
-        family, settings = self.family, self.settings
+        return self.loss_of(self.draw(batch, number))
+
+    def draw(self, batch: batches.Batch, number: int) -> Drawn:
+        """Latents and texts from the cache, and all that is left to chance. It reads files and touches no card, so a thread may do it
+        while the step before is at work."""
+        settings = self.settings
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
         latents = self._draw_latents(batch, generator)
         noise = draw_noise(latents.shape, settings, generator)
-        timesteps = family.process.draw_timesteps(latents.shape, generator)
+        timesteps = self.family.process.draw_timesteps(latents.shape, generator)
         text = self._draw_texts(batch, generator)
         input_noise = (
             settings.input_perturbation * torch.randn(latents.shape, generator=generator) if settings.input_perturbation else 0 * noise
         )
-        latents, noise, timesteps, input_noise = (self._send(tensor) for tensor in (latents, noise, timesteps, input_noise))
-        mask = self.masks(batch)
-        sizes = self._send(torch.tensor([picture_sizes(record) for record in batch]))
+        sizes = torch.tensor([picture_sizes(record) for record in batch])
+        preserved, is_regularisation = None, bool(batch[0].get("regularisation"))
+        if settings.preservation and not is_regularisation:
+            preserved = stack_texts([load_text(self.project, without_trigger(self.project, record)) for record in batch])
+        mask = self._draw_masks(batch)
+        return Drawn(number, latents, noise, input_noise, timesteps, text, sizes, mask, preserved, is_regularisation)
+
+    def loss_of(self, drawn: Drawn) -> Tensor:
+        """The same of what was drawn: the card's part of it."""
+        family, settings = self.family, self.settings
+        latents, noise, timesteps, input_noise, sizes = map(
+            self._send, (drawn.latents, drawn.noise, drawn.timesteps, drawn.input_noise, drawn.sizes)
+        )
+        mask = None if drawn.mask is None else self._send(drawn.mask)
         with self.autocast():
-            text = family.embedded(text)
-            if batch[0].get("regularisation"):
-                return settings.regularisation_weight * step_loss(family, latents, noise, timesteps, text, sizes, input_noise)
-            preserved = self._preservation(batch, family.process.add(latents, noise, timesteps), timesteps, sizes)
-            return step_loss(family, latents, noise, timesteps, text, sizes, input_noise, mask) + preserved
+            text = family.embedded(send_text(drawn.text, self._send))
+            loss = step_loss(family, latents, noise, timesteps, text, sizes, input_noise, mask)
+            if drawn.is_regularisation:
+                return settings.regularisation_weight * loss
+            if drawn.preserved is None:
+                return loss
+            noisy, preserved = family.process.add(latents, noise, timesteps), send_text(drawn.preserved, self._send)
+            return loss + settings.preservation * preservation_loss(family, noisy, timesteps, preserved, sizes)
 
     def _send(self, tensor: Tensor) -> Tensor:
         """Onto the device, without waiting until it has done what it was told before: from pinned memory, where it is a card."""
@@ -59,28 +95,26 @@ class BatchLoss:
         return mean + std * torch.randn(mean.shape, generator=generator)
 
     def masks(self, batch: batches.Batch) -> Tensor | None:
-        """[B, 1, h, w]: 1 inside the masks, `mask_outside` outside."""
+        """[B, 1, h, w] on the device: 1 inside the masks, `mask_outside` outside; None where they are not looked at."""
+        masks = self._draw_masks(batch)
+        return None if masks is None else self._send(masks)
+
+    def _draw_masks(self, batch: batches.Batch) -> Tensor | None:
         if not has_mask(self.project, batch[0]):
             return None
-        masks = self._send(torch.stack([load_mask(self.project, record) for record in batch]))
+        masks = torch.stack([load_mask(self.project, record) for record in batch])
         return masks + self.settings.mask_outside * (1 - masks)
 
     def _draw_texts(self, batch: batches.Batch, generator: torch.Generator) -> Text:
         chances = torch.rand(len(batch), generator=generator)
         dropped = (chances < self.settings.caption_dropout).tolist()  # on the CPU: nothing waits
         texts = [self.empty if drop else self._draw_text(record, generator) for record, drop in zip(batch, dropped, strict=True)]
-        return send_text(stack_texts(texts), self._send)
+        return stack_texts(texts)
 
     def _draw_text(self, record: Record, generator: torch.Generator) -> Text:
         choices = text_variants(self.project, record)
         number = int(torch.randint(len(choices), (), generator=generator)) if len(choices) > 1 else 0
         return load_text(self.project, choices[number])
-
-    def _preservation(self, batch: batches.Batch, noisy: Tensor, timesteps: Tensor, sizes: Tensor) -> Tensor | float:
-        if not self.settings.preservation:
-            return 0.0
-        texts = stack_texts([load_text(self.project, without_trigger(self.project, record)) for record in batch])
-        return self.settings.preservation * preservation_loss(self.family, noisy, timesteps, send_text(texts, self._send), sizes)
 
     def autocast(self):
         if self.family.dtype == torch.float32:

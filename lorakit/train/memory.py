@@ -62,16 +62,22 @@ def predict_step(cls: type[Family], config: dict[str, Any], settings: Train, sha
     family = family_without_weights(cls, config, settings, shape.dtype)
     with torch.device("meta"):
         lora.add_lora(family, settings)
+    if shape.dtype != torch.float32:
+        lora.leave_inputs(family)
     if settings.checkpoints_gradients:
         family.denoiser.enable_gradient_checkpointing()
     family.denoiser.train()
-    _make_fake(family.denoiser, mode := FakeTensorMode(allow_non_fake_inputs=True))
-    parameters = [p for p in family.denoiser.parameters() if p.requires_grad]
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    models = lora.models(family).values()
+    for model in models:
+        _make_fake(model, mode)
+    parameters = [p for model in models for p in model.parameters() if p.requires_grad]
     with mode, StorageCounter() as counter, _like_cuda(shape.dtype):
-        counter.count(family.denoiser)
+        for model in models:
+            counter.count(model)
         whole = counter.live
         adapter = sum(_allocated(p.nbytes) for p in parameters)
-        optimizer = make_optimizer(family.denoiser, settings)
+        optimizer = make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
         _run_backward(_loss(family, shape))
         of_backward, counter.peak = counter.peak, counter.live
         torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm or torch.inf)
@@ -144,7 +150,8 @@ def _run_backward(loss: Tensor) -> None:
 
 
 def family_without_weights(cls: type[Family], config: dict[str, Any], settings: Train, dtype: torch.dtype) -> Family:
-    """A family around a denoiser on the meta device: all that a step asks of it, and no file."""
+    """A family around a denoiser on the meta device, and the text encoders that learn, as published: all that a step asks of it, and
+    no file."""
     family = cls.__new__(cls)
     family.source, family.file, family.device, family.dtype, family.settings = None, None, "cpu", dtype, settings
     with torch.device("meta"):
@@ -155,7 +162,25 @@ def family_without_weights(cls: type[Family], config: dict[str, Any], settings: 
     scheduler = cls.PROCESS.SCHEDULER(**cls.scheduler_config(config))
     family._parts = {cls.FOLDER: denoiser, "scheduler": scheduler}
     family.process = cls.PROCESS(scheduler, settings)
+    with torch.device("meta"):
+        for name in family.learning_encoders:
+            encoder = cls.ENCODERS[name](cls.ENCODERS[name].config_class(**cls.ENCODER_CONFIGS[name])).requires_grad_(False).eval()
+            family._parts[name] = encoder.to(dtype if name in cls.large_encoders() else torch.float32)
     return family
+
+
+def texts_of_a_step(family: Family, batch: int) -> dict[str, Tensor]:
+    """What a batch's texts are cached as, without values: embeddings, or where text encoders learn what each is given."""
+    if not family.learning_encoders:
+        return {name: torch.empty(batch, *of_one) for name, of_one in family.text_shapes().items()}
+    found = {}
+    for name in family.ENCODERS:
+        length = 77 if name in family.clip_encoders() else family.text_length
+        if name in family.clip_encoders() or name in family.learning_encoders:
+            found[name] = torch.zeros(batch, length, dtype=torch.int64)
+        else:
+            found[name] = torch.empty(batch, length, family.ENCODER_CONFIGS[name]["d_model"])
+    return found
 
 
 def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
@@ -175,7 +200,7 @@ def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
 def _loss(family: Family, shape: Shape) -> Tensor:
     latents = torch.empty(shape.batch, family.latent_channels(), shape.height // 8, shape.width // 8)
     timesteps = torch.zeros(shape.batch, dtype=torch.int64 if family.PROCESS is Diffusion else torch.float32)
-    text = {name: torch.empty(shape.batch, *of_one) for name, of_one in family.text_shapes().items()}
+    text = family.embedded(texts_of_a_step(family, shape.batch))
     sizes = torch.zeros(shape.batch, 6)
     noise = torch.empty(latents.shape)
     loss = step_loss(family, latents, noise, timesteps, text, sizes)

@@ -8,10 +8,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor
+
+from lorakit.train.clock import PARTS, Clock
 
 UNREAD = 20  # steps, at most, after which a card is asked for its numbers
 
@@ -27,13 +29,18 @@ class StepMetrics:
     grad_norm: float  # before it is clipped
     seconds: float  # of a step; where several are read at once, their mean
     photos: list[str]
-    regularisation: list[str] = field(default_factory=list)  # left out of the line where there are none, as are the next two
+    regularisation: list[str] = field(default_factory=list)  # left out of the line where there are none, as is all below
     validation: float | None = None  # behind this step: see train/validation.py
     leak: float | None = None
+    split: dict[str, float] = field(default_factory=dict)  # seconds of its parts, as train/clock.py names them
+    memory: float | None = None  # GB that torch has held of the card at most
+    mfu: float | None = None  # the model's FLOPs a second as a share of what the card can do, where that is known
 
     def as_json(self) -> str:
-        facts = {key: value for key, value in asdict(self).items() if key == "photos" or value not in (None, [])}
-        digits = {"epoch": 4, "loss": 6, "grad_norm": 6, "seconds": 4, "validation": 6, "leak": 4}
+        facts = {key: value for key, value in asdict(self).items() if key == "photos" or value not in (None, [], {})}
+        digits = {"epoch": 4, "loss": 6, "grad_norm": 6, "seconds": 4, "validation": 6, "leak": 4, "memory": 3, "mfu": 3}
+        if self.split:
+            facts["split"] = {part: round(seconds, 4) for part, seconds in self.split.items()}
         return json.dumps({key: round(value, digits[key]) if key in digits else value for key, value in facts.items()})
 
 
@@ -49,6 +56,8 @@ class Step:
     loss: Tensor  # scalar
     norm: Tensor  # scalar
     watched: dict[str, float] = field(default_factory=dict)  # {"validation", "leak"}, on the steps where they are measured
+    clock: Clock | None = None
+    card_seconds: float | None = None  # that its FLOPs would take where the card did all it can
 
 
 class Metrics:
@@ -58,13 +67,13 @@ class Metrics:
     def __init__(
         self,
         file: TextIO,
-        on_card: bool,
+        device: str,
         stop: Callable[[StepMetrics], Exception],
         gradient_counts: bool = True,
         report: Callable[[StepMetrics], None] = lambda line: None,
     ):
         self.file, self.stop, self.gradient_counts, self.report = file, stop, gradient_counts, report
-        self.most = UNREAD if on_card else 1
+        self.device, self.most = device, 1 if device.startswith("cpu") else UNREAD
         self.unread: list[Step] = []
         self._began = 0.0
 
@@ -85,9 +94,12 @@ class Metrics:
         values = torch.stack([tensor.detach().float() for step in self.unread for tensor in (step.loss, step.norm)]).tolist()
         seconds = (time.perf_counter() - self._began) / len(self.unread)
         steps, self.unread = self.unread, []
-        written = []
+        memory, written = card_gb(self.device), []
         for step, loss, norm in zip(steps, values[::2], values[1::2], strict=True):
-            line = StepMetrics(step.number, step.epoch, loss, step.rate, norm, seconds, step.photos, step.regularisation, **step.watched)
+            line = StepMetrics(
+                step.number, step.epoch, loss, step.rate, norm, seconds, step.photos, step.regularisation, **step.watched,
+                memory=memory, **_times(step),
+            )  # fmt: skip
             if not math.isfinite(loss) or (self.gradient_counts and not math.isfinite(norm)):
                 raise self.stop(line)
             self.file.write(line.as_json() + "\n")
@@ -96,3 +108,17 @@ class Metrics:
         for line in written:
             self.report(line)
         return written
+
+
+def _times(step: Step) -> dict[str, Any]:
+    """{"split", "mfu"} of a step that the card is known to be done with."""
+    if step.clock is None:
+        return {}
+    seconds = step.clock.read()
+    split, whole = {part: seconds.get(part, 0.0) for part in PARTS}, sum(seconds.values())
+    return {"split": split, "mfu": step.card_seconds / whole if step.card_seconds and whole else None}
+
+
+def card_gb(device: str) -> float | None:
+    """The most memory that torch has held of a CUDA card so far, in GB; None elsewhere. It waits for no step."""
+    return torch.cuda.max_memory_reserved(device) / 2**30 if device.startswith("cuda") else None

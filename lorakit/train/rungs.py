@@ -160,9 +160,12 @@ def width_of(settings: Train) -> int:
 
 
 def activations_of(base: Base, settings: Train) -> float:
-    """GB; those of text encoders that learn are not in it."""
+    """GB; where text encoders learn, with theirs, if lorakit knows what the base's are."""
+    learns = bool(base.encoders(settings))
     usual = base.card.settings.get("train.targets", "linear")
-    plain = settings.batch_size == 1 and settings.targets == usual and settings.adapter == "lora" and not settings.preservation
+    plain = (
+        settings.batch_size == 1 and settings.targets == usual and settings.adapter == "lora" and not settings.preservation and not learns
+    )
     for row in base.card.memory if plain and width_of(settings) == 2 else ():
         if (row["resolution"], row["checkpointing"]) == (settings.resolution, settings.checkpoints_gradients):
             return row["activations"]
@@ -171,11 +174,11 @@ def activations_of(base: Base, settings: Train) -> float:
     path = (
         user_cache()
         / "memory"
-        / f"{files.short_hash('2', base.cls.NAME, dict(base.config), facts, width_of(settings), checkpointing, torch.__version__)}.json"
+        / f"{files.short_hash('3', base.cls.NAME, dict(base.config), facts, learns and settings.t5, learns, width_of(settings), checkpointing, torch.__version__)}.json"
     )
     if not path.is_file():
         plain = dataclasses.replace(
-            settings, base_precision="bf16", optimizer="adamw", text_encoder=False, gradient_checkpointing="on" if checkpointing else "off"
+            settings, base_precision="bf16", optimizer="adamw", text_encoder=learns, gradient_checkpointing="on" if checkpointing else "off"
         )
         say("memory    counts what a step takes, on tensors without values: once for these settings, in up to a minute")
         dtype = torch.float32 if width_of(settings) == 4 else torch.bfloat16

@@ -16,7 +16,7 @@ from lorakit.quality.curve import best_step
 from lorakit.quality.judge import judge
 from lorakit.record import Record
 from lorakit.settings import Train
-from lorakit.train import checkpoint, going_on, live, pace
+from lorakit.train import checkpoint, going_on, live, lora, pace
 from lorakit.train import optimizer as optim
 from lorakit.train.adapter_size import say_size
 from lorakit.train.batches import BatchSampler
@@ -155,7 +155,7 @@ def learn_steps(
 
         metrics = Metrics(
             file,
-            on_card=not family.device.startswith("cpu"),
+            device=family.device,
             stop=lambda line: LorakitError(not_a_number(line, run)),
             gradient_counts=not learner.scaler.is_enabled(),
             report=report,
@@ -213,7 +213,7 @@ def watch(learner: Learner, validation: Validation) -> dict[str, float]:
 def draw_samples(project: Project, run: Run, learner: Learner, step: int, trackers: Trackers) -> None:
     """Pictures in the middle. Where they find no memory there are none, and the training goes on."""
     try:
-        with learner.average.averaged_weights():
+        with learner.average.averaged_weights(), lora.inputs_cast(learner.family):
             trackers.samples(sample_in_training(project, run, learner.family, step), step)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

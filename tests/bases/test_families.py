@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline, ZImagePipeline
+from diffusers import FluxPipeline, Krea2Pipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline, ZImagePipeline
 from PIL import Image
 
 from lorakit import pipeline
@@ -15,6 +15,7 @@ BASES = {
     "sd3": ("sd35-medium", StableDiffusion3Pipeline),
     "flux1": ("flux1-dev", FluxPipeline),
     "z_image": ("z-image", ZImagePipeline),
+    "krea2": ("krea2", Krea2Pipeline),
 }
 
 

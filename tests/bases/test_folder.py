@@ -61,6 +61,13 @@ def test_a_folder_that_does_not_fit_is_named(folder, kind):
     assert "\n" not in str(error.value)
 
 
+def test_an_inpainting_krea2_is_named(tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base("krea2"), tmp_path / "fill")
+    change_config(folder / "transformer/config.json", in_channels=128)
+    with pytest.raises(LorakitError, match="reads 128 channels in place of 64"):
+        check_folder(families.load("krea2"), folder)
+
+
 @pytest.mark.parametrize(
     ("in_channels", "name", "line"),
     [(384, "FluxTransformer2DModel", "reads 384 channels in place of 64"), (64, "ChromaTransformer2DModel", "is a ChromaTransformer2DModel"),
@@ -83,7 +90,7 @@ def test_it_is_said_before_anything_starts(folder, make_project, tmp_path):
         check_single_file(make_project("other", **{"train.weights": str(tmp_path / "flux1-dev-Q4_0.gguf")}))
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux1"])
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux1", "krea2"])
 def test_a_base_of_the_family_fits(tiny_base, family):
     check_folder(families.load(family), tiny_base(family))
 

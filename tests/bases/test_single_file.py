@@ -318,14 +318,13 @@ def test_open_clip_s_tokenizer_fills_up_with_zeros_as_it_was_trained(tmp_path):
         ("sdxl", {"unet": 2_567_463_684, "vae": 83_653_863, "text_encoder": 123_060_480, "text_encoder_2": 694_659_840}),
         ("sd3", {"transformer": 2_243_171_520, "vae": 83_819_683, "text_encoder": 123_650_304, "text_encoder_2": 694_659_840}),
         ("flux1", {"transformer": 11_901_408_320, "vae": 83_819_683, "text_encoder": 123_060_480}),
+        ("krea2", {"vae": 126_892_531}),
     ],
 )
 def test_configurations_are_those_of_the_real_bases(tmp_path, name, counts):
-    from diffusers import AutoencoderKL
-
     family = families.load(name)
     write_configs(family, tmp_path)
-    classes = {family.FOLDER: family.DENOISER, "vae": AutoencoderKL, **family.ENCODERS}
+    classes = {family.FOLDER: family.DENOISER, "vae": family.VAE, **family.ENCODERS}
     for part, count in counts.items():
         with torch.device("meta"):
             if part in family.ENCODERS:

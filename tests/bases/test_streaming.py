@@ -22,7 +22,8 @@ def folder(tiny_base):
 def streamed(folder, precision, dtype=torch.bfloat16, name="flux1"):
     cls = lookup.load(lookup.FAMILIES, name).CLASS
     model = streaming.build(lambda: cls.DENOISER.from_config(cls.DENOISER.load_config(folder)), precision, dtype)
-    return streaming.fill(model, streaming.read_folder(folder), dtype, "cpu", str(folder))
+    exact = tuple(cls.DENOISER._keep_in_fp32_modules or ())
+    return streaming.fill(model, streaming.read_folder(folder), dtype, "cpu", str(folder), exact)
 
 
 @pytest.mark.parametrize("precision", [None, *quantised.PRECISIONS])

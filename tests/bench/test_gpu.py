@@ -44,4 +44,3 @@ def test_rows_have_names_of_their_own_and_the_targets_come_first():
     assert len({row.name for row in rows}) == len(rows)
     assert [row.facts.get("base") for row in rows[:4]] == [None, "sd15", "sdxl", "flux1-dev"]
     assert all(row.measure in vars(gpu_rows) for row in rows)
-    assert gpu_rows.on_paper("NVIDIA H100 80GB HBM3") == 989 and gpu_rows.on_paper("NVIDIA L40S") == 362

@@ -187,8 +187,8 @@ def test_what_would_not_be_as_it_was_is_not_written(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-FLUX2 = {f"transformer.transformer_blocks.{n}.attn.to_q.lora_{side}.weight": torch.zeros(shape)
-         for n in range(8) for side, shape in (("A", (1, 6144)), ("B", (6144, 1)))}  # fmt: skip
+FLUX2 = {f"transformer.transformer_blocks.{n}.attn.to_{part}.lora_{side}.weight": torch.zeros(shape)
+         for n in range(8) for part in "qk" for side, shape in (("A", (1, 6144)), ("B", (6144, 1)))}  # fmt: skip
 
 
 @pytest.mark.parametrize(

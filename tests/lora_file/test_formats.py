@@ -12,7 +12,7 @@ from lorakit.lora_file.formats import LoraLayer
 from lorakit.settings import Train
 from lorakit.train import lora
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image")
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "krea2")
 
 
 def trained_network(family, settings):
@@ -44,7 +44,7 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
     [("sd15", "kohya", "lora"), ("sd15", "diffusers", "dora"),
      pytest.param("sdxl", "kohya", "lora", marks=pytest.mark.slow), pytest.param("sdxl", "diffusers", "lora", marks=pytest.mark.slow),
      ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora"),
-     ("z_image", "diffusers", "lora"), ("z_image", "kohya", "lora")],
+     ("z_image", "diffusers", "lora"), ("z_image", "kohya", "lora"), ("krea2", "diffusers", "lora")],
 )  # fmt: skip
 def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
     from safetensors.torch import save_file
@@ -136,6 +136,7 @@ def test_a_key_that_no_layer_has_is_named():
         ("sd3", [243, 337, 385, 385]),
         ("flux1", [266, 418, 494, 494]),
         ("z_image", [120, 210, 210, 210]),
+        ("krea2", [160, 256, 264, 264]),
     ],
 )
 def test_layers_of_the_full_size_base(family, counts):
@@ -167,6 +168,9 @@ def test_without_alphas_all_layers_of_a_part_have_one_rank():
 
 UNET = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
 FLUX = "transformer_blocks.0.attn"
+KREA = {"transformer.transformer_blocks.2.attn.to_q": "blocks.2.attn.wq", "transformer.text_fusion.refiner_blocks.0.ff.up":
+        "txtfusion.refiner_blocks.0.mlp.up", "transformer.time_embed.linear_2": "tmlp.2", "transformer.txt_in.linear_1": "txtmlp.1",
+        "transformer.final_layer.linear": "last.linear", "transformer.transformer_blocks.0.attn.to_gate": "blocks.0.attn.gate"}  # fmt: skip
 ZIMAGE, ZPARTS = "layers.0", ("attention.to_q", "attention.to_out.0", "feed_forward.w1")
 CLIP = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
 PEFT, KOHYA, OLD_PAIR = ("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up")
@@ -199,6 +203,10 @@ FORMS = {  # as they are found: family, {layer: how the file names it}, the two 
     "Z-Image, peft with alphas": ("z_image", {f"transformer.{ZIMAGE}.attention.to_q": f"transformer.{ZIMAGE}.attention.to_q"}, PEFT, True),
     "Z-Image, ai-toolkit": ("z_image", {f"transformer.{ZIMAGE}.{part}": f"diffusion_model.{ZIMAGE}.{part}" for part in ZPARTS}, PEFT, False),
     "Z-Image, ai-toolkit's with alphas": ("z_image", {f"transformer.{ZIMAGE}.{part}": f"diffusion_model.{ZIMAGE}.{part}" for part in ZPARTS}, PEFT, True),
+    "Krea 2, peft": ("krea2", {path: path for path in KREA}, PEFT, False),
+    "Krea 2, ai-toolkit": ("krea2", {path: f"diffusion_model.{name}" for path, name in KREA.items()}, PEFT, False),
+    "Krea 2, ai-toolkit's older": ("krea2", {path: f"base_model.model.{name}" for path, name in KREA.items()}, PEFT, False),
+    "Krea 2, kohya": ("krea2", {path: f"lora_unet_{name}".replace(".", "_") for path, name in KREA.items()}, KOHYA, True),
     "Z-Image, musubi": ("z_image", {f"transformer.{ZIMAGE}.{part}": f"lora_unet_{ZIMAGE}.{part}".replace(".", "_") for part in ZPARTS}, KOHYA, True),
     "FLUX, ai-toolkit": ("flux1", {f"transformer.{FLUX}.to_out.0": "diffusion_model.double_blocks.0.img_attn.proj"}, PEFT, False),
 }  # fmt: skip

@@ -12,6 +12,7 @@ SDXL = "lora_unet_input_blocks_7_1_transformer_blocks_9_attn1_to_q"
 FLUX = "transformer.transformer_blocks.0.attn.to_q"
 FLUX_BFL = "double_blocks.0.img_attn.qkv"
 ZIMAGE = "layers.29.attention"
+KREA = "blocks.27.attn"
 SD3_BFL = "lora_unet_joint_blocks_0_x_block_attn_qkv"
 
 
@@ -20,6 +21,7 @@ WIDE = {  # (outputs, inputs) of the real layers, by the end of their names; all
     "blocks_9_attn1_to_q": (1280, 1280), "mid_block_attentions_0_proj_in": (1280, 1280), "img_attn.qkv": (9216, 3072),
     "img_attn_qkv": (9216, 3072), "transformer_blocks.0.attn.to_q": (3072, 3072), "transformer_blocks_0_attn_to_q": (3072, 3072),
     "attn2.to_q": (1536, 1536), "x_block_attn_qkv": (4608, 1536), "attn.to_k": (3072, 3072),
+    "attn.wk": (1536, 6144), "attn_wk": (1536, 6144), "mlp.up": (16384, 6144),
     "attention.to_q": (3840, 3840), "attention_to_q": (3840, 3840), "attention_qkv": (11520, 3840), "attention.qkv": (11520, 3840),
 }  # fmt: skip
 
@@ -79,6 +81,12 @@ def whole(shapes):
         (peft(f"diffusion_model.{ZIMAGE}.qkv"), "z_image", {"comfyui"}),
         (kohya("lora_unet_layers_29_attention_qkv"), "z_image", {"comfyui", "diffusers"}),
         (kohya("lora_unet_layers_29_attention_to_q"), "z_image", {"diffusers"}),
+        (peft("transformer.transformer_blocks.27.attn.to_k", size=(1536, 6144)), "krea2", {"comfyui", "diffusers"}),
+        (peft("transformer.transformer_blocks.27.attn.to_k", alpha=True, size=(1536, 6144)), "krea2", {"comfyui"}),
+        (peft(f"diffusion_model.{KREA}.wk", "diffusion_model.blocks.0.mlp.up"), "krea2", {"comfyui", "diffusers"}),
+        (peft(f"base_model.model.{KREA}.wk"), "krea2", {"diffusers"}),
+        (peft(f"diffusion_model.{KREA}.wk", alpha=True), "krea2", {"comfyui"}),
+        (kohya("lora_unet_blocks_27_attn_wk"), "krea2", {"comfyui"}),
         (kohya("lora_unet_blocks_0_cross_attn_k_proj"), None, set()),
         (peft("transformer_blocks.0.attn.to_k"), None, set()),
         (kohya(SD15.replace("lora_unet_", "lora_unet_unet_")), None, set()),

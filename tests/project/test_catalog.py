@@ -32,6 +32,8 @@ def test_the_promised_bases_and_kinds_are_there():
         "flux1-schnell",
         "z-image",
         "z-image-turbo",
+        "krea2",
+        "krea2-turbo",
         "tiny-random",
     } <= set(BASES)
     assert set(KINDS) == {"style", "character", "object", "likeness"}

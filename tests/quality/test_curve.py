@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from lorakit.cli import group
 from lorakit.quality.curve import best_step, judge_curve
-from lorakit.quality.judge import judge, start_strength, strength_range
+from lorakit.quality.judge import best_by_pictures, judge, start_strength, strength_by_pictures, strength_range
 
 LENGTHS = (200, 300, 400, 600, 1000, 1500, 3000)
 
@@ -159,3 +159,36 @@ def test_judge_on_the_command_line(tmp_path):
     assert said["verdict"] == "overfitting" and set(said) >= {"since_step", "best_step", "memorised", "leak", "advice"}
     words = CliRunner().invoke(group, ["judge", str(path)]).stdout
     assert words.startswith("overfitting") and "advice" in words
+
+
+def scores(subject, burnt=None):
+    return {"by": "open_clip", "strengths": [0, 0.4, 0.7, 1], "subject": subject, "leak": None, "burnt": burnt or [0, 0, 0, 0]}
+
+
+def test_pictures_tell_the_strength_before_the_validation_does():
+    seen = scores([0, 0.2, 0.8, 1.0])
+    assert strength_by_pictures(seen) == (0.7, 1) and strength_by_pictures(scores([0, 0.2, 0.8, 0.9])) == (0.65, 1)
+    assert strength_by_pictures(scores([0, 0.2, 0.8, 1.0], [0, 0, 0.01, 0.3])) == (0.6, 0.7), "at 1 they are burnt"
+    assert strength_by_pictures(scores([0, 0.05, 0.1, 0.15])) is None, "nobody has seen it"
+    assert strength_by_pictures(scores(None)) is None and strength_by_pictures({}) is None
+    lines = made_up("learning", 2, True)
+    taught = {"0": 1.0, "0.2": 0.9, "0.4": 0.8, "0.6": 0.7, "0.8": 0.65, "1": 0.64}
+    found = judge(lines, {}, result={"strengths": taught, "pictures": {"400": seen}})
+    assert (found.strength, found.strength_by) == ((0.7, 1), "pictures") and start_strength(taught, {"400": seen}) == 0.8
+    assert judge(lines, {}, result={"strengths": taught}).strength_by == "validation"
+
+
+def test_pictures_of_two_checkpoints_tell_the_better_one_against_the_curve():
+    """As with the robot of the demo: photos held out fit worse from step 100 on, and the robot comes by step 400."""
+    lines = made_up("learning", 2, False)[:400]
+    for n in range(0, len(lines), 20):
+        lines[n]["validation"] = 0.055 * (1 + 0.7 * n / len(lines))
+    pictures = {"100": scores([0, 0, 0.1, 0.15]), "400": scores([0, 0.3, 0.8, 0.9])}
+    found = judge(lines, {"train.steps": 400}, saved=(100, 200, 400), result={"pictures": pictures})
+    assert (found.verdict, found.best_step, found.best_by) == ("overfitting", 400, "pictures")
+    assert "step 400: its pictures show more of the subject (90 % against 15 % at step 100)" in found.advice
+    assert "-> " not in found.advice.split(";")[0]
+    assert best_by_pictures({"100": scores([0, 0.3, 0.8, 0.88]), "400": pictures["400"]}, (100, 400)) == 100, "as good, and earlier"
+    assert best_by_pictures({"400": pictures["400"]}, (100, 400)) is None, "nothing to hold it against"
+    assert best_by_pictures(pictures, (100, 200)) is None, "that checkpoint is gone"
+    assert judge(lines, {}, saved=(100, 400)).best_by == "validation"

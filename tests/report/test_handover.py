@@ -1,5 +1,6 @@
 """What is handed over stands by itself: other trainers find every picture with its text, and the settings mean the same."""
 
+import dataclasses
 import json
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from PIL import Image
 from lorakit import lookup, pipeline
 from lorakit.cli.handover import command
 from lorakit.errors import LorakitError
-from lorakit.project import open_project
+from lorakit.project import catalog, open_project
 from lorakit.report.handover import hand_over
 from lorakit.report.settings_from.file import take
 
@@ -190,6 +191,10 @@ def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated):
     assert "examples/dreambooth/train_dreambooth_lora_z_image.py" in script and "--lora_alpha=" in script
     with pytest.raises(LorakitError, match="sd-scripts: nothing is known here of how it trains Z-Image"):
         hand_over(image, "sd-scripts")
+    for base, arch, script in (("krea2", "krea2", "krea2"),):
+        other = dataclasses.replace(image, card=catalog.card(base))
+        assert yaml.safe_load((hand_over(other, "ai-toolkit") / "train.yaml").read_text())["config"]["process"][0]["model"]["arch"] == arch
+        assert f"train_dreambooth_lora_{script}.py" in (hand_over(other, "diffusers") / "train.sh").read_text()
 
 
 def test_what_cannot_be_handed_over_is_one_line(make_curated, make_project, tmp_path):

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel, ZImageTransformer2DModel
+from diffusers import FluxTransformer2DModel, Krea2Transformer2DModel, SD3Transformer2DModel, UNet2DConditionModel, ZImageTransformer2DModel
 
 from lorakit.project import catalog
 from lorakit.settings import resolve
 
-CLIP_L, CLIP_G, CLIP_H, T5, QWEN3_4B, VAE = 0.1237, 0.6947, 0.3404, 4.7623, 4.0225, 0.0838  # billions of weights, as published
+CLIP_L, CLIP_G, CLIP_H, T5, QWEN3_4B, VAE = 0.1237, 0.6947, 0.3404, 4.7623, 4.0225, 0.0838
+QWEN3_VL_4B, VIDEO_VAE = 4.4378, 0.1269  # billions of weights, as published
 SD3 = {
     "sample_size": 128, "attention_head_dim": 64, "in_channels": 16, "out_channels": 16, "joint_attention_dim": 4096,
     "pooled_projection_dim": 2048,
@@ -23,6 +24,8 @@ BASES = {  # the denoiser's configuration as published, billions of weights besi
                                            "pos_embed_max_size": 192, "qk_norm": "rms_norm"}, CLIP_L + CLIP_G + T5 + VAE, 2),
     "z-image": (ZImageTransformer2DModel, {"axes_lens": (1536, 512, 512)}, QWEN3_4B + VAE, 2),
     "z-image-turbo": (ZImageTransformer2DModel, {"axes_lens": (1536, 512, 512)}, QWEN3_4B + VAE, 2),
+    "krea2": (Krea2Transformer2DModel, {}, QWEN3_VL_4B + VIDEO_VAE, 2),
+    "krea2-turbo": (Krea2Transformer2DModel, {}, QWEN3_VL_4B + VIDEO_VAE, 2),
     "flux1-schnell": (FluxTransformer2DModel, {"guidance_embeds": False}, CLIP_L + T5 + VAE, 2),
 }  # fmt: skip
 

@@ -4,9 +4,11 @@ the library's functions, on the same weights, noise, timesteps and text. Loss an
 import pytest
 import torch
 from diffusers import (
+    AutoencoderKLQwenImage,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
+    Krea2Pipeline,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -23,7 +25,7 @@ from lorakit.train.loss import step_loss
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
-    "z_image": ZImagePipeline,
+    "z_image": ZImagePipeline, "krea2": Krea2Pipeline,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
 SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])  # photo h w, crop top left, picture h w
@@ -46,10 +48,8 @@ class Beside:
             theirs.data = ours.data.clone()
         self.parameters = parameters
         pixels = torch.rand(2, 3, 64, 80, generator=generator) * 2 - 1
-        vae = self.pipeline.vae
         with torch.no_grad():
-            raw = vae.encode(pixels).latent_dist.mean
-        self.latents = (raw - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+            self.latents = published_latents(self.pipeline.vae, pixels)
         ours = torch.stack([self.family.encode_picture(p[None])["mean"] for p in pixels])
         assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
         self.noise = torch.randn(self.latents.shape, generator=generator)
@@ -68,6 +68,15 @@ class Beside:
         usual = torch.stack([theirs.grad.norm() for theirs in self.reference]).median()
         for ours, theirs in zip(self.parameters, self.reference, strict=True):
             assert (ours.grad - theirs.grad).norm() <= 1e-5 * max(theirs.grad.norm(), usual)
+
+
+def published_latents(vae, pixels):
+    """As the scripts make them: train_dreambooth_lora_krea2.py and train_dreambooth_lora_qwen_image.py for the video's autoencoder."""
+    if not isinstance(vae, AutoencoderKLQwenImage):
+        return (vae.encode(pixels).latent_dist.mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    mean = torch.tensor(vae.config.latents_mean).view(1, vae.config.z_dim, 1, 1, 1)
+    std = 1.0 / torch.tensor(vae.config.latents_std).view(1, vae.config.z_dim, 1, 1, 1)
+    return ((vae.encode(pixels.unsqueeze(2)).latent_dist.mean - mean) * std)[:, :, 0]
 
 
 @pytest.fixture
@@ -182,6 +191,25 @@ def test_z_image_with_texts_of_several_lengths(beside):
     assert torch.allclose(torch.stack(alone), together, atol=1e-5)
 
 
+def test_krea2_with_texts_of_several_lengths(beside):
+    """train_dreambooth_lora_krea2.py, whose texts are filled up in their middle and masked there."""
+    side, timesteps = beside("krea2", targets="linear"), torch.tensor([120.5, 871.0])
+    states, mask = side.pipeline.encode_prompt(list(TEXTS), device="cpu")
+    assert len(set(mask.sum(1).tolist())) == 2 and len(side.reference) == 2 * (5 * 8 + 8)
+
+    def predict(noisy, t):
+        count, channels, height, width = noisy.shape
+        packed = noisy.view(count, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+        ids = Krea2Pipeline.prepare_position_ids(states.shape[1], height // 2, width // 2, "cpu")
+        found = side.model(
+            hidden_states=packed.reshape(count, (height // 2) * (width // 2), channels * 4), encoder_hidden_states=states, timestep=t / 1000,
+            position_ids=ids, encoder_attention_mask=mask, return_dict=False,
+        )[0]  # fmt: skip
+        return found.view(count, height // 2, width // 2, channels, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(noisy.shape)
+
+    side.check(timesteps, flow_loss(side, predict, timesteps))
+
+
 @pytest.mark.parametrize("kind", ["logit_normal", "mode", "uniform"])
 def test_flow_timesteps_follow_the_published_densities(load_tiny, kind):
     settings = Train(timestep_sampling=kind, logit_mean=0.3, logit_std=0.8, flow_shift=1.0)
@@ -192,13 +220,14 @@ def test_flow_timesteps_follow_the_published_densities(load_tiny, kind):
     assert torch.allclose(found, wanted * 1000, atol=1e-3)
 
 
+@pytest.mark.parametrize(("family", "largest"), [("flux1", 4096), ("krea2", 6400)])
 @pytest.mark.parametrize("tokens", [256, 1024, 4096])
-def test_flux_shift_grows_with_the_picture_as_in_its_sampler(load_tiny, tokens):
-    noise = load_tiny("flux1").process
+def test_a_shift_grows_with_the_picture_as_in_its_sampler(load_tiny, tokens, family, largest):
+    noise = load_tiny(family).process
     side = 2 * int(tokens**0.5)
     sigma = torch.tensor([0.2, 0.7])
     shift = noise.shift(torch.Size((1, 16, side, side)))
-    wanted = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).time_shift(calculate_shift(tokens), 1.0, sigma)
+    wanted = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).time_shift(calculate_shift(tokens, 256, largest), 1.0, sigma)
     assert torch.allclose(shift * sigma / (1 + (shift - 1) * sigma), wanted)
 
 

@@ -76,3 +76,31 @@ def test_levels_add_layers_and_expressions_choose_among_them(load_tiny):
     assert some and all(name.startswith("up_blocks.1") and "attn1" not in name for name in some)
     with pytest.raises(LorakitError, match="no layer is left to train"):
         lora.find_targets(unet, levels, Train(include="nothing"))
+
+
+def test_under_autocast_an_adapter_takes_its_input_as_it_is_and_gives_the_same(load_tiny):
+    family = load_tiny("flux1")
+    family.denoiser.to(torch.bfloat16)
+    family.dtype = torch.bfloat16
+    parameters = lora.add_lora(family, Train(rank=4))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        [p.add_(torch.randn_like(p) * 0.05) for p in parameters]
+    text = {name: tensor[None] for name, tensor in family.encode_text("a mug").items()}
+    noisy, sizes = torch.randn(1, family.latent_channels(), 8, 8), torch.tensor([[64, 64, 0, 0, 64, 64]])
+
+    def gradients():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            family.predict(noisy, torch.tensor([400.0]), text, sizes).float().square().mean().backward()
+        found = [p.grad.clone() for p in parameters if p.grad is not None]
+        family.denoiser.zero_grad(set_to_none=True)
+        return found
+
+    wanted = gradients()
+    lora.leave_inputs(family)
+    found = gradients()
+    assert found and all(torch.equal(one, other) for one, other in zip(wanted, found, strict=True))
+    with torch.no_grad(), lora.inputs_cast(family):  # as samples are drawn
+        assert family.predict(noisy, torch.tensor([400.0]), text, sizes).isfinite().all()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="dtype"):
+        family.predict(noisy, torch.tensor([400.0]), text, sizes)

@@ -2,6 +2,7 @@
 fake cards every tensor of a step has the device and the type that it should."""
 
 import contextlib
+import json
 
 import pytest
 import torch
@@ -17,8 +18,8 @@ from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
 from lorakit.train.loss import preservation_loss, step_loss
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image")
-FOLDERS = {"sd15": "unet", "sdxl": "unet", "sd3": "transformer", "flux1": "transformer", "z_image": "transformer"}
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "krea2")
+FOLDERS = {"sd15": "unet", "sdxl": "unet", "sd3": "transformer", "flux1": "transformer", "z_image": "transformer", "krea2": "transformer"}
 
 
 def config_of(folder, family):
@@ -94,6 +95,7 @@ CASES = [
     *(pytest.param(family, MANY, id=f"{family}, many", marks=SLOW if family in ("sd15", "sdxl") else ()) for family in FAMILIES),
     pytest.param("sdxl", {"adapter": "dora"}, id="sdxl, dora", marks=SLOW),
     pytest.param("flux1", {"adapter": "lokr"}, id="flux1, lokr", marks=SLOW),
+    pytest.param("flux1", {"text_encoder": True, "t5": True}, id="flux1, text encoders"),
 ]
 
 
@@ -103,6 +105,9 @@ def test_on_a_fake_card_every_tensor_of_a_step_is_there_and_of_one_type(tiny_bas
     number (`.item()`, `float(...)`) fails here, as it would make a card wait."""
     settings = Train(**{"rank": 4, "base_precision": "bf16", **options})
     cls = families.load(family)
+    monkeypatch.setattr(
+        cls, "ENCODER_CONFIGS", {name: json.loads((tiny_base(family) / name / "config.json").read_text()) for name in cls.ENCODERS}
+    )
     loaded = memory.family_without_weights(cls, config_of(tiny_base(family), family), settings, torch.bfloat16)
     loaded.device = "cuda"
     with torch.device("meta"):
@@ -111,12 +116,14 @@ def test_on_a_fake_card_every_tensor_of_a_step_is_there_and_of_one_type(tiny_bas
         loaded.denoiser.enable_gradient_checkpointing()
     loaded.denoiser.train()
     with torch.device("cuda"):
-        memory._make_fake(loaded.denoiser, mode := FakeTensorMode(allow_non_fake_inputs=True))
-    parameters = [p for p in loaded.denoiser.parameters() if p.requires_grad]
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        for model in lora.models(loaded).values():
+            memory._make_fake(model, mode)
+    parameters = [p for model in lora.models(loaded).values() for p in model.parameters() if p.requires_grad]
     with mode, OneType(), fake_card(monkeypatch):
         latents = torch.empty(2, loaded.latent_channels(), 8, 8)
         timesteps = torch.zeros(2, dtype=torch.int64 if cls.PROCESS is memory.Diffusion else torch.float32)
-        text = {name: torch.empty(2, *shape) for name, shape in loaded.text_shapes().items()}
+        text = loaded.embedded(memory.texts_of_a_step(loaded, 2))
         if family == "sdxl":
             text["pooled"] = torch.empty(2, loaded.denoiser.config.projection_class_embeddings_input_dim - 6 * 8)
         sizes, noise = torch.zeros(2, 6, dtype=torch.int64), torch.empty(latents.shape)
@@ -124,7 +131,7 @@ def test_on_a_fake_card_every_tensor_of_a_step_is_there_and_of_one_type(tiny_bas
         if settings.preservation:
             loss = loss + preservation_loss(loaded, loaded.process.add(latents, noise, timesteps), timesteps, text, sizes)
         assert loss.dtype == torch.float32 and loss.device.type == "cuda" and loss.requires_grad
-        optimizer = optim.make_optimizer(loaded.denoiser, settings)
+        optimizer = optim.make_optimizer(loaded.denoiser, settings, [loaded.encoder(name) for name in loaded.learning_encoders])
         assert optimizer.param_groups[0]["fused"]
         for parameter in parameters:
             assert parameter.dtype == torch.float32 and parameter.device.type == "cuda"

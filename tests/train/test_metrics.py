@@ -15,7 +15,7 @@ def step(number, loss=0.5, norm=1.0):
 
 
 def metrics(on_card, **options):
-    return Metrics(io.StringIO(), on_card, lambda line: LorakitError(f"step {line.step}: {line.photos}"), **options)
+    return Metrics(io.StringIO(), "cuda" if on_card else "cpu", lambda line: LorakitError(f"step {line.step}: {line.photos}"), **options)
 
 
 def test_a_card_is_asked_once_in_twenty_steps_and_a_cpu_each_time():
@@ -25,9 +25,9 @@ def test_a_card_is_asked_once_in_twenty_steps_and_a_cpu_each_time():
         assert len(soon.add(step(number))) == 1
         assert len(late.add(step(number))) == (UNREAD if number == UNREAD else 0)
     assert [line.step for line in late.read()] == [UNREAD + 1, UNREAD + 2] and late.read() == []
-    one, other = ([{**json.loads(line), "seconds": 0} for line in m.file.getvalue().splitlines()] for m in (late, soon))
+    one, other = ([{**json.loads(line), "seconds": 0, "memory": 0} for line in m.file.getvalue().splitlines()] for m in (late, soon))
     assert one == other and one[0] == {
-        "step": 1, "epoch": 0.25, "loss": 0.5, "rate": 1e-4, "grad_norm": 1.0, "seconds": 0, "photos": ["1.jpg"],
+        "step": 1, "epoch": 0.25, "loss": 0.5, "rate": 1e-4, "grad_norm": 1.0, "seconds": 0, "memory": 0, "photos": ["1.jpg"],
     }  # fmt: skip
 
 

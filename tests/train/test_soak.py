@@ -164,6 +164,6 @@ def test_kills_inside_the_loop_change_no_bit(soaked, tmp_path):
     one, other = (adapter(found[0]) for found in runs_of)
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
     assert any(tensor.any() for tensor in one.values())
-    lines = [[{**entry, "seconds": 0} for entry in found[0].read_metrics()] for found in runs_of]
+    lines = [[{**entry, "seconds": 0, "split": 0} for entry in found[0].read_metrics()] for found in runs_of]
     assert lines[0] == lines[1] and len(lines[0]) == STEPS
     assert not list(soaked.folder.glob("runs/*/checkpoints/damaged_*"))

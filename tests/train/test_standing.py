@@ -23,18 +23,18 @@ SAME_NUMBERS = {**SMALL, "train.base_precision": "bf16", "train.optimizer": "ada
 
 
 def lines_of(run):
-    return [{**entry, "seconds": 0} for entry in run.read_metrics()]
+    return [{**entry, "seconds": 0, "split": 0} for entry in run.read_metrics()]
 
 
 def test_a_training_that_runs_out_of_memory_goes_on_with_the_same_numbers(make_dataset, monkeypatch, capsys):
     """Once in a batch, where it goes on from the same step, and once in an update, where it goes on from the checkpoint."""
     wanted = train(make_dataset("wanted", **SAME_NUMBERS, **{"train.gradient_checkpointing": "on"}))
-    usual_loss, usual_update, updates = BatchLoss.loss, optim.update_where, []
+    usual_loss, usual_update, updates = BatchLoss.loss_of, optim.update_where, []
 
-    def loss(self, batch, number):
-        if number == 1 and not self.settings.checkpoints_gradients:
+    def loss(self, drawn):
+        if drawn.number == 1 and not self.settings.checkpoints_gradients:
             torch.empty(1 << 60, dtype=torch.uint8)
-        return usual_loss(self, batch, number)
+        return usual_loss(self, drawn)
 
     def update(optimizer, parameters, is_finite):
         updates.append(len(parameters))
@@ -43,7 +43,7 @@ def test_a_training_that_runs_out_of_memory_goes_on_with_the_same_numbers(make_d
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         usual_update(optimizer, parameters, is_finite)
 
-    monkeypatch.setattr(BatchLoss, "loss", loss)
+    monkeypatch.setattr(BatchLoss, "loss_of", loss)
     monkeypatch.setattr(optim, "update_where", update)
     capsys.readouterr()
     project = make_dataset("found", **SAME_NUMBERS)

@@ -37,14 +37,14 @@ def ask_at(monkeypatch, step: int) -> None:
     """Somebody puts the file there while this step is at work."""
     from lorakit.train.loss import BatchLoss
 
-    usual = BatchLoss.loss
+    usual = BatchLoss.loss_of
 
-    def loss(self, batch, number):
-        if number == step - 1:
+    def loss(self, drawn):
+        if drawn.number == step - 1:
             (runs.all_runs(self.project.folder)[-1].folder / "stop").touch()
-        return usual(self, batch, number)
+        return usual(self, drawn)
 
-    monkeypatch.setattr(BatchLoss, "loss", loss)
+    monkeypatch.setattr(BatchLoss, "loss_of", loss)
 
 
 @pytest.mark.slow

@@ -46,7 +46,9 @@ class Family(ABC):
     VAE_CONFIG: Mapping[str, Any] = {}  # beside the usual; with the next one only where single files can be read
     ENCODER_CONFIGS: Mapping[str, Mapping[str, Any]] = {}  # of the full-size text encoders
     SCHEDULER_CONFIG: Mapping[str, Any] = {}
-    TARGETS: Mapping[str, tuple[str, ...]]  # names at whose end a module gets a LoRA; each level has the ones before it
+    TARGETS: Mapping[
+        str, tuple[str, ...]
+    ]  # names at whose end a module gets a LoRA (after ^ a whole name); each level has the ones before it
     NOT_TARGETS: str = ""  # an expression; what it finds in a module's name keeps that from getting one
     BLOCKS: tuple[str, ...] = ("transformer_blocks",)  # how the names of the lists of repeated blocks end, in the order of their calls
     PIPELINE: type  # of diffusers, for sampling
@@ -72,6 +74,7 @@ class Family(ABC):
     COMFYUI_UNDERSCORED: tuple[str, ...] = ("lycoris", "lora_transformer")  # ... and before those of transformers with `_` for dots
     DIFFUSERS_READS_KOHYA = False  # whether diffusers has a converter for kohya files of it
     DIFFUSERS_CONVERTS: tuple[str, ...] = ()  # prefixes of its own paths in files that go through that converter too, alphas and all
+    DIFFUSERS_CONVERTS_ORIGINAL: tuple[str, ...] = ()  # prefixes of original names that diffusers converts, of lora_A and lora_B alone
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
 
     # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files
@@ -250,6 +253,8 @@ class Family(ABC):
     def denoiser_config(self) -> Mapping[str, Any]:
         if self.file:
             return single_file.denoiser_config(type(self), self.file)
+        if self.FOLDER in self._parts:
+            return self._parts[self.FOLDER].config
         with hub_errors_in_words(self.source):
             return self.DENOISER.load_config(self.source.location, subfolder=self.FOLDER)
 
@@ -280,24 +285,22 @@ class Family(ABC):
     @property
     def latent_side(self) -> int:
         """Pixels of a picture that one latent pixel stands for, by side."""
-        return 2 ** (len(self.vae_config["block_out_channels"]) - 1)
+        return autoencoder.latent_side(self.vae_config)
 
     @torch.no_grad()
     def encode_picture(self, pixels: Tensor) -> dict[str, Tensor]:
         """[1, 3, H, W] in -1..1 -> {"mean", "std"}, each [C, h, w]: the distribution of the normalised latents."""
         autoencoder.set_tiles(self.vae, *pixels.shape[-2:], self.device)
-        found = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
-        mean, std = self.normalised(found.mean, found.std)
+        mean, std = self.normalised(*autoencoder.encode(self.vae, pixels.to(self.device, torch.float32)))
         return {"mean": mean[0].cpu(), "std": std[0].cpu()}
 
     def normalised(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """What the denoiser is to see of the VAE's latents, each [B, C, h, w]: mean and deviation of about 0 and 1 over all pictures."""
-        scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
-        return (mean - shift) * scale, std * scale
+        return autoencoder.normalised(self.vae.config, mean, std)
 
     def unnormalised(self, latents: Tensor) -> Tensor:
         """The other way, for the VAE's decoder."""
-        return latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
+        return autoencoder.unnormalised(self.vae.config, latents)
 
     @property
     def learning_encoders(self) -> tuple[str, ...]:
@@ -316,7 +319,7 @@ class Family(ABC):
         height, width = (side * self.latent_side for side in latents.shape[-2:])
         autoencoder.set_tiles(self.vae, height, width, self.device)
         unnormalised = self.unnormalised(latents.to(self.device, torch.float32))
-        return VaeImageProcessor().postprocess(self.vae.decode(unnormalised, return_dict=False)[0])[0]
+        return VaeImageProcessor().postprocess(autoencoder.decode(self.vae, unnormalised))[0]
 
     def encode_text(self, text: str) -> Text:
         """Embeddings of one text, each [...] without the batch axis."""
@@ -370,9 +373,16 @@ class Family(ABC):
         words = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
         padding = "max_length" if pad else False
         found = tokenizer(words, padding=padding, max_length=self.text_length, truncation=True, return_tensors="pt").to(self.device)
-        ids, mask = found["input_ids"], found["attention_mask"]
-        states = self.encoder(name)(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
-        return torch.cat([states[layer][0] for layer in layers], dim=-1)
+        return torch.cat(self.language_states(name, found["input_ids"], layers, found["attention_mask"]), dim=-1)
+
+    @torch.no_grad()
+    def language_states(self, name: str, ids: Tensor, layers: Sequence[int], mask: Tensor | None = None) -> list[Tensor]:
+        """[tokens, width] for each of these layers of a language model that reads the ids [1, tokens]; of those, if there is a mask, the
+        ones that it marks alone."""
+        model, ids = self.encoder(name), ids.to(self.device)
+        mask = torch.ones_like(ids) if mask is None else mask.to(self.device)
+        states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
+        return [states[layer][0] for layer in layers]
 
     def t5_states(self, name: str, prepared: Tensor) -> Tensor:
         """[B, length, width] of a batch of prepared texts."""
@@ -460,3 +470,12 @@ def rows_of(text: Text, name: str) -> list[Tensor]:
     """The texts of a batch one by one, each with the rows that are its own."""
     rows = text.get(f"{name}_rows")
     return list(text[name]) if rows is None else [one[:count] for one, count in zip(text[name], rows.tolist(), strict=True)]
+
+
+def mask_of(text: Text, name: str) -> Tensor | None:
+    """[B, rows], true where a row is the text's own; None where all are."""
+    rows = text.get(f"{name}_rows")
+    if rows is None:
+        return None
+    place = torch.arange(text[name].shape[1], device=text[name].device)
+    return place < rows.to(text[name].device, non_blocking=True)[:, None]

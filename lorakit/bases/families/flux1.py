@@ -12,6 +12,7 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
+from lorakit.bases import patches
 from lorakit.bases.families.base import Family, Text
 from lorakit.bases.layer_names import QKV, OddForm, Original
 from lorakit.bases.original_layout import Place, count_blocks, outer_place
@@ -178,13 +179,12 @@ class Flux1(Family):
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """Two by two latent pixels are one token; where each token stands is told beside it."""
-        dtype, (count, channels, height, width) = self.dtype, noisy.shape
-        packed = FluxPipeline._pack_latents(noisy.to(dtype), count, channels, height, width)
+        dtype, (count, _, height, width) = self.dtype, noisy.shape
         guidance = None
         if self.denoiser.config.guidance_embeds:
             guidance = torch.full((count,), self.settings.guidance, device=noisy.device, dtype=torch.float32)
         found = self.denoiser(
-            hidden_states=packed,
+            hidden_states=patches.pack(noisy.to(dtype)),
             timestep=timesteps / 1000,
             guidance=guidance,
             pooled_projections=text["pooled"].to(dtype),
@@ -193,23 +193,16 @@ class Flux1(Family):
             img_ids=FluxPipeline._prepare_latent_image_ids(count, height // 2, width // 2, noisy.device, dtype),
             return_dict=False,
         )[0]
-        return _unpack(found, height, width)
+        return patches.unpack(found, height, width)
 
     def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
         return {"prompt_embeds": text["states"], "pooled_prompt_embeds": text["pooled"]}
 
     def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
-        return _unpack(drawn, *(side // (2 * self.latent_side) * 2 for side in (height, width)))
+        return patches.unpack(drawn, *patches.sides(height, width, self.latent_side))
 
     def pipeline(self) -> FluxPipeline:
         return FluxPipeline(**self.sampling_parts(), scheduler=self.process.schedule)
-
-
-def _unpack(tokens: Tensor, height: int, width: int) -> Tensor:
-    """[B, h/2 * w/2, 4C] -> [B, C, h, w]."""
-    count, _, features = tokens.shape
-    grid = tokens.view(count, height // 2, width // 2, features // 4, 2, 2)
-    return grid.permute(0, 3, 1, 4, 2, 5).reshape(count, features // 4, height, width)
 
 
 CLASS = Flux1
