@@ -90,7 +90,7 @@ def _captions(project: Project) -> list[Answer]:
             "Are the captions good enough?",
             f"{of} texts are by the captioner that comes with lorakit: it names 1000 things, no people and no actions, and is silent on most "
             "photos. Real captions want a real captioner.",
-            "On a card with 12 GB; `lorakit captioners` lists others: blip and florence2 run on a CPU, server asks Ollama or a hosted model.",
+            "On a card with 12 GB; lorakit captioners lists the others: blip and florence2 run on a CPU, server asks Ollama or a hosted model.",
             f"lorakit caption {project.folder.name} --captioner qwen3_vl",
         )
     ]
