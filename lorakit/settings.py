@@ -168,7 +168,11 @@ class Caption:
         "descriptions, else keywords, in the photos themselves (XMP, IPTC, EXIF) and in .xmp files are captions too, where none lies beside",
         neutral=False,
     )
-    style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
+    style: str = setting(
+        "tags",
+        "how the base wants its words; mixed: a sentence, then tags; both: tags, then sentences",
+        choices=("tags", "mixed", "sentences", "both"),
+    )
     token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
     omit: tuple[str, ...] = setting((), "families of words (lorakit/text/word_groups.yaml) that belong to what is taught and stay unsaid")
     omit_own: bool = setting(False, "leave these families out of captions that people wrote, too", neutral=False)
@@ -191,12 +195,16 @@ class Caption:
         """(captioner, its weights or None) of each that reads the photos, in their order."""
         if not self.captioners:
             return ((self.captioner, self.weights),)
-        return tuple((name.strip(), weights or None) for name, _, weights in (entry.partition("=") for entry in self.captioners))
+        return tuple(
+            (name.strip(), None if weights in ("", "None") else weights)
+            for name, _, weights in (entry.partition("=") for entry in self.captioners)
+        )
 
     @property
     def question(self) -> str | None:
         """What the captioner is asked for the base's style; None: its own words."""
-        return {"tags": self.prompt_tags, "mixed": self.prompt_mixed, "sentences": self.prompt_sentences}[self.style] or self.prompt
+        asked = {"tags": self.prompt_tags, "mixed": self.prompt_mixed, "both": self.prompt_mixed, "sentences": self.prompt_sentences}
+        return asked[self.style] or self.prompt
 
 
 @dataclass(frozen=True)

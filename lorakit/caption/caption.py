@@ -143,6 +143,8 @@ def open_reader(settings: Settings, name: str, weights: str | None, place: str) 
     settings, card = replace(settings, weights=weights), card_of(name)
     if weights and not card.weights:
         say(f"caption   {name} has no weights, so caption.weights is left aside")
+    if settings.precision not in ("auto", "bf16") and not card.quantises:
+        say(f"caption   {name} is held as it is; caption.precision is for chat models")
     captioner = lookup.load(lookup.CAPTIONERS, name, "caption.captioner")
     return captioner.load(source_of(card, weights), place, as_card_says(name, card, settings)), card
 

@@ -124,20 +124,21 @@ def _place(folder: Path) -> Path:
         return inside[0]
     if inside:
         raise LorakitError(f"{folder}: holds several taggers; give one: {', '.join(place.name for place in inside)}")
-    raise LorakitError(f"{folder}: no .onnx in it, so it is no tagger; take model.onnx and the list of its tags from one place")
+    raise LorakitError(
+        f"{folder}: no .onnx and no .safetensors in it, so it is no tagger; take model.onnx and the list of its tags from one place"
+    )
 
 
 def _model_in(place: Path) -> Path:
-    models = sorted(place.glob("*.onnx"))
-    if (place / "model.onnx") in models:
-        return place / "model.onnx"
-    if len(models) == 1:
-        return models[0]
-    if models:
-        raise LorakitError(f"{place}: several models ({', '.join(path.name for path in models)}); keep one, or call it model.onnx")
-    raise LorakitError(
-        f"{place}: its tagger is no ONNX file, and others are not read; take the model.onnx of the same tagger (many authors have one beside)"
-    )
+    for ending in (".onnx", ".safetensors"):
+        models = sorted(place.glob(f"*{ending}"))
+        if (place / f"model{ending}") in models:
+            return place / f"model{ending}"
+        if len(models) == 1:
+            return models[0]
+        if models:
+            raise LorakitError(f"{place}: several models ({', '.join(path.name for path in models)}); keep one, or call it model{ending}")
+    raise LorakitError(f"{place}: no .onnx and no .safetensors in it, so it is no tagger")
 
 
 def _list_in(place: Path) -> Path:

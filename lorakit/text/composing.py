@@ -33,7 +33,7 @@ LIGHT = frozenset(
 )
 MEDIUM = phrases.MEDIA | frozenset("digital oil 3d bokeh blurred art style photography photorealistic".split())
 ROLES = ("subject", "attribute", "action", "setting", "light", "medium")
-STYLES = ("tags", "mixed", "sentences")
+STYLES = ("tags", "mixed", "sentences", "both")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,12 @@ class RawCaption:
 
 
 def compose(reading: RawCaption, style: str) -> str:
-    """The reading in the base's `style`: 'tags', 'mixed' (a sentence, then tags) or 'sentences'. No trigger yet."""
+    """The reading in the base's `style`: 'tags', 'mixed' (a sentence, then tags), 'sentences', or 'both' (tags, then all sentences, as
+    Anima reads them). No trigger yet."""
     sentence = clean_sentence(reading.sentence)
+    if style == "both":
+        tags = ", ".join(without_said(without_repeats(reading.tags)) or tags_of(sentence))
+        return ". ".join(part for part in (tags, sentence[:1].upper() + sentence[1:]) if part)
     if style == "tags":
         return ", ".join(tags_of(sentence, reading.tags))
     if not sentence:

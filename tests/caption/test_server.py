@@ -160,6 +160,17 @@ def test_who_knows_no_thinking_is_asked_without(there):
     assert len(there.asked) == 3, "asked once with, and from then on without"
 
 
+def test_words_that_a_host_calls_otherwise_are_left_out_one_by_one(there):
+    def host(body):
+        wrong = next((key for key in ("reasoning_effort", "max_tokens", "temperature", "seed") if key in body), None)
+        return (400, {"error": {"message": f"Unsupported parameter: '{wrong}'"}}, {}) if wrong else say(DOG)
+
+    there.answers = [host]
+    read = load(there)
+    assert read([PHOTOS[0]]) == read([PHOTOS[1]]) == [RawCaption(DOG)]
+    assert len(there.asked) == 6 and there.asked[-1]["max_completion_tokens"] == 160 and len(there.asked[-1]["messages"]) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "line"),
     [

@@ -181,6 +181,7 @@ def test_without_onnxruntime_the_mend_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as it is where it is not installed
     with pytest.raises(LorakitError, match=r"pip install \"lorakit\[onnx\]\""):
         check_captioner("wd_tagger", Caption(weights=str(tmp_path)))
+    check_captioner("jtp", Caption(weights=str(tmp_path)))  # which is read by timm
 
 
 def tiny(
@@ -262,6 +263,46 @@ def test_every_layout_tags_by_colour(tmp_path, layout):
     assert [reading.tags for reading in read([BLUE])] == [("blue sky",)]
 
 
+@pytest.mark.parametrize("form", ["WD of timm", "JTP"])
+def test_weights_of_timm_are_read_with_their_own_head(tmp_path, form):
+    import timm
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    torch.manual_seed(3)
+    model = timm.create_model("test_vit", num_classes=3)
+    tensors, folder = model.state_dict(), tmp_path / "tagger"
+    folder.mkdir()
+    if form == "JTP":
+        weight, bias = tensors.pop("head.weight"), tensors.pop("head.bias")
+        tensors |= {"head.linear.weight": torch.cat([weight * 9, weight * 0]), "head.linear.bias": torch.cat([bias, bias + 9])}
+        (folder / "tags.json").write_text('{"red": 0, "green": 1, "blue_sky": 2}')
+        file = folder / "JTP-e1-test_vit.safetensors"
+    else:
+        tensors["head.weight"] *= 9
+        (folder / "config.json").write_text('{"architecture": "test_vit"}')
+        (folder / "selected_tags.csv").write_text(RGB)
+        file = folder / "model.safetensors"
+    save_file(tensors, file)
+    read = wd_tagger.load(source_of(wd_tagger.CARD, str(folder)), "cpu", Caption())
+    together = [reading.tags for reading in read([RED, BLUE, GREEN])]
+    assert together == [read([photo])[0].tags for photo in (RED, BLUE, GREEN)]
+    model.load_state_dict(
+        {key.replace("head.linear", "head"): (value if "linear" not in key else value[:3]) for key, value in load_file(file).items()}
+    )
+    pixels = tagger_files.Sight(160, True, bgr=form != "JTP", norm=HALF, pad=(128, 128, 128) if form == "JTP" else (255, 255, 255)).prepare(
+        RED
+    )[0]
+    with torch.inference_mode():
+        chances = model.eval()(torch.from_numpy(pixels)[None]).sigmoid()[0] * (torch.sigmoid(torch.tensor(9.0)) if form == "JTP" else 1)
+    wanted = {tag for tag, chance in zip(("red", "green", "blue sky"), chances.tolist()) if chance >= 0.35}
+    assert set(together[0]) == wanted
+    del tensors["norm.weight"]
+    save_file(tensors, file)
+    with pytest.raises(LorakitError, match="not whole.*norm.weight"):
+        wd_tagger.load(source_of(wd_tagger.CARD, str(folder)), "cpu", Caption())
+
+
 def test_a_tagger_in_the_one_folder_inside_is_found_and_of_several_one_is_asked_for(tmp_path):
     tiny(tmp_path / "repo" / "v1", WD)
     assert tagger_files.find_files(tmp_path / "repo").model.parent.name == "v1"
@@ -275,14 +316,8 @@ def test_what_is_no_tagger_is_refused_in_one_line(tmp_path):
         return wd_tagger.load(source_of(wd_tagger.CARD, str(folder)), "cpu", Caption())
 
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LorakitError, match=r"no \.onnx in it"):
+    with pytest.raises(LorakitError, match=r"no \.onnx and no \.safetensors in it"):
         load(tmp_path / "empty")
-    timm = tmp_path / "timm"
-    timm.mkdir()
-    (timm / "model.safetensors").touch()
-    (timm / "selected_tags.csv").write_text(WD)
-    with pytest.raises(LorakitError, match="is no ONNX file"):
-        load(timm)
     no_list = tiny(tmp_path / "list", WD)
     (no_list / "selected_tags.csv").unlink()
     with pytest.raises(LorakitError, match="no list of tags beside the model"):
@@ -357,4 +392,6 @@ def test_thresholds_are_settings_of_the_tagger_s_own(make_project):
     assert stamps.caption(imagenet, record) == stamps.caption(
         lorakit.open_project(project.folder, settings={"caption.wd_tagger.threshold": 0.7}), record
     )
-    assert {lookup.plugin_of(lookup.CAPTIONERS, name) for name in ("pixai", "cl_tagger", "camie_tagger", "wd_tagger")} == {"wd_tagger"}
+    assert {lookup.plugin_of(lookup.CAPTIONERS, name) for name in ("pixai", "cl_tagger", "camie_tagger", "jtp", "wd_tagger")} == {
+        "wd_tagger"
+    }

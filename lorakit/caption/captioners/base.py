@@ -173,7 +173,7 @@ def is_hub_id(given: str) -> bool:
     return bool(owner.strip(".~") and slash and name) and "/" not in name and "\\" not in given and not Path(given).exists()
 
 
-def load_model(source: Source, device: str, precision: str = "auto") -> tuple[Any, Any]:
+def load_model(source: Source, device: str, precision: str = "bf16") -> tuple[Any, Any]:
     """(model, processor) of an image-to-text model; bf16 (on older cards fp16) on CUDA, else fp32; its layers in int8 or NF4 where
     `precision` says so, or the card's memory does. Remote code is never run."""
     import torch

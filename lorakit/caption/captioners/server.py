@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import re
 import time
@@ -129,18 +130,17 @@ class _Asker:
     """Asks one server about photos from several threads, and remembers what it does not understand."""
 
     def __init__(self, session: Session, base: str, request: dict[str, Any]):
-        self.session, self.base, self.request = session, base, request
-        self.extra: dict[str, Any] = dict(UNTHINKING)
+        self.session, self.base, self.request = session, base, {**request, **UNTHINKING}
 
     def ask(self, jpeg: bytes, question: str) -> RawCaption | NoCaption:
         """The caption of one photo. Raises `LorakitError` where no photo would get another answer."""
         picture = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
         content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": question}]
-        extra = self.extra
-        found = self._post({**self.request, **extra, "messages": [{"role": "user", "content": content}]})
-        if not isinstance(found, NoCaption) and found.status_code in (400, 422) and extra:
-            self.extra = {}
-            found = self._post({**self.request, "messages": [{"role": "user", "content": content}]})
+        found = self._post(self.request | {"messages": [{"role": "user", "content": content}]})
+        while not isinstance(found, NoCaption) and found.status_code in (400, 422) and (simpler := self._without_what_it_refuses(found)):
+            found = self._post(simpler | {"messages": [{"role": "user", "content": content}]})
+            if not isinstance(found, NoCaption) and found.status_code == 200:
+                self.request = simpler
         if isinstance(found, NoCaption):
             return found
         if found.status_code != 200:
@@ -149,6 +149,19 @@ class _Asker:
                 return NoCaption(f"the server refused it: {words[:80]!r}")
             raise LorakitError(self._refused(found))
         return _caption_in(found)
+
+    def _without_what_it_refuses(self, answer: Response) -> dict[str, Any] | None:
+        """A request without the words that a server does not know: those against thinking, else one that it names; None where it names none."""
+        asked, words = json.loads(answer.request.body or b"{}"), _words_of(answer)
+        asked.pop("messages", None)
+        if UNTHINKING.keys() & asked.keys():
+            return {key: value for key, value in asked.items() if key not in UNTHINKING}
+        named = next(
+            (key for key in ("max_tokens", "seed", "temperature", "stream") if key in asked and re.search(rf"\b{key}\b", words)), None
+        )
+        if named == "max_tokens":  # as newer models of OpenAI call it
+            asked["max_completion_tokens"] = asked["max_tokens"]
+        return {key: value for key, value in asked.items() if key != named} if named else None
 
     def _post(self, request: dict[str, Any]) -> Response | NoCaption:
         """The server's answer, asked for again where it may come yet."""

@@ -4,6 +4,7 @@ known by their files, and the usual ones have cards in this folder."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,13 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
 
     own = getattr(settings, "wd_tagger", None) or Settings()
     files = find_files(_folder(source))
+    if files.model.suffix == ".safetensors":
+        from lorakit.caption.timm_tagger import open_timm
+
+        sight, predict = open_timm(files, device)
+        return Reader(
+            sight.prepare, lambda batch: [RawCaption(tags=choose(row, files, own)) for row in predict(np.stack([one for one, _ in batch]))]
+        )
     session = _open(files, device)
     entries = session.get_inputs()
     entry = next((one for one in entries if len(one.shape) == 4), entries[0])
@@ -127,6 +135,8 @@ class _ToProbability:
 
 
 def _open(files: TaggerFiles, device: str) -> Any:
+    if find_spec("onnxruntime") is None:
+        raise LorakitError(f'{files.model}: wants onnxruntime; `pip install "lorakit[onnx]"`')
     import onnxruntime
 
     there = onnxruntime.get_available_providers()
@@ -150,7 +160,8 @@ def _folder(source: Source) -> Path:
     from huggingface_hub import snapshot_download
 
     inside = Path(source.marker).parent.as_posix()
-    patterns = [f"{inside}/{pattern}" if inside != "." else pattern for pattern in (*PATTERNS, f"{Path(source.location).name}.onnx")]
+    wanted = (*PATTERNS, f"{Path(source.location).name}.onnx", *(["*.safetensors"] if Path(source.marker).name == "tags.json" else []))
+    patterns = [f"{inside}/{pattern}" if inside != "." else pattern for pattern in wanted]
     with hub_errors_in_words(source):
         return Path(snapshot_download(source.location, allow_patterns=patterns)) / inside
 
