@@ -3,6 +3,7 @@ Nothing that a person wrote comes here."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -39,25 +40,28 @@ WRAPPED = re.compile(
 FENCE = re.compile(r"^\s*```[\w-]*[ \t]*\n(.*?)(?:\n\s*```|$)", re.S | re.M)
 TURN = re.compile(r"<\|?im_(?:start|end)\|?>|<\|?(?:end_of_turn|eot_id|endoftext|end_of_text)\|?>|<(?:end|start)_of_turn>|</s>|\[/?INST\]")
 ROLE = re.compile(r"^\s*(?:<\|?assistant\|?>|assistant(?=\s*[:\n])|ai(?=:)|model(?=\n))\s*:?\s*", re.I)
-NEXT_TURN = re.compile(r"\n\s*(?:user|human|question)\s*(?::|\n).*", re.I | re.S)
+NEXT_TURN = re.compile(r"(?:\n|\s#{2,3})\s*(?:user|human|question)\s*(?::|\n).*", re.I | re.S)
+TAGS_WRAPPED = re.compile(r"<(tags|keywords)>(.*?)(?:</\1>|$)|[\[(]\s*((?:hash ?)?tags|key ?words)\s*:\s*([^\])\n]*)[\])]\.?", re.I | re.S)
+FINAL = re.compile(r"(?:^|[.!?:\n]\s*)[*_#\s]*final (?:answer|caption|description|version)[*_]*\s*:[*_]*\s*(?=\S)", re.I)
 
 _KIND = r"(?:image|photo(?:graph)?|picture|scene|alt(?:ernative)?(?:[ -]text)?|visual)"
 _NAMED = r"(?:caption|description|prompt|answer|summary|alt[ -]text|text)"
 # Names that stand before a part of an answer and say nothing: 'Description:', '**Subject:**'.
 CAPTION_LABEL = (
     r"(?:(?:final|short|long|brief|concise|detailed|plain|suggested|revised|full|training|lora|flux|sdxl|danbooru|natural[ -]language)\s+)*"
-    rf"(?:{_KIND}\s+)?{_NAMED}"
+    rf"(?:(?:{_KIND}\s+)?{_NAMED}(?:\s*\([^)\n]{{1,30}}\))?|{_KIND}(?:\s+\d{{1,2}})?)"
 )
 LABEL = (
     rf"(?:{CAPTION_LABEL}|(?:main |primary )?subjects?|setting|scene|location|place|environment|background|foreground|lighting|light|composition|framing|colou?rs?(?: palette)?"
     r"|style|art style|medium|action|actions|pose|clothing|outfit|attire|appearance|details?|objects?|camera(?: angle)?|expression|perspective|texture"
-    r"|observation|features|characters?|who|what|where|title|overview)"
+    r"|observation|features|characters?|who|what|where|title|overview|visible(?: elements| objects| details)?"
+    r"|(?:key|main|notable|visual)\s+(?:elements|details|features|objects|points))"
 )
 MOOD = r"(?:mood|atmosphere|tone|emotion|impression|overall(?: impression| mood)?|note|notes|disclaimer|interpretation|vibe|theme)"
 HEADING = re.compile(
     rf"^\s*(?:#{{1,6}}\s*[^\n]*|\*\*[^*\n]{{1,60}}\*\*:?|__[^_\n]{{1,60}}__:?|(?:{LABEL}|{MOOD})\s*:|[-*_=]{{3,}})\s*$", re.I
 )
-LABELLED = re.compile(rf"^\s*(?:\*\*|__)?(?P<name>{LABEL}|{MOOD})(?:\*\*|__)?\s*:\s*(?:\*\*|__)?\s*(?P<rest>\S.*)$", re.I)
+LABELLED = re.compile(rf"^\s*(?:\*\*|__)?(?:the )?(?P<name>{LABEL}|{MOOD})(?:\*\*|__)?\s*:\s*(?:\*\*|__)?\s*(?P<rest>\S.*)$", re.I)
 MOODY = re.compile(rf"^{MOOD}$", re.I)
 BULLET = re.compile(r"^\s*(?:[-*•·–▪◦‣+]|\(?\d{1,2}[.)]|[a-h][.)])\s+")
 OPTION = re.compile(
@@ -71,7 +75,7 @@ _TAGS = (
 # At the beginning of a line or of a sentence, and never in the middle of one: 'price tags: red' is a sentence.
 TAGS = re.compile(
     rf"(?:(?:^|\n)[ \t]*(?:#{{1,6}}[ \t]*|[-*•][ \t]+)?|(?<=[.!?][\"'”’)])\s+|(?<=[.!?])\s+)"
-    rf"(?:[*_\[`]{{0,3}}{_TAGS}(?:\s*\([^)\n]*\))?[*_\]`]{{0,3}}[ \t]*(?::|：|=|–|-(?=\s))[*_`]{{0,3}}|[*_]{{2}}{_TAGS}[*_]{{2}}[ \t]*(?=\n)"
+    rf"(?:[*_\[`]{{0,3}}{_TAGS}(?:\s*\([^)\n]*\)|\s+(?:are|include))?[*_\]`]{{0,3}}[ \t]*(?::|：|=|–|-(?=\s))[*_`]{{0,3}}|[*_]{{2}}{_TAGS}[*_]{{2}}[ \t]*(?=\n)"
     rf"|#{{1,6}}[ \t]*{_TAGS}[ \t]*(?=\n)|\[{_TAGS}\](?=\s)|{_TAGS}[ \t]*(?=\n\s*(?:[-*•#]|\d+[.)])\s*\w))",
     re.I,
 )
@@ -87,13 +91,14 @@ PREAMBLE = re.compile(
     r"|(?:here(?:'s|’s| is| are)|below is|the following is|this is|as requested,?(?: here(?:'s|’s| is))?)\s+(?:[\w'’,-]+\s+){0,6}?"
     r"\b(?:caption|description|summary|prompt|alt[ -]text|text|answer|breakdown|options|tags|sentence)s?\b[^:.\n]{0,80}(?::|\.?[ \t]*\n)\s*"
     r"|here (?:you go|it is|goes)[.:!]\s*"
-    rf"|(?:the )?{CAPTION_LABEL}\s*:\s*(?=\S))",
+    rf"|(?:the )?{CAPTION_LABEL}\s*[:=]\s*(?=\S))",
     re.I,
 )  # fmt: skip
 _ASKS = (
     r"(?:(?:could|can|would) you\b|please (?:let|tell|provide|upload|share|attach|note|specify|feel|try)|let me know|feel free|would you like|do you (?:want|need)|if you(?:'d|’d| would)? "
     r"(?:like|need|want|have|can|provide|share|upload|could)|i hope (?:this|that|it)|hope (?:this|that) helps|is there anything|you can (?:ask|also)|"
-    r"happy to help|this (?:caption|description|prompt) (?:is|should|can|could|aims|captures|was|provides|focuses|follows|avoids|includes)|"
+    r"happy to help|let me (?:describe|see|look|think|analy[sz]e|provide|start)|let(?:'|’)s (?:see|look|describe|analy[sz]e|start|break)|"
+    r"(?:content|trigger) warning|warning:|this (?:caption|description|prompt) (?:is|should|can|could|aims|captures|was|provides|focuses|follows|avoids|includes)|"
     r"these tags|note that|note:|\(?word count|\(?\d+ words?\)?\.?$|token count|as (?:you|per your)|the (?:caption|description) (?:above|is|was|avoids|follows))"
 )
 # What is said to the one who asks and not of the photo: a sentence that begins so is none of a caption.
@@ -129,7 +134,19 @@ IMPRESSION = re.compile(
     r"^(?:overall|in summary|in conclusion|in essence|altogether|all in all|taken together|to summari[sz]e)\b|"
     rf"^(?:the|this|its|their|all)\s+(?:[\w'’-]+\s+){{1,6}}?(?:(?:both|all|together|also|beautifully|perfectly)\s+)*{_STIRS}\w*\b[^.]{{0,60}}?\b{_FELT}\b|"
     r"^(?:the|this)\s+(?:(?:overall|general)\s+)?(?:mood|atmosphere|tone|vibe|ambian?ce|feeling|aesthetic)\b|^it (?:conveys|evokes|creates|gives) |"
+    rf"^(?:it|the {_KIND}|this {_KIND}) is (?:(?:very|highly|of|extremely|quite|so|well|and|both|rich in)[ -])*(?:detailed|high[ -]quality|beautiful|stunning"
+    r"|composed|striking|captivating|sharp and clear|clear and sharp|high[ -]resolution|vibrant|professional|details?)(?:(?:,| and)? [\w -]+)?[.!]?$|"
     rf"^(?:the|this)\s+(?:overall\s+)?{_KIND}\s+(?:\w+\s+)?(?:feels|speaks|invites|tells|is one of|has an? [\w-]+ (?:feel|mood|atmosphere))\b",
+    re.I,
+)
+_ABSENT = (
+    r"(?:(?:other|visible|additional|obvious|discernible|any|readable|legible)\s+)*(?:text|people|persons?|humans?|objects?|watermarks?|signs?|logos?|words|"
+    r"letters|animals|details|elements|writing|figures|subjects)"
+)
+# What is not there teaches its word all the same.
+NEGATED = re.compile(
+    rf"^(?:the|this) {_KIND} (?:does not|doesn(?:'|’)t) (?:contain|show|have|include|feature|depict)\b|^(?:also,? )?there (?:is|are) no {_ABSENT}\b|"
+    rf"^no {_ABSENT}\b[^.]*\b(?:is|are|can be) (?:visible|present|seen|shown|discernible)\b",
     re.I,
 )
 GUESS = r"(?:possibly|perhaps|probably|presumably|maybe|likely|potentially|supposedly|seemingly|apparently|conceivably)"
@@ -156,9 +173,11 @@ GUESSES = (
 )  # fmt: skip
 NO_TAG = re.compile(
     r"^(?:no|without|not|none|n/?a|null|unknown|unclear|nothing)\b(?! (?:entry|parking|smoking|humans|pants|shirt|bra|panties|shoes|eyes|mouth|nose|socks|legwear|hat)$)"
-    r"|^rating\s*[:_]|^(?:sfw|nsfw|safe for work|not safe for work)$|^(?:etc|and so on|and more)\b|^(?:safe|score|source)[:_]",
+    r"|^rating\s*:|^rating\s*[_ ]\s*(?:safe|general|sensitive|questionable|explicit|[sqeg])\b|^(?:sfw|nsfw|safe for work|not safe for work)$|^(?:etc|and so on|and more)\b|^(?:safe|score|source)[:_]",
     re.I,
 )
+SAYS = re.compile(rf"\w \b(?:{'|'.join(sorted(FINITE | BE | {'has', 'have'}))}|{_STIRS}e?s)\b \w", re.I)  # a sentence among tags
+NO_WORDS = frozenset("yes none the unknown sorry nothing here null error undefined blank image photo".split())
 SENTENCES = re.compile(r"(?<=[.!?])[\"'”’)]*\s+(?=[\"'“‘(A-Z])")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`", "「": "」", "„": "“"}
 
@@ -186,12 +205,16 @@ def read_answer(answer: str, is_cut: bool = False) -> RawCaption | NoCaption:
     kept = _decided(kept)
     if _is_loop(before, kept, is_cut):
         return NoCaption(f"it says one thing again and again: {kept[:60]!r}")
+    if not kept and not tags and (headed := re.match(r"^#{1,6}\s+(\w+(?:\s\S+){2,})\s*$", text)):
+        kept = headed.group(1)  # a heading is all there is
     if not tags and (tags := _only_tags(kept)):
         kept = ""
     if len(kept.split()) < FEWEST_WORDS and not tags and not _is_word(kept):
         if refused:
             return NoCaption(f"it refused: {refused[:80]!r}")
-        return NoCaption(f"it only guessed: {before[:80]!r}" if before else f"no caption in its answer: {' '.join(answer.split())[:80]!r}")
+        return NoCaption(
+            f"it only guessed: {before[:80]!r}" if GUESSED.match(before) else f"no caption in its answer: {' '.join(answer.split())[:80]!r}"
+        )
     return RawCaption(kept, tuple(tags), cut=is_cut)
 
 
@@ -215,12 +238,17 @@ def _unwrapped(text: str) -> str:
     if "\\n" in text and "\n" not in text:
         text = text.replace("\\n", "\n")
     text = NEXT_TURN.sub("", ROLE.sub("", TURN.sub("\n", text).strip()))
+    listed = [match.group(2) or match.group(4) or "" for match in TAGS_WRAPPED.finditer(text)]
+    text = TAGS_WRAPPED.sub("", text)
     if match := WRAPPED.search(text):
         text = match.group(2) if match.group(2) is not None else match.group(3)
     if match := FENCE.search(text):
         outside = FENCE.sub("\n", text).strip()
         text = match.group(1) if len(match.group(1).split()) >= 2 or not outside else text
-    return _unquoted(without_html(text).replace("\u200b", "").strip())
+    text = re.sub(r"(?m)^\s*>\s?(?=\w)", "", without_html(text).replace("\u200b", ""))
+    if (finals := list(FINAL.finditer(text))) and len(text[finals[-1].end() :].split()) > 2:
+        text = text[finals[-1].end() :]
+    return "\n".join((_unquoted(text.strip()), *([f"Tags: {', '.join(listed)}"] if any(listed) else [])))
 
 
 def _unquoted(text: str) -> str:
@@ -236,12 +264,14 @@ def _unquoted(text: str) -> str:
 
 def _from_json(text: str) -> tuple[str, list[str]] | NoCaption | None:
     """The sentence and tags of an answer in JSON; None for one that is none."""
-    start = re.search(r"[{\[]\s*[\"{\[]", text)
+    start = re.search(r"[{\[]\s*[\"'{\[]", text)
     if not start or (start.start() > 0 and not re.fullmatch(r"[^{\[]{0,120}[:\n]\s*", text[: start.start()])):
         return None
     try:
         entry, _ = json.JSONDecoder(strict=False).raw_decode(text[start.start() :])
     except (ValueError, RecursionError):
+        entry = _of_python(text[start.start() :])
+    if entry is None:
         pairs = re.findall(r'"(\w+)"\s*:\s*"((?:[^"\\]|\\.)*)"', text)
         entry = dict(pairs)
         if not entry:
@@ -257,6 +287,15 @@ def _from_json(text: str) -> tuple[str, list[str]] | NoCaption | None:
     if not sentences and not tags:
         return NoCaption("a JSON text without a caption")
     return " ".join(sentences[:1] if len(set(sentences)) > 1 and isinstance(entry, list) else dict.fromkeys(sentences)), _clean_tags(tags)
+
+
+def _of_python(text: str) -> Any:
+    """A mapping or list as Python prints it; None for anything else."""
+    try:
+        found = ast.literal_eval(text[: max(text.rfind("}"), text.rfind("]")) + 1])
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return found if isinstance(found, (dict, list)) else None
 
 
 def _leaves(entry: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -285,6 +324,12 @@ def _parts(text: str) -> tuple[str, list[str]]:
     if options:
         head = next((option for option in options if len(option.split()) > 1), head)
     lines = [line for line in head.splitlines() if line.strip()]
+    if lines and BULLET.match(lines[0]):  # numbers that go on within the line
+        lines = [re.sub(r"(?<=[.!?])\s+\(?\d{1,2}[.)]\s+(?=[A-Z])", " ", line) for line in lines]
+    after = [*lines[1:], ""]
+    lines = [
+        line for line, then in zip(lines, after, strict=False) if not (BULLET.match(then) and re.fullmatch(r"\s*[^.!?]{1,40}:\W*", line))
+    ]
     bullets = [BULLET.sub("", line) for line in lines if BULLET.match(line)]
     if (
         len(bullets) > 1
@@ -351,24 +396,35 @@ def _tag_block(text: str) -> tuple[list[str], str]:
 
 
 def _listed(line: str) -> list[str]:
+    if line[:1] + line[-1:] in ("[]", "()", "{}"):
+        line = line[1:-1]
     numbered = re.split(r"(?:^|\s)\d{1,2}[.)]\s+", line)
     if len(numbered) > 2:
         return [part for part in numbered if part.strip()]
     if line.count(" - ") > 1 and "," not in line:
         return line.split(" - ")
+    if re.fullmatch(r"[^\s,;/]+(?:/[^\s,;/]+){2,}", line.strip()):
+        return line.split("/")
     parts = [part for piece in re.split(r";(?=\s)|(?<=[^\W_]);|[•|\n]|、|，|(?<=\w)\.(?=\s|$)", line) for part in split_tags(piece)]
     return parts if len(parts) > 1 or "_" not in line or " " not in line.strip() else line.split()
 
 
 def _clean_tags(tags: list[str]) -> list[str]:
-    plain = (
-        _unquoted(
-            re.sub(r"^\s*(?:#(?=\w)|[-*•]\s+|and\s+)|\s*\(\d?\.\d+\)$|(?<=[^\W_]|[)\]\"'”])[\s.,;*]+$|^[\s*]+(?=\w)", "", _plain(tag))
-        )
-        for tag in tags
+    """Tags without their dress; what is none (`no people`, `rating:safe`, a sentence) goes."""
+    plain = [_clean_tag(tag) for tag in tags]
+    return without_repeats(
+        [spaced_tag(tag) for tag in plain if tag and len(tag.split()) <= LONGEST_TAG and not _is_no_tag(tag.replace("_", " "))]
     )
-    kept = [spaced_tag(tag.strip()) for tag in plain if tag and not NO_TAG.match(tag.replace("_", " ")) and len(tag.split()) <= LONGEST_TAG]
-    return without_repeats([tag for tag in kept if re.search(r"\w|_", tag) and not GUESSED.match(tag)])
+
+
+def _clean_tag(tag: str) -> str:
+    tag = re.sub(r"^\s*[\[{(](?=[^\])}]*$)|(?<=\w)[\]}]\s*$", "", _plain(tag))  # of a list in brackets
+    tag = re.sub(r"^\s*(?:#(?=\w)|[-*•]\s+|and\s+)|\s*\(\d?\.\d+\)$|(?<=[^\W_]|[)\]\"'”])[\s.,;*]+$|^[\s*]+(?=\w)", "", tag)
+    return re.sub(r"^(?:an?|the)\s+(?=\w)", "", _unquoted(tag), flags=re.I).strip()
+
+
+def _is_no_tag(tag: str) -> bool:
+    return NO_TAG.match(tag) is not None or GUESSED.match(tag) is not None or SAYS.search(tag) is not None
 
 
 def _only_tags(text: str) -> list[str]:
@@ -400,12 +456,12 @@ def _of_the_photo(text: str) -> tuple[str, str]:
             refused = refused or said
             if not (match := GOES_ON.match(said)):
                 continue
-            said = said[match.end() :]
+            said = _line(said[match.end() :])
             said = said[:1].upper() + said[1:]
         said = re.sub(r";\s+([^;.]+)", lambda clause: "" if TO_THE_ASKER.match(clause.group(1)) else clause.group(), said)
         if re.search(r"\w", said):
             kept.setdefault(re.sub(r"\W+", " ", said).strip().casefold(), said)
-    rest = [said for said in kept.values() if not IMPRESSION.match(said)]
+    rest = [said for said in kept.values() if not IMPRESSION.match(said) and not NEGATED.match(said)]
     return " ".join(rest), refused
 
 
@@ -428,7 +484,7 @@ def _decided(text: str) -> str:
             continue
         for pattern, by in GUESSES:
             sentence = pattern.sub(lambda match, by=by: _preposition(match.group()) if by == "@" else by, sentence)
-        kept.append(re.sub(r"\s+([,.;:!?])", r"\1", " ".join(sentence.split())))
+        kept.append(re.sub(r"\s+([,.;:!?])(?=\s|$)", r"\1", " ".join(sentence.split())))
     return " ".join(part[:1].upper() + part[1:] if number else part for number, part in enumerate(filter(None, kept)))
 
 
@@ -445,12 +501,4 @@ def _is_loop(before: str, after: str, is_cut: bool) -> bool:
 
 def _is_word(text: str) -> bool:
     """One word may be a caption: 'Skyline.'; a bare 'Yes' is not."""
-    return bool(re.fullmatch(r"[^\W\d_]{3,}\.?", text.strip())) and text.strip(" .").casefold() not in (
-        "yes",
-        "none",
-        "the",
-        "unknown",
-        "sorry",
-        "nothing",
-        "here",
-    )
+    return bool(re.fullmatch(r"[^\W\d_]{3,}\.?", text.strip())) and text.strip(" .").casefold() not in NO_WORDS

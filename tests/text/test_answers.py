@@ -1,6 +1,9 @@
 """Answers of chat models: what is a caption comes through without its dress, what is none is refused with a reason."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from lorakit.text.answers import NoCaption, read_answer, without_thoughts
 from lorakit.text.composing import RawCaption
@@ -121,6 +124,29 @@ CAPTIONS = [
     ("Two people, one of whom may be a child, walk along the shore.", "Two people walk along the shore.", ()),
     ('A sign with the words "Please let me know" on it.', 'A sign with the words "Please let me know" on it.', ()),
     ("Great egret wading through shallow water.", "Great egret wading through shallow water.", ()),
+    (f"{DOG}\n\nKey elements:\n- dog\n- grass", DOG, ("dog", "grass")),
+    (f"{DOG} [Tags: dog, grass]", DOG, ("dog", "grass")),
+    (f"{DOG} (tags: dog, grass)", DOG, ("dog", "grass")),
+    ("As an AI, I cannot determine identity, but I can describe the scene: a man rides a bike.", "A man rides a bike.", ()),
+    (f"Content warning: animals. {DOG}", DOG, ()),
+    (f"Image 1: {DOG}", DOG, ()),
+    (f"{{'caption': '{DOG}', 'tags': ['dog', 'grass']}}", DOG, ("dog", "grass")),
+    (f'caption = "{DOG}"', DOG, ()),
+    ("```markdown\n# A man rides a bike\n```", "A man rides a bike", ()),
+    (f"> {DOG}", DOG, ()),
+    ("1) A man rides a bike. 2) The sun shines.", "A man rides a bike. The sun shines.", ()),
+    ("• A man\n• A bike\n• A street", "", ("man", "bike", "street")),
+    (f"<caption>{DOG}</caption>\n<tags>dog, grass</tags>", DOG, ("dog", "grass")),
+    (f"{DOG} ### Human: describe it", DOG, ()),
+    (f"The user wants a caption. Final answer: {DOG}", DOG, ()),
+    (f"Let me describe the image. {DOG}", DOG, ()),
+    (f"{DOG} It is very detailed and high quality.", DOG, ()),
+    (f"The image does not contain any text. {DOG} There are no other people in the image.", DOG, ()),
+    (f"{DOG}\nTags: [dog, grass]", DOG, ("dog", "grass")),
+    (f"{DOG}\nTags: dog/grass/sun", DOG, ("dog", "grass", "sun")),
+    (f"{DOG}\nTags: dog, the image conveys freedom, rating_safe, grass", DOG, ("dog", "grass")),
+    ("A man rides his bike :)", "A man rides his bike :)", ()),
+    ("No entry, says the sign on a door.", "No entry, says the sign on a door.", ()),
     ("Skyline.", "Skyline.", ()),
 ]  # fmt: skip
 # (answer, part of the reason)
@@ -145,6 +171,7 @@ NONE = [
     ("...", "without words"),
     ("[THINK]I wonder", "only thought"),
     ("Yes.", "no caption"),
+    ("null", "no caption"),
     ("No image provided.", "refused"),
     ("It is difficult to tell what is in the image.", "only guessed"),
 ]
@@ -165,6 +192,12 @@ def test_answer_that_was_stopped_ends_with_its_last_whole_part():
     assert read_answer("A dog.\nTags: dog, green gra", True) == RawCaption("A dog.", ("dog",), True)
     assert read_answer("A dog on grass. It has a red col", True) == RawCaption("A dog on grass.", (), True)
     assert isinstance(read_answer("the dog and the cat and " * 20, True), NoCaption)
+
+
+def test_captions_as_they_should_be_come_through_as_they_are():
+    table = yaml.safe_load((Path(__file__).parent / "captions_worded.yaml").read_text(encoding="utf-8"))
+    plain = [entry["read"] for entry in table if entry["read"]]
+    assert len(plain) > 50 and [read_answer(text).sentence for text in plain] == [" ".join(text.split()) for text in plain]
 
 
 def test_a_thought_that_was_left_open_behind_the_caption_takes_only_itself():
