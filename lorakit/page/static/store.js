@@ -79,7 +79,13 @@ export async function ask(path, body) {
 
 function take(facts) {
   for (const key of ["undo", "redo", "project", "work", "fault", "child", "opening"]) if (key in facts) state.facts[key] = facts[key];
-  if (facts.child) state.child = facts.child;
+  if (!facts.child) return;
+  const { running, exit, words, said = "" } = facts.child;
+  if (state.child.running && running === false && exit) {
+    const last = said.trim().split("\n").pop();
+    notice(exit === 130 ? last : `lorakit ${words[0]}: ${last}`, exit !== 130 && exit !== 3);
+  }
+  state.child = facts.child;
 }
 
 function lay(rows) {
