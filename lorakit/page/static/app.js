@@ -1,7 +1,7 @@
 // The frame around the views: what the project is called, where one is, what is at work, what was said.
 import { render } from "preact";
 import { html, useEffect, useState, Busy, Dialog, Empty, Key, count } from "./ui.js";
-import { ask, begin, dismiss, go, notice, poll, redo, state, told, undo, unsaved, usePlace, useStore } from "./store.js";
+import { ask, begin, dismiss, notice, poll, redo, state, told, undo, unsaved, usePlace, useStore } from "./store.js";
 import { keyTable, letters, switchLetters, useKeys } from "./keys.js";
 import { History } from "./history.js";
 

@@ -4,7 +4,6 @@ import {
   useCallback,
   useEffect,
   useLayoutEffect,
-  useMemo,
   useRef,
   useState,
   useSize,
@@ -99,8 +98,6 @@ function chipTest(name) {
   const fixed = CHIPS.find((chip) => chip[0] === name);
   return fixed ? fixed[2] : (row) => row.why?.some((why) => why[1] === name) || row.faults?.some((fault) => fault[0] === name);
 }
-
-export const judgedAs = (rows, verdict) => setVerdict(rows, verdict);
 
 export default function Grid() {
   useStore();

@@ -213,7 +213,6 @@ export const conflicts = new Map(); // id -> {mine, theirs}
 let sending = null;
 
 export const unsaved = () => outbox.length + drafts.size;
-export const idle = () => sending ?? Promise.resolve();
 
 function put(item) {
   if (told.readOnly) {
@@ -256,7 +255,8 @@ async function send() {
         for (const change of item.changes ?? []) if (change.what === "text") conflicts.set(change.id, { mine: change.now });
       notice(error.message, true);
     }
-    if (item.kind === "undo" && item.words && answer.rows && !answer.conflict) notice(`${item.which === "undo" ? "Taken back" : "Brought back"}: ${item.words}`);
+    if (item.kind === "undo" && item.words && answer.rows && !answer.conflict)
+      notice(`${item.which === "undo" ? "Taken back" : "Brought back"}: ${item.words}`);
     outbox.shift();
     store("outbox", outbox);
     take(answer);

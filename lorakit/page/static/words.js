@@ -1,5 +1,5 @@
 // The words of the set: counted, and changed at once; every change is shown before it is made.
-import { html, useEffect, useMemo, useRef, useState, Busy, Empty, Key, count, number, useAnswer } from "./ui.js";
+import { html, useEffect, useRef, useState, Busy, Empty, Key, count, number, useAnswer } from "./ui.js";
 import { ask, go, notice, poll, state, told, useStore } from "./store.js";
 import { useKeys } from "./keys.js";
 import { selection, shownRows, wanted } from "./grid.js";
