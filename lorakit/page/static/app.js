@@ -100,7 +100,7 @@ function Work() {
   if (!work && state.child?.running) return html`<span class="pill live"><i></i>${state.child.words[0]}</span>`;
   if (!work)
     return waiting && !told.readOnly
-      ? html`<button class="small apply" onClick=${apply} title="Choose, crop and word the photos anew by what was decided of them">Apply<span class="wide-only"> to the set</span> <b>${waiting}</b></button>`
+      ? html`<button class="small apply" onClick=${apply} title="Choose, crop and word the photos anew by what was decided of them"><span>Apply<span class="wide-only"> to the set</span></span> <b>${waiting}</b></button>`
       : null;
   const words = work.stage ?? work.verb;
   return html`<a class="pill live" href=${told.views.includes("training") ? "#/training" : "#/photos"} title=${`lorakit ${work.verb}, process ${work.pid} on ${work.host}`}><i></i>${words}</a>`;
