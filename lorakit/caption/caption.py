@@ -67,6 +67,8 @@ def _read_photos(project: Project, todo: list[Record]) -> None:
     """Let each captioner read the photos, one captioner after the other, and keep what they say together; what is known is not read."""
     if not todo:
         return
+    if project.settings.caption.captioners and project.settings.caption.weights:
+        say("caption   caption.weights is left aside: of several captioners each has its own, as caption.captioners: {name: FOLDER}")
     try:
         check_readers(project.settings.caption)
         done = _read_by_all(project, todo)
