@@ -230,7 +230,8 @@ class Train:
         None, "the base: a diffusers folder, one .safetensors, or hf://owner/name; empty: the card's own or its hub id"
     )
     parts: str | None = setting(
-        None, "diffusers folder or hf://owner/name for what a single file lacks (VAE, text encoders); empty: the card's hub id"
+        None,
+        "what a single file lacks: text encoders and VAE as .safetensors, a diffusers folder or hf://owner/name; commas between; empty: the card's hub id",
     )
     training_adapter: str | None = setting(
         None, "a LoRA file that undoes a base's distillation: added while training, not in samples and the LoRA file", neutral=None

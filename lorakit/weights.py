@@ -15,6 +15,7 @@ from typing import Any
 from lorakit.errors import LorakitError, WeightsMissing
 
 SHOWN = 3  # names of tensors that an error line gives
+SPLIT = ("diffusion_models", "text_encoders", "vae")  # ComfyUI's folders
 EDGE = 1 << 16  # bytes read at both ends of a weight file to tell it from another
 
 
@@ -29,7 +30,8 @@ class Source:
     option: str = "--weights "  # how a user names a folder instead
     otherwise: str = ""  # what else a user can do
     configs: str = ""  # where the configurations of a single file lie, or will be written
-    rest: Source | None = None  # what a single file lacks
+    files: tuple[str, ...] = ()  # further .safetensors of a base that lies in several: text encoders, VAE
+    rest: Source | None = None  # what these lack
     built: str = ""  # name and version of weights that are built on this machine
     marker: str = "model_index.json"  # the file that every folder of such weights has
 
@@ -88,19 +90,46 @@ def local_folder(path: str | Path, marker: str, option: str) -> Path:
     return folder.resolve()
 
 
-def local_base(path: str | Path, configs: Path, title: str, size_gb: float, rest: Source | None = None) -> Source:
-    """A base that a user gave: a diffusers folder, or a single `.safetensors`, whose missing parts `rest` has."""
+def local_base(
+    path: str | Path, configs: Path, title: str, size_gb: float, rest: Source | None = None, files: Iterable[str | Path] = ()
+) -> Source:
+    """A base that a user gave: a diffusers folder; a single `.safetensors`, beside which `files` have further parts; or a folder in which
+    ComfyUI's `diffusion_models/`, `text_encoders/` and `vae/` are. What is in none of these `rest` has."""
     place = Path(path).expanduser()
+    if is_split(place):
+        place, *found = split_files(place)
+        files = [*found, *files]
     if place.suffix == ".safetensors" and place.is_file():
-        return Source(str(place.resolve()), True, title, size_gb, configs=str(configs), rest=rest)
+        further = tuple(str(Path(file).expanduser().resolve()) for file in files)
+        return Source(str(place.resolve()), True, title, size_gb, configs=str(configs), files=further, rest=rest)
     return Source(str(local_folder(place, "model_index.json", "--weights")), True, title, size_gb)
+
+
+def is_split(path: str | Path) -> bool:
+    """Whether a folder has a base that is split as ComfyUI does."""
+    folder = Path(path).expanduser()
+    return not (folder / "model_index.json").is_file() and any((place / SPLIT[0]).is_dir() for place in (folder, folder / "split_files"))
+
+
+def split_files(folder: Path) -> list[Path]:
+    """The files of such a base, the denoiser first. Raises `LorakitError` where there are several denoisers: the folder is ComfyUI's own
+    then, with many bases in it."""
+    inside = next(place for place in (folder, folder / "split_files") if (place / SPLIT[0]).is_dir())
+    found = [sorted((inside / name).glob("*.safetensors")) for name in SPLIT]
+    if len(found[0]) != 1:
+        names = _some([path.name for path in found[0]]) or "no .safetensors"
+        raise LorakitError(
+            f"--weights {folder}: {names} in {SPLIT[0]}, and one is wanted; give the file itself, and the others with "
+            "--set train.parts=ENCODER.safetensors,VAE.safetensors"
+        )
+    return [path for files in found for path in files]
 
 
 def identity(source: Source) -> str:
     """A fingerprint of the weights that does not depend on where they lie; a hub id stands for itself."""
     if source.built:
         return f"built:{source.built}"
-    own = _folder_identity(source.location) if source.is_local else f"hub:{source.location}"
+    own = "+".join(map(_folder_identity, (source.location, *source.files))) if source.is_local else f"hub:{source.location}"
     return f"{own}+{identity(source.rest)}" if source.rest else own
 
 

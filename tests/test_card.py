@@ -18,7 +18,16 @@ CARD = os.environ.get("LORAKIT_TEST_DEVICE") or ("cuda" if torch.cuda.is_availab
 DEVICE = CARD or "cpu"
 pytestmark = pytest.mark.slow
 wants_card = pytest.mark.skipif(CARD is None, reason="no card here")
-CARDS = {"sd15": "tiny-random", "sdxl": "sdxl", "sd3": "sd35-medium", "flux1": "flux1-dev", "z_image": "z-image", "krea2": "krea2"}
+CARDS = {
+    "sd15": "tiny-random",
+    "sdxl": "sdxl",
+    "sd3": "sd35-medium",
+    "flux1": "flux1-dev",
+    "z_image": "z-image",
+    "flux2": "flux2-klein-4b",
+    "krea2": "krea2",
+    "qwen_image": "qwen-image",
+}
 SHORT = {"train.steps": 2, "train.checkpoint_every": 1, "sample.every": 1, "sample.count": 1, "select.count": 2, "select.everything": False,
          "check.size.min_side": 64, "train.bucket_step": 16, "train.learning_rate": 1e-3}  # fmt: skip
 

@@ -8,13 +8,18 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     Krea2Pipeline,
     Krea2Transformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
@@ -28,7 +33,10 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
     Qwen3VLConfig,
     Qwen3VLModel,
@@ -40,6 +48,7 @@ from lorakit.bases.tiny_random import clip_tokenizer
 
 T5_WIDTH = 64
 QWEN_WIDTH = 64
+KLEIN_WIDTH = 32
 CHAT = (  # what Qwen3's own template makes of one message
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
@@ -108,6 +117,27 @@ def _z_image(folder: Path) -> ZImagePipeline:
     )
 
 
+def _flux2(folder: Path) -> Flux2KleinPipeline:
+    transformer = Flux2Transformer2DModel(
+        in_channels=128, num_layers=2, num_single_layers=3, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=3 * KLEIN_WIDTH,
+        axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False, timestep_guidance_channels=16,
+    )  # fmt: skip
+    vae = AutoencoderKLFlux2(block_out_channels=(8, 8, 16, 16), layers_per_block=1, latent_channels=32, norm_num_groups=4, sample_size=512)
+    vae.bn.running_mean.normal_()
+    vae.bn.running_var.uniform_(0.5, 2.0)
+    words = Qwen3Config(
+        vocab_size=64, hidden_size=KLEIN_WIDTH, intermediate_size=48, num_hidden_layers=28, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=16, max_position_embeddings=1024, tie_word_embeddings=False, rope_theta=1e6,
+    )  # fmt: skip
+    return Flux2KleinPipeline(
+        vae=vae,
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        text_encoder=Qwen3ForCausalLM(words),  # as it is published, with the head that predicts words
+        tokenizer=_chat_letters(),
+    )
+
+
 def _krea2(folder: Path) -> Krea2Pipeline:
     transformer = Krea2Transformer2DModel(
         in_channels=64, num_layers=3, attention_head_dim=16, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96,
@@ -122,6 +152,19 @@ def _krea2(folder: Path) -> Krea2Pipeline:
     return Krea2Pipeline(
         vae=_video_vae(), transformer=transformer, scheduler=scheduler, text_encoder=Qwen3VLModel(_seeing(Qwen3VLConfig)),
         tokenizer=_chat_letters(), text_encoder_select_layers=(1, 2, 4),
+    )  # fmt: skip
+
+
+def _qwen_image(folder: Path) -> QwenImagePipeline:
+    transformer = QwenImageTransformer2DModel(
+        in_channels=64, num_layers=3, attention_head_dim=16, num_attention_heads=3, joint_attention_dim=QWEN_WIDTH, axes_dims_rope=(4, 6, 6)
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+    )
+    return QwenImagePipeline(
+        vae=_video_vae(), transformer=transformer, scheduler=scheduler, tokenizer=_chat_letters(),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(_seeing(Qwen2_5_VLConfig)),
     )  # fmt: skip
 
 
@@ -197,4 +240,4 @@ def _letters() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512)
 
 
-MAKERS = {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1, "z_image": _z_image, "krea2": _krea2}
+MAKERS = {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1, "z_image": _z_image, "flux2": _flux2, "krea2": _krea2, "qwen_image": _qwen_image}

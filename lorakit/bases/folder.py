@@ -42,7 +42,7 @@ def check_folder(family: type[Family], folder: Path, card: str = "") -> None:
 
 
 def check_layout(family: type[Family], folder: Path, card: str) -> None:
-    """Raises `LorakitError` when a denoiser reads texts of a width that is another base's than the card's."""
+    """Raises `LorakitError` when a denoiser reads texts of a width that is another base's than the card's, or has another's layers."""
     own = next((layout for layout in family.LAYOUTS if card in layout.cards), None)
     reads = _config(folder / family.FOLDER).get("cross_attention_dim")
     other = next((layout for layout in family.LAYOUTS if layout.text_width and layout.text_width == reads), None)
@@ -50,15 +50,37 @@ def check_layout(family: type[Family], folder: Path, card: str) -> None:
         raise LorakitError(
             f"{folder}: is {other.title}, by the texts that it reads; choose --base {other.usual}, or weights of {own.title}"
         )
+    if own and (found := _card_by_layers(family, _config(folder / family.FOLDER), card)):
+        raise LorakitError(f"{folder}: is {found}, by its layers; choose --base {found}, or weights of {card}")
 
 
-def _config(folder: Path) -> Mapping[str, Any]:
+def is_distilled(folder: Path) -> bool:
+    """Whether a folder says of itself that it draws in few steps and without guidance, as some pipelines' configurations do."""
+    return _config(folder, "model_index.json").get("is_distilled") is True
+
+
+def _card_by_layers(family: type[Family], config: Mapping[str, Any], card: str) -> str | None:
+    """Another base of the family, whose layers these are in number and width, and not the card's own."""
+
+    def has(numbers: Mapping[str, Any]) -> bool:
+        return all(not isinstance(value, int) or config.get(key) == value for key, value in numbers.items())
+
+    known = [name for layout in family.LAYOUTS for name in layout.cards]
+    others = {name: family.MEMBERS[name] for name in known if name in family.MEMBERS and name != card}
+    if card in family.MEMBERS:
+        others[family.LAYOUTS[0].usual] = {key: family.CONFIG[key] for key in family.MEMBERS[card] if key in family.CONFIG}
+        if has(family.MEMBERS[card]):
+            return None
+    return next((name for name, numbers in others.items() if has(numbers)), None)
+
+
+def _config(folder: Path, name: str = "config.json") -> Mapping[str, Any]:
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}  # loading says what is missing
     except (OSError, ValueError) as error:
-        raise LorakitError(f"{folder / 'config.json'}: cannot be read ({error})") from None
+        raise LorakitError(f"{folder / name}: cannot be read ({error})") from None
     return found if isinstance(found, dict) else {}
 
 

@@ -47,7 +47,7 @@ def members(family: str) -> tuple[dict[str, Shape], ...]:
 
     cls = families.load(family)
     found = []
-    for changes in ({}, *cls.MEMBERS):
+    for changes in ({}, *cls.MEMBERS.values()):
         with torch.device("meta"):
             model = cls.DENOISER(**{**cls.CONFIG, **changes})
         found.append({name: tuple(m.weight.shape) for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))})

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,16 @@ from accelerate import init_empty_weights
 from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
 )
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, PretrainedConfig, T5EncoderModel
+from transformers import CLIPTextConfig, PretrainedConfig, Qwen3Config, T5EncoderModel
 
 from lorakit import files
 from lorakit.bases import families, original_layout, quantised, streaming
 from lorakit.bases.block_swap import last_blocks
-from lorakit.bases.single_file_configs import AUTOENCODER, Layout
+from lorakit.bases.single_file_configs import AUTOENCODER, Layout, qwen3_sizes
 from lorakit.bases.tiny_random import clip_tokenizer
 from lorakit.errors import LorakitError
 from lorakit.weights import Source
@@ -48,6 +47,7 @@ class SingleFile:
     is_fp8: bool = False  # whether the denoiser's weights are, with scales (ComfyUI's "scaled") or without
     prediction: str | None = None  # what the file says that its denoiser predicts: epsilon or v_prediction
     zero_snr: bool = False  # whether it says that it was trained on a schedule that ends in pure noise
+    beside: Mapping[str, SingleFile] = field(default_factory=dict)  # parts that lie in files of their own
 
     def schedule(self) -> dict[str, Any]:
         """What the file says of itself, as a scheduler's configuration has it."""
@@ -58,8 +58,12 @@ class SingleFile:
         """Tokenizers and schedulers are not in the file but known, all but T5's vocabulary and what its layout names."""
         if part.startswith("tokenizer"):
             encoder = part.replace("tokenizer", "text_encoder")
-            return "t5xxl" not in self.layout.encoders[encoder] and part not in self.layout.unknown_tokenizers
-        return self.layout.has_schedule if part == "scheduler" else part in self.prefixes
+            return not any("t5xxl" in start for start in self.layout.begins(encoder)) and part not in self.layout.unknown_tokenizers
+        return self.layout.has_schedule if part == "scheduler" else part in self.prefixes or part in self.beside
+
+    def of(self, part: str) -> SingleFile:
+        """The file that a part is in."""
+        return self.beside.get(part, self)
 
     def read(self, part: str, keep_prefix: bool = False) -> dict[str, Tensor]:
         prefix = self.prefixes[part]
@@ -74,9 +78,77 @@ class SingleFile:
         return found if keep_prefix else {key.removeprefix(prefix): tensor for key, tensor in found.items()}
 
 
-def open_file(path: Path, family: str) -> SingleFile:
+def open_source(source: Source, family: str) -> SingleFile:
+    """The file of a base's denoiser, with those that lie beside it. Raises `LorakitError` as `open_file` does."""
+    return open_file(Path(source.location), family, [Path(file) for file in source.files])
+
+
+def open_file(path: Path, family: str, beside: Iterable[Path] = ()) -> SingleFile:
     """Raises `LorakitError` naming why a file cannot be trained on as `family`: damaged, quantised, of another base, or
-    without its U-Net or transformer."""
+    without its U-Net or transformer; or why one of those beside it is of no use."""
+    shapes, kinds, header = _read(path)
+    own, layout = find_layout(shapes)
+    if layout is None:
+        hint = "is a LoRA, no base" if any("lora" in key for key in shapes) else "has no U-Net or transformer of a base that lorakit knows"
+        raise LorakitError(f"{path}: {hint}; give a full checkpoint, or a diffusers folder")
+    if own != family:
+        raise LorakitError(f"{path}: is {layout.title}, which this base is not; choose --base {layout.usual}, or weights of this one")
+    if other := _other_title(layout, shapes):
+        raise LorakitError(f"{path}: is {other}, whose blocks are called as those of {layout.title}; lorakit does not know it")
+    cls = families.load(own)
+    folder = cls.FOLDER
+    begins = {folder: (DENOISER, ""), "vae": VAE, **{name: layout.begins(name) for name in layout.encoders}}
+    prefixes = {part: prefix for part, some in begins.items() if (prefix := _first(some, shapes, layout)) is not None}
+    if "vae" in prefixes and not any(key.startswith(f"{prefixes['vae']}encoder.") for key in shapes):
+        del prefixes["vae"]  # a decoder alone encodes no picture: another VAE is taken
+    if folder not in prefixes:
+        raise LorakitError(f"{path}: has no {folder} in it; give a full checkpoint, or a diffusers folder")
+    first, channels = layout.inputs
+    reads = shapes.get(prefixes[folder] + first, (0, channels))[1]
+    if reads != channels:
+        raise LorakitError(f"{path}: reads {reads} channels in place of {channels}, for inpainting or control; give the plain base")
+    is_flow = not hasattr(cls.PROCESS.SCHEDULER, "get_velocity")
+    is_fp8 = any(kinds[key] in FP8 for key in shapes if key.startswith(prefixes[folder]))
+    file = SingleFile(path, layout, prefixes, shapes, is_fp8, *((None, False) if is_flow else _says(path, shapes, header)))
+    return replace(file, beside=_beside(cls, file, beside))
+
+
+def _beside(cls: type[families.Family], file: SingleFile, paths: Iterable[Path]) -> dict[str, SingleFile]:
+    """{part: the file that has it}. A part of its own file goes before the one in `file`."""
+    found: dict[str, SingleFile] = {}
+    for path in paths:
+        shapes, _, _ = _read(path)
+        part = _part_of(cls, shapes)
+        if part is None:
+            raise LorakitError(f"{path}: is no VAE and no text encoder of {file.layout.title}; take it out, or give the right one")
+        if part[0] in found:
+            raise LorakitError(f"{path}: is the {part[0]}, as {found[part[0]].path.name} is; give one of them")
+        found[part[0]] = SingleFile(path, file.layout, dict([part]), shapes)
+        wanted = cls.text_width(denoiser_config(cls, file)) if part[0] in cls.large_encoders() else None
+        words = encoder_config(cls, found[part[0]], part[0]).hidden_size if wanted else None
+        if words != wanted:
+            raise LorakitError(
+                f"{path}: its states are {words} wide, and {file.path.name} reads texts of {wanted}; give the text encoder of this base"
+            )
+    return found
+
+
+def _part_of(cls: type[families.Family], shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
+    """(part, how its keys begin) of a file that has one part alone; None where it is none of this family's."""
+    for prefix in (*VAE, ""):
+        if all(any(key.startswith(f"{prefix}{side}coder.conv") for key in shapes) for side in ("en", "de")):
+            return "vae", prefix
+    if "encoder.block.0.layer.0.SelfAttention.q.weight" in shapes:
+        return next(((name, "") for name in cls.t5_encoders()), None)
+    if width := shapes.get("text_model.encoder.layers.0.mlp.fc1.weight"):
+        return next(((name, "") for name in cls.clip_encoders() if cls.ENCODER_CONFIGS[name]["hidden_size"] == width[1]), None)
+    if any(key.endswith("layers.0.self_attn.q_proj.weight") for key in shapes):
+        return next(((name, "") for name in cls.large_encoders() if name not in cls.t5_encoders()), None)
+    return None
+
+
+def _read(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str], Mapping[str, str]]:
+    """(shapes, types, header) of a file. Raises `LorakitError` where it cannot be read or is quantised."""
     try:
         with safe_open(path, "pt") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}
@@ -90,30 +162,7 @@ def open_file(path: Path, family: str) -> SingleFile:
     scaled = {of for key in shapes if (of := streaming.scaled_key(key))}
     if strange := next((key for key in scaled if kinds.get(key) not in FLOATS), None):
         raise LorakitError(f"{path}: is quantised ({strange} is no fp8); a LoRA is trained on the fp16, bf16 or fp8 version")
-    own, layout = find_layout(shapes)
-    if layout is None:
-        hint = "is a LoRA, no base" if any("lora" in key for key in shapes) else "has no U-Net or transformer of a base that lorakit knows"
-        raise LorakitError(f"{path}: {hint}; give a full checkpoint, or a diffusers folder")
-    if own != family:
-        raise LorakitError(f"{path}: is {layout.title}, which this base is not; choose --base {layout.usual}, or weights of this one")
-    if other := next((title for part, title in layout.others.items() if any(part in key for key in shapes)), None):
-        raise LorakitError(f"{path}: is {other}, whose blocks are called as those of {layout.title}; lorakit does not know it")
-    cls = families.load(own)
-    folder = cls.FOLDER
-    vae = {"vae": VAE} if cls.VAE is AutoencoderKL else {}  # of others the names are not known here
-    begins = {folder: (DENOISER, ""), **vae, **{name: (prefix,) for name, prefix in layout.encoders.items()}}
-    prefixes = {part: prefix for part, some in begins.items() if (prefix := _first(some, shapes, layout)) is not None}
-    if "vae" in prefixes and not any(key.startswith(f"{prefixes['vae']}encoder.") for key in shapes):
-        del prefixes["vae"]  # a decoder alone encodes no picture: another VAE is taken
-    if folder not in prefixes:
-        raise LorakitError(f"{path}: has no {folder} in it; give a full checkpoint, or a diffusers folder")
-    first, channels = layout.inputs
-    reads = shapes.get(prefixes[folder] + first, (0, channels))[1]
-    if reads != channels:
-        raise LorakitError(f"{path}: reads {reads} channels in place of {channels}, for inpainting or control; give the plain base")
-    is_flow = not hasattr(cls.PROCESS.SCHEDULER, "get_velocity")
-    is_fp8 = any(kinds[key] in FP8 for key in shapes if key.startswith(prefixes[folder]))
-    return SingleFile(path, layout, prefixes, shapes, is_fp8, *((None, False) if is_flow else _says(path, shapes, header)))
+    return shapes, kinds, header
 
 
 PREDICTIONS = {"v": "v_prediction", "vpred": "v_prediction", "vprediction": "v_prediction", "velocity": "v_prediction", "epsilon": "epsilon",
@@ -147,14 +196,20 @@ def find_layout(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, Layout] | t
     """(family, layout) by keys that only this architecture has; a U-Net alone by the width of the text that it reads."""
     known = [(name, layout) for name in families.names() for layout in families.load(name).LAYOUTS]
     bare = [key.removeprefix(DENOISER) for key in shapes]
-    for name, layout in known:
-        if layout.blocks and any(key.startswith(layout.blocks) for key in bare):
-            return name, layout
+    like = [(name, layout) for name, layout in known if layout.blocks and any(key.startswith(layout.blocks) for key in bare)]
+    if like:  # of those whose blocks are called so, the one that it is no other base's of, if there is one
+        own = [found for found in like if not _other_title(found[1], shapes)]
+        return (own or sorted(like, key=lambda found: -len(found[1].blocks)))[0]
     for name, layout in known:
         if layout.mark and any(key.startswith(layout.mark) for key in shapes):
             return name, layout
     reads = next((shape for key, shape in shapes.items() if key.startswith(DENOISER) and key.endswith("attn2.to_k.weight")), None)
     return next(((name, layout) for name, layout in known if reads and layout.text_width == reads[1]), (None, None))
+
+
+def _other_title(layout: Layout, keys: Iterable[str]) -> str | None:
+    """The title of another base, whose blocks are called as the layout's."""
+    return next((title for part, title in layout.others.items() if any(part in key for key in keys)), None)
 
 
 def card_of(file: SingleFile) -> str:
@@ -174,19 +229,26 @@ def denoiser_config(family: type, file: SingleFile) -> dict[str, Any]:
 
 
 def encoder_config(family: type, file: SingleFile, name: str) -> PretrainedConfig:
-    config = file.layout.encoder_configs.get(name) or family.ENCODER_CONFIGS[name]
+    config = dict(file.layout.encoder_configs.get(name) or family.ENCODER_CONFIGS[name])
+    if family.ENCODERS[name].config_class is Qwen3Config:  # of which a family's bases have several
+        own = {key.removeprefix(file.prefixes[name]): shape for key, shape in file.shapes.items() if key.startswith(file.prefixes[name])}
+        try:
+            config |= qwen3_sizes({key.removeprefix("model."): shape for key, shape in own.items()})
+        except KeyError as error:
+            raise LorakitError(f"{file.path}: its {name} lacks {error.args[0]}; give another copy of the file") from None
     return family.ENCODERS[name].config_class(**config)
 
 
 def load(family: type, source: Source, file: SingleFile, part: str, dtype: torch.dtype | None = None) -> Any:
     """A part of the file as diffusers or transformers hold it, in `dtype`."""
     configs = configs_of(family, source, file)
+    file = file.of(part)
     if part.startswith("tokenizer"):
         return family.TOKENIZERS[part].from_pretrained(configs / part)
     if part == "scheduler":
         return family.PROCESS.SCHEDULER.from_pretrained(configs, subfolder=part)
     if part in ("vae", "unet"):
-        return _ldm_part(AutoencoderKL if part == "vae" else family.DENOISER, configs, file, part, dtype)
+        return _ldm_part(family, configs, file, part, dtype)
     with init_empty_weights(include_buffers=False):
         if part == "transformer":
             model = family.DENOISER.from_config(denoiser_config(family, file))
@@ -227,15 +289,18 @@ def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _ldm_part(cls: type, configs: Path, file: SingleFile, part: str, dtype: torch.dtype | None) -> nn.Module:
+def _ldm_part(family: type, configs: Path, file: SingleFile, part: str, dtype: torch.dtype | None) -> nn.Module:
     """The VAE or the U-Net: names by diffusers' own conversion, tensors laid in and counted here, since diffusers leaves open what
     is missing."""
+    cls = family.VAE if part == "vae" else family.DENOISER
     config = cls.load_config(configs, subfolder=part)
     with init_empty_weights(include_buffers=False):
         model = cls.from_config(config)
-    convert = convert_ldm_vae_checkpoint if part == "vae" else convert_ldm_unet_checkpoint
     try:
-        tensors = convert(file.read(part, keep_prefix=True), config)
+        if part == "vae":
+            tensors = family.vae_from_file(file.read(part), config)
+        else:
+            tensors = convert_ldm_unet_checkpoint(file.read(part, keep_prefix=True), config)
     except KeyError as error:
         raise LorakitError(f"{file.path}: its {part} lacks {error.args[0]}; give another copy of the file") from None
     absent = [name for name, tensor in tensors.items() if tensor is None]
@@ -252,7 +317,7 @@ def _encoder_tensors(model: nn.Module, file: SingleFile, part: str) -> dict[str,
     # transformers 5 has dropped the level `text_model` where there is no projection; some merged files lack it too
     level = "text_model." if hasattr(model, "text_model") else ""
     found = {key if key.startswith("text_projection") else level + key.removeprefix("text_model."): tensor for key, tensor in found.items()}
-    if "clip_l" in file.prefixes[part]:  # as the original code and diffusers: CLIP L is not projected in SD3
+    if any("clip_l" in start for start in file.layout.begins(part)):  # as the original code and diffusers: CLIP L is not projected in SD3
         width = model.config.hidden_size
         found["text_projection.weight"] = torch.eye(width)
     return found
@@ -270,7 +335,8 @@ def _filled(model: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype 
             raise LorakitError(
                 f"{path}: its {part} is of another shape than this base ({key}: {tuple(tensor.shape)}, not {tuple(wanted.shape)})"
             )
-        given[key] = tensor.to(torch.float32 if any(word in key.split(".") for word in exact) else dtype or tensor.dtype)
+        kept = torch.float32 if any(word in key.split(".") for word in exact) else dtype
+        given[key] = tensor.to(kept) if kept and tensor.is_floating_point() else tensor
     model.load_state_dict(given, strict=False, assign=True)
     missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if missing:

@@ -13,7 +13,7 @@ class Layout:
 
     name: str
     title: str
-    encoders: Mapping[str, str]  # sub-folder of diffusers -> how its keys begin
+    encoders: Mapping[str, str | tuple[str, ...]]  # sub-folder of diffusers -> how its keys begin, in the one or the other of its bases
     cards: Mapping[str, str]  # card -> a part of a key that only this base has; the first that fits, "" is the rest
     usual: str  # the card to propose
     mark: str = ""  # how a key begins that no other architecture has: of a text encoder ...
@@ -25,6 +25,10 @@ class Layout:
     encoder_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # text encoders that are others than the family's
     has_schedule: bool = True  # whether the schedule is known by the file; else it comes from where the other parts do
     unknown_tokenizers: tuple[str, ...] = ()  # sub-folders of those that are not known here, and come from there too
+
+    def begins(self, encoder: str) -> tuple[str, ...]:
+        found = self.encoders[encoder]
+        return (found,) if isinstance(found, str) else found
 
     def card_of(self, keys: Iterable[str]) -> str:
         keys = tuple(keys)
@@ -53,6 +57,7 @@ QWEN3_4B = {
     "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
     "rope_theta": 1000000.0,
 }  # fmt: skip
+QWEN3_8B = {**QWEN3_4B, "hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": False}
 QWEN3_VL_4B = {
     "text_config": {
         "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32,
@@ -65,6 +70,31 @@ QWEN3_VL_4B = {
     },
     "tie_word_embeddings": True,
 }  # fmt: skip
+QWEN2_5_VL_7B = {
+    "text_config": {
+        "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "max_position_embeddings": 128000, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
+        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+    },
+    "vision_config": {
+        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584, "patch_size": 14,
+        "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31],
+    },
+}  # fmt: skip
+
+
+def qwen3_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """What the shapes of a Qwen3's tensors tell of its configuration; `KeyError` for one that it lacks."""
+    first = "layers.0.self_attn"
+    words, width = shapes["embed_tokens.weight"]
+    head = shapes[f"{first}.q_norm.weight"][0]
+    return {
+        "vocab_size": words, "hidden_size": width, "intermediate_size": shapes["layers.0.mlp.gate_proj.weight"][0],
+        "num_hidden_layers": 1 + max(int(key.split(".")[1]) for key in shapes if key.startswith("layers.")), "head_dim": head,
+        "num_attention_heads": shapes[f"{first}.q_proj.weight"][0] // head, "num_key_value_heads": shapes[f"{first}.k_proj.weight"][0] // head,
+    }  # fmt: skip
+
+
 SD2_UNET = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True, "sample_size": 96}
 AUTOENCODER = {
     "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,

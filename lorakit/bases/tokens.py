@@ -42,6 +42,7 @@ def counter_for(project: Project) -> Counter:
     """The tokenizers that limit a text of this base: all CLIPs, or where the budget is larger, T5 beside them or a language model."""
     try:
         source = project.base_source
+        source = source.rest or source if source.configs else source  # a single file has no tokenizers
         folder = Path(source.location) if source.is_local else cached_folder(source.location)
     except LorakitError:
         folder = None  # the weights are missing, which is no hindrance to captions

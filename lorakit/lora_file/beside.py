@@ -71,6 +71,7 @@ def workflow(about: About, lora: str) -> dict[str, dict[str, Any]] | None:
     known: Mapping[str, Any] = families.load(about.family).IN_TOOLS.get("comfyui", {})
     if not known:
         return None
+    known = {**known, **known.get("by_version", {}).get(about.version, {})}
     nodes: dict[str, dict[str, Any]] = {}
 
     def add(kind: str, title: str, **inputs: Any) -> str:

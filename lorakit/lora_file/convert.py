@@ -114,7 +114,7 @@ def open_network(path: Path) -> tuple[str, Adapter, dict[str, str], torch.dtype]
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    family = verify.find_family(shapes)
+    family = verify.find_family(shapes, metadata)
     if family is None:
         other = strangers.looks_like(shapes)
         what = f"looks like {other}" if other else "is for no base that lorakit knows"

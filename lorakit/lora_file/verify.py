@@ -43,19 +43,19 @@ class Judgement:
 
 def judge_file(path: Path, tools: tuple[str, ...] = TOOLS, family: str | None = None) -> tuple[str | None, list[Judgement]]:
     """(the base's family, one judgement a tool) of a `.safetensors` LoRA file."""
-    shapes, peft_alpha, alphas = _read_header(path)
-    return judge(shapes, tools, peft_alpha, family, alphas)
+    shapes, about, alphas = _read_header(path)
+    return judge(shapes, tools, _peft_alpha(about), family or find_family(shapes, about), alphas)
 
 
-def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], float | None, dict[str, float]]:
-    """(shapes by key, the alpha of peft's header, alphas by layer) of a file, none of whose factors is read."""
+def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str], dict[str, float]]:
+    """(shapes by key, the header's words, alphas by layer) of a file, none of whose factors is read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:  # numpy has no bf16
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
             single = [key for key, shape in shapes.items() if key.endswith(".alpha") and shape in ((), (1,))]
-            return shapes, _peft_alpha(file.metadata() or {}), {key.removesuffix(".alpha"): float(file.get_tensor(key)) for key in single}
+            return shapes, file.metadata() or {}, {key.removesuffix(".alpha"): float(file.get_tensor(key)) for key in single}
     except (OSError, SafetensorError) as error:
         raise LorakitError(f"{path}: cannot be read as .safetensors ({error})") from None
 
@@ -81,9 +81,10 @@ def judge(
     return family, [_judge_for(tool, family, shapes, peft_alpha, alphas or {}) for tool in tools]
 
 
-def find_family(shapes: Shapes) -> str | None:
-    """The family that most of a file's layers are of, by their names in any form and their widths. None where none has more
-    than half of them: names alone do not tell, since other models call their layers alike."""
+def find_family(shapes: Shapes, about: Mapping[str, str] | None = None) -> str | None:
+    """The family that most of a file's layers are of, by their names in any form and their widths; where several have as many (a part of
+    FLUX.1's blocks are called as FLUX.2 klein's, and as wide), the one that its header is `about`. None where none has more than half
+    of them: names alone do not tell, since other models call their layers alike."""
     for name in families.names():
         for form in families.load(name).ODD_FORMS:
             if any(form.key.fullmatch(key) for key in shapes):
@@ -91,11 +92,20 @@ def find_family(shapes: Shapes) -> str | None:
     sizes = {stem: _size(stem, shapes) for stem in {split_key(key)[0] for key in shapes}}
     found = {name: _count_fits(name, sizes) for name in families.names()}
 
-    def rank(name: str) -> tuple[int, int, int]:  # CLIP's layers alone fit several: then it is the one that most tools know
-        return found[name].fit, found[name].exact, len(families.load(name).TOOLS)
+    said = _family_said(about or {})
+
+    def rank(name: str) -> tuple[int, int, bool, int]:  # CLIP's layers alone fit several: then it is the one that most tools know
+        return found[name].fit, found[name].exact, name == said, len(families.load(name).TOOLS)
 
     best = max(families.names(), key=rank)
     return best if found[best].fit > found[best].misfit else None
+
+
+def _family_said(about: Mapping[str, str]) -> str | None:
+    """The family whose bases the header of a file names, as trainers do: flux2_klein_4b, flux-2-klein-4b/lora."""
+    words = [re.sub(r"[^a-z0-9]", "", about.get(key, "").lower()) for key in ("ss_base_model_version", "modelspec.architecture")]
+    begins = {name: families.load(name).IN_HEADERS for name in families.names()}
+    return next((name for name, start in begins.items() if start and any(word.startswith(start) for word in words)), None)
 
 
 @dataclass(frozen=True)
@@ -247,7 +257,9 @@ def _unknown_suffix(tensor: _Tensor) -> str:
 def _converts(tensor: _Tensor) -> bool:
     """Whether diffusers takes the file through its converter of kohya's names."""
     own = tensor.base.DIFFUSERS_CONVERTS
-    return tensor.base.DIFFUSERS_READS_KOHYA and (tensor.is_kohya or bool(own) and any(key.startswith(own) for key in tensor.shapes))
+    begins, ends = tuple(prefix for prefix in own if prefix), ".alpha" if "" in own else ()
+    has_such = any(key.startswith(begins) or key.endswith(ends) for key in tensor.shapes)
+    return tensor.base.DIFFUSERS_READS_KOHYA and (tensor.is_kohya or has_such)
 
 
 def _is_convertible(tensor: _Tensor) -> bool:
@@ -372,7 +384,8 @@ def _comfyui_stems(family: str) -> frozenset[str]:
         )
     else:
         cls = families.load(family)
-        stems |= {f"{prefix}.{path}" for path in paths for prefix in ("transformer", *cls.COMFYUI_PREFIXES)}
+        paths = tuple(path for path in paths if not (cls.COMFYUI_LACKS and re.search(cls.COMFYUI_LACKS, path)))
+        stems |= {f"{prefix}.{path}".removeprefix(".") for path in paths for prefix in ("transformer", *cls.COMFYUI_PREFIXES)}
         stems |= {stem for prefix in cls.COMFYUI_UNDERSCORED for stem in _all_underscored(prefix, paths)}
     return frozenset(stems | _t5_stems(family) | _clip_stems(family))
 
@@ -395,13 +408,18 @@ def _kohya_stems(family: str) -> frozenset[str]:
     attention = [path for path in layers if ".attn." in path]
     in_blocks = {stem for stem, paths in stems.items() if any(part.isdecimal() for part in paths[0].split("."))}
     own = {f"{prefix}{path}" for prefix in families.load(family).DIFFUSERS_CONVERTS for path in layers}
-    return frozenset(text | in_blocks | own | _all_underscored("lora_transformer", attention))
+    of_onetrainer = (
+        _all_underscored("lora_transformer", attention) if "lora_transformer" in families.load(family).COMFYUI_UNDERSCORED else set()
+    )
+    return frozenset(text | in_blocks | own | of_onetrainer)
 
 
 @cache
 def _renamed(family: str) -> frozenset[str]:
-    """Original names before the prefixes under which diffusers converts them."""
-    return frozenset(f"{prefix}{name}" for prefix in families.load(family).DIFFUSERS_CONVERTS_ORIGINAL for name in _original_names(family))
+    """Original names before the prefixes under which diffusers converts them, and its own paths that it takes there."""
+    cls = families.load(family)
+    own = [path for path in layer_names.layers(family) if cls.DIFFUSERS_CONVERTS_PATHS and re.search(cls.DIFFUSERS_CONVERTS_PATHS, path)]
+    return frozenset(f"{prefix}{name}" for prefix in cls.DIFFUSERS_CONVERTS_ORIGINAL for name in (*_original_names(family), *own))
 
 
 @cache

@@ -29,6 +29,8 @@ class Card:
     size_gb: float  # of the download
     min_vram_gb: float  # to train a LoRA on it at its own resolution
     hub: str | None = None  # hub id for from_pretrained
+    gated: bool = False  # the hub gives it to those who have accepted its licence
+    released: str = ""  # year and month
     folder: str | None = None  # weights that travel with the card, relative to it
     builder: str | None = None  # a module of lorakit.bases that makes the weights on this machine
     note: str = ""

@@ -64,18 +64,33 @@ class Project:
             return Source(given.removeprefix(HUB), False, card.title, card.size_gb)
         if given or card.folder:
             configs = self.cache_folder / "configs" / card.family
-            return local_base(given or card.path.parent / (card.folder or ""), configs, card.title, card.size_gb, self._rest)
+            place = given or card.path.parent / (card.folder or "")
+            return local_base(place, configs, card.title, card.size_gb, self._rest, self._parts[0])
         if card.builder:
             return Source(str(self.cache_folder / "weights" / card.name), True, card.title, card.size_gb, built=card.name)
         return Source(card.hub or "", False, card.title, card.size_gb)
 
     @property
+    def _parts(self) -> tuple[list[str], str | None]:
+        """(files, folder or hub id) that `train.parts` names."""
+        given = [part.strip() for part in (self.settings.train.parts or "").split(",") if part.strip()]
+        files = [part for part in given if part.endswith(".safetensors") and not is_on_hub(part)]
+        others = [part for part in given if part not in files]
+        if absent := [file for file in files if not Path(file).expanduser().is_file()]:
+            raise LorakitError(f"train.parts: {absent[0]}: no such file")
+        if len(others) > 1:
+            raise LorakitError(f"train.parts: {', '.join(others)}: one folder or place on the hub, beside any number of .safetensors")
+        return files, others[0] if others else None
+
+    @property
     def _rest(self) -> Source | None:
-        """Where the parts are that a base in a single file lacks: `train.parts`, or the card's hub id."""
-        given, card = self.settings.train.parts, self.card
+        """Where the parts are that a base in single files lacks: what `train.parts` names beside files, or the card's hub id."""
+        given, card = self._parts[1], self.card
         facts = (card.title, card.size_gb, "--set train.parts=")
         if given and not is_on_hub(given):
-            return Source(str(local_folder(given, "model_index.json", "train.parts")), True, *facts)
+            tokenizers = sorted(Path(given).expanduser().glob("tokenizer*/tokenizer_config.json"))  # which are in no file
+            marker = "/".join(tokenizers[0].parts[-2:]) if tokenizers else "model_index.json"
+            return Source(str(local_folder(given, marker, "train.parts")), True, *facts)
         hub = given.removeprefix(HUB) if given else card.hub
         return Source(hub, False, *facts) if hub else None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -64,7 +63,7 @@ def predict_size(project: Project) -> Size:
 
 def skeleton_of(cls: type[Family], source: Source, settings: Train) -> Skeleton:
     names = cls.encoders_that_learn(settings)
-    file = single_file.open_file(Path(source.location), cls.NAME) if source.configs else None
+    file = single_file.open_source(source, cls.NAME) if source.configs else None
     with hub_errors_in_words(source):
         if file:
             config = single_file.denoiser_config(cls, file)

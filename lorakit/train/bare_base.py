@@ -53,7 +53,7 @@ def _bases(family: str, wanted: Mapping[str, Shape]) -> Iterator[tuple[str, Fami
     """The family's architectures, full-size ones and those of cards whose weights lie beside them."""
     cls = families.load(family)
     encoders = {name.partition(".")[0] for name in wanted} - {cls.FOLDER}
-    for config in (cls.CONFIG, *(dict(cls.CONFIG) | dict(member) for member in cls.MEMBERS)):
+    for config in (cls.CONFIG, *(cls.config_of(card) for card in cls.MEMBERS)):
         yield family, _without_weights(cls, dict(config), encoders, {})
     for card in catalog.cards():
         if card.family == family and card.folder:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lorakit import device
 from lorakit.bases import families, layer_names, single_file
-from lorakit.bases.folder import check_folder
+from lorakit.bases.folder import check_folder, is_distilled
 from lorakit.bases.load import check_base_precision, check_numbers, compute_dtype
 from lorakit.bases.schedules import Diffusion
 from lorakit.console import say, typed, warn
@@ -23,7 +23,7 @@ from lorakit.settings import Train
 from lorakit.text.words import count_word
 from lorakit.train import batches, lora, optimizer, trackers, training_adapter
 from lorakit.train.regularisation import regularisation_photos
-from lorakit.weights import check_reachable, hub_configs
+from lorakit.weights import check_reachable, hub_configs, is_split
 
 DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
 MOST_VISITS = 1_000_000  # of photos in one epoch
@@ -98,12 +98,18 @@ def check_single_file(project: Project) -> list[str]:
         folder = Path(source.location) if source.is_local else hub_configs(source)
         if folder and (folder / "model_index.json").is_file():
             check_folder(family, folder, project.card.name)
+            if is_distilled(folder) and not project.settings.train.training_adapter:
+                warn(
+                    f"{source.location}: is distilled, by its model_index.json; training on it undoes that: train on {project.card.hub}, use the LoRA here"
+                )
         return []
-    file = single_file.open_file(Path(source.location), family.NAME)
+    file = single_file.open_source(source, family.NAME)
     card = single_file.card_of(file)
     if project.card.name != card and any(project.card.name in layout.cards for layout in family.LAYOUTS):
         raise LorakitError(f"{source.location}: is {card}, by its layers; choose --base {card}, or weights of {project.card.title}")
     check_prediction(project.settings.train, file)
+    for part, other in file.beside.items():
+        say(f"cache     {part}: {other.path.name}")
     lacks = [name for name in ("vae", *family.ENCODERS, *family.TOKENIZERS) if not file.has(name)]
     if lacks and source.rest is None:
         raise LorakitError(
@@ -111,6 +117,11 @@ def check_single_file(project: Project) -> list[str]:
         )
     if lacks:
         check_reachable(source.rest)
+    wanted = [*lacks, *([] if file.has("scheduler") else ["scheduler"])]
+    if source.rest and source.rest.is_local and (absent := [name for name in wanted if not (Path(source.rest.location) / name).is_dir()]):
+        raise LorakitError(
+            f"{source.rest.location}: has no {', '.join(absent)} in it, nor has {file.path.name}; --set train.parts=FILES,FOLDER names where they are"
+        )
     return lacks
 
 
@@ -134,7 +145,7 @@ def prediction_in_words(project: Project) -> str:
     source = project.base_source
     if not source.configs:
         return ""
-    file = single_file.open_file(Path(source.location), families.load(project.card.family).NAME)
+    file = single_file.open_source(source, families.load(project.card.family).NAME)
     return ", ".join([*([file.prediction] if file.prediction else []), *(["zero terminal SNR"] if file.zero_snr else [])])
 
 
@@ -199,8 +210,8 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
         train.compile and train.swap_blocks > 0,
         "train.compile and train.swap_blocks: blocks that come and go cannot be compiled; take one of them out",
     )
-    whole = not (train.weights or "").endswith(".safetensors")
-    yield bool(train.parts) and whole, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
+    in_files = (train.weights or "").endswith(".safetensors") or bool(train.weights and is_split(train.weights))
+    yield bool(train.parts) and not in_files, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
     yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"
     dora_in_kohya = train.adapter == "dora" and export.format == "kohya"
     yield (

@@ -272,7 +272,7 @@ def base_of(project: Project) -> Base:
     """Of a project, by its base's configuration; where that lies on the hub and not here, by the family's usual one."""
     cls, source, usual = families.load(project.card.family), project.base_source, "bf16"
     if source.configs:
-        file = single_file.open_file(Path(source.location), cls.NAME)
+        file = single_file.open_source(source, cls.NAME)
         config, usual = single_file.denoiser_config(cls, file), "fp8" if file.is_fp8 else "bf16"
     elif project.card.builder and not (Path(source.location) / "model_index.json").is_file():
         from lorakit.bases.load import base_source
@@ -283,5 +283,5 @@ def base_of(project: Project) -> Base:
             config = cls.DENOISER.load_config(source.location, subfolder=cls.FOLDER)
     else:
         cached = try_to_load_from_cache(source.location, f"{cls.FOLDER}/config.json")
-        config = json.loads(Path(cached).read_text(encoding="utf-8")) if isinstance(cached, str) else cls.CONFIG
+        config = json.loads(Path(cached).read_text(encoding="utf-8")) if isinstance(cached, str) else cls.config_of(project.card.name)
     return Base(project.card, {key: value for key, value in dict(config).items() if not key.startswith("_")}, usual)

@@ -149,7 +149,7 @@ def source_of(path, tmp_path, rest=None):
 def same(ours, theirs, tolerance=1e-3):
     ours, theirs = ours.state_dict(), theirs.state_dict()
     return ours.keys() == theirs.keys() and all(
-        torch.allclose(ours[key].float(), theirs[key], atol=tolerance, rtol=tolerance) for key in theirs
+        torch.allclose(ours[key].float(), theirs[key].float(), atol=tolerance, rtol=tolerance) for key in theirs
     )
 
 
@@ -249,7 +249,7 @@ def test_a_weight_that_is_missing_is_named(load_tiny, tmp_path, gone, line):
         ("flux1", ["double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn.qkv.weight_scale_2"], "is quantised"),
         ("flux1", ["transformer_blocks.0.qkv_proj.qweight"], "is quantised"),
         ("flux1", ["double_blocks.0.x", "distilled_guidance_layer.layers.0.x"], "is Chroma, .* lorakit does not know it"),
-        ("flux1", ["double_blocks.0.x", "double_stream_modulation_img.lin.weight"], "is FLUX.2, .* lorakit does not know it"),
+        ("flux1", ["double_blocks.0.x", "double_stream_modulation_img.lin.weight"], "is FLUX.2 klein, which this base is not; choose --base flux2-klein-4b"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_base_or_of_no_use_is_named_in_one_line(tmp_path, family, keys, line):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from diffusers import Flux2KleinPipeline, ZImagePipeline
+from diffusers import ZImagePipeline
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.loaders.single_file_utils import convert_z_image_transformer_checkpoint_to_diffusers
 from safetensors.torch import save_file
@@ -19,6 +19,7 @@ from lorakit.settings import Train
 from lorakit.train import lora, memory
 from lorakit.train.preflight import check_settings
 from lorakit.weights import Source
+from tests.bases.test_single_file import TinyFlux1
 
 TEXTS = ["zwx mug on a table", "", "a mug " * 120]  # the last is cut at 512 tokens
 
@@ -46,17 +47,6 @@ def test_in_8_bits_its_texts_are_nearly_the_same(load_tiny):
     states, nearly = (family.encode_text(TEXTS[0])["states"] for family in (exact, int8))
     held = [layer for layer in int8.encoder("text_encoder").modules() if isinstance(layer, quantised.QuantisedLinear)]
     assert len(held) == 4 * 7 and 0 < (nearly - states).norm() < 0.05 * states.norm()
-
-
-def test_padded_states_of_several_layers_are_those_that_klein_reads(load_tiny):
-    """The contract's other form, which no family has yet: pads are kept, an empty thought stands in the template."""
-    family = load_tiny("z_image")
-    for text in TEXTS:
-        found = family.chat_states("text_encoder", text, (1, 2, 3), thinking=False, pad=True)
-        wanted = Flux2KleinPipeline._get_qwen3_prompt_embeds(
-            family.encoder("text_encoder"), family.tokenizer("tokenizer"), text, hidden_states_layers=[1, 2, 3]
-        )
-        assert found.shape == (512, 3 * 64) and torch.allclose(found, wanted[0], atol=1e-5)
 
 
 def test_latents_are_those_of_the_pipeline_there_and_back(load_tiny, pipeline):
@@ -100,6 +90,7 @@ def test_a_language_model_that_is_to_learn_is_refused(make_project):
 
 class TinyZImage(ZImage):
     CONFIG = {"axes_dims": (4, 6, 6), "axes_lens": (1536, 64, 64)}
+    VAE_CONFIG = TinyFlux1.VAE_CONFIG
     ENCODER_CONFIGS = {
         "text_encoder": {
             "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,

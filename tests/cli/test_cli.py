@@ -94,7 +94,12 @@ def test_folder_curated_by_hand_is_used_whole(tmp_path, make_photo, photo_folder
 
 
 def test_lists_name_what_there_is():
-    assert "flux1-dev" in lorakit("bases").stdout
+    listed = lorakit("bases").stdout.splitlines()
+    at = {line.split()[0]: number for number, line in enumerate(listed)}
+    assert listed.index("FLUX.2") < at["flux2-klein-4b"] < at["flux2-klein-9b"] < listed.index("FLUX.1") < at["flux1-dev"] < at["mini"]
+    assert all(
+        word in listed[at["flux2-klein-9b"]] for word in ("2026-01", "34.7 GB", "16 GB of VRAM", "Non-Commercial", "accept its licence")
+    )
     assert "likeness" in lorakit("kinds").stdout
     assert "imagenet" in (captioners := lorakit("captioners").stdout) and "coarse" in captioners
     shown = lorakit("show", "--base", "sdxl", "--kind", "style", "--set", "train.rank=7").stdout

@@ -24,6 +24,7 @@ NODES = {
     "FluxGuidance": ({"conditioning", "guidance"}, ("CONDITIONING",)),
     "EmptyLatentImage": ({"width", "height", "batch_size"}, ("LATENT",)),
     "EmptySD3LatentImage": ({"width", "height", "batch_size"}, ("LATENT",)),
+    "EmptyFlux2LatentImage": ({"width", "height", "batch_size"}, ("LATENT",)),
     "KSampler": (
         {"model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image", "denoise"},
         ("LATENT",),
@@ -75,7 +76,7 @@ def test_the_card_of_a1111_names_the_base_in_its_words(card, tmp_path):
     told = json.loads(written[0].read_text())
     assert (told["activation text"], told["preferred weight"], told["notes"]) == ("zwx mug", 0.8, "a mug")
     assert told["sd version"] in ("SD1", "SD2", "SDXL", "SD3", "Unknown")  # those of its list
-    assert (told["sd version"] == "Unknown") is version.startswith(("flux", "zimage", "krea2"))
+    assert (told["sd version"] == "Unknown") is version.startswith(("flux", "zimage", "krea2", "qwen"))
     assert Image.open(written[2]).size == (512, 256)
 
 
@@ -86,6 +87,12 @@ def test_guidance_that_the_base_counts_from_zero_is_counted_as_comfyui_does():
         if node["class_type"] == "KSampler"
     )
     assert sampler["cfg"] == 5.0
+
+
+def test_a_base_that_reads_other_texts_than_its_family_gets_its_own_encoder():
+    nodes = [workflow(about(family="flux2", version=f"flux2_klein_{size}"), "x.safetensors") for size in ("4b", "9b")]
+    clips = [node["inputs"] for graph in nodes for node in graph.values() if node["class_type"] == "CLIPLoader"]
+    assert clips == [{"clip_name": f"qwen_3_{size}.safetensors", "type": "flux2"} for size in ("4b", "8b")]
 
 
 def test_a_family_that_says_nothing_has_no_workflow(tmp_path, monkeypatch):

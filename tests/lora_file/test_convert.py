@@ -18,7 +18,12 @@ LAYERS = {
     "flux1": ("transformer.transformer_blocks.0.attn.to_q", "transformer.transformer_blocks.0.attn.to_v",
               "transformer.single_transformer_blocks.1.proj_mlp", "transformer.single_transformer_blocks.1.attn.to_k"),
     "z_image": tuple(f"transformer.layers.1.{part}" for part in ("attention.to_q", "attention.to_v", "attention.to_out.0", "feed_forward.w1")),
+    "flux2": (*(f"transformer.transformer_blocks.1.{part}" for part in ("attn.to_q", "attn.add_v_proj", "ff.linear_in")),
+              "transformer.single_transformer_blocks.1.attn.to_qkv_mlp_proj"),
 }  # fmt: skip
+
+
+ABOUT = {"flux2": {"ss_base_model_version": "flux2_klein_4b"}}  # a tiny one may be FLUX.1's by names and widths
 
 
 def make_delta(path, seed, rank=4, alpha=3.0):
@@ -31,7 +36,7 @@ def make_delta(path, seed, rank=4, alpha=3.0):
 
 def write_lora(path, family, format, seed=0, layers=None, **options):
     network = {name: make_delta(name, seed + n, **options) for n, name in enumerate(layers or LAYERS[family])}
-    save_file(formats.write(network, family, format, torch.float32), path, metadata={"ss_output_name": "x"})
+    save_file(formats.write(network, family, format, torch.float32), path, metadata={"ss_output_name": "x", **ABOUT.get(family, {})})
     return network
 
 
@@ -187,14 +192,14 @@ def test_what_would_not_be_as_it_was_is_not_written(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-FLUX2 = {f"transformer.transformer_blocks.{n}.attn.to_{part}.lora_{side}.weight": torch.zeros(shape)
-         for n in range(8) for part in "qk" for side, shape in (("A", (1, 6144)), ("B", (6144, 1)))}  # fmt: skip
+WAN = {f"diffusion_model.blocks.{n}.self_attn.q.lora_{side}.weight": torch.zeros(shape)
+       for n in range(8) for side, shape in (("A", (1, 5120)), ("B", (5120, 1)))}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("tensors", "words"),
     [
-        (FLUX2, "looks like FLUX.2; lorakit does not convert it"),
+        (WAN, "looks like Wan; lorakit does not convert it"),
         ({"double_blocks.0.img_attn.norm.query_norm.scale": torch.ones(8)}, "is a control LoRA"),
         ({"nothing.weight": torch.ones(8)}, "is for no base that lorakit knows"),
     ],

@@ -12,7 +12,7 @@ from lorakit.lora_file.formats import LoraLayer
 from lorakit.settings import Train
 from lorakit.train import lora
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "krea2")
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2", "qwen_image")
 
 
 def trained_network(family, settings):
@@ -44,7 +44,9 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
     [("sd15", "kohya", "lora"), ("sd15", "diffusers", "dora"),
      pytest.param("sdxl", "kohya", "lora", marks=pytest.mark.slow), pytest.param("sdxl", "diffusers", "lora", marks=pytest.mark.slow),
      ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora"),
-     ("z_image", "diffusers", "lora"), ("z_image", "kohya", "lora"), ("krea2", "diffusers", "lora")],
+     ("z_image", "diffusers", "lora"), ("z_image", "kohya", "lora"),
+     ("flux2", "diffusers", "lora"), ("flux2", "kohya", "lora"), ("flux2", "diffusers", "dora"), ("krea2", "diffusers", "lora"),
+     ("qwen_image", "diffusers", "lora"), ("qwen_image", "kohya", "lora")],
 )  # fmt: skip
 def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
     from safetensors.torch import save_file
@@ -136,7 +138,9 @@ def test_a_key_that_no_layer_has_is_named():
         ("sd3", [243, 337, 385, 385]),
         ("flux1", [266, 418, 494, 494]),
         ("z_image", [120, 210, 210, 210]),
+        ("flux2", [80, 100, 100, 100]),
         ("krea2", [160, 256, 264, 264]),
+        ("qwen_image", [480, 720, 720, 720]),
     ],
 )
 def test_layers_of_the_full_size_base(family, counts):
@@ -171,7 +175,15 @@ FLUX = "transformer_blocks.0.attn"
 KREA = {"transformer.transformer_blocks.2.attn.to_q": "blocks.2.attn.wq", "transformer.text_fusion.refiner_blocks.0.ff.up":
         "txtfusion.refiner_blocks.0.mlp.up", "transformer.time_embed.linear_2": "tmlp.2", "transformer.txt_in.linear_1": "txtmlp.1",
         "transformer.final_layer.linear": "last.linear", "transformer.transformer_blocks.0.attn.to_gate": "blocks.0.attn.gate"}  # fmt: skip
+QWEN = tuple(
+    f"transformer_blocks.2.{part}" for part in ("attn.to_q", "attn.to_out.0", "attn.add_k_proj", "img_mlp.net.0.proj", "txt_mlp.net.2")
+)
 ZIMAGE, ZPARTS = "layers.0", ("attention.to_q", "attention.to_out.0", "feed_forward.w1")
+KLEIN = {
+    "transformer_blocks.0.attn.to_out.0": "double_blocks.0.img_attn.proj", "transformer_blocks.1.ff_context.linear_in": "double_blocks.1.txt_mlp.0",
+    "single_transformer_blocks.2.attn.to_qkv_mlp_proj": "single_blocks.2.linear1",
+    "double_stream_modulation_img.linear": "double_stream_modulation_img.lin",
+}  # fmt: skip
 CLIP = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
 PEFT, KOHYA, OLD_PAIR = ("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up")
 FORMS = {  # as they are found: family, {layer: how the file names it}, the two factors, whether with alphas
@@ -207,7 +219,24 @@ FORMS = {  # as they are found: family, {layer: how the file names it}, the two 
     "Krea 2, ai-toolkit": ("krea2", {path: f"diffusion_model.{name}" for path, name in KREA.items()}, PEFT, False),
     "Krea 2, ai-toolkit's older": ("krea2", {path: f"base_model.model.{name}" for path, name in KREA.items()}, PEFT, False),
     "Krea 2, kohya": ("krea2", {path: f"lora_unet_{name}".replace(".", "_") for path, name in KREA.items()}, KOHYA, True),
+    "Qwen-Image, peft": ("qwen_image", {f"transformer.{path}": f"transformer.{path}" for path in QWEN}, PEFT, False),
+    "Qwen-Image, peft with alphas": ("qwen_image", {f"transformer.{path}": f"transformer.{path}" for path in QWEN}, PEFT, True),
+    "Qwen-Image, ai-toolkit": ("qwen_image", {f"transformer.{path}": f"diffusion_model.{path}" for path in QWEN}, PEFT, False),
+    "Qwen-Image, bare with alphas": ("qwen_image", {f"transformer.{path}": path for path in QWEN}, KOHYA, True),
+    "Qwen-Image, bare": ("qwen_image", {f"transformer.{path}": path for path in QWEN}, PEFT, False),
+    "Qwen-Image, musubi": ("qwen_image", {f"transformer.{path}": f"lora_unet_{path}".replace(".", "_") for path in QWEN}, KOHYA, True),
+    "Qwen-Image, OneTrainer": ("qwen_image", {f"transformer.{path}": f"lora_transformer_{path}".replace(".", "_") for path in QWEN}, KOHYA, True),
     "Z-Image, musubi": ("z_image", {f"transformer.{ZIMAGE}.{part}": f"lora_unet_{ZIMAGE}.{part}".replace(".", "_") for part in ZPARTS}, KOHYA, True),
+    "FLUX.2, peft": ("flux2", {f"transformer.{path}": f"transformer.{path}" for path in KLEIN}, PEFT, False),
+    "FLUX.2, peft with alphas": ("flux2", {f"transformer.{path}": f"transformer.{path}" for path in KLEIN}, PEFT, True),
+    "FLUX.2, ai-toolkit": ("flux2", {f"transformer.{path}": f"diffusion_model.{name}" for path, name in KLEIN.items()}, PEFT, False),
+    "FLUX.2, ai-toolkit's with alphas": ("flux2", {f"transformer.{path}": f"diffusion_model.{name}" for path, name in KLEIN.items()}, PEFT, True),
+    "FLUX.2, diffusers' blocks": ("flux2", {f"transformer.{path}": f"diffusion_model.{path}" for path in tuple(KLEIN)[:3]}, PEFT, False),
+    "FLUX.2, peft's model": ("flux2", {f"transformer.{path}": f"base_model.model.{name}" for path, name in KLEIN.items()}, PEFT, False),
+    "FLUX.2, kohya": ("flux2", {f"transformer.{path}": f"lora_unet_{name}".replace(".", "_") for path, name in tuple(KLEIN.items())[:3]}, KOHYA, True),
+    "FLUX.2, modulation": ("flux2", {"transformer.single_stream_modulation.linear": "transformer.single_stream_modulation.linear"}, PEFT, False),
+    "FLUX.2, kohya's modulation": ("flux2", {"transformer.single_stream_modulation.linear": "lora_unet_single_stream_modulation_lin"}, KOHYA, True),
+    "FLUX.2, lycoris": ("flux2", {f"transformer.{path}": f"lycoris_{path}".replace(".", "_") for path in tuple(KLEIN)[:3]}, KOHYA, True),
     "FLUX, ai-toolkit": ("flux1", {f"transformer.{FLUX}.to_out.0": "diffusion_model.double_blocks.0.img_attn.proj"}, PEFT, False),
 }  # fmt: skip
 
@@ -249,6 +278,8 @@ FUSED = {  # family, the layers that stand under one name and how high they are,
     "XLabs": ("flux1", dict.fromkeys(QKV, 32), "double_blocks.0.processor.qkv_lora1", ("down", "up")),
     "XLabs, single": ("flux1", dict.fromkeys(SINGLE[:3], 32), "single_blocks.0.processor.qkv_lora", ("down", "up")),
     "kohya, FLUX": ("flux1", dict.fromkeys(QKV, 32), "lora_unet_double_blocks_0_img_attn_qkv", KOHYA),
+    "kohya, FLUX.2": ("flux2", dict.fromkeys(QKV, 32), "lora_unet_double_blocks_0_img_attn_qkv", KOHYA),
+    "BFL, FLUX.2": ("flux2", {f"transformer.{FLUX}.add_{part}_proj": 32 for part in "qkv"}, "diffusion_model.double_blocks.0.txt_attn.qkv", PEFT),
     "kohya, Z-Image": ("z_image", {f"transformer.{ZIMAGE}.attention.to_{part}": 32 for part in "qkv"}, "lora_unet_layers_0_attention_qkv", KOHYA),
     "kohya, SD3": ("sd3", dict.fromkeys(QKV, 32), "lora_unet_joint_blocks_0_x_block_attn_qkv", KOHYA),
 }  # fmt: skip
@@ -283,7 +314,8 @@ def test_every_form_goes_to_every_other_and_back(tmp_path, form, dtype):
     from lorakit.lora_file.convert import convert, open_network
 
     family, tensors, changes = (fused_file if form in FUSED else plain_file)(form, dtype)
-    save_file(tensors, tmp_path / "form.safetensors")
+    about = {"ss_base_model_version": "flux2_klein_4b"} if family == "flux2" else None  # a tiny one may be FLUX.1's by names and widths
+    save_file(tensors, tmp_path / "form.safetensors", about)
     for first, second in (("kohya", "diffusers"), ("diffusers", "kohya")):
         assert convert([tmp_path / "form.safetensors"], tmp_path / f"{first}.safetensors", first) == family
         convert([tmp_path / f"{first}.safetensors"], tmp_path / f"{first}-{second}.safetensors", second)

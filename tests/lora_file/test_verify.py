@@ -1,6 +1,7 @@
 """What each tool loads: judged on small key lists in the formats that are found in the wild."""
 
 import pytest
+import torch
 
 from lorakit.bases import families
 from lorakit.errors import LorakitError
@@ -12,6 +13,7 @@ SDXL = "lora_unet_input_blocks_7_1_transformer_blocks_9_attn1_to_q"
 FLUX = "transformer.transformer_blocks.0.attn.to_q"
 FLUX_BFL = "double_blocks.0.img_attn.qkv"
 ZIMAGE = "layers.29.attention"
+KLEIN = "single_transformer_blocks.0.attn"
 KREA = "blocks.27.attn"
 SD3_BFL = "lora_unet_joint_blocks_0_x_block_attn_qkv"
 
@@ -19,8 +21,11 @@ SD3_BFL = "lora_unet_joint_blocks_0_x_block_attn_qkv"
 WIDE = {  # (outputs, inputs) of the real layers, by the end of their names; all others are 320 wide
     "mlp_fc1": (3072, 768), "ff.net.2": (320, 1280), "resnets.0.conv1": (1280, 1280), "layers_31_self_attn_out_proj": (1280, 1280),
     "blocks_9_attn1_to_q": (1280, 1280), "mid_block_attentions_0_proj_in": (1280, 1280), "img_attn.qkv": (9216, 3072),
-    "img_attn_qkv": (9216, 3072), "transformer_blocks.0.attn.to_q": (3072, 3072), "transformer_blocks_0_attn_to_q": (3072, 3072),
+    "img_attn_qkv": (9216, 3072), "attn_to_k": (3072, 3072), "transformer_blocks.0.attn.to_q": (3072, 3072), "transformer_blocks_0_attn_to_q": (3072, 3072),
     "attn2.to_q": (1536, 1536), "x_block_attn_qkv": (4608, 1536), "attn.to_k": (3072, 3072),
+    "single_transformer_blocks.0.attn.to_out": (3072, 12288), "single_blocks.0.linear2": (3072, 12288), "single_blocks_0_linear2": (3072, 12288),
+    "attn.to_qkv_mlp_proj": (27648, 3072), "attn_to_qkv_mlp_proj": (27648, 3072), "single_stream_modulation.linear": (9216, 3072),
+    "single_stream_modulation.lin": (9216, 3072),
     "attn.wk": (1536, 6144), "attn_wk": (1536, 6144), "mlp.up": (16384, 6144),
     "attention.to_q": (3840, 3840), "attention_to_q": (3840, 3840), "attention_qkv": (11520, 3840), "attention.qkv": (11520, 3840),
 }  # fmt: skip
@@ -81,6 +86,15 @@ def whole(shapes):
         (peft(f"diffusion_model.{ZIMAGE}.qkv"), "z_image", {"comfyui"}),
         (kohya("lora_unet_layers_29_attention_qkv"), "z_image", {"comfyui", "diffusers"}),
         (kohya("lora_unet_layers_29_attention_to_q"), "z_image", {"diffusers"}),
+        (peft(f"transformer.{KLEIN}.to_out"), "flux2", {"comfyui", "diffusers"}),
+        (peft(f"transformer.{KLEIN}.to_out", alpha=True), "flux2", {"comfyui"}),
+        (peft(f"diffusion_model.{KLEIN}.to_out"), "flux2", {"diffusers"}),
+        (peft("diffusion_model.single_blocks.0.linear2"), "flux2", {"comfyui", "diffusers"}),
+        (peft("diffusion_model.single_blocks.0.linear2", alpha=True), "flux2", {"comfyui"}),
+        (kohya("lora_unet_single_blocks_0_linear2"), "flux2", {"comfyui", "diffusers"}),
+        (kohya(f"lycoris_{KLEIN.replace('.', '_')}_to_qkv_mlp_proj"), "flux2", {"comfyui"}),
+        (peft(f"transformer.{KLEIN}.to_qkv_mlp_proj", "transformer.single_stream_modulation.linear"), "flux2", {"diffusers"}),
+        (peft("diffusion_model.single_blocks.0.linear2", "diffusion_model.single_stream_modulation.lin"), "flux2", {"comfyui", "diffusers"}),
         (peft("transformer.transformer_blocks.27.attn.to_k", size=(1536, 6144)), "krea2", {"comfyui", "diffusers"}),
         (peft("transformer.transformer_blocks.27.attn.to_k", alpha=True, size=(1536, 6144)), "krea2", {"comfyui"}),
         (peft(f"diffusion_model.{KREA}.wk", "diffusion_model.blocks.0.mlp.up"), "krea2", {"comfyui", "diffusers"}),
@@ -88,7 +102,14 @@ def whole(shapes):
         (peft(f"diffusion_model.{KREA}.wk", alpha=True), "krea2", {"comfyui"}),
         (kohya("lora_unet_blocks_27_attn_wk"), "krea2", {"comfyui"}),
         (kohya("lora_unet_blocks_0_cross_attn_k_proj"), None, set()),
-        (peft("transformer_blocks.0.attn.to_k"), None, set()),
+        (peft("transformer_blocks.0.attn.to_k"), "qwen_image", {"comfyui"}),
+        (kohya("transformer_blocks.0.attn.to_k"), "qwen_image", {"comfyui", "diffusers"}),
+        (peft("transformer.transformer_blocks.59.attn.to_k"), "qwen_image", {"comfyui", "diffusers"}),
+        (peft("transformer.transformer_blocks.59.attn.to_k", alpha=True), "qwen_image", {"comfyui"}),
+        (peft("diffusion_model.transformer_blocks.59.attn.to_k", alpha=True), "qwen_image", {"comfyui", "diffusers"}),
+        (kohya("lora_unet_transformer_blocks_59_attn_to_k"), "qwen_image", {"comfyui", "diffusers"}),
+        ({f"lora_unet_transformer_blocks_0_attn_to_k.{part}": shape for part, shape in (("lokr_w1", (3072, 16)), ("lokr_w2", (1, 192)))},
+         "qwen_image", {"comfyui"}),
         (kohya(SD15.replace("lora_unet_", "lora_unet_unet_")), None, set()),
     ],
 )  # fmt: skip
@@ -106,6 +127,22 @@ def of_flux2(width=6144):
     return peft(*stems, size=(width, width))
 
 
+def test_what_two_bases_have_alike_is_the_one_s_that_the_header_names(tmp_path):
+    from safetensors.torch import save_file
+
+    tensors = {
+        key: torch.zeros(shape)
+        for key, shape in peft(*(f"transformer.transformer_blocks.{n}.attn.to_q" for n in range(5)), size=(3072, 3072)).items()
+    }
+    for about, family in (
+        ({}, "flux1"),
+        ({"modelspec.architecture": "Flux.2-klein-4b/lora"}, "flux2"),
+        ({"ss_base_model_version": "flux1"}, "flux1"),
+    ):
+        save_file(tensors, tmp_path / "x.safetensors", about)
+        assert judge_file(tmp_path / "x.safetensors", ("comfyui",))[0] == family
+
+
 def of_qwen():
     """As wide as FLUX.1, and its attention is called the same, but there are three times as many blocks."""
     stems = [f"transformer.transformer_blocks.{n}.attn.{part}" for n in range(60) for part in ("to_q", "to_k", "to_v", "to_out.0")]
@@ -120,9 +157,14 @@ def of_klein():
 @pytest.mark.parametrize(
     ("shapes", "words"),
     [
-        (of_flux2(), "none that lorakit knows (looks like FLUX.2)"),
-        (of_qwen(), "none that lorakit knows (looks like Qwen-Image)"),
-        (of_klein(), "none that lorakit knows"),
+        (of_flux2(), "flux2"),  # dev's, which is not trained here
+        (of_flux2(4096), "flux2"),
+        (
+            kohya("lora_unet_double_blocks_0_img_attn_qkv", "lora_unet_distilled_guidance_layer_x"),
+            "none that lorakit knows (looks like Chroma)",
+        ),
+        (of_qwen(), "qwen_image"),
+        (of_klein(), "flux2"),
         (kohya("lora_unet_blocks_0_cross_attn_k"), "none that lorakit knows (looks like Wan)"),
         (kohya(SD15.replace("lora_unet_", "lora_unet_unet_")), "none that lorakit knows"),
         (kohya(SD15.replace("attn1_to_q", "attn2_to_k"), size=(320, 768)), "sd15 (Stable Diffusion 1)"),

@@ -32,8 +32,12 @@ def test_the_promised_bases_and_kinds_are_there():
         "flux1-schnell",
         "z-image",
         "z-image-turbo",
+        "flux2-klein-4b",
+        "flux2-klein-9b",
         "krea2",
         "krea2-turbo",
+        "qwen-image",
+        "qwen-image-2512",
         "tiny-random",
     } <= set(BASES)
     assert set(KINDS) == {"style", "character", "object", "likeness"}

@@ -171,7 +171,7 @@ def test_what_was_handed_over_comes_back(make_curated, tmp_path, trainer, file):
         )
 
 
-def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated):
+def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated, tmp_path):
     flux = hand_over(make_curated("flux", base="flux1-dev", **{"train.weights": None, "check.size.min_side": 64}), "sd-scripts")
     train = tomllib.loads((flux / "train.toml").read_text())
     assert (train["network_module"], train["timestep_sampling"], train["guidance_scale"]) == ("networks.lora_flux", "flux_shift", 1.0)
@@ -191,10 +191,16 @@ def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated):
     assert "examples/dreambooth/train_dreambooth_lora_z_image.py" in script and "--lora_alpha=" in script
     with pytest.raises(LorakitError, match="sd-scripts: nothing is known here of how it trains Z-Image"):
         hand_over(image, "sd-scripts")
-    for base, arch, script in (("krea2", "krea2", "krea2"),):
+    for base, arch, script in (("krea2", "krea2", "krea2"), ("qwen-image", "qwen_image", "qwen_image")):
         other = dataclasses.replace(image, card=catalog.card(base))
         assert yaml.safe_load((hand_over(other, "ai-toolkit") / "train.yaml").read_text())["config"]["process"][0]["model"]["arch"] == arch
         assert f"train_dreambooth_lora_{script}.py" in (hand_over(other, "diffusers") / "train.sh").read_text()
+    for size in ("4b", "9b"):
+        klein = dataclasses.replace(image, card=catalog.card(f"flux2-klein-{size}"))
+        model = yaml.safe_load((hand_over(klein, "ai-toolkit", tmp_path / size) / "train.yaml").read_text())["config"]["process"][0][
+            "model"
+        ]
+        assert model == {"name_or_path": f"black-forest-labs/FLUX.2-klein-base-{size.upper()}", "arch": f"flux2_klein_{size}"}
 
 
 def test_what_cannot_be_handed_over_is_one_line(make_curated, make_project, tmp_path):

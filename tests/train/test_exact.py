@@ -7,8 +7,10 @@ from diffusers import (
     AutoencoderKLQwenImage,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
     FluxPipeline,
     Krea2Pipeline,
+    QwenImagePipeline,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -25,7 +27,8 @@ from lorakit.train.loss import step_loss
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
-    "z_image": ZImagePipeline, "krea2": Krea2Pipeline,
+    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "krea2": Krea2Pipeline,
+    "qwen_image": QwenImagePipeline,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
 SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])  # photo h w, crop top left, picture h w
@@ -49,7 +52,7 @@ class Beside:
         self.parameters = parameters
         pixels = torch.rand(2, 3, 64, 80, generator=generator) * 2 - 1
         with torch.no_grad():
-            self.latents = published_latents(self.pipeline.vae, pixels)
+            self.latents = published_latents(self.pipeline, pixels)
         ours = torch.stack([self.family.encode_picture(p[None])["mean"] for p in pixels])
         assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
         self.noise = torch.randn(self.latents.shape, generator=generator)
@@ -65,13 +68,20 @@ class Beside:
         reference_loss.backward()
         assert loss.item() == pytest.approx(reference_loss.item(), rel=1e-5)
         # Sums of floats depend on how threads share them, so a tiny gradient is held to the size of a middling one.
-        usual = torch.stack([theirs.grad.norm() for theirs in self.reference]).median()
-        for ours, theirs in zip(self.parameters, self.reference, strict=True):
+        pairs = zip(self.parameters, self.reference, strict=True)
+        learning = [(ours, theirs) for ours, theirs in pairs if ours.grad is not None or theirs.grad is not None]
+        usual = torch.stack([theirs.grad.norm() for _, theirs in learning]).median()
+        for ours, theirs in learning:
             assert (ours.grad - theirs.grad).norm() <= 1e-5 * max(theirs.grad.norm(), usual)
 
 
-def published_latents(vae, pixels):
-    """As the scripts make them: train_dreambooth_lora_krea2.py and train_dreambooth_lora_qwen_image.py for the video's autoencoder."""
+def published_latents(pipeline, pixels):
+    """As the scripts make them: train_dreambooth_lora_krea2.py and train_dreambooth_lora_qwen_image.py for the video's autoencoder,
+    train_dreambooth_lora_flux2_klein.py for patches and their BatchNorm."""
+    vae = pipeline.vae
+    if hasattr(vae, "bn"):
+        mean, std = vae.bn.running_mean.view(1, -1, 1, 1), torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
+        return pipeline._unpatchify_latents((pipeline._patchify_latents(vae.encode(pixels).latent_dist.mean) - mean) / std)
     if not isinstance(vae, AutoencoderKLQwenImage):
         return (vae.encode(pixels).latent_dist.mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
     mean = torch.tensor(vae.config.latents_mean).view(1, vae.config.z_dim, 1, 1, 1)
@@ -191,6 +201,22 @@ def test_z_image_with_texts_of_several_lengths(beside):
     assert torch.allclose(torch.stack(alone), together, atol=1e-5)
 
 
+def test_flux2_klein_in_patches(beside):
+    """train_dreambooth_lora_flux2_klein.py: noise and loss on the normalised patches, positions of four axes, all 512 rows of a text."""
+    side, timesteps = beside("flux2", targets="mlp"), torch.tensor([120.5, 871.0])
+    states, text_ids = side.pipeline.encode_prompt(list(TEXTS), device="cpu")
+    assert len(side.reference) == 2 * (2 * 12 + 3 * 2)
+    patch, pack = side.pipeline._patchify_latents, side.pipeline._pack_latents
+    latents, noise, sigmas = patch(side.latents), patch(side.noise), (timesteps / 1000).view(-1, 1, 1, 1)
+    ids = side.pipeline._prepare_latent_ids(latents)
+    found = side.model(
+        hidden_states=pack((1.0 - sigmas) * latents + sigmas * noise), timestep=timesteps / 1000, guidance=None, encoder_hidden_states=states,
+        txt_ids=text_ids, img_ids=ids, return_dict=False,
+    )[0]  # fmt: skip
+    found = side.pipeline._unpack_latents_with_ids(found, ids)
+    side.check(timesteps, torch.mean(((found.float() - (noise - latents).float()) ** 2).reshape(len(latents), -1), 1).mean())
+
+
 def test_krea2_with_texts_of_several_lengths(beside):
     """train_dreambooth_lora_krea2.py, whose texts are filled up in their middle and masked there."""
     side, timesteps = beside("krea2", targets="linear"), torch.tensor([120.5, 871.0])
@@ -210,6 +236,24 @@ def test_krea2_with_texts_of_several_lengths(beside):
     side.check(timesteps, flow_loss(side, predict, timesteps))
 
 
+def test_qwen_image_with_texts_of_several_lengths(beside):
+    """train_dreambooth_lora_qwen_image.py."""
+    side, timesteps = beside("qwen_image", targets="mlp"), torch.tensor([120.5, 871.0])
+    states, mask = side.pipeline.encode_prompt(list(TEXTS), device="cpu")
+    assert len(set(mask.sum(1).tolist())) == 2 and len(side.reference) == 2 * 3 * 12
+
+    def predict(noisy, t):
+        count, channels, height, width = noisy.shape
+        found = side.model(
+            hidden_states=QwenImagePipeline._pack_latents(noisy, count, channels, height, width), encoder_hidden_states=states,
+            encoder_hidden_states_mask=mask, timestep=t / 1000, img_shapes=[[(1, height // 2, width // 2)]] * count, return_dict=False,
+        )[0]  # fmt: skip
+        return QwenImagePipeline._unpack_latents(found, height * 8, width * 8, 8)[:, :, 0]
+
+    side.check(timesteps, flow_loss(side, predict, timesteps))
+    assert sum(p.grad is None for p in side.parameters) == 2 * 3  # of the last block, whose text goes nowhere
+
+
 @pytest.mark.parametrize("kind", ["logit_normal", "mode", "uniform"])
 def test_flow_timesteps_follow_the_published_densities(load_tiny, kind):
     settings = Train(timestep_sampling=kind, logit_mean=0.3, logit_std=0.8, flow_shift=1.0)
@@ -220,14 +264,16 @@ def test_flow_timesteps_follow_the_published_densities(load_tiny, kind):
     assert torch.allclose(found, wanted * 1000, atol=1e-3)
 
 
-@pytest.mark.parametrize(("family", "largest"), [("flux1", 4096), ("krea2", 6400)])
+@pytest.mark.parametrize(("family", "largest"), [("flux1", 4096), ("krea2", 6400), ("qwen_image", 8192)])
 @pytest.mark.parametrize("tokens", [256, 1024, 4096])
 def test_a_shift_grows_with_the_picture_as_in_its_sampler(load_tiny, tokens, family, largest):
     noise = load_tiny(family).process
-    side = 2 * int(tokens**0.5)
+    side, most = 2 * int(tokens**0.5), 0.9 if family == "qwen_image" else 1.15
     sigma = torch.tensor([0.2, 0.7])
     shift = noise.shift(torch.Size((1, 16, side, side)))
-    wanted = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).time_shift(calculate_shift(tokens, 256, largest), 1.0, sigma)
+    wanted = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).time_shift(
+        calculate_shift(tokens, 256, largest, max_shift=most), 1.0, sigma
+    )
     assert torch.allclose(shift * sigma / (1 + (shift - 1) * sigma), wanted)
 
 

@@ -18,8 +18,8 @@ from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
 from lorakit.train.loss import preservation_loss, step_loss
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "krea2")
-FOLDERS = {"sd15": "unet", "sdxl": "unet", "sd3": "transformer", "flux1": "transformer", "z_image": "transformer", "krea2": "transformer"}
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2", "qwen_image")
+FOLDERS = dict.fromkeys(FAMILIES, "transformer") | {"sd15": "unet", "sdxl": "unet"}
 
 
 def config_of(folder, family):
@@ -39,7 +39,7 @@ def test_weights_are_as_large_as_those_that_are_loaded(tiny_base, family):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sd15", "sdxl", "flux1-dev", "sd35-medium"])
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "flux1-dev", "sd35-medium", "flux2-klein-4b"])
 def test_the_rows_of_the_cards_are_what_is_counted(name):
     """With checkpointing, the quickest to count; the others come from the same code (bench/memory.py)."""
     card = catalog.card(name)

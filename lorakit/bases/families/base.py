@@ -1,19 +1,19 @@
 """The contract of a family: one architecture a file of this folder, with all its oddities and its tables of names inside:
 nothing else in the package knows a family by name. A family file names its class as CLASS, and has at its top, written out
-in full, what is read without importing it: OTHER_TRAINERS, what each of them calls this base, and READS, whose tokenizers read its
-texts, where that is not CLIP's (and T5's, where texts may be longer than 77 tokens)."""
+in full, what is read without importing it: TITLE, what people call it; OTHER_TRAINERS, what each of them calls this base; and READS,
+whose tokenizers read its texts, where that is not CLIP's (and T5's, where texts may be longer than 77 tokens)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLQwenImage
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint, convert_wan_vae_to_diffusers
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
@@ -51,7 +51,8 @@ class Family(ABC):
     ]  # names at whose end a module gets a LoRA (after ^ a whole name); each level has the ones before it
     NOT_TARGETS: str = ""  # an expression; what it finds in a module's name keeps that from getting one
     BLOCKS: tuple[str, ...] = ("transformer_blocks",)  # how the names of the lists of repeated blocks end, in the order of their calls
-    PIPELINE: type  # of diffusers, for sampling
+    PIPELINE: type  # of diffusers, for sampling ...
+    GUIDANCE: str = "guidance_scale"  # ... which takes the guidance as this
     OPTIONAL: tuple[str, ...] = ()  # its parts that lorakit has no use for
     NAME: str  # of the family
     FORMAT: str  # of the LoRA file that most tools load: kohya or diffusers
@@ -65,16 +66,20 @@ class Family(ABC):
     FP16 = True  # whether it gives numbers in fp16
 
     # In LoRA files. The names of the denoiser's layers are read off its class, which is built without memory.
-    MEMBERS: tuple[Mapping[str, Any], ...] = ()  # what is otherwise than CONFIG in the denoisers of the family's other bases
+    MEMBERS: Mapping[str, Mapping[str, Any]] = {}  # what is otherwise than CONFIG in the denoisers of the family's other bases, by card
     KOHYA_NAMES: tuple[str, ...] = ("diffusers",)  # of layers in kohya files, or "original" ones: the first is written, all are read
+    IN_HEADERS: str = ""  # how headers begin to name its bases, without marks; where another family's layers are like its own
     KOHYA_TEXT: Mapping[str, str] = {}  # what they call a text encoder, where it is not lora_te with its number
     ODD_FORMS: tuple[OddForm, ...] = ()  # keys of LoRA files that no layer's name explains
     TOOLS: tuple[str, ...] = ("comfyui", "diffusers")  # that load LoRAs of it
-    COMFYUI_PREFIXES: tuple[str, ...] = ()  # that ComfyUI reads before diffusers' paths, beside its usual ones ...
+    COMFYUI_PREFIXES: tuple[str, ...] = ()  # that ComfyUI reads before diffusers' paths, beside its usual ones; "" is none before them ...
     COMFYUI_UNDERSCORED: tuple[str, ...] = ("lycoris", "lora_transformer")  # ... and before those of transformers with `_` for dots
+    COMFYUI_LACKS: str = ""  # an expression; paths of diffusers in which it is found ComfyUI knows by their original names alone
     DIFFUSERS_READS_KOHYA = False  # whether diffusers has a converter for kohya files of it
-    DIFFUSERS_CONVERTS: tuple[str, ...] = ()  # prefixes of its own paths in files that go through that converter too, alphas and all
+    # Prefixes of its own paths in files that go through that converter too, alphas and all; where "" is one of them, every file with alphas.
+    DIFFUSERS_CONVERTS: tuple[str, ...] = ()
     DIFFUSERS_CONVERTS_ORIGINAL: tuple[str, ...] = ()  # prefixes of original names that diffusers converts, of lora_A and lora_B alone
+    DIFFUSERS_CONVERTS_PATHS: str = ""  # an expression; those of its own paths that it takes after these prefixes too
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
 
     # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files
@@ -82,6 +87,11 @@ class Family(ABC):
     IN_TOOLS: Mapping[str, Mapping[str, Any]] = {}
 
     LAYOUTS: tuple[Layout, ...] = ()  # how its bases lie in single files; none can be read where there is none
+
+    @classmethod
+    def config_of(cls, card: str) -> dict[str, Any]:
+        """The denoiser's configuration of one of the family's bases, as published."""
+        return {**cls.CONFIG, **cls.MEMBERS.get(card, {})}
 
     @staticmethod
     def original_name(path: str) -> Original | None:
@@ -98,6 +108,18 @@ class Family(ABC):
         """Where a single file has the transformer's tensor `key`, whose layer's weight has this shape; None where it has it
         not. U-Nets are read by diffusers itself."""
         return None
+
+    @classmethod
+    def text_width(cls, config: Mapping[str, Any]) -> int | None:
+        """How wide the states of the language model are that a denoiser of this configuration reads; None where that is not asked."""
+        return None
+
+    @classmethod
+    def vae_from_file(cls, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A VAE under diffusers' names, of the tensors that a single file has of it. Raises `KeyError` for one that it lacks."""
+        if cls.VAE is AutoencoderKLQwenImage:  # whose layers are those of Wan's
+            return convert_wan_vae_to_diffusers(dict(tensors))
+        return convert_ldm_vae_checkpoint(dict(tensors), config)
 
     @classmethod
     def config_from(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -133,7 +155,7 @@ class Family(ABC):
     def __init__(self, source: Source, device: str, dtype: torch.dtype, settings: Train):
         self.source, self.device, self.dtype, self.settings = source, device, dtype, settings
         self._parts: dict[str, Any] = {}
-        self.file = single_file.open_file(Path(source.location), self.NAME) if source.configs else None
+        self.file = single_file.open_source(source, self.NAME) if source.configs else None
         self.process = self.PROCESS(self.part("scheduler", self.PROCESS.SCHEDULER), settings)
 
     @property
@@ -199,8 +221,9 @@ class Family(ABC):
         """Tensor by tensor onto the device, in 8 bits where `train.encoder_precision` says so, or what is free asks for it."""
         source = self.source_of(name)
         if self.file and self.file.has(name):
-            config, where = single_file.encoder_config(type(self), self.file, name), f"{self.file.path}: its {name}"
-            lazy = streaming.LazyFile(self.file.path, self.file.prefixes[name])
+            file = self.file.of(name)
+            config, where = single_file.encoder_config(type(self), file, name), f"{file.path}: its {name}"
+            lazy = streaming.LazyFile(file.path, file.prefixes[name])
             tensors: streaming.Tensors = ((key, lazy[key], lazy.scales.get(key)) for key in lazy)
         else:
             with hub_errors_in_words(source):

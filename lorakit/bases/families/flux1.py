@@ -19,6 +19,8 @@ from lorakit.bases.original_layout import Place, count_blocks, outer_place
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, T5_XXL, Layout
 
+TITLE = "FLUX.1"
+
 OTHER_TRAINERS = {
     "sd_scripts": {
         "script": "flux_train_network.py",
@@ -83,6 +85,7 @@ class Flux1(Family):
     }
     NAME, FORMAT = "flux1", "diffusers"
 
+    IN_HEADERS = "flux1"
     KOHYA_NAMES = ("original",)
     KOHYA_TEXT = {"text_encoder_2": "lora_te3"}  # as SD3's T5
     TOOLS = ("comfyui", "forge", "diffusers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from lorakit.bases.original_layout import Place, count_blocks
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import QWEN3_VL_4B, Layout
 from lorakit.weights import hub_errors_in_words
+
+TITLE = "Krea 2"
 
 OTHER_TRAINERS = {
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_krea2.py", "takes": ("lora_alpha",)},
@@ -158,6 +161,8 @@ class Krea2(Family):
     def _about(self) -> Mapping[str, Any]:
         """The pipeline's own configuration; it lies where the schedule does."""
         source = self.source_of("scheduler")
+        if source.is_local and not (Path(source.location) / source.marker).is_file():
+            return {}  # a folder with what single files lack
         with hub_errors_in_words(source):
             return Krea2Pipeline.load_config(source.location)
 

@@ -12,6 +12,8 @@ from lorakit.bases.layer_names import Original
 from lorakit.bases.schedules import Diffusion
 from lorakit.bases.single_file_configs import CLIP, CLIP_H, DDPM, SD2_UNET, Layout
 
+TITLE = "Stable Diffusion 1 and 2"
+
 OTHER_TRAINERS = {
     "sd_scripts": {"script": "train_network.py"},
     "diffusers": {"script": "text_to_image/train_text_to_image_lora.py"},
@@ -44,14 +46,14 @@ class SD15(Family):
     }
     NAME, FORMAT = "sd15", "kohya"
 
-    MEMBERS = (
-        SD2_UNET,
-        {  # mini's U-Net, whose blocks are laid out otherwise
+    MEMBERS = {
+        "sd21": SD2_UNET,
+        "mini": {  # whose blocks are laid out otherwise
             "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             "block_out_channels": (48, 96, 144), "norm_num_groups": 16,
         },
-    )  # fmt: skip
+    }  # fmt: skip
     KOHYA_TEXT = {"text_encoder": "lora_te"}
     TOOLS = ("comfyui", "a1111", "forge", "diffusers")
     DIFFUSERS_READS_KOHYA = True

@@ -18,6 +18,8 @@ from lorakit.bases.original_layout import Place, count_blocks, outer_place
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, CLIP_G, T5_XXL, Layout
 
+TITLE = "Stable Diffusion 3"
+
 OTHER_TRAINERS = {
     "sd_scripts": {
         "script": "sd3_train_network.py",
@@ -81,9 +83,9 @@ class SD3(Family):
     }
     NAME, FORMAT = "sd3", "diffusers"
 
-    MEMBERS = (  # 3.5 large, and 3 medium, whose layers are among those of 3.5 medium
-        {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "dual_attention_layers": ()},
-    )
+    MEMBERS = {  # the layers of 3 medium are among those of 3.5 medium
+        "sd35-large": {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "dual_attention_layers": ()},
+    }
     KOHYA_NAMES = ("original",)
     COMFYUI_PREFIXES = ("base_model.model",)
     LAYOUTS = (

@@ -16,6 +16,8 @@ from lorakit.bases.layer_names import Original
 from lorakit.bases.schedules import Diffusion
 from lorakit.bases.single_file_configs import CLIP, CLIP_G, DDPM, Layout
 
+TITLE = "SDXL"
+
 OTHER_TRAINERS = {
     "sd_scripts": {"script": "sdxl_train_network.py", "window": ("sdxl", "sdxl_checkbox")},
     "diffusers": {"script": "text_to_image/train_text_to_image_lora_sdxl.py", "takes": ("train_text_encoder",)},

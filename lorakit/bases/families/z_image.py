@@ -17,6 +17,8 @@ from lorakit.bases.original_layout import Place, count_blocks
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import AUTOENCODER_16, QWEN3_4B, Layout
 
+TITLE = "Z-Image"
+
 OTHER_TRAINERS = {
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_z_image.py", "takes": ("lora_alpha",)},
     "ai_toolkit": {"arch": "zimage", "scheduler": "flowmatch"},
@@ -106,6 +108,10 @@ class ZImage(Family):
             "dim": width, "in_channels": patches // 4, "n_heads": heads, "n_kv_heads": heads, "n_layers": count_blocks("layers", shapes),
             "n_refiner_layers": count_blocks("noise_refiner", shapes), "cap_feat_dim": shapes["cap_embedder.1.weight"][1],
         }  # fmt: skip
+
+    @classmethod
+    def text_width(cls, config: Mapping[str, Any]) -> int:
+        return config["cap_feat_dim"]
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"states": (self.text_length, self.denoiser.config.cap_feat_dim)}

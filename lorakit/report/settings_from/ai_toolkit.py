@@ -64,8 +64,13 @@ def options_of(values: Mapping[str, Any], folder: Path) -> Options:
 
 def take(options: Options) -> tuple[Card | None, dict[str, Any]]:
     arch = str(options.get("model.arch") or "")
-    family = bases.family_of("ai_toolkit", lambda words: words["arch"] == arch or options.flag(f"model.{words.get('flag', '')}"))
+
+    def is_it(words: Mapping[str, Any]) -> bool:
+        return arch in (words["arch"], *words.get("other_archs", ())) or options.flag(f"model.{words.get('flag', '')}")
+
+    family = bases.family_of("ai_toolkit", is_it)
     second = bases.of_version("sd_v2_v") if arch.startswith("sd2") or options.flag("model.is_v2") else None
+    second = second or bases.of_version(arch)  # of a family with several
     if arch and family is None and second is None:
         options.lack("model.arch", "no base here is of it; name one with --base")
     card, found = bases.take(options, "model.name_or_path", second.family if second else family, second)

@@ -94,8 +94,8 @@ def _train(handover: Handover) -> dict[str, Any]:
 
 
 def _model(handover: Handover) -> dict[str, Any]:
-    second = handover.project.card.metadata.get("ss_base_model_version", "").startswith("sd_v2")
-    arch = "sd2" if second else handover.words["arch"]
+    version = handover.project.card.metadata.get("ss_base_model_version", "")
+    arch = "sd2" if version.startswith("sd_v2") else version if version in handover.words.get("other_archs", ()) else handover.words["arch"]
     return {"name_or_path": handover.base, "arch": arch, **filled({"is_v_pred": is_velocity(handover)})}
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lorakit.project import Project
@@ -88,7 +87,7 @@ def is_velocity(handover: Handover) -> bool:
     source = handover.project.base_source
     if not source.configs:
         return False
-    return single_file.open_file(Path(source.location), handover.project.card.family).prediction == "v_prediction"
+    return single_file.open_source(source, handover.project.card.family).prediction == "v_prediction"
 
 
 def filled(mapping: Mapping[str, Any]) -> dict[str, Any]:
