@@ -19,6 +19,9 @@ SPLIT = ("diffusion_models", "text_encoders", "vae")  # ComfyUI's folders
 EDGE = 1 << 16  # bytes read at both ends of a weight file to tell it from another
 
 
+INDEX = ("model_index.json", "modular_model_index.json")  # of a diffusers folder; the second where the pipeline is one of blocks
+
+
 @dataclass(frozen=True)
 class Source:
     """`location` is what `from_pretrained` takes: a folder's path or a hub id."""
@@ -43,7 +46,8 @@ def check_reachable(source: Source) -> None:
         return
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(source.location, source.marker), str):
+    markers = INDEX if source.marker in INDEX else (source.marker,)
+    if any(isinstance(try_to_load_from_cache(source.location, marker), str) for marker in markers):
         return
     try:
         HfApi().model_info(source.location, timeout=10)
@@ -58,9 +62,14 @@ def hub_configs(source: Source) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(source.location, allow_patterns=["model_index.json", "*/config.json"]))
+        return Path(snapshot_download(source.location, allow_patterns=[*INDEX, "*/config.json"]))
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled):
         return None
+
+
+def has_index(folder: Path) -> bool:
+    """Whether a folder says of itself, as diffusers' do, that it holds a base."""
+    return any((folder / name).is_file() for name in INDEX)
 
 
 def weights_folder(source: Source, part: str) -> Path:
@@ -85,7 +94,7 @@ def local_folder(path: str | Path, marker: str, option: str) -> Path:
         raise LorakitError(f"{option} {folder}: a file, not a folder; give a folder with {marker} in it")
     if not folder.is_dir():
         raise LorakitError(f"{option} {folder}: no such folder")
-    if not (folder / marker).is_file():
+    if not ((folder / marker).is_file() or (marker in INDEX and has_index(folder))):
         raise LorakitError(f"{option} {folder}: no {marker} in it, so it is no folder of such weights; give the folder that holds it")
     return folder.resolve()
 
@@ -96,7 +105,7 @@ def local_base(
     """A base that a user gave: a diffusers folder; a single `.safetensors`, beside which `files` have further parts; or a folder in which
     ComfyUI's `diffusion_models/`, `text_encoders/` and `vae/` are. What is in none of these `rest` has."""
     place = Path(path).expanduser()
-    if place.is_dir() and not (place / "model_index.json").is_file() and (found := split_files(place)):
+    if place.is_dir() and not has_index(place) and (found := split_files(place)):
         place, files = found[0], [*found[1:], *files]
     if place.suffix == ".safetensors" and place.is_file():
         further = tuple(str(Path(file).expanduser().resolve()) for file in files)

@@ -38,6 +38,7 @@ def test_the_promised_bases_and_kinds_are_there():
         "krea2-turbo",
         "qwen-image",
         "qwen-image-2512",
+        "anima",
         "tiny-random",
     } <= set(BASES)
     assert set(KINDS) == {"style", "character", "object", "likeness"}

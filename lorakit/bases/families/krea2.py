@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -160,6 +161,8 @@ class Krea2(Family):
     def _about(self) -> Mapping[str, Any]:
         """The pipeline's own configuration; it lies where the schedule does."""
         source = self.source_of("scheduler")
+        if source.is_local and not (Path(source.location) / "model_index.json").is_file():
+            return {}
         with hub_errors_in_words(source):
             return Krea2Pipeline.load_config(source.location)
 

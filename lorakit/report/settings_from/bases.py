@@ -11,6 +11,7 @@ from lorakit import lookup
 from lorakit.project import catalog
 from lorakit.project.catalog import Card
 from lorakit.report.settings_from.options import Options
+from lorakit.weights import has_index
 
 
 def family_of(trainer: str, is_it: Callable[[Mapping[str, Any]], Any]) -> str | None:
@@ -38,7 +39,7 @@ def take(options: Options, name: str, family: str | None, card: Card | None = No
         return default, {}
     if path and path.suffix.lower() in (".ckpt", ".bin", ".pt", ".pth"):
         options.lack(name, "pickled weights can run code; give a .safetensors with --weights")
-    elif path and (path.is_file() or (path / "model_index.json").is_file()):
+    elif path and (path.is_file() or has_index(path)):
         return default, {"train.weights": str(path)}
     elif text.count("/") == 1 and not text.startswith((".", "/", "~")) and Path(text).suffix != ".safetensors":
         return default, {"train.weights": f"hf://{text}"}
