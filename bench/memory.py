@@ -68,17 +68,18 @@ def page(bases: Iterable[str]) -> Iterator[str]:
     for name in bases:
         card = catalog.card(name)
         base = rungs.Base(card, families.load(card.family).config_of(name))
+        adapter = base.adapter(settings.resolve([("card", card.settings)]).train)
         counted = {row["resolution"] for row in card.memory if row["checkpointing"]}
         cells = []
         for side in (512, 1024):
-            held = [_peak(base, side, precision) for precision in ("bf16", "fp8", "nf4")] if side in counted else []
+            held = [_peak(base, side, precision, adapter) for precision in ("bf16", "fp8", "nf4")] if side in counted else []
             cells.append(" / ".join(f"{peak:.1f}" for peak in held) or "-")
         yield f"| `{name}` | {cells[0]} | {cells[1]} |"
 
 
-def _peak(base: rungs.Base, side: int, precision: str) -> float:
+def _peak(base: rungs.Base, side: int, precision: str, adapter: float) -> float:
     changes = {"train.resolution": side, "train.base_precision": precision, "train.gradient_checkpointing": "on"}
-    return rungs.need(base, settings.resolve([("card", base.card.settings), ("bench", changes)]).train).peak
+    return rungs.need(base, settings.resolve([("card", base.card.settings), ("bench", changes)]).train, adapter).peak
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ def local_folder(path: str | Path, marker: str, option: str) -> Path:
         raise LorakitError(f"{option} {folder}: a file, not a folder; give a folder with {marker} in it")
     if not folder.is_dir():
         raise LorakitError(f"{option} {folder}: no such folder")
-    if not ((folder / marker).is_file() or (marker in INDEX and has_index(folder))):
+    if marker and not ((folder / marker).is_file() or (marker in INDEX and has_index(folder))):
         raise LorakitError(f"{option} {folder}: no {marker} in it, so it is no folder of such weights; give the folder that holds it")
     return folder.resolve()
 
@@ -105,20 +105,25 @@ def local_base(
     """A base that a user gave: a diffusers folder; a single `.safetensors`, beside which `files` have further parts; or a folder in which
     ComfyUI's `diffusion_models/`, `text_encoders/` and `vae/` are. What is in none of these `rest` has."""
     place = Path(path).expanduser()
-    if place.is_dir() and not has_index(place) and (found := split_files(place)):
-        place, files = found[0], [*found[1:], *files]
+    if is_split(place):
+        place, *found = split_files(place)
+        files = [*found, *files]
     if place.suffix == ".safetensors" and place.is_file():
         further = tuple(str(Path(file).expanduser().resolve()) for file in files)
         return Source(str(place.resolve()), True, title, size_gb, configs=str(configs), files=further, rest=rest)
     return Source(str(local_folder(place, "model_index.json", "--weights")), True, title, size_gb)
 
 
+def is_split(path: str | Path) -> bool:
+    """Whether a folder has a base that is split as ComfyUI does."""
+    folder = Path(path).expanduser()
+    return not has_index(folder) and any((place / SPLIT[0]).is_dir() for place in (folder, folder / "split_files"))
+
+
 def split_files(folder: Path) -> list[Path]:
-    """The files of a base that is split as ComfyUI does, the denoiser first; none where a folder is no such one. Raises `LorakitError` where
-    it has several denoisers: such a folder is ComfyUI's own, with many bases in it."""
-    inside = next((place for place in (folder, folder / "split_files") if (place / SPLIT[0]).is_dir()), None)
-    if inside is None:
-        return []
+    """The files of such a base, the denoiser first. Raises `LorakitError` where there are several denoisers: the folder is ComfyUI's own
+    then, with many bases in it."""
+    inside = next(place for place in (folder, folder / "split_files") if (place / SPLIT[0]).is_dir())
     found = [sorted((inside / name).glob("*.safetensors")) for name in SPLIT]
     if len(found[0]) != 1:
         names = _some([path.name for path in found[0]]) or "no .safetensors"
@@ -161,12 +166,10 @@ def hub_errors_in_words(source: Source):
     try:
         with without_own_code(source.location):
             yield
-    except (OSError, ValueError, RuntimeError) as error:
-        if source.is_local:
-            raise LorakitError(f"{source.location}: cannot be loaded ({_first_line(error)})") from error
-        if isinstance(error, OSError) or "onnect" in str(error) or "offline" in str(error):
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # ImportError: a package that these weights alone want
+        if not source.is_local and (isinstance(error, OSError) or "onnect" in str(error) or "offline" in str(error)):
             raise WeightsMissing(missing_line(source, error)) from error
-        raise
+        raise LorakitError(f"{source.location}: cannot be loaded ({_first_line(error)})") from error
 
 
 @contextmanager

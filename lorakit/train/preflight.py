@@ -23,7 +23,7 @@ from lorakit.settings import Train
 from lorakit.text.words import count_word
 from lorakit.train import batches, lora, optimizer, trackers, training_adapter
 from lorakit.train.regularisation import regularisation_photos
-from lorakit.weights import check_reachable, has_index, hub_configs
+from lorakit.weights import check_reachable, has_index, hub_configs, is_split
 
 DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
 MOST_VISITS = 1_000_000  # of photos in one epoch
@@ -210,8 +210,8 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
         train.compile and train.swap_blocks > 0,
         "train.compile and train.swap_blocks: blocks that come and go cannot be compiled; take one of them out",
     )
-    whole = bool(train.parts) and not project.base_source.configs
-    yield whole, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
+    in_files = (train.weights or "").endswith(".safetensors") or bool(train.weights and is_split(train.weights))
+    yield bool(train.parts) and not in_files, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
     yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"
     dora_in_kohya = train.adapter == "dora" and export.format == "kohya"
     yield (

@@ -241,7 +241,6 @@ FORMS = {  # as they are found: family, {layer: how the file names it}, the two 
     "FLUX.2, ai-toolkit": ("flux2", {f"transformer.{path}": f"diffusion_model.{name}" for path, name in KLEIN.items()}, PEFT, False),
     "FLUX.2, ai-toolkit's with alphas": ("flux2", {f"transformer.{path}": f"diffusion_model.{name}" for path, name in KLEIN.items()}, PEFT, True),
     "FLUX.2, diffusers' blocks": ("flux2", {f"transformer.{path}": f"diffusion_model.{path}" for path in tuple(KLEIN)[:3]}, PEFT, False),
-    "FLUX.2, a layer outside of blocks by diffusers' name": ("flux2", {"transformer.x_embedder": "diffusion_model.x_embedder"}, PEFT, False),
     "FLUX.2, peft's model": ("flux2", {f"transformer.{path}": f"base_model.model.{name}" for path, name in KLEIN.items()}, PEFT, False),
     "FLUX.2, kohya": ("flux2", {f"transformer.{path}": f"lora_unet_{name}".replace(".", "_") for path, name in tuple(KLEIN.items())[:3]}, KOHYA, True),
     "FLUX.2, modulation": ("flux2", {"transformer.single_stream_modulation.linear": "transformer.single_stream_modulation.linear"}, PEFT, False),

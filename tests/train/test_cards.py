@@ -1,5 +1,6 @@
 """The sizes on the cards are those of the real bases: their denoisers are built on the meta device and counted."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 
+from bench import memory
 from lorakit.bases import families
 from lorakit.project import catalog
 from lorakit.settings import resolve
@@ -71,6 +73,16 @@ def kind_rows():
         of = resolve([(kind.name, kind.settings)])
         photos = f"{of.select.least}, {of.select.wanted}, {of.select.most}"
         yield f"| `{kind.name}` | {photos} | {of.train.learning_rate:.0e} | {', '.join(of.caption.omit) or '-'} |".replace("e-0", "e-")
+
+
+def test_the_page_of_bases_has_them_all_with_what_a_step_takes():
+    """Both tables of docs/bases.md: a row of memory as `python -m bench.memory --page` prints it, and one of what is proven."""
+    text = (Path(__file__).parents[2] / "docs" / "bases.md").read_text(encoding="utf-8")
+    names = [card.name for card in catalog.cards() if card.hub]
+    assert not [name for name in names if not re.search(rf"(?m)^\| `{name}` \| [\d./ ]+ \| ([\d./ ]+|-) \|$", text)]
+    assert next(memory.page(["sd15"])) in text.splitlines()  # the others take a minute
+    proven = text.split("## What is proven")[1]
+    assert not [name for name in names if f"`{name}`" not in proven]
 
 
 def test_the_pages_tables_are_those_of_the_cards_and_pipelines():

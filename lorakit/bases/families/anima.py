@@ -22,6 +22,8 @@ from lorakit.bases.original_layout import Place, count_blocks
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import QWEN3_06B, Layout
 
+TITLE = "Anima"
+
 OTHER_TRAINERS = {
     "sd_scripts": {
         "script": "anima_train_network.py",

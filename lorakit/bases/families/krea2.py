@@ -161,8 +161,8 @@ class Krea2(Family):
     def _about(self) -> Mapping[str, Any]:
         """The pipeline's own configuration; it lies where the schedule does."""
         source = self.source_of("scheduler")
-        if source.is_local and not (Path(source.location) / "model_index.json").is_file():
-            return {}
+        if source.is_local and not (Path(source.location) / source.marker).is_file():
+            return {}  # a folder with what single files lack
         with hub_errors_in_words(source):
             return Krea2Pipeline.load_config(source.location)
 

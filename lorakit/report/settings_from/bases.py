@@ -11,7 +11,6 @@ from lorakit import lookup
 from lorakit.project import catalog
 from lorakit.project.catalog import Card
 from lorakit.report.settings_from.options import Options
-from lorakit.weights import has_index
 
 
 def family_of(trainer: str, is_it: Callable[[Mapping[str, Any]], Any]) -> str | None:
@@ -39,7 +38,7 @@ def take(options: Options, name: str, family: str | None, card: Card | None = No
         return default, {}
     if path and path.suffix.lower() in (".ckpt", ".bin", ".pt", ".pth"):
         options.lack(name, "pickled weights can run code; give a .safetensors with --weights")
-    elif path and (path.is_file() or has_index(path)):
+    elif path and (path.is_file() or any(path.glob("*model_index.json"))):
         return default, {"train.weights": str(path)}
     elif text.count("/") == 1 and not text.startswith((".", "/", "~")) and Path(text).suffix != ".safetensors":
         return default, {"train.weights": f"hf://{text}"}
