@@ -19,6 +19,9 @@ SPLIT = ("diffusion_models", "text_encoders", "vae")  # ComfyUI's folders
 EDGE = 1 << 16  # bytes read at both ends of a weight file to tell it from another
 
 
+INDEX = ("model_index.json", "modular_model_index.json")  # of a diffusers folder; the second where the pipeline is one of blocks
+
+
 @dataclass(frozen=True)
 class Source:
     """`location` is what `from_pretrained` takes: a folder's path or a hub id."""
@@ -43,7 +46,8 @@ def check_reachable(source: Source) -> None:
         return
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(source.location, source.marker), str):
+    markers = INDEX if source.marker in INDEX else (source.marker,)
+    if any(isinstance(try_to_load_from_cache(source.location, marker), str) for marker in markers):
         return
     try:
         HfApi().model_info(source.location, timeout=10)
@@ -58,9 +62,14 @@ def hub_configs(source: Source) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(source.location, allow_patterns=["model_index.json", "*/config.json"]))
+        return Path(snapshot_download(source.location, allow_patterns=[*INDEX, "*/config.json"]))
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled):
         return None
+
+
+def has_index(folder: Path) -> bool:
+    """Whether a folder says of itself, as diffusers' do, that it holds a base."""
+    return any((folder / name).is_file() for name in INDEX)
 
 
 def weights_folder(source: Source, part: str) -> Path:
@@ -85,7 +94,7 @@ def local_folder(path: str | Path, marker: str, option: str) -> Path:
         raise LorakitError(f"{option} {folder}: a file, not a folder; give a folder with {marker} in it")
     if not folder.is_dir():
         raise LorakitError(f"{option} {folder}: no such folder")
-    if marker and not (folder / marker).is_file():
+    if marker and not ((folder / marker).is_file() or (marker in INDEX and has_index(folder))):
         raise LorakitError(f"{option} {folder}: no {marker} in it, so it is no folder of such weights; give the folder that holds it")
     return folder.resolve()
 
@@ -108,7 +117,7 @@ def local_base(
 def is_split(path: str | Path) -> bool:
     """Whether a folder has a base that is split as ComfyUI does."""
     folder = Path(path).expanduser()
-    return not (folder / "model_index.json").is_file() and any((place / SPLIT[0]).is_dir() for place in (folder, folder / "split_files"))
+    return not has_index(folder) and any((place / SPLIT[0]).is_dir() for place in (folder, folder / "split_files"))
 
 
 def split_files(folder: Path) -> list[Path]:

@@ -190,9 +190,9 @@ def test_nothing_but_its_own_file_knows_a_family_by_name():
     from lorakit.project.catalog import DEFAULT_BASE
 
     families = PACKAGE / "bases" / "families"
-    names = re.compile(
-        rf"(?<![a-z])({'|'.join(path.stem for path in families.glob('*.py') if path.stem not in ('__init__', 'base'))})", re.I
-    )
+    stems = [path.stem for path in families.glob("*.py") if path.stem not in ("__init__", "base")]
+    word, camel = "|".join(stems), "|".join(stem.title().replace("_", "") for stem in stems)
+    names = re.compile(rf"(?i:(?<![a-z])({word})(?![a-z]))|({camel})(?=[A-Z])")  # but not Anima in what is animated
     found = {
         (path.relative_to(PACKAGE).as_posix(), word)
         for path in PACKAGE.rglob("*.py")

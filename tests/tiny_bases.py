@@ -7,9 +7,13 @@ from pathlib import Path
 
 import torch
 from diffusers import (
+    AnimaAutoBlocks,
+    AnimaModularPipeline,
+    AnimaTextConditioner,
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    CosmosTransformer3DModel,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
@@ -58,7 +62,7 @@ CHAT = (  # what Qwen3's own template makes of one message
 def build(family: str, folder: Path) -> Path:
     """Write a diffusers folder of a family, one of MAKERS."""
     torch.manual_seed(3)
-    MAKERS[family](folder).save_pretrained(folder)
+    MAKERS[family](folder).save_pretrained(str(folder))
     return folder
 
 
@@ -168,6 +172,22 @@ def _qwen_image(folder: Path) -> QwenImagePipeline:
     )  # fmt: skip
 
 
+def _anima(folder: Path) -> AnimaModularPipeline:
+    transformer = CosmosTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=24, num_layers=3, mlp_ratio=2.0, text_embed_dim=32, adaln_lora_dim=8,
+        rope_scale=(1.0, 4.0, 4.0), extra_pos_embed_type=None,
+    )  # fmt: skip
+    conditioner = AnimaTextConditioner(
+        source_dim=QWEN_WIDTH, target_dim=32, model_dim=32, num_layers=2, num_attention_heads=2, target_vocab_size=64
+    )
+    pipeline = AnimaAutoBlocks().init_pipeline()
+    pipeline.update_components(
+        transformer=transformer, text_conditioner=conditioner, text_encoder=_qwen(), tokenizer=_chat_letters(), t5_tokenizer=_letters(),
+        vae=_video_vae(), scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )  # fmt: skip
+    return pipeline
+
+
 def _video_vae() -> AutoencoderKLQwenImage:
     return AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 2, 2, 2], num_res_blocks=1)
 
@@ -240,4 +260,13 @@ def _letters() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512)
 
 
-MAKERS = {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1, "z_image": _z_image, "flux2": _flux2, "krea2": _krea2, "qwen_image": _qwen_image}
+MAKERS = {
+    "sdxl": _sdxl,
+    "sd3": _sd3,
+    "flux1": _flux1,
+    "z_image": _z_image,
+    "flux2": _flux2,
+    "krea2": _krea2,
+    "qwen_image": _qwen_image,
+    "anima": _anima,
+}

@@ -29,6 +29,7 @@ from lorakit.errors import LorakitError
 from lorakit.weights import Source
 
 DENOISER = "model.diffusion_model."
+OWN = "net."  # before the transformer's keys in files of Cosmos
 VAE = ("first_stage_model.", "vae.")
 OPEN_CLIP = ("cond_stage_model.model.", "conditioner.embedders.1.model.")  # laid out as open_clip does
 QUANTISED = (".absmax", ".quant_map", "bitsandbytes", ".weight_scale_2", ".qweight", ".wscales")
@@ -97,7 +98,7 @@ def open_file(path: Path, family: str, beside: Iterable[Path] = ()) -> SingleFil
         raise LorakitError(f"{path}: is {other}, whose blocks are called as those of {layout.title}; lorakit does not know it")
     cls = families.load(own)
     folder = cls.FOLDER
-    begins = {folder: (DENOISER, ""), "vae": VAE, **{name: layout.begins(name) for name in layout.encoders}}
+    begins = {folder: (DENOISER, OWN, ""), "vae": VAE, **{name: layout.begins(name) for name in layout.encoders}}
     prefixes = {part: prefix for part, some in begins.items() if (prefix := _first(some, shapes, layout)) is not None}
     if "vae" in prefixes and not any(key.startswith(f"{prefixes['vae']}encoder.") for key in shapes):
         del prefixes["vae"]  # a decoder alone encodes no picture: another VAE is taken
@@ -195,7 +196,7 @@ def _first(prefixes: Iterable[str], keys: Iterable[str], layout: Layout) -> str 
 def find_layout(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, Layout] | tuple[None, None]:
     """(family, layout) by keys that only this architecture has; a U-Net alone by the width of the text that it reads."""
     known = [(name, layout) for name in families.names() for layout in families.load(name).LAYOUTS]
-    bare = [key.removeprefix(DENOISER) for key in shapes]
+    bare = [key.removeprefix(DENOISER).removeprefix(OWN) for key in shapes]
     like = [(name, layout) for name, layout in known if layout.blocks and any(key.startswith(layout.blocks) for key in bare)]
     if like:  # of those whose blocks are called so, the one that it is no other base's of, if there is one
         own = [found for found in like if not _other_title(found[1], shapes)]

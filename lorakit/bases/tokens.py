@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lorakit.errors import LorakitError
 from lorakit.text import clip_bpe, phrases
 from lorakit.text.words import split_tags
-from lorakit.weights import local_folder, without_own_code
+from lorakit.weights import INDEX, local_folder, without_own_code
 
 if TYPE_CHECKING:
     from lorakit.project import Project
@@ -79,8 +79,8 @@ def cached_folder(hub: str) -> Path | None:
     """Where the hub's cache holds this base, None where it does not."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(hub, "model_index.json")
-    return Path(found).parent if isinstance(found, str) else None
+    found = (try_to_load_from_cache(hub, index) for index in INDEX)
+    return next((Path(path).parent for path in found if isinstance(path, str)), None)
 
 
 def tokenizer_class(folder: Path) -> str:

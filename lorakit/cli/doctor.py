@@ -77,6 +77,6 @@ def _verdict(card, memory: float) -> str:
 
 
 def _is_cached(hub: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
+    from lorakit.bases.tokens import cached_folder
 
-    return isinstance(try_to_load_from_cache(hub, "model_index.json"), str)
+    return cached_folder(hub) is not None

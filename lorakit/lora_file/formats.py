@@ -423,7 +423,7 @@ def _write_diffusers(network: Mapping[str, LayerAdapter], family: str) -> dict[s
         if isinstance(delta, LoraLayer):
             ranks[path.partition(".")[0]] = max(delta.rank, ranks.get(path.partition(".")[0], 0))
     for layer, delta in network.items():
-        path = layer_names.t5_layers(family).get(layer, layer)  # T5 is known by kohya's name alone
+        path = _peft_name(layer, family)
         if isinstance(delta, LycorisLayer) and delta.rows is not None:
             raise LorakitError(
                 f"{layer}: its LoKr is that of a fused layer and cannot be cut exactly; write kohya's form, or give --rank and it becomes plain LoRA"
@@ -439,6 +439,14 @@ def _write_diffusers(network: Mapping[str, LayerAdapter], family: str) -> dict[s
         if delta.magnitude is not None:  # as peft holds it, whose convolutions want four axes
             tensors[f"{path}.lora_magnitude_vector"] = delta.magnitude.reshape(1, -1, 1, 1) if delta.down.dim() == 4 else delta.magnitude
     return tensors
+
+
+def _peft_name(layer: str, family: str) -> str:
+    """diffusers' path; of T5, which is known by it alone, kohya's name, and the original one where the family says so."""
+    cls, inner = families.load(family), layer.removeprefix(f"{layer_names.denoiser_folder(family)}.")
+    if cls.PEFT_ORIGINAL and inner in layer_names.originals(family):
+        return f"{cls.PEFT_ORIGINAL}{layer_names.originals(family)[inner].name}"
+    return layer_names.t5_layers(family).get(layer, layer)
 
 
 def split(delta: LoraLayer, heights: tuple[int, ...]) -> list[LoraLayer | None]:

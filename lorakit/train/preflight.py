@@ -23,7 +23,7 @@ from lorakit.settings import Train
 from lorakit.text.words import count_word
 from lorakit.train import batches, lora, optimizer, trackers, training_adapter
 from lorakit.train.regularisation import regularisation_photos
-from lorakit.weights import check_reachable, hub_configs, is_split
+from lorakit.weights import check_reachable, has_index, hub_configs, is_split
 
 DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
 MOST_VISITS = 1_000_000  # of photos in one epoch
@@ -96,7 +96,7 @@ def check_single_file(project: Project) -> list[str]:
     family = families.load(project.card.family)
     if not source.configs:
         folder = Path(source.location) if source.is_local else hub_configs(source)
-        if folder and (folder / "model_index.json").is_file():
+        if folder and has_index(folder):
             check_folder(family, folder, project.card.name)
             if is_distilled(folder) and not project.settings.train.training_adapter:
                 warn(

@@ -1,11 +1,13 @@
 """The VAE where memory is short: tiles only where they are needed, and the picture is whole all the same."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from lorakit import device
-from lorakit.bases import autoencoder
+from lorakit.bases import autoencoder, families
 from lorakit.bases.autoencoder import tile_side
 
 
@@ -36,3 +38,27 @@ def test_a_picture_in_tiles_is_as_large_and_nearly_the_same(load_tiny, monkeypat
     monkeypatch.undo()
     family.decode(latents)
     assert not family.vae.use_tiling
+
+
+RESIDUAL = {"norm1": "residual.0", "conv1": "residual.2", "norm2": "residual.3", "conv2": "residual.6", "conv_shortcut": "shortcut"}
+
+
+def wan_name(key):
+    """What a tensor of Qwen-Image's autoencoder is called in ComfyUI's file of it, which has Wan's names."""
+    for ours, theirs in (
+        (r"^quant_conv", "conv1"), (r"^post_quant_conv", "conv2"), (r"coder\.conv_in", "coder.conv1"), (r"coder\.norm_out", "coder.head.0"),
+        (r"coder\.conv_out", "coder.head.2"), (r"mid_block\.attentions\.0", "middle.1"), (r"mid_block\.resnets\.0", "middle.0"),
+        (r"mid_block\.resnets\.1", "middle.2"), (r"down_blocks", "downsamples"), (r"up_blocks\.(\d)\.upsamplers\.0", r"up_blocks.\1.resnets.3"),
+    ):  # fmt: skip
+        key = re.sub(ours, theirs, key)
+    key = re.sub(r"up_blocks\.(\d)\.resnets\.(\d)", lambda found: f"upsamples.{4 * int(found[1]) + int(found[2])}", key)
+    return re.sub(r"(?<=\d\.)(norm1|conv1|norm2|conv2|conv_shortcut)(?=\.)", lambda found: RESIDUAL[found[1]], key)
+
+
+@pytest.mark.parametrize("family", ["krea2", "qwen_image", "anima"])
+def test_a_video_s_autoencoder_in_a_file_has_all_that_it_needs(family):
+    cls = families.load(family)
+    with torch.device("meta"):
+        state = cls.VAE().state_dict()
+    found = cls.vae_from_file({wan_name(key): tensor for key, tensor in state.items()}, {})
+    assert len(state) == 194 and found.keys() == state.keys() and all(found[key] is state[key] for key in state)

@@ -13,8 +13,10 @@ from lorakit.errors import LorakitError
 from lorakit.settings import Train
 from lorakit.train.preflight import check_single_file
 from lorakit.weights import _folder_identity, identity
+from tests.bases.test_anima import TinyAnima
 from tests.bases.test_flux2 import TinyFlux2, original_vae
 from tests.bases.test_krea2 import TinyKrea2
+from tests.bases.test_qwen_image import TinyQwenImage
 from tests.bases.test_single_file import TinyFlux1, same, vae_key
 from tests.bases.test_z_image import TinyZImage
 from tests.tiny_bases import _seeing
@@ -24,8 +26,18 @@ class SplitKrea2(TinyKrea2):
     ENCODER_CONFIGS = {"text_encoder": _seeing(dict)}
 
 
-TINY = {"flux1": TinyFlux1, "z_image": TinyZImage, "flux2": TinyFlux2, "krea2": SplitKrea2}
-FROM_A_FOLDER = {"z_image": ["scheduler"], "krea2": ["scheduler", "vae"]}  # diffusers' converter of Krea's VAE knows its full size alone
+class SplitQwenImage(TinyQwenImage):
+    ENCODER_CONFIGS = {"text_encoder": _seeing(dict)}
+
+
+class SplitAnima(TinyAnima):
+    ENCODER_CONFIGS = TinyZImage.ENCODER_CONFIGS
+
+
+TINY = {"flux1": TinyFlux1, "z_image": TinyZImage, "flux2": TinyFlux2, "krea2": SplitKrea2, "qwen_image": SplitQwenImage,
+        "anima": SplitAnima}  # fmt: skip
+FROM_A_FOLDER = {"z_image": ["scheduler"], "krea2": ["scheduler", "vae"], "qwen_image": ["vae"], "anima": ["vae"]}  # diffusers' converter
+# of a video's VAE knows its full size alone
 PATHS = {"text_encoder": "text_encoders/a", "text_encoder_2": "text_encoders/b", "vae": "vae/vae", "denoiser": "diffusion_models/base"}
 
 
@@ -34,7 +46,10 @@ def parts_of(family):
     parts = {"denoiser": original_layout.as_original(type(family).place, family.denoiser.state_dict())}
     if family.NAME == "flux2":
         parts["vae"] = original_vae(family.vae, inside=True)
-    elif family.NAME != "krea2":
+    elif family.NAME == "anima":
+        own = parts["denoiser"] | {f"llm_adapter.{key}": tensor for key, tensor in family.conditioner.state_dict().items()}
+        parts["denoiser"] = {f"net.{key}": tensor for key, tensor in own.items()}
+    elif family.NAME not in ("krea2", "qwen_image"):
         state = family.vae.state_dict()
         parts["vae"] = {vae_key(key): t[..., None, None] if "attentions" in key and t.dim() == 2 else t for key, t in state.items()}
     for name in family.ENCODERS:
@@ -67,6 +82,8 @@ def tiny_families(monkeypatch):
         ("flux1", "flux1-dev", "files"),
         ("z_image", "z-image", "folder"),
         ("krea2", "krea2", "folder"),
+        ("qwen_image", "qwen-image", "folder"),
+        ("anima", "anima", "folder"),
         ("flux2", "flux2-klein-4b", "folder"),
         ("flux2", "flux2-klein-4b", "files"),
     ],
@@ -91,13 +108,14 @@ def test_every_part_is_read_from_its_own_file(load_tiny, tiny_base, make_project
     source = project.base_source
     assert source.files == tuple(files) and source.rest.location == str(rest)
     lacks = [name for name in from_folder if name == "vae"]
-    assert check_single_file(project) == [*lacks, *list(wanted.TOKENIZERS)[-1:]]  # CLIP's is known
+    unknown = [name for name in wanted.TOKENIZERS if (family, name) != ("flux1", "tokenizer")]  # CLIP's is known
+    assert check_single_file(project) == [*lacks, *unknown]
     found = TINY[family](source, "cpu", torch.float32, Train())
     assert same(found.denoiser, wanted.denoiser, 0) and same(found.vae, wanted.vae, 0)
     assert all(same(found.encoder(name), wanted.encoder(name), 0) for name in found.ENCODERS)
     assert all(torch.equal(tensor, wanted.encode_text("a mug")[name]) for name, tensor in found.encode_text("a mug").items())
     (rest / list(wanted.TOKENIZERS)[-1]).rename(tmp_path / "away")
-    with pytest.raises(LorakitError, match="has no tokenizer|no model_index.json in it"):
+    with pytest.raises(LorakitError, match="has no (t5_)?tokenizer|no model_index.json in it"):
         check_single_file(project)
 
 

@@ -12,7 +12,7 @@ from lorakit.lora_file.formats import LoraLayer
 from lorakit.settings import Train
 from lorakit.train import lora
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2", "qwen_image")
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2", "qwen_image", "anima")
 
 
 def trained_network(family, settings):
@@ -46,7 +46,7 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
      ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora"),
      ("z_image", "diffusers", "lora"), ("z_image", "kohya", "lora"),
      ("flux2", "diffusers", "lora"), ("flux2", "kohya", "lora"), ("flux2", "diffusers", "dora"), ("krea2", "diffusers", "lora"),
-     ("qwen_image", "diffusers", "lora"), ("qwen_image", "kohya", "lora")],
+     ("qwen_image", "diffusers", "lora"), ("qwen_image", "kohya", "lora"), ("anima", "diffusers", "lora")],
 )  # fmt: skip
 def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
     from safetensors.torch import save_file
@@ -141,6 +141,7 @@ def test_a_key_that_no_layer_has_is_named():
         ("flux2", [80, 100, 100, 100]),
         ("krea2", [160, 256, 264, 264]),
         ("qwen_image", [480, 720, 720, 720]),
+        ("anima", [224, 280, 448, 448]),
     ],
 )
 def test_layers_of_the_full_size_base(family, counts):
@@ -178,6 +179,9 @@ KREA = {"transformer.transformer_blocks.2.attn.to_q": "blocks.2.attn.wq", "trans
 QWEN = tuple(
     f"transformer_blocks.2.{part}" for part in ("attn.to_q", "attn.to_out.0", "attn.add_k_proj", "img_mlp.net.0.proj", "txt_mlp.net.2")
 )
+ANIMA = {"transformer.transformer_blocks.2.attn1.to_q": "blocks.2.self_attn.q_proj", "transformer.transformer_blocks.0.ff.net.2": "blocks.0.mlp.layer2",
+         "transformer.transformer_blocks.1.attn2.to_out.0": "blocks.1.cross_attn.output_proj",
+         "transformer.transformer_blocks.0.norm2.linear_1": "blocks.0.adaln_modulation_cross_attn.1"}  # fmt: skip
 ZIMAGE, ZPARTS = "layers.0", ("attention.to_q", "attention.to_out.0", "feed_forward.w1")
 KLEIN = {
     "transformer_blocks.0.attn.to_out.0": "double_blocks.0.img_attn.proj", "transformer_blocks.1.ff_context.linear_in": "double_blocks.1.txt_mlp.0",
@@ -226,6 +230,11 @@ FORMS = {  # as they are found: family, {layer: how the file names it}, the two 
     "Qwen-Image, bare": ("qwen_image", {f"transformer.{path}": path for path in QWEN}, PEFT, False),
     "Qwen-Image, musubi": ("qwen_image", {f"transformer.{path}": f"lora_unet_{path}".replace(".", "_") for path in QWEN}, KOHYA, True),
     "Qwen-Image, OneTrainer": ("qwen_image", {f"transformer.{path}": f"lora_transformer_{path}".replace(".", "_") for path in QWEN}, KOHYA, True),
+    "Anima, peft": ("anima", {path: path for path in ANIMA}, PEFT, False),
+    "Anima, peft with alphas": ("anima", {path: path for path in ANIMA}, PEFT, True),
+    "Anima, original": ("anima", {path: f"diffusion_model.{name}" for path, name in ANIMA.items()}, PEFT, False),
+    "Anima, original with alphas": ("anima", {path: f"diffusion_model.{name}" for path, name in ANIMA.items()}, PEFT, True),
+    "Anima, kohya": ("anima", {path: f"lora_unet_{name}".replace(".", "_") for path, name in ANIMA.items()}, KOHYA, True),
     "Z-Image, musubi": ("z_image", {f"transformer.{ZIMAGE}.{part}": f"lora_unet_{ZIMAGE}.{part}".replace(".", "_") for part in ZPARTS}, KOHYA, True),
     "FLUX.2, peft": ("flux2", {f"transformer.{path}": f"transformer.{path}" for path in KLEIN}, PEFT, False),
     "FLUX.2, peft with alphas": ("flux2", {f"transformer.{path}": f"transformer.{path}" for path in KLEIN}, PEFT, True),

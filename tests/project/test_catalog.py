@@ -17,7 +17,7 @@ def test_every_kind_resolves_with_every_card(base, kind):
     resolved = settings.resolve([("base", card.settings), ("kind", of_kind.settings)])
     assert resolved.select.least <= resolved.select.most
     assert resolved.train.resolution % resolved.train.bucket_step == 0
-    assert resolved.caption.style in ("tags", "mixed", "sentences")
+    assert resolved.caption.style in ("tags", "mixed", "sentences", "both")
 
 
 def test_the_promised_bases_and_kinds_are_there():
@@ -29,6 +29,7 @@ def test_the_promised_bases_and_kinds_are_there():
         "sd35-medium",
         "sd35-large",
         "flux1-dev",
+        "flux1-krea",
         "flux1-schnell",
         "z-image",
         "z-image-turbo",
@@ -38,6 +39,7 @@ def test_the_promised_bases_and_kinds_are_there():
         "krea2-turbo",
         "qwen-image",
         "qwen-image-2512",
+        "anima",
         "tiny-random",
     } <= set(BASES)
     assert set(KINDS) == {"style", "character", "object", "likeness"}

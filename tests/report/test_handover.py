@@ -195,6 +195,8 @@ def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated, tmp_path)
         other = dataclasses.replace(image, card=catalog.card(base))
         assert yaml.safe_load((hand_over(other, "ai-toolkit") / "train.yaml").read_text())["config"]["process"][0]["model"]["arch"] == arch
         assert f"train_dreambooth_lora_{script}.py" in (hand_over(other, "diffusers") / "train.sh").read_text()
+    train = tomllib.loads((hand_over(dataclasses.replace(image, card=catalog.card("anima")), "sd-scripts") / "train.toml").read_text())
+    assert (train["network_module"], train["qwen3"]) == ("networks.lora_anima", "qwen_3_06b_base.safetensors")
     for size in ("4b", "9b"):
         klein = dataclasses.replace(image, card=catalog.card(f"flux2-klein-{size}"))
         model = yaml.safe_load((hand_over(klein, "ai-toolkit", tmp_path / size) / "train.yaml").read_text())["config"]["process"][0][

@@ -4,6 +4,7 @@ the library's functions, on the same weights, noise, timesteps and text. Loss an
 import pytest
 import torch
 from diffusers import (
+    AnimaAutoBlocks,
     AutoencoderKLQwenImage,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -16,6 +17,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     ZImagePipeline,
 )
+from diffusers.modular_pipelines.anima.encoders import AnimaTextEncoderStep
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.training_utils import compute_density_for_timestep_sampling, compute_snr
 from torch.nn.functional import mse_loss
@@ -25,10 +27,21 @@ from lorakit.settings import Train
 from lorakit.train import lora
 from lorakit.train.loss import step_loss
 
+
+class AnimaBlocks:
+    """diffusers' blocks for Anima, loaded as a pipeline is."""
+
+    @staticmethod
+    def from_pretrained(folder):
+        pipeline = AnimaAutoBlocks().init_pipeline(str(folder))
+        pipeline.load_components()
+        return pipeline
+
+
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
     "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "krea2": Krea2Pipeline,
-    "qwen_image": QwenImagePipeline,
+    "qwen_image": QwenImagePipeline, "anima": AnimaBlocks,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
 SIZES = torch.tensor([[640, 512, 3, 0, 64, 80], [512, 640, 0, 8, 64, 80]])  # photo h w, crop top left, picture h w
@@ -252,6 +265,25 @@ def test_qwen_image_with_texts_of_several_lengths(beside):
 
     side.check(timesteps, flow_loss(side, predict, timesteps))
     assert sum(p.grad is None for p in side.parameters) == 2 * 3  # of the last block, whose text goes nowhere
+
+
+def test_anima_with_texts_of_several_lengths(beside):
+    """AnimaLoopDenoiser's call; of no script of diffusers. All texts end in zeros, which are read."""
+    side, timesteps = beside("anima", targets="linear"), torch.tensor([120.5, 871.0])
+    blocks = side.pipeline
+    said = AnimaTextEncoderStep.encode_prompt(blocks, list(TEXTS), prepare_unconditional_embeds=False)
+    names = {"source_hidden_states": "qwen_prompt_embeds", "target_input_ids": "t5_input_ids", "target_attention_mask": "t5_attention_mask"}
+    with torch.no_grad():
+        given = {name: said[found] for name, found in names.items()}
+        states = blocks.text_conditioner(**given, source_attention_mask=said["qwen_attention_mask"])
+    assert states.shape == (2, 512, 32) and len(set(said["t5_attention_mask"].sum(1).tolist())) == 2
+    assert len(side.reference) == 2 * 3 * (8 + 2 + 6)
+
+    def predict(noisy, t):
+        mask = torch.zeros(1, 1, noisy.shape[2] * 8, noisy.shape[3] * 8)
+        return side.model(noisy.unsqueeze(2), t / 1000, states, padding_mask=mask, return_dict=False)[0][:, :, 0]
+
+    side.check(timesteps, flow_loss(side, predict, timesteps))
 
 
 @pytest.mark.parametrize("kind", ["logit_normal", "mode", "uniform"])

@@ -80,6 +80,9 @@ class Family(ABC):
     DIFFUSERS_CONVERTS: tuple[str, ...] = ()
     DIFFUSERS_CONVERTS_ORIGINAL: tuple[str, ...] = ()  # prefixes of original names that diffusers converts, of lora_A and lora_B alone
     DIFFUSERS_CONVERTS_PATHS: str = ""  # an expression; those of its own paths that it takes after these prefixes too
+    PEFT_ORIGINAL = (
+        ""  # what stands before original names where files with lora_A and lora_B are written under these, for more tools to load
+    )
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
 
     # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files

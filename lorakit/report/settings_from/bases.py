@@ -38,7 +38,7 @@ def take(options: Options, name: str, family: str | None, card: Card | None = No
         return default, {}
     if path and path.suffix.lower() in (".ckpt", ".bin", ".pt", ".pth"):
         options.lack(name, "pickled weights can run code; give a .safetensors with --weights")
-    elif path and (path.is_file() or (path / "model_index.json").is_file()):
+    elif path and (path.is_file() or any(path.glob("*model_index.json"))):
         return default, {"train.weights": str(path)}
     elif text.count("/") == 1 and not text.startswith((".", "/", "~")) and Path(text).suffix != ".safetensors":
         return default, {"train.weights": f"hf://{text}"}
