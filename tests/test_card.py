@@ -26,6 +26,7 @@ CARDS = {
     "z_image": "z-image",
     "flux2": "flux2-klein-4b",
     "krea2": "krea2",
+    "qwen_image": "qwen-image",
 }
 SHORT = {"train.steps": 2, "train.checkpoint_every": 1, "sample.every": 1, "sample.count": 1, "select.count": 2, "select.everything": False,
          "check.size.min_side": 64, "train.bucket_step": 16, "train.learning_rate": 1e-3}  # fmt: skip

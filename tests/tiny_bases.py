@@ -18,6 +18,8 @@ from diffusers import (
     FluxTransformer2DModel,
     Krea2Pipeline,
     Krea2Transformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
@@ -31,6 +33,8 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
@@ -151,6 +155,19 @@ def _krea2(folder: Path) -> Krea2Pipeline:
     )  # fmt: skip
 
 
+def _qwen_image(folder: Path) -> QwenImagePipeline:
+    transformer = QwenImageTransformer2DModel(
+        in_channels=64, num_layers=3, attention_head_dim=16, num_attention_heads=3, joint_attention_dim=QWEN_WIDTH, axes_dims_rope=(4, 6, 6)
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+    )
+    return QwenImagePipeline(
+        vae=_video_vae(), transformer=transformer, scheduler=scheduler, tokenizer=_chat_letters(),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(_seeing(Qwen2_5_VLConfig)),
+    )  # fmt: skip
+
+
 def _video_vae() -> AutoencoderKLQwenImage:
     return AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 2, 2, 2], num_res_blocks=1)
 
@@ -223,4 +240,4 @@ def _letters() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512)
 
 
-MAKERS = {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1, "z_image": _z_image, "flux2": _flux2, "krea2": _krea2}
+MAKERS = {"sdxl": _sdxl, "sd3": _sd3, "flux1": _flux1, "z_image": _z_image, "flux2": _flux2, "krea2": _krea2, "qwen_image": _qwen_image}

@@ -70,6 +70,17 @@ QWEN3_VL_4B = {
     },
     "tie_word_embeddings": True,
 }  # fmt: skip
+QWEN2_5_VL_7B = {
+    "text_config": {
+        "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "max_position_embeddings": 128000, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
+        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+    },
+    "vision_config": {
+        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584, "patch_size": 14,
+        "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31],
+    },
+}  # fmt: skip
 
 
 def qwen3_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -16,14 +16,17 @@ BY = {"pictures": "the pictures", "validation": "the validation", "loss": "the l
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of words.")
 def command(training, as_json) -> None:
     """Say whether PROJECT's newest training learned, which step was best and what to change; or the one of a metrics.jsonl."""
-    from lorakit.project import by_hand, open_project, runs
+    from lorakit.project import by_hand, open_project, runs, stamps
     from lorakit.quality import judge
 
     if training.is_file():
         found = judge.judge(runs.read_metrics(training), runs.read_settings(training.parent))
     else:
-        run = by_hand.training(open_project(training))
-        found = judge.judge(run.read_metrics(), run.read_settings(), run.saved_steps, run.facts.get("result"))
+        project = open_project(training)
+        run = by_hand.training(project)
+        found = judge.judge(
+            run.read_metrics(), run.read_settings(), run.saved_steps, run.facts.get("result"), stamps.exported_step(project)
+        )
     if as_json:
         click.echo(found.as_json())
         return

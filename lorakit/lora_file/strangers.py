@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 
 NAMES = {  # title -> what some of the keys have
-    "Qwen-Image": r"(img|txt)_mod[._]1|(img|txt)_mlp[._]net|transformer_blocks[._](38|39|[45]\d)[._]attn[._]",
     "Wan": r"blocks[._]\d+[._](self|cross)_attn[._][qkvo]\b",
     "Chroma": r"distilled_guidance_layer",
     "HunyuanVideo": r"(double|single)_blocks[._]\d+[._](img|txt)_attn_(qkv|proj)",

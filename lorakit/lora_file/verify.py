@@ -257,7 +257,9 @@ def _unknown_suffix(tensor: _Tensor) -> str:
 def _converts(tensor: _Tensor) -> bool:
     """Whether diffusers takes the file through its converter of kohya's names."""
     own = tensor.base.DIFFUSERS_CONVERTS
-    return tensor.base.DIFFUSERS_READS_KOHYA and (tensor.is_kohya or bool(own) and any(key.startswith(own) for key in tensor.shapes))
+    begins, ends = tuple(prefix for prefix in own if prefix), ".alpha" if "" in own else ()
+    has_such = any(key.startswith(begins) or key.endswith(ends) for key in tensor.shapes)
+    return tensor.base.DIFFUSERS_READS_KOHYA and (tensor.is_kohya or has_such)
 
 
 def _is_convertible(tensor: _Tensor) -> bool:
@@ -383,7 +385,7 @@ def _comfyui_stems(family: str) -> frozenset[str]:
     else:
         cls = families.load(family)
         paths = tuple(path for path in paths if not (cls.COMFYUI_LACKS and re.search(cls.COMFYUI_LACKS, path)))
-        stems |= {f"{prefix}.{path}" for path in paths for prefix in ("transformer", *cls.COMFYUI_PREFIXES)}
+        stems |= {f"{prefix}.{path}".removeprefix(".") for path in paths for prefix in ("transformer", *cls.COMFYUI_PREFIXES)}
         stems |= {stem for prefix in cls.COMFYUI_UNDERSCORED for stem in _all_underscored(prefix, paths)}
     return frozenset(stems | _t5_stems(family) | _clip_stems(family))
 
@@ -406,7 +408,10 @@ def _kohya_stems(family: str) -> frozenset[str]:
     attention = [path for path in layers if ".attn." in path]
     in_blocks = {stem for stem, paths in stems.items() if any(part.isdecimal() for part in paths[0].split("."))}
     own = {f"{prefix}{path}" for prefix in families.load(family).DIFFUSERS_CONVERTS for path in layers}
-    return frozenset(text | in_blocks | own | _all_underscored("lora_transformer", attention))
+    of_onetrainer = (
+        _all_underscored("lora_transformer", attention) if "lora_transformer" in families.load(family).COMFYUI_UNDERSCORED else set()
+    )
+    return frozenset(text | in_blocks | own | of_onetrainer)
 
 
 @cache

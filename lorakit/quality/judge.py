@@ -13,6 +13,7 @@ from typing import Any
 from lorakit.quality.curve import Finding, best_step, judge_curve
 
 LEAK = 0.5  # share of the trigger's own effect that the class word alone has, from which it is a leak
+DRIFT = 0.8  # and of prompts for something else: next to nothing of the LoRA hangs on its words
 OWN_RATE = ("prodigy", "dadapt", "schedulefree.Prodigy")  # optimizers that find the rate themselves
 LITTLE_GAIN = 8000  # steps past which little is gained
 FASTER, SLOWER = 2.0, 1 / 3  # what a rate that is too low, or too high, is changed by
@@ -29,7 +30,7 @@ BURNT = 0.05  # share of the pixels without detail, beyond the base's, from whic
 @dataclass(frozen=True)
 class Judgement:
     """`verdict` is the weightiest finding's. `best_by` and `strength_by` say what told them: "pictures" (of a grid, seen by open_clip),
-    "validation", "loss". `leak`: see `train.validation`; `memorised`: samples are nearer to a training photo than the base's are;
+    "validation", "loss". `leak`, `drift`: see `train.validation`; `memorised`: samples are nearer to a training photo than the base's are;
     `strength`: see `strength_range`. None where it was not measured."""
 
     verdict: str
@@ -40,6 +41,7 @@ class Judgement:
     strength: tuple[float, float] | None
     advice: str
     findings: list[Finding]
+    drift: float | None = None
     best_by: str | None = None
     strength_by: str | None = None
 
@@ -47,10 +49,12 @@ class Judgement:
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
-def judge(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), result: Any = None) -> Judgement:
+def judge(
+    metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), result: Any = None, chosen: int | None = None
+) -> Judgement:
     """The verdict on the lines of metrics.jsonl under flat `settings` ('train.learning_rate': 1e-4, ...); `saved` are the steps whose
     checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths") and of
-    its grids ("pictures": {step: see train/picture_scores.py})."""
+    its grids ("pictures": {step: see train/picture_scores.py}). The strength is that of the file, of step `chosen`, or the last."""
     memorised, strengths, pictures = ((result or {}).get(key) for key in ("memorised", "strengths", "pictures"))
     findings = judge_curve(metrics)
     first = findings[0]
@@ -59,7 +63,7 @@ def judge(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved:
     best_by = None if best is None else "validation" if any(_is_number(entry.get("validation")) for entry in lines) else "loss"
     if seen := best_by_pictures(pictures or {}, saved):
         best, best_by = seen, "pictures"
-    leak = next((float(entry["leak"]) for entry in reversed(metrics) if isinstance(entry.get("leak"), int | float)), None)
+    leak, drift = (_last(metrics, key) for key in ("leak", "drift"))
     words = [_advise(finding, metrics, settings, best) for finding in findings]
     if best_by == "pictures" and by_curve and best != by_curve and first.verdict == "overfitting":
         words[0] = _pictures_against_curve(pictures or {}, best, by_curve)
@@ -68,14 +72,19 @@ def judge(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved:
             "the samples come close to single training photos: take an earlier checkpoint, more or more varied photos, or a lower train.rank"
             f" (now {settings.get('train.rank', 'not known')})"
         )
+    if drift is not None and drift > DRIFT:
+        words.append(
+            f"prompts for something else are moved by {100 * drift:.0f} % of what the trigger moves: try regularisation photos "
+            f"(train.regularisation), or a lower train.rank (now {settings.get('train.rank', 'not known')})"
+        )
     if leak is not None and leak > LEAK:
         words.append(
             f"the class word alone brings {100 * leak:.0f} % of what the trigger brings: try train.preservation "
             f"{settings.get('train.preservation', 0)} -> {1 if not settings.get('train.preservation') else 2 * settings['train.preservation']}"
         )
     advice = "; ".join(dict.fromkeys(word for word in words if word))
-    strength, strength_by = told_strength(strengths, pictures, best)
-    return Judgement(first.verdict, first.since_step, best, memorised, leak, strength, advice, findings, best_by, strength_by)
+    strength, strength_by = told_strength(strengths, pictures, chosen)
+    return Judgement(first.verdict, first.since_step, best, memorised, leak, strength, advice, findings, drift, best_by, strength_by)
 
 
 def strength_range(strengths: Mapping[str, float]) -> tuple[float, float] | None:
@@ -99,24 +108,24 @@ def strength_range(strengths: Mapping[str, float]) -> tuple[float, float] | None
 def told_strength(
     strengths: Mapping[str, float] | None, pictures: Mapping[str, Any] | None, step: int | None = None
 ) -> tuple[tuple[float, float] | None, str | None]:
-    """((least, most), what told it): by the pictures of checkpoint `step`, or the last that was drawn; else by the validation."""
+    """((least, most), what told it): by the pictures of checkpoint `step` (None: the last that was drawn), else by the validation."""
     drawn = pictures or {}
-    scores = drawn.get(str(step)) or next((drawn[key] for key in sorted(drawn, key=int, reverse=True)), {})
-    if found := strength_by_pictures(scores):
+    scores = drawn.get(str(max(map(int, drawn), default=0)) if step is None else str(step))
+    if found := strength_by_pictures(scores or {}):
         return found, "pictures"
     found = strength_range(strengths or {})
     return found, "validation" if found else None
 
 
 def strength_by_pictures(scores: Mapping[str, Any]) -> tuple[float, float] | None:
-    """(least, most) strength to use, of the pictures of a grid: from where most of the subject is there, up to where there is most of it
-    and the pictures are not burnt. None where nobody has seen the subject in them."""
+    """(least, most) strength to use, of the pictures of a grid: from where most of the subject is there, up to the highest at which there
+    is about as much as ever and the pictures are not burnt. None where nobody has seen the subject in them."""
     good = _good_cells(scores)
     best = max((subject for _, subject in good), default=0.0)
     if best < SEEN:
         return None
     wanted, (low, before) = MOST_OF_IT * best, good[0]
-    most = max(strength for strength, subject in good if subject == best)
+    most = max(strength for strength, subject in good if subject >= best - AS_GOOD)
     for high, after in good:
         if after >= wanted:
             least = high - (high - low) * (after - wanted) / (after - before) if after > before else high
@@ -140,7 +149,7 @@ def _good_cells(scores: Mapping[str, Any]) -> list[tuple[float, float]]:
     if not scores.get("subject"):
         return []
     cells = sorted(zip(scores["strengths"], scores["subject"], scores["burnt"], strict=True))
-    return [(float(strength), float(subject)) for strength, subject, burnt in cells if burnt <= BURNT]
+    return [(float(strength), min(1.0, float(subject))) for strength, subject, burnt in cells if burnt <= BURNT]  # 1 is as like as a photo
 
 
 def _pictures_against_curve(pictures: Mapping[str, Any], best: int, by_curve: int) -> str:
@@ -159,6 +168,11 @@ def start_strength(strengths: Mapping[str, float] | None, pictures: Mapping[str,
     """The strength to begin with: the middle of the range, START where there is none."""
     found, _ = told_strength(strengths, pictures, step)
     return round(10 * sum(found) / 2) / 10 if found else START
+
+
+def _last(metrics: Sequence[dict[str, Any]], key: str) -> float | None:
+    """The newest of the values under `key`, which most lines lack."""
+    return next((float(entry[key]) for entry in reversed(metrics) if _is_number(entry.get(key))), None)
 
 
 def _is_number(value: Any) -> bool:

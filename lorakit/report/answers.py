@@ -114,6 +114,10 @@ def _checkpoint(project: Project, run: Run, judgement: Judgement) -> Answer:
     by = "the pictures of the grids" if judgement.best_by == "pictures" else "the curve"
     if best and best != step:
         more = f"By {by}, step {best} is better: look at both in the timeline."
+        if judgement.best_by == "pictures":
+            more = (
+                f"By {by}, step {best} shows the subject as well or better; of checkpoints as good, the earlier has learned less by heart."
+            )
         return Answer("Which checkpoint?", words, more, f"lorakit pick {project.folder.name} --step {best}")
     return Answer(
         "Which checkpoint?",
@@ -140,7 +144,7 @@ def _strength(project: Project, judgement: Judgement, training: dict[str, Any]) 
         least, most = judgement.strength
         words = f"{least:g} to {most:g}; begin at {strength:g}."
         more = {
-            "pictures": "By the pictures of the grid, as open_clip sees them: from where most of the subject is there, up to where there is most of it.",
+            "pictures": "By the pictures of the grid, as open_clip sees them: from where most of the subject is there, and as far as they are not burnt.",
             "validation": "By the validation: from where it gives most of what it gives, up to its best.",
         }[judgement.strength_by or "validation"]
     else:

@@ -27,7 +27,7 @@ from lorakit.text.placing import without_word
 from lorakit.train import tensor_file
 from lorakit.train.caption_variants import variants
 from lorakit.train.preflight import preflight
-from lorakit.train.prompts import sample_prompts
+from lorakit.train.prompts import prompt_of_other, sample_prompts
 from lorakit.train.prompts import texts_of as prompts_of
 from lorakit.train.regularisation import regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
@@ -44,7 +44,7 @@ def cache(project: Project) -> list[Record]:
     with, and a resumed run would differ."""
     photos = preflight(project)
     records = [*at_every_resolution(project, photos), *regularisation_photos(project)]
-    watched = [text for text in (watched_text(project),) if text]
+    watched = watched_texts(project).values()
     texts = missing_texts(
         project, ("", *(text for r in records for text in texts_of(project, r)), *prompts_of(sample_prompts(project)), *watched)
     )
@@ -92,11 +92,14 @@ def texts_of(project: Project, record: Record) -> tuple[str, ...]:
     return text_variants(project, record) + taught_by_base
 
 
-def watched_text(project: Project) -> str | None:
-    """The class word alone, which a training shall not move; None where there is no trigger to tell it apart by."""
+def watched_texts(project: Project) -> dict[str, str]:
+    """{"leak": the class word alone, "drift": something else altogether}: texts whose pictures a training shall not move. None where it is
+    not watched, or has no trigger to tell them apart by."""
     trigger = project.settings.trigger
-    is_told = trigger.word and trigger.class_word and project.settings.train.validate_every != 0
-    return f"a photo of a {trigger.class_word}" if is_told else None
+    if not trigger.word or project.settings.train.validate_every == 0:
+        return {}
+    own_class = {"leak": f"a photo of a {trigger.class_word}"} if trigger.class_word else {}
+    return {**own_class, "drift": prompt_of_other(project)}
 
 
 def without_trigger(project: Project, record: Record) -> str:

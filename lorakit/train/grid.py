@@ -21,7 +21,7 @@ from lorakit.train import lora
 from lorakit.train.cache import keep_texts
 from lorakit.train.picked import exported_step
 from lorakit.train.picture_scores import score_pictures
-from lorakit.train.prompts import sample_prompts, texts_of
+from lorakit.train.prompts import prompt_of_other, sample_prompts, texts_of
 from lorakit.train.sample import decode, draw_latents, save_picture
 from lorakit.train.stacked import open_others
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
@@ -42,7 +42,7 @@ def grid(
     returns its path. Each picture lies in a folder of the sheet's name too, `<row>_<column>.png`, and a `.json` says of which prompt and
     strength it is: for the report. What can be said of the pictures in numbers is noted in run.json.
 
-    Without prompts, the project's sample prompts are drawn with the trigger and without it."""
+    Without prompts, the project's sample prompts are drawn with the trigger and without it, and a prompt for something else."""
     run = trained_run(project) if step is None else begun_run(project)
     step_size = families.load(project.card.family).PIXEL_STEP
     rows = read(prompts, project.folder, project.trigger, step_size) if prompts else with_and_without(project)
@@ -84,13 +84,13 @@ def keep_cells(columns: list[list[Image.Image]], told: dict[str, Any], path: Pat
 
 
 def with_and_without(project: Project) -> list[Prompt]:
-    """The sample prompts that hold the trigger, each followed by itself without it."""
+    """The sample prompts that hold the trigger, each followed by itself without it; and one for something else."""
     trigger = project.trigger
     if not trigger:
         return sample_prompts(project)
     named = [prompt for prompt in sample_prompts(project) if count_word(prompt.text, trigger)]
     both = [(prompt, replace(prompt, text=without_word(prompt.text, trigger))) for prompt in named]
-    return [prompt for pair in both for prompt in pair if prompt.text]
+    return [*(prompt for pair in both for prompt in pair if prompt.text), Prompt(prompt_of_other(project))]
 
 
 def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], heads: Sequence[str]) -> Image.Image:

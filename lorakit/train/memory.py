@@ -184,7 +184,7 @@ def texts_of_a_step(family: Family, batch: int) -> dict[str, Tensor]:
 
 
 def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
-    """Put fake tensors on the CPU in place of those on the meta device."""
+    """Put fake tensors on the CPU in place of those on the meta device; also of those that are neither parameters nor buffers."""
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
@@ -195,6 +195,10 @@ def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
             if buffer is not None:
                 with mode:
                     module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                with mode:
+                    vars(module)[name] = torch.empty(value.shape, dtype=value.dtype)
 
 
 def _loss(family: Family, shape: Shape) -> Tensor:

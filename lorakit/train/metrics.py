@@ -32,13 +32,14 @@ class StepMetrics:
     regularisation: list[str] = field(default_factory=list)  # left out of the line where there are none, as is all below
     validation: float | None = None  # behind this step: see train/validation.py
     leak: float | None = None
+    drift: float | None = None
     split: dict[str, float] = field(default_factory=dict)  # seconds of its parts, as train/clock.py names them
     memory: float | None = None  # GB that torch has held of the card at most
     mfu: float | None = None  # the model's FLOPs a second as a share of what the card can do, where that is known
 
     def as_json(self) -> str:
         facts = {key: value for key, value in asdict(self).items() if key == "photos" or value not in (None, [], {})}
-        digits = {"epoch": 4, "loss": 6, "grad_norm": 6, "seconds": 4, "validation": 6, "leak": 4, "memory": 3, "mfu": 3}
+        digits = {"epoch": 4, "loss": 6, "grad_norm": 6, "seconds": 4, "validation": 6, "leak": 4, "drift": 4, "memory": 3, "mfu": 3}
         if self.split:
             facts["split"] = {part: round(seconds, 4) for part, seconds in self.split.items()}
         return json.dumps({key: round(value, digits[key]) if key in digits else value for key, value in facts.items()})
@@ -55,7 +56,7 @@ class Step:
     regularisation: list[str]
     loss: Tensor  # scalar
     norm: Tensor  # scalar
-    watched: dict[str, float] = field(default_factory=dict)  # {"validation", "leak"}, on the steps where they are measured
+    watched: dict[str, float] = field(default_factory=dict)  # {"validation", "leak", "drift"}, on the steps where they are measured
     clock: Clock | None = None
     card_seconds: float | None = None  # that its FLOPs would take where the card did all it can
 

@@ -13,6 +13,7 @@ from lorakit.clip import Clip
 from lorakit.project import Project
 from lorakit.text.prompts import Prompt
 from lorakit.text.words import count_word
+from lorakit.train.prompts import prompt_of_other
 
 MOST = 100  # photos that are looked at, evenly spread
 APART = 0.03  # cosine between what the base draws and the photos, below which the base draws nothing else than they show
@@ -26,13 +27,14 @@ def score_pictures(
     strength; None where strength 0 is not among them or no prompt is for the subject.
 
     `subject`: how far the pictures with the trigger have come from what the base draws (0) to what the photos are like (1), as cosines to
-    the photos' mean; `leak`: the same of those without it. Both None without open_clip, or where the base is there already.
+    the photos' mean; `leak`: the same of those without it, that of something else altogether aside. Both None without open_clip, or where the base is there already.
     `burnt`: share of the pixels without detail beyond that in the base's pictures and in the photos."""
     if 0 not in strengths:
         return None
     trigger = project.trigger
     with_trigger = [n for n, prompt in enumerate(prompts) if not trigger or count_word(prompt.text, trigger)]
-    without = [n for n in range(len(prompts)) if n not in with_trigger]
+    other = prompt_of_other(project)
+    without = [n for n, prompt in enumerate(prompts) if n not in with_trigger and prompt.text != other]
     if not with_trigger:
         return None
     photos = _photos(project)

@@ -30,6 +30,11 @@ def sample_prompts(project: Project) -> list[Prompt]:
     return [Prompt(text) for text in made][: settings.count]
 
 
+def prompt_of_other(project: Project) -> str:
+    """A prompt for something that no set of photos is about, and that has no trigger."""
+    return "house, lake, trees" if project.settings.caption.style == "tags" else "a photo of a house by a lake"
+
+
 def texts_of(wanted: Iterable[Prompt]) -> list[str]:
     """Every text whose embeddings it takes to draw these prompts."""
     return ["", *(text for prompt in wanted for text in (prompt.text, prompt.negative) if text)]

@@ -90,7 +90,7 @@ def draw_latents(project: Project, family: Family, prompts: Sequence[Prompt]) ->
             width=width,
             height=height,
             num_inference_steps=prompt.steps or settings.steps,
-            guidance_scale=settings.guidance if prompt.guidance is None else prompt.guidance,
+            **{family.GUIDANCE: settings.guidance if prompt.guidance is None else prompt.guidance},
             generator=torch.Generator().manual_seed(settings.seed + number if prompt.seed is None else prompt.seed),
             output_type="latent",
         )

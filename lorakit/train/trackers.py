@@ -18,7 +18,18 @@ from lorakit.project import Project
 from lorakit.project.runs import Run
 from lorakit.train.metrics import StepMetrics
 
-TOLD = ("loss", "rate", "grad_norm", "seconds", "epoch", "validation", "leak")  # of a line of metrics.jsonl: numbers, no names of photos
+TOLD = (
+    "loss",
+    "rate",
+    "grad_norm",
+    "seconds",
+    "epoch",
+    "validation",
+    "leak",
+    "drift",
+    "memory",
+    "mfu",
+)  # of a line of metrics.jsonl: numbers, no names of photos
 ONE_PICTURE = ("aim", "clearml")  # take a picture under a name; the others take a list
 ONLINE = ("online", "shared", "run")  # modes of W&B that want a login
 

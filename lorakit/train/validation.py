@@ -14,7 +14,7 @@ from lorakit.project import Project
 from lorakit.project.runs import Run
 from lorakit.record import Record
 from lorakit.train import lora
-from lorakit.train.cache import load_latents, load_text, text_variants, watched_text
+from lorakit.train.cache import load_latents, load_text, text_variants, watched_texts
 from lorakit.train.loss import BatchLoss, picture_sizes, step_loss
 from lorakit.train.noise import draw_noise
 
@@ -55,14 +55,12 @@ class Validation:
         self.project, self.family, self._loss = project, batch_loss.family, batch_loss
         spread = sorted(photos, key=lambda record: record["file"])
         self.photos = spread if are_held_out else random.Random(f"{SEED}").sample(spread, min(LEAST, len(spread)))
-        self._class = load_text(project, watched_text(project)) if watched_text(project) else None
+        self._watched = {name: load_text(project, text) for name, text in watched_texts(project).items()}
 
     def measure(self) -> dict[str, float]:
-        """{"validation": the mean loss, "leak": see `_leak`}, of the weights as they are now."""
+        """{"validation": the mean loss, "leak", "drift": see `_moved`}, of the weights as they are now."""
         found = {"validation": self._loss_of_all()}
-        if self._class is not None:
-            found["leak"] = self._leak(self.photos[0])
-        return found
+        return found | self._moved(self.photos[0])
 
     def _loss_of_all(self) -> float:
         looks = max(1, LOOKS // len(self.photos))
@@ -87,14 +85,17 @@ class Validation:
         return total / looks
 
     @torch.no_grad()
-    def _leak(self, record: Record) -> float:
-        """How far the LoRA moves the base's prediction for the class word alone, as a share of how far it moves it for the photo's own
-        text: 0 = not at all, 1 = as if the trigger stood there. In root mean squares over LOOKS / 4 timesteps."""
+    def _moved(self, record: Record) -> dict[str, float]:
+        """How far the LoRA moves the base's prediction for the class word alone ("leak"), and for something else altogether ("drift"), as
+        shares of how far it moves it for the photo's own text: 0 = not at all, 1 = as if the trigger stood there. In root mean squares over
+        LOOKS / 4 timesteps."""
+        if not self._watched:
+            return {}
         looks = max(1, LOOKS // 4)
         latents, noise, timesteps = self._draw(record, looks)
         own = load_text(self.project, text_variants(self.project, record)[0])
-        moved = []
-        for words in (self._class, own):
+        moved = {}
+        for name, words in {**self._watched, "own": own}.items():
             text, sizes = self._texts(words, record, looks)
             squares = 0.0
             for part in self._parts(looks):
@@ -106,8 +107,9 @@ class Validation:
                     after = self.family.predict(noisy, timesteps[part], self.family.embedded(said), sizes[part])
                 self.family.settle_blocks()
                 squares += float(((after.float() - before.float()) ** 2).mean()) * (part.stop - part.start)
-            moved.append((squares / looks) ** 0.5)
-        return moved[0] / moved[1] if moved[1] else 0.0
+            moved[name] = (squares / looks) ** 0.5
+        whole = moved.pop("own")
+        return {name: distance / whole if whole else 0.0 for name, distance in moved.items()}
 
     def look_back(self, photos: Sequence[Record]) -> dict[str, dict[str, float]]:
         """At the end: {"fit": see `fit`, "strengths": the validation at each strength of the LoRA}."""

@@ -7,6 +7,7 @@ from diffusers import (
     Flux2KleinPipeline,
     FluxPipeline,
     Krea2Pipeline,
+    QwenImagePipeline,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
     ZImagePipeline,
@@ -24,6 +25,7 @@ BASES = {
     "z_image": ("z-image", ZImagePipeline),
     "flux2": ("flux2-klein-4b", Flux2KleinPipeline),
     "krea2": ("krea2", Krea2Pipeline),
+    "qwen_image": ("qwen-image", QwenImagePipeline),
 }
 
 
@@ -46,13 +48,14 @@ def test_diffusers_draws_lorakit_s_own_sample_with_the_exported_file(make_datase
     drawer = cls.from_pretrained(tiny_base(family))
     drawer.scheduler = project_scheduler(project)
     options = {"max_sequence_length": 512} if family == "flux1" else {}
+    guided = {"true_cfg_scale": 3.0, "negative_prompt": ""} if family == "qwen_image" else {"guidance_scale": 3.0}
     for name in ("base", "lora"):
         if name == "lora":
             drawer.load_lora_weights(run.lora.parent, weight_name=run.lora.name)
         generator = torch.Generator().manual_seed(1234)
         prompt = run.facts["result"]["prompts"][0]
         found = drawer(
-            prompt=prompt, width=64, height=64, num_inference_steps=2, guidance_scale=3.0, generator=generator, output_type="np", **options
+            prompt=prompt, width=64, height=64, num_inference_steps=2, generator=generator, output_type="np", **guided, **options
         )
         ours = np.asarray(Image.open(run.samples / "final" / f"0_{name}.png"), dtype=np.float32) / 255
         assert np.abs(found.images[0] - ours).max() <= 0.5 / 255 + 1e-3

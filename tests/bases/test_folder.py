@@ -90,7 +90,7 @@ def test_it_is_said_before_anything_starts(folder, make_project, tmp_path):
         check_single_file(make_project("other", **{"train.weights": str(tmp_path / "flux1-dev-Q4_0.gguf")}))
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux1", "krea2"])
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux1", "krea2", "qwen_image"])
 def test_a_base_of_the_family_fits(tiny_base, family):
     check_folder(families.load(family), tiny_base(family))
 

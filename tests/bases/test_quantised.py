@@ -70,7 +70,7 @@ def gradients(family, settings):
         for key, parameter in lora.tensors_of(adapted).items():
             if "A" not in key.split(".")[0]:
                 parameter.data += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
-    latents = torch.randn(1, family.vae.config.latent_channels, 8, 8)
+    latents = torch.randn(1, family.latent_channels(), 8, 8)
     text = {name: tensor[None] for name, tensor in family.encode_text("a mug on a table").items()}
     sizes = torch.tensor([[64, 64, 0, 0, 64, 64]])
     (family.predict(latents, torch.tensor([400]), text, sizes) - torch.randn(latents.shape)).square().mean().backward()

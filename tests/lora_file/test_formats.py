@@ -12,7 +12,7 @@ from lorakit.lora_file.formats import LoraLayer
 from lorakit.settings import Train
 from lorakit.train import lora
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2")
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2", "qwen_image")
 
 
 def trained_network(family, settings):
@@ -45,7 +45,8 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
      pytest.param("sdxl", "kohya", "lora", marks=pytest.mark.slow), pytest.param("sdxl", "diffusers", "lora", marks=pytest.mark.slow),
      ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora"),
      ("z_image", "diffusers", "lora"), ("z_image", "kohya", "lora"),
-     ("flux2", "diffusers", "lora"), ("flux2", "kohya", "lora"), ("flux2", "diffusers", "dora"), ("krea2", "diffusers", "lora")],
+     ("flux2", "diffusers", "lora"), ("flux2", "kohya", "lora"), ("flux2", "diffusers", "dora"), ("krea2", "diffusers", "lora"),
+     ("qwen_image", "diffusers", "lora"), ("qwen_image", "kohya", "lora")],
 )  # fmt: skip
 def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
     from safetensors.torch import save_file
@@ -139,6 +140,7 @@ def test_a_key_that_no_layer_has_is_named():
         ("z_image", [120, 210, 210, 210]),
         ("flux2", [80, 100, 100, 100]),
         ("krea2", [160, 256, 264, 264]),
+        ("qwen_image", [480, 720, 720, 720]),
     ],
 )
 def test_layers_of_the_full_size_base(family, counts):
@@ -173,6 +175,9 @@ FLUX = "transformer_blocks.0.attn"
 KREA = {"transformer.transformer_blocks.2.attn.to_q": "blocks.2.attn.wq", "transformer.text_fusion.refiner_blocks.0.ff.up":
         "txtfusion.refiner_blocks.0.mlp.up", "transformer.time_embed.linear_2": "tmlp.2", "transformer.txt_in.linear_1": "txtmlp.1",
         "transformer.final_layer.linear": "last.linear", "transformer.transformer_blocks.0.attn.to_gate": "blocks.0.attn.gate"}  # fmt: skip
+QWEN = tuple(
+    f"transformer_blocks.2.{part}" for part in ("attn.to_q", "attn.to_out.0", "attn.add_k_proj", "img_mlp.net.0.proj", "txt_mlp.net.2")
+)
 ZIMAGE, ZPARTS = "layers.0", ("attention.to_q", "attention.to_out.0", "feed_forward.w1")
 KLEIN = {
     "transformer_blocks.0.attn.to_out.0": "double_blocks.0.img_attn.proj", "transformer_blocks.1.ff_context.linear_in": "double_blocks.1.txt_mlp.0",
@@ -214,6 +219,13 @@ FORMS = {  # as they are found: family, {layer: how the file names it}, the two 
     "Krea 2, ai-toolkit": ("krea2", {path: f"diffusion_model.{name}" for path, name in KREA.items()}, PEFT, False),
     "Krea 2, ai-toolkit's older": ("krea2", {path: f"base_model.model.{name}" for path, name in KREA.items()}, PEFT, False),
     "Krea 2, kohya": ("krea2", {path: f"lora_unet_{name}".replace(".", "_") for path, name in KREA.items()}, KOHYA, True),
+    "Qwen-Image, peft": ("qwen_image", {f"transformer.{path}": f"transformer.{path}" for path in QWEN}, PEFT, False),
+    "Qwen-Image, peft with alphas": ("qwen_image", {f"transformer.{path}": f"transformer.{path}" for path in QWEN}, PEFT, True),
+    "Qwen-Image, ai-toolkit": ("qwen_image", {f"transformer.{path}": f"diffusion_model.{path}" for path in QWEN}, PEFT, False),
+    "Qwen-Image, bare with alphas": ("qwen_image", {f"transformer.{path}": path for path in QWEN}, KOHYA, True),
+    "Qwen-Image, bare": ("qwen_image", {f"transformer.{path}": path for path in QWEN}, PEFT, False),
+    "Qwen-Image, musubi": ("qwen_image", {f"transformer.{path}": f"lora_unet_{path}".replace(".", "_") for path in QWEN}, KOHYA, True),
+    "Qwen-Image, OneTrainer": ("qwen_image", {f"transformer.{path}": f"lora_transformer_{path}".replace(".", "_") for path in QWEN}, KOHYA, True),
     "Z-Image, musubi": ("z_image", {f"transformer.{ZIMAGE}.{part}": f"lora_unet_{ZIMAGE}.{part}".replace(".", "_") for part in ZPARTS}, KOHYA, True),
     "FLUX.2, peft": ("flux2", {f"transformer.{path}": f"transformer.{path}" for path in KLEIN}, PEFT, False),
     "FLUX.2, peft with alphas": ("flux2", {f"transformer.{path}": f"transformer.{path}" for path in KLEIN}, PEFT, True),

@@ -36,6 +36,8 @@ def test_the_promised_bases_and_kinds_are_there():
         "flux2-klein-9b",
         "krea2",
         "krea2-turbo",
+        "qwen-image",
+        "qwen-image-2512",
         "tiny-random",
     } <= set(BASES)
     assert set(KINDS) == {"style", "character", "object", "likeness"}

@@ -137,9 +137,10 @@ def test_advice_starts_from_the_setting_that_was_used():
 
 def test_leak_and_memory_are_told_with_what_helps():
     lines = made_up("learning", 1, False)
-    lines[-1]["leak"] = 0.8
+    lines[-1]["leak"], lines[-1]["drift"] = 0.8, 0.9
     judged = judge(lines, {"train.preservation": 0.0, "train.rank": 64}, result={"memorised": True})
     assert "train.preservation 0.0 -> 1" in judged.advice and "now 64" in judged.advice and judged.leak == 0.8
+    assert "something else are moved by 90 %" in judged.advice and judged.drift == 0.9
 
 
 def test_a_strength_is_told_where_the_validation_tells_one():
@@ -168,6 +169,7 @@ def scores(subject, burnt=None):
 def test_pictures_tell_the_strength_before_the_validation_does():
     seen = scores([0, 0.2, 0.8, 1.0])
     assert strength_by_pictures(seen) == (0.7, 1) and strength_by_pictures(scores([0, 0.2, 0.8, 0.9])) == (0.65, 1)
+    assert strength_by_pictures(scores([0, 1.04, 1.2, 1.15])) == (0.3, 1), "like the photos is as good as can be"
     assert strength_by_pictures(scores([0, 0.2, 0.8, 1.0], [0, 0, 0.01, 0.3])) == (0.6, 0.7), "at 1 they are burnt"
     assert strength_by_pictures(scores([0, 0.05, 0.1, 0.15])) is None, "nobody has seen it"
     assert strength_by_pictures(scores(None)) is None and strength_by_pictures({}) is None

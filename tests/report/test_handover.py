@@ -191,7 +191,7 @@ def test_each_base_gets_the_scripts_and_files_of_its_own(make_curated, tmp_path)
     assert "examples/dreambooth/train_dreambooth_lora_z_image.py" in script and "--lora_alpha=" in script
     with pytest.raises(LorakitError, match="sd-scripts: nothing is known here of how it trains Z-Image"):
         hand_over(image, "sd-scripts")
-    for base, arch, script in (("krea2", "krea2", "krea2"),):
+    for base, arch, script in (("krea2", "krea2", "krea2"), ("qwen-image", "qwen_image", "qwen_image")):
         other = dataclasses.replace(image, card=catalog.card(base))
         assert yaml.safe_load((hand_over(other, "ai-toolkit") / "train.yaml").read_text())["config"]["process"][0]["model"]["arch"] == arch
         assert f"train_dreambooth_lora_{script}.py" in (hand_over(other, "diffusers") / "train.sh").read_text()

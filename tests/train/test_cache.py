@@ -40,7 +40,7 @@ def test_second_time_writes_nothing(make_dataset):
     project = make_dataset()
     cache(project)
     before = files(project)
-    assert len(before) == 6 + 6 + 3  # latents, texts; the empty one, a sample prompt that is no caption, the class word that is watched
+    assert len(before) == 6 + 6 + 4  # latents, texts; the empty one, a sample prompt that is no caption, two texts that are watched
     cache(open_project(project.folder, device="cpu"))
     assert files(project) == before
 

@@ -62,4 +62,4 @@ def test_a_second_lora_stands_beside_it(copy_of_trained, tmp_path):
 def test_default_rows_are_the_samples_with_and_without_the_trigger(trained):
     rows = grids.with_and_without(trained)
     assert [row.text for row in rows[:2]] == ["zwx mug", "mug"]
-    assert len(rows) % 2 == 0
+    assert len(rows) % 2 == 1 and "house" in rows[-1].text and "zwx" not in rows[-1].text

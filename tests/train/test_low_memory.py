@@ -57,7 +57,9 @@ def test_every_adapter_learns_on_a_base_in_few_bits(load_tiny, precision, kind):
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("family", ["flux1", *(pytest.param(name, marks=SLOW) for name in ("sdxl", "sd3", "z_image", "flux2", "krea2"))])
+@pytest.mark.parametrize(
+    "family", ["flux1", *(pytest.param(name, marks=SLOW) for name in ("sdxl", "sd3", "z_image", "flux2", "krea2", "qwen_image"))]
+)
 def test_swapped_blocks_give_the_same_gradients_in_every_family(load_tiny, family):
     whole, swapped = gradients_of(load_tiny(family), 0), gradients_of(load_tiny(family), 99)
     assert whole and all(torch.equal(one, other) for one, other in zip(whole, swapped, strict=True))

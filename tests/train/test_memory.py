@@ -18,8 +18,8 @@ from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
 from lorakit.train.loss import preservation_loss, step_loss
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2")
-FOLDERS = {"sd15": "unet", "sdxl": "unet", **dict.fromkeys(("sd3", "flux1", "z_image", "flux2", "krea2"), "transformer")}
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2", "qwen_image")
+FOLDERS = dict.fromkeys(FAMILIES, "transformer") | {"sd15": "unet", "sdxl": "unet"}
 
 
 def config_of(folder, family):

@@ -26,6 +26,7 @@ def test_tensors_are_the_same_however_often_it_is_watched(make_dataset, monkeypa
     assert not any("validation" in line for line in unwatched.read_metrics())
     lines = watched.read_metrics()
     assert [line["step"] for line in lines] == [1, 2, 3, 4] and all(line["validation"] > 0 for line in lines)
+    assert lines[-1]["drift"] > 0.01
     assert lines[-1]["leak"] > 0.01  # the class word alone is moved too, by a LoRA that has learned at all
     assert [line["loss"] for line in lines] == [line["loss"] for line in unwatched.read_metrics()]
     assert set(watched.facts["result"]["fit"]) == {f"photo_{n}.jpg" for n in range(6)}

@@ -51,7 +51,8 @@ class Family(ABC):
     ]  # names at whose end a module gets a LoRA (after ^ a whole name); each level has the ones before it
     NOT_TARGETS: str = ""  # an expression; what it finds in a module's name keeps that from getting one
     BLOCKS: tuple[str, ...] = ("transformer_blocks",)  # how the names of the lists of repeated blocks end, in the order of their calls
-    PIPELINE: type  # of diffusers, for sampling
+    PIPELINE: type  # of diffusers, for sampling ...
+    GUIDANCE: str = "guidance_scale"  # ... which takes the guidance as this
     OPTIONAL: tuple[str, ...] = ()  # its parts that lorakit has no use for
     NAME: str  # of the family
     FORMAT: str  # of the LoRA file that most tools load: kohya or diffusers
@@ -71,11 +72,12 @@ class Family(ABC):
     KOHYA_TEXT: Mapping[str, str] = {}  # what they call a text encoder, where it is not lora_te with its number
     ODD_FORMS: tuple[OddForm, ...] = ()  # keys of LoRA files that no layer's name explains
     TOOLS: tuple[str, ...] = ("comfyui", "diffusers")  # that load LoRAs of it
-    COMFYUI_PREFIXES: tuple[str, ...] = ()  # that ComfyUI reads before diffusers' paths, beside its usual ones ...
+    COMFYUI_PREFIXES: tuple[str, ...] = ()  # that ComfyUI reads before diffusers' paths, beside its usual ones; "" is none before them ...
     COMFYUI_UNDERSCORED: tuple[str, ...] = ("lycoris", "lora_transformer")  # ... and before those of transformers with `_` for dots
     COMFYUI_LACKS: str = ""  # an expression; paths of diffusers in which it is found ComfyUI knows by their original names alone
     DIFFUSERS_READS_KOHYA = False  # whether diffusers has a converter for kohya files of it
-    DIFFUSERS_CONVERTS: tuple[str, ...] = ()  # prefixes of its own paths in files that go through that converter too, alphas and all
+    # Prefixes of its own paths in files that go through that converter too, alphas and all; where "" is one of them, every file with alphas.
+    DIFFUSERS_CONVERTS: tuple[str, ...] = ()
     DIFFUSERS_CONVERTS_ORIGINAL: tuple[str, ...] = ()  # prefixes of original names that diffusers converts, of lora_A and lora_B alone
     DIFFUSERS_CONVERTS_PATHS: str = ""  # an expression; those of its own paths that it takes after these prefixes too
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
