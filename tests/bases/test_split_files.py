@@ -15,6 +15,7 @@ from lorakit.train.preflight import check_single_file
 from lorakit.weights import _folder_identity, identity
 from tests.bases.test_flux2 import TinyFlux2, original_vae
 from tests.bases.test_krea2 import TinyKrea2
+from tests.bases.test_qwen_image import TinyQwenImage
 from tests.bases.test_single_file import TinyFlux1, same, vae_key
 from tests.bases.test_z_image import TinyZImage
 from tests.tiny_bases import _seeing
@@ -24,8 +25,13 @@ class SplitKrea2(TinyKrea2):
     ENCODER_CONFIGS = {"text_encoder": _seeing(dict)}
 
 
-TINY = {"flux1": TinyFlux1, "z_image": TinyZImage, "flux2": TinyFlux2, "krea2": SplitKrea2}
-FROM_A_FOLDER = {"z_image": ["scheduler"], "krea2": ["scheduler", "vae"]}  # diffusers' converter of Krea's VAE knows its full size alone
+class SplitQwenImage(TinyQwenImage):
+    ENCODER_CONFIGS = {"text_encoder": _seeing(dict)}
+
+
+TINY = {"flux1": TinyFlux1, "z_image": TinyZImage, "flux2": TinyFlux2, "krea2": SplitKrea2, "qwen_image": SplitQwenImage}
+# diffusers' converter of the VAE of the last two knows its full size alone
+FROM_A_FOLDER = {"z_image": ["scheduler"], "krea2": ["scheduler", "vae"], "qwen_image": ["scheduler", "vae"]}
 PATHS = {"text_encoder": "text_encoders/a", "text_encoder_2": "text_encoders/b", "vae": "vae/vae", "denoiser": "diffusion_models/base"}
 
 
@@ -34,7 +40,7 @@ def parts_of(family):
     parts = {"denoiser": original_layout.as_original(type(family).place, family.denoiser.state_dict())}
     if family.NAME == "flux2":
         parts["vae"] = original_vae(family.vae, inside=True)
-    elif family.NAME != "krea2":
+    elif "vae" not in FROM_A_FOLDER.get(family.NAME, ()):
         state = family.vae.state_dict()
         parts["vae"] = {vae_key(key): t[..., None, None] if "attentions" in key and t.dim() == 2 else t for key, t in state.items()}
     for name in family.ENCODERS:
@@ -67,6 +73,7 @@ def tiny_families(monkeypatch):
         ("flux1", "flux1-dev", "files"),
         ("z_image", "z-image", "folder"),
         ("krea2", "krea2", "folder"),
+        ("qwen_image", "qwen-image", "folder"),
         ("flux2", "flux2-klein-4b", "folder"),
         ("flux2", "flux2-klein-4b", "files"),
     ],

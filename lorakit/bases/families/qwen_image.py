@@ -18,6 +18,8 @@ from lorakit.bases.original_layout import Place, count_blocks
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import QWEN2_5_VL_7B, Layout
 
+TITLE = "Qwen-Image"
+
 OTHER_TRAINERS = {
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_qwen_image.py", "takes": ("lora_alpha",)},
     "ai_toolkit": {"arch": "qwen_image", "scheduler": "flowmatch"},
