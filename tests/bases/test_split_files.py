@@ -70,7 +70,7 @@ def tiny_families(monkeypatch):
 @pytest.mark.parametrize(
     ("family", "card", "form"),
     [
-        ("flux1", "flux1-dev", "files"),
+        pytest.param("flux1", "flux1-dev", "files", marks=pytest.mark.slow),
         ("z_image", "z-image", "folder"),
         ("krea2", "krea2", "folder"),
         ("qwen_image", "qwen-image", "folder"),
