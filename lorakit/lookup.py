@@ -1,5 +1,5 @@
 """The folder is the table: a name in a YAML file or on the command line is the name of a file in a folder of the
-package, imported only when it is asked for."""
+package, imported only when it is asked for. A card there (`joycaption.yaml`) is a name too: what its `read_by` names does its work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lorakit.errors import UnknownName
+import yaml
+
+from lorakit.errors import LorakitError, UnknownName
 
 PACKAGE = Path(__file__).parent
 PLUGINS = "LORAKIT_PLUGINS"  # further folders laid out as the package is, such as MINE/caption/captioners/http.py
@@ -23,7 +25,13 @@ SINGULAR = {CHECKS: "check", CAPTIONERS: "captioner", FAMILIES: "family", TRAINE
 
 @cache
 def names(folder: str) -> tuple[str, ...]:
-    """Names of the plug-ins in a folder of the package such as `curate/checks`, sorted."""
+    """Names of the plug-ins and cards in a folder of the package such as `curate/checks`, sorted."""
+    return tuple(sorted({*_files(folder), *_card_files(folder)}))
+
+
+@cache
+def modules(folder: str) -> tuple[str, ...]:
+    """Names of the plug-ins that are files of their own, sorted."""
     return tuple(sorted(_files(folder)))
 
 
@@ -38,6 +46,35 @@ def places(folder: str) -> list[Path]:
 def _files(folder: str) -> dict[str, Path]:
     files = (file for place in places(folder) for file in place.glob("*.py"))
     return {file.stem: file for file in files if file.stem not in ("__init__", "base")}
+
+
+@cache
+def _card_files(folder: str) -> dict[str, Path]:
+    return {file.stem: file for place in places(folder) for file in place.glob("*.yaml")}
+
+
+def facts_of(folder: str, name: str) -> dict[str, Any]:
+    """What the card of a name says; nothing for a plug-in without one."""
+    return dict(_facts(folder, name))
+
+
+@cache
+def _facts(folder: str, name: str) -> dict[str, Any]:
+    path = _card_files(folder).get(name)
+    if path is None or name in _files(folder):
+        return {}
+    try:
+        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise LorakitError(f"{path}: not valid YAML ({' '.join(str(error).split())}); mend it or remove it") from None
+    if not isinstance(facts, dict) or facts.get("read_by") not in _files(folder):
+        raise LorakitError(f"{path}: its read_by must name one of {', '.join(sorted(_files(folder)))}")
+    return facts
+
+
+def plugin_of(folder: str, name: str) -> str:
+    """The plug-in that does the work of a name: itself, or what its card's `read_by` names."""
+    return name if name in _files(folder) else _facts(folder, name).get("read_by", name)
 
 
 _further: dict[str, list[Path]] = {}
@@ -58,7 +95,7 @@ def remove_folder(folder: str, place: Path) -> None:
 
 def forget() -> None:
     """Look into the folders anew: their files, or LORAKIT_PLUGINS, have changed."""
-    for found in (names, _files, _module):
+    for found in (names, modules, _files, _card_files, _facts, _module):
         found.cache_clear()
     importlib.invalidate_caches()
 
@@ -80,9 +117,9 @@ def defines(folder: str, name: str, thing: str) -> bool:
 
 
 def load(folder: str, name: str, where: str = "") -> ModuleType:
-    """Import the plug-in `name` of `folder`. Raises `UnknownName` when there is no such file."""
+    """Import the plug-in behind `name` in `folder`. Raises `UnknownName` when there is no such file."""
     check_name(folder, name, where)
-    return _module(folder, name)
+    return _module(folder, plugin_of(folder, name))
 
 
 def check_name(folder: str, name: str, where: str = "") -> None:

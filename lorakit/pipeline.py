@@ -173,21 +173,24 @@ def _check_training(project: Project) -> None:
 def _check_captioner(project: Project) -> None:
     """Its name always, what it needs only where there is something to caption: a finished project asks for nothing."""
     settings = project.settings.caption
-    lookup.check_name(lookup.CAPTIONERS, settings.captioner, "caption.captioner")
+    for name, _ in settings.readers:
+        lookup.check_name(lookup.CAPTIONERS, name, "caption.captioner")
     counts = progress_of(project, "caption")
     if counts["pending"] or counts["failed"] or not counts["done"]:
-        from lorakit.caption.captioners.base import check_captioner
+        from lorakit.caption.captioners.base import check_readers
 
-        check_captioner(settings.captioner, settings)
+        check_readers(settings)
 
 
 def _check_texts_beside(project: Project) -> None:
     """As soon as it is known: a captioner that writes nothing wants words beside one photo at least. Raises `LorakitError`."""
-    card = lookup.load(lookup.CAPTIONERS, project.settings.caption.captioner, "caption.captioner").CARD
-    records = list(project.manifest)
-    if card.writes == "what is there" and not any(sidecar_of(r) or r.get("caption") or r.get("human", {}).get("text") for r in records):
-        from lorakit.caption.captioners.base import no_words
+    from lorakit.caption.captioners.base import card_of, no_words
 
+    cards = [card_of(name) for name, _ in project.settings.caption.readers]
+    records = list(project.manifest)
+    if all(card.writes == "what is there" for card in cards) and not any(
+        sidecar_of(r) or r.get("caption") or r.get("human", {}).get("text") for r in records
+    ):
         raise no_words(len(records))
 
 
@@ -268,6 +271,7 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
         "text": record.get("text"),
         "readings": record.get("readings", []),
         "agreement": (record.get("trigger") or {}).get("agreement"),
+        "worst": (record.get("trigger") or {}).get("worst"),
         "phash": record.get("phash"),
         "failed": record.get("failed", {}),
     }

@@ -100,10 +100,20 @@ class Pixels(TypedDict):
     colours: dict[str, float]  # share of the crop
 
 
+class Reading(TypedDict, total=False):
+    """What one of several captioners has read."""
+
+    by: str
+    sentence: str
+    tags: list[str]
+
+
 class Caption(TypedDict, total=False):
     sentence: str
     tags: list[str]
-    by: str  # the captioner, or the file beside the photo
+    by: str  # the captioner or captioners, or the file beside the photo
+    readings: list[Reading]  # where there are several captioners: what each has read
+    cut_at: int  # tokens of the base for which it was read, where the limit of tokens has stopped a captioner
     own: bool  # the words are those beside the photo, and stay as they are
     others: list[str]  # further captions beside the photo, where `caption.several` takes them as readings
     box: list[int]  # what was read: stamps.read_box
@@ -119,7 +129,8 @@ class Trigger(TypedDict, total=False):
     rules: list[str]
     tokens: int
     cut: list[str]  # phrases that did not fit
-    agreement: float  # cosine of text and crop, by open_clip
+    agreement: float  # cosine of text and crop, by open_clip; of several sentences that of ...
+    worst: str  # ... the one that fits worst
 
 
 class Former(TypedDict):

@@ -54,7 +54,7 @@ def is_neutral(spec: dataclasses.Field, value: Any) -> bool:
 
 def in_stamp(spec: dataclasses.Field, value: Any) -> Any:
     stamped = spec.metadata.get("stamped")
-    return stamped[value] if stamped else value
+    return stamped.get(value, value) if stamped else value
 
 
 def for_stamp(section: Any) -> dict[str, Any]:
@@ -124,14 +124,34 @@ class Crop:
 
 @dataclass(frozen=True)
 class Caption:
-    captioner: str = setting("blip", "a file of caption/captioners: see `lorakit captioners`")
+    captioner: str = setting("blip", "who writes the captions: see `lorakit captioners`")
+    captioners: tuple[str, ...] = setting(
+        (),
+        "several that read each photo one after the other, in place of captioner: [wd_tagger, qwen3_vl]; with weights as {name: FOLDER}",
+        neutral=(),
+    )
     weights: str | None = setting(None, "folder with the captioner's weights; empty: its hub id")
-    batch_size: int | None = setting(None, "photos captioned at once; empty: 8 on a CPU, as many as should fit on a GPU", least=1)
-    prompt: str | None = setting(None, "what the captioner is asked (vlm), begins with (blip), or its task (florence2); empty: its own")
+    server: str | None = setting(None, "for captioner server: its address, such as http://127.0.0.1:11434/v1", neutral=None)
+    model: str | None = setting(None, "for captioner server: the model there; empty: the only one that it has", neutral=None)
+    precision: str = setting(
+        "auto",
+        "how a captioner's weights are held: bf16 as they are, int8 half of that, nf4 a quarter; auto: bf16 where the card's memory is enough",
+        choices=("auto", "bf16", "int8", "nf4"),
+        neutral="auto",
+    )
+    batch_size: int | None = setting(
+        None, "photos captioned at once; empty: 8 on a CPU, 4 of a server, as many as should fit on a GPU", least=1
+    )
+    prompt: str | None = setting(
+        None,
+        "what the captioner is asked (chat models), begins with (blip), or its task (florence2); of several captioners the last one's; empty: its own",
+    )
     prompt_tags: str | None = setting(None, "the same for bases that want tags; empty: prompt")
     prompt_mixed: str | None = setting(None, "the same for bases that want tags and sentences; empty: prompt")
     prompt_sentences: str | None = setting(None, "the same for bases that want sentences; empty: prompt")
-    max_tokens: int = setting(75, "longest caption a model may write, in its own tokens", least=4)
+    max_tokens: int | None = setting(
+        None, "longest caption a model may write, in its own tokens; auto (empty): as long as the base reads", least=4, stamped={None: 75}
+    )
     existing: str = setting(
         "keep",
         "captions beside the photos: kept, replaced, or joined by what the captioner reads",
@@ -148,7 +168,11 @@ class Caption:
         "descriptions, else keywords, in the photos themselves (XMP, IPTC, EXIF) and in .xmp files are captions too, where none lies beside",
         neutral=False,
     )
-    style: str = setting("tags", "how the base wants its words", choices=("tags", "mixed", "sentences"))
+    style: str = setting(
+        "tags",
+        "how the base wants its words; mixed: a sentence, then tags; both: tags, then sentences",
+        choices=("tags", "mixed", "sentences", "both"),
+    )
     token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
     omit: tuple[str, ...] = setting((), "families of words (lorakit/text/word_groups.yaml) that belong to what is taught and stay unsaid")
     omit_own: bool = setting(False, "leave these families out of captions that people wrote, too", neutral=False)
@@ -167,9 +191,20 @@ class Caption:
     min_agreement: float = setting(0.18, "cosine of open_clip below which a text gets a warning", least=-1.0, most=1.0)
 
     @property
+    def readers(self) -> tuple[tuple[str, str | None], ...]:
+        """(captioner, its weights or None) of each that reads the photos, in their order."""
+        if not self.captioners:
+            return ((self.captioner, self.weights),)
+        return tuple(
+            (name.strip(), None if weights in ("", "None") else weights)
+            for name, _, weights in (entry.partition("=") for entry in self.captioners)
+        )
+
+    @property
     def question(self) -> str | None:
         """What the captioner is asked for the base's style; None: its own words."""
-        return {"tags": self.prompt_tags, "mixed": self.prompt_mixed, "sentences": self.prompt_sentences}[self.style] or self.prompt
+        asked = {"tags": self.prompt_tags, "mixed": self.prompt_mixed, "both": self.prompt_mixed, "sentences": self.prompt_sentences}
+        return asked[self.style] or self.prompt
 
 
 @dataclass(frozen=True)
@@ -366,7 +401,7 @@ def caption_section() -> type:
 
 @cache
 def _with_captioners(shared: type) -> type:
-    having = [name for name in lookup.names(lookup.CAPTIONERS) if lookup.defines(lookup.CAPTIONERS, name, "Settings")]
+    having = [name for name in lookup.modules(lookup.CAPTIONERS) if lookup.defines(lookup.CAPTIONERS, name, "Settings")]
     own = {name: lookup.load(lookup.CAPTIONERS, name).Settings for name in having}
     for name, settings in own.items():
         _check_own_settings(name, settings)
@@ -489,6 +524,8 @@ def convert(key: str, value: Any, where: str) -> Any:
     spec, wanted = known_keys()[key]
     if isinstance(value, bool) and "on" in spec.metadata.get("choices", ()):  # which is also what YAML makes of a bare on
         value = "on" if value else "off"
+    if value == "auto" and type(None) in typing.get_args(wanted) and str not in typing.get_args(wanted):
+        value = None  # what is left to lorakit is empty
     try:
         converted = _as_type(value, wanted)
     except (TypeError, ValueError):

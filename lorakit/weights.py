@@ -85,7 +85,7 @@ def local_folder(path: str | Path, marker: str, option: str) -> Path:
         raise LorakitError(f"{option} {folder}: a file, not a folder; give a folder with {marker} in it")
     if not folder.is_dir():
         raise LorakitError(f"{option} {folder}: no such folder")
-    if not (folder / marker).is_file():
+    if marker and not (folder / marker).is_file():
         raise LorakitError(f"{option} {folder}: no {marker} in it, so it is no folder of such weights; give the folder that holds it")
     return folder.resolve()
 
@@ -157,12 +157,10 @@ def hub_errors_in_words(source: Source):
     try:
         with without_own_code(source.location):
             yield
-    except (OSError, ValueError, RuntimeError) as error:
-        if source.is_local:
-            raise LorakitError(f"{source.location}: cannot be loaded ({_first_line(error)})") from error
-        if isinstance(error, OSError) or "onnect" in str(error) or "offline" in str(error):
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # ImportError: a package that these weights alone want
+        if not source.is_local and (isinstance(error, OSError) or "onnect" in str(error) or "offline" in str(error)):
             raise WeightsMissing(missing_line(source, error)) from error
-        raise
+        raise LorakitError(f"{source.location}: cannot be loaded ({_first_line(error)})") from error
 
 
 @contextmanager

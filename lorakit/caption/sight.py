@@ -15,6 +15,7 @@ from lorakit.photos.images import load_crop_to_read
 from lorakit.project import Project, stamps
 from lorakit.record import Record
 from lorakit.text import facets
+from lorakit.text.phrases import SENTENCE_END
 from lorakit.text.placing import without_word
 
 
@@ -38,13 +39,36 @@ class ClipScorer:
         return {r["id"]: found.get(r["id"]) for r in records}
 
     def score(self, records: list[Record], trigger: str | None) -> list[Record]:
-        """The records with `trigger.agreement`, the cosine -1..1 of text and crop."""
+        """The records with `trigger.agreement`, the cosine -1..1 of the crop and that sentence of its text which fits it worst, which stands
+        in `trigger.worst` where there are several: open_clip reads 77 tokens, the beginning of a long text, and one wrong sentence among
+        right ones would hardly show."""
         seen = [r for r in records if r["id"] in self.points]
         if not seen:
             return records
         texts = [without_word(r["text"], trigger) if trigger else r["text"] for r in seen]  # open_clip knows no zwx
-        scores = {r["id"]: float(self.points[r["id"]] @ said) for r, said in zip(seen, self.clip.say(texts), strict=True)}
-        return [{**r, "trigger": {**r["trigger"], "agreement": round(scores[r["id"]], 3)}} if r["id"] in scores else r for r in records]
+        parts = [sentences_of(text) for text in texts]
+        said = iter(self.clip.say([part for several in parts for part in several]))
+        scored = {}
+        for record, several in zip(seen, parts, strict=True):
+            fits = [float(self.points[record["id"]] @ next(said)) for _ in several]
+            lowest = min(range(len(fits)), key=fits.__getitem__)
+            worst = {"worst": several[lowest]} if len(several) > 1 else {}
+            scored[record["id"]] = {"agreement": round(fits[lowest], 3), **worst}
+        return [{**r, "trigger": {**r["trigger"], **scored[r["id"]]}} if r["id"] in scored else r for r in records]
+
+
+LEAST_WORDS = 4  # of a sentence that is judged by itself; a shorter one goes with the one before
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text; the text as it is where it has but one."""
+    found: list[str] = []
+    for sentence in SENTENCE_END.split(text.strip()):
+        if found and (len(sentence.split()) < LEAST_WORDS or len(found[-1].split()) < LEAST_WORDS):
+            found[-1] += f" {sentence}"
+        else:
+            found.append(sentence)
+    return found
 
 
 def open_sight(project: Project, records: list[Record]) -> ClipScorer | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
+from lorakit.bases import tokens
 from lorakit.caption.trigger import protected_words, reword
 from lorakit.errors import LorakitError, ProjectBusy
 from lorakit.project import Project, by_hand, decisions, manifest, stamps
@@ -41,13 +43,31 @@ def prune(project: Project) -> tuple[Project, list[tuple[str, int]]]:
 
 def preview(project: Project, new: list[str]) -> list[tuple[str, str, str]]:
     """[(photo, text before, text after)] of the texts that rules would change. Changes nothing."""
-    wanted = project.settings.caption
-    changed = replace(project.settings, caption=replace(wanted, rules=(*wanted.rules, *new)))
-    found = []
-    for record in _worded(project):
-        after = reword(record, changed, len)["text"]
-        if after != record["text"]:
-            found.append((record["file"], record["text"], after))
+    return [(r["file"], r["text"], after) for r, after in reworded(project, [*project.settings.caption.rules, *new])]
+
+
+def reworded(project: Project, all_rules: Sequence[str]) -> list[tuple[Record, str]]:
+    """[(record, its text)] of the photos whose text would be another one under these rules in place of the set's own. Changes nothing;
+    raises for a rule that cannot be read."""
+    for rule in all_rules:
+        rules.check(rule)
+    changed = replace(project.settings, caption=replace(project.settings.caption, rules=tuple(all_rules)))
+    count = tokens.counter_for(project).count  # what does not fit into the base's budget is cut, as in the stage
+    texts = ((r, reword(r, changed, count)["text"]) for r in _worded(project))
+    return [(record, after) for record, after in texts if after != record["text"]]
+
+
+def reworded_by_hand(project: Project, records: Sequence[Record], new: Sequence[str]) -> list[tuple[Record, str, str]]:
+    """[(record, text before, text after)] of single photos whose text would be another one after these rules: texts by hand, which no
+    rule of the set changes. Changes nothing; raises for a rule that cannot be read."""
+    for rule in new:
+        rules.check(rule)
+    style, protected, found = project.settings.caption.style, protected_words(project.settings), []
+    for record in records:
+        human = record.get("human", {}).get("text")
+        before = record.get("text") if human is None else human
+        if before and (after := rules.apply(before, tuple(new), style, protected)) != before:
+            found.append((record, before, after))
     return found
 
 
@@ -70,7 +90,8 @@ def undo(project: Project) -> tuple[Project, int]:
     touched = [r for r in project.manifest.selected if r.get("former") and r["former"][-1]["change"] == max(changes)]
     earlier = touched[0]["former"][-1]["rules"]
     settings = replace(project.settings, caption=replace(project.settings.caption, rules=tuple(earlier)))
-    pinned = [by_hand.change(r, "text", _former_human(r, settings)) for r in touched]
+    count = tokens.counter_for(project).count
+    pinned = [by_hand.change(r, "text", _former_human(r, settings, count)) for r in touched]
     project.decide(pinned, rules=earlier, undoes=_taken_back(project, pinned, earlier))
     with suppress(ProjectBusy), project.locked():
         project.manifest.keep(*(_restored(project, project.manifest[r["id"]]) for r in touched))
@@ -78,13 +99,13 @@ def undo(project: Project) -> tuple[Project, int]:
     return project, len(touched)
 
 
-def _former_human(record: Record, settings: Settings) -> str | None:
+def _former_human(record: Record, settings: Settings, count: Callable[[str], int]) -> str | None:
     """What has to be decided of the text of a photo for its former text to come back."""
     entry = record["former"][-1]
     human = _without_text(record.get("human", {}))
     if entry["human"] is not None:
         human["text"] = entry["human"]
-    return entry["human"] if reword({**record, "human": human}, settings, len)["text"] == entry["text"] else entry["text"]
+    return entry["human"] if reword({**record, "human": human}, settings, count)["text"] == entry["text"] else entry["text"]
 
 
 def _taken_back(project: Project, changes: list[Change], earlier: list[str]) -> int | None:

@@ -24,6 +24,7 @@ ORDER = (
     "judge",
     "report",
     "status",
+    "open",
     "review",
     "pick",
     "undo",

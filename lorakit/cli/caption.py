@@ -27,19 +27,36 @@ from lorakit.cli import options
 @click.option("--strict/--no-strict", default=None, help="Leave out photos whose text has a fault (exit code 3).")
 @click.option("--unlock", is_flag=True, help="Let texts written by hand follow captions and rules again.")
 @click.option("--prune", type=click.Choice(["invariants"]), help="Take out what stands in 80 % of the texts or more.")
-def command(project, captioner, trigger, class_word, base, kind, last, device, assignments, existing, strict, unlock, prune) -> None:
+@click.option("--compare", "compared", metavar="A,B", help="Only write a page on which to choose between captioners, blind.")
+@click.option("--count", type=click.IntRange(min=1), default=12, show_default=True, help="With --compare: of so many photos.")
+def command(
+    project, captioner, trigger, class_word, base, kind, last, device, assignments, existing, strict, unlock, prune, compared, count
+) -> None:
     """Caption the chosen photos of PROJECT, place the trigger word, and write the dataset folder."""
     from lorakit.project import open_project
 
     settings = options.settings_from(assignments, captioner=captioner, trigger=trigger, class_word=class_word)
     settings |= {key: value for key, value in (("caption.existing", existing), ("caption.strict", strict)) if value is not None}
     opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
+    if compared:
+        _compare(opened, compared, count)
+        return
     options.check_trigger(opened, trigger, must_be=False)
     if unlock:
         _unlock(opened)
     if prune:
         opened = _pruned(opened)
     options.go(opened, "scan", last or "dataset")
+
+
+def _compare(project, compared: str, count: int) -> None:
+    from lorakit import pipeline
+    from lorakit.caption.compare import compare
+
+    names = [name.strip() for name in compared.split(",") if name.strip()]
+    pipeline.walk(project, last="crop")
+    with project.locked():
+        click.echo(f"compare  {compare(project, names, count)}")
 
 
 def _unlock(project) -> None:

@@ -39,7 +39,9 @@ kind = click.option("--kind", shell_complete=_complete("kind"), help="Kind of Lo
 trigger = click.option("--trigger", help="Trigger word: a rare word such as zwx.")
 no_trigger = click.option("--no-trigger", is_flag=True, help="Train without a trigger word.")
 class_word = click.option("--class-word", help="What the subject is: dog, woman, mug.")
-captioner = click.option("--captioner", shell_complete=_complete("captioner"), help="Who writes the captions, see `lorakit captioners`.")
+captioner = click.option(
+    "--captioner", shell_complete=_complete("captioner"), help="Who writes the captions, see `lorakit captioners`; several as A,B."
+)
 weights = click.option("--weights", help="The base's weights: a diffusers folder, a single .safetensors, or hf://owner/name.")
 device = click.option("--device", help="cuda, mps or cpu.  [default: the fastest there is]")
 first = click.option("--from", "first", metavar="STAGE", default="scan", help="First stage to run.")
@@ -109,7 +111,11 @@ def settings_from(assignments: Iterable[str], **words: Any) -> dict[str, Any]:
     """`--set` pairs and the options that are settings by another name (trigger, class_word, captioner, weights, no_metadata)."""
     from lorakit.settings import parse_assignments
 
-    keys = {"trigger": "trigger.word", "class_word": "trigger.class_word", "captioner": "caption.captioner", "weights": "train.weights"}
+    keys = {"trigger": "trigger.word", "class_word": "trigger.class_word", "captioner": "caption.captioner", "captioners": "caption.captioners",
+            "weights": "train.weights"}  # fmt: skip
+    if (captioner := words.pop("captioner", None)) is not None:
+        several = [name.strip() for name in captioner.split(",") if name.strip()]
+        words |= {"captioner": captioner if len(several) < 2 else None, "captioners": several if len(several) > 1 else []}
     without = {"export.metadata": False} if words.pop("no_metadata", False) else {}
     if words.get("weights") and not words["weights"].startswith("hf://"):
         words["weights"] = str(Path(words["weights"]).expanduser().absolute())

@@ -50,7 +50,7 @@ def show_lines(found: dict) -> None:
 def worst_texts(found: dict) -> list[str]:
     """The texts that fit their photo worst, where open_clip has scored them."""
     scored = sorted((p for p in found["photos"] if p["agreement"] is not None), key=lambda p: p["agreement"])
-    return [safe(f"fits worst: {p['agreement']:.2f}  {p['file']}: {p['text']}") for p in scored[:WORST]]
+    return [safe(f"fits worst: {p['agreement']:.2f}  {p['file']}: {p['worst'] or p['text']}") for p in scored[:WORST]]
 
 
 def by_hand(found: dict) -> list[str]:

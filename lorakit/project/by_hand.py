@@ -95,7 +95,7 @@ def take_back_all(project: Project, photos: Iterable[Record]) -> list[Change]:
     return changes
 
 
-def pick(project: Project, step: int | None, strength: float | None = None) -> tuple[Run, Decision | None]:
+def pick(project: Project, step: int | None, strength: float | None = None, by: str = "command") -> tuple[Run, Decision | None]:
     """Decide which checkpoint of the newest training is drawn with and exported, and the strength to begin with; without a
     step, the last one again. Returns the run and the decision, None when it was so already. Raises `LorakitError` when
     there is no such checkpoint."""
@@ -109,7 +109,7 @@ def pick(project: Project, step: int | None, strength: float | None = None) -> t
         )
     now = None if step is None else {"step": step, "strength": strength}
     was = project.manifest.decisions.pick(run.folder.name)
-    return run, project.decide([{"id": run.folder.name, "what": "pick", "was": was, "now": now}])
+    return run, project.decide([{"id": run.folder.name, "what": "pick", "was": was, "now": now}], by)
 
 
 def training(project: Project) -> Run:
@@ -154,10 +154,11 @@ def _touches(line: Decision, other: Decision) -> bool:
 
 def waiting(book: Manifest) -> list[Record]:
     """Photos of which something is decided that no run has applied yet."""
-    return [record for record in book if _waits(record)]
+    return [record for record in book if waits(record)]
 
 
-def _waits(record: Record) -> bool:
+def waits(record: Record) -> bool:
+    """Whether no run has applied yet what is decided of a photo."""
     human, chosen = record.get("human", {}), bool(record.get("select", {}).get("selected"))
     verdict = human.get("verdict")
     if chosen and verdict == "reject" or verdict == "keep" and "select" in record and not chosen and verdicts.is_readable(record):

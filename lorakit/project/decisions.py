@@ -80,6 +80,14 @@ class Decisions:
     def has_picks(self) -> bool:
         return any("pick" in held for held in self._sum.values())
 
+    def is_read(self) -> bool:
+        """Whether all that stands in the file is taken in, by its size."""
+        try:
+            facts = self.path.stat()
+        except OSError:
+            return self._read == 0
+        return (facts.st_ino, facts.st_size) == (self._inode, self._read)
+
     def refresh(self) -> list[Decision]:
         """Take in what others have added. Returns the new decisions."""
         new: list[Decision] = []

@@ -31,8 +31,10 @@ class Manifest:
         self._records: dict[str, Record] = {}
         self._rejected: list[str] = []
         self._torn = self.journal.exists()  # left by a killed run: its last line may be half a record
+        self._seen: dict[int, Record | None] = {}  # of `refresh`: what the lines hold that were read, by their hash
+        self._files = self._state_of_files()
         for path in (self.path, self.journal):
-            for record in _read_records(path, self._rejected, torn_end=path is self.journal):
+            for record in _read_records(path, self._rejected, self._seen, torn_end=path is self.journal):
                 self._records[record["id"]] = record
         before = {id: record.pop("human") for id, record in self._records.items() if "human" in record}  # of an older version
         self.decisions = Decisions(folder, {id: human for id, human in before.items() if isinstance(human, dict)})
@@ -62,16 +64,55 @@ class Manifest:
         try:
             return self.decisions.append(changes, by, undoes, rules, self.name_of)
         finally:
-            self._lay(self._records)
+            self._lay_new()
 
     def take_decisions(self) -> list[Decision]:
         """Lay over the records what has been decided elsewhere since. Returns the new decisions."""
         self.decisions.refresh()
-        new = self.decisions.lines[self._taken :]
-        self._taken = len(self.decisions.lines)
-        if new:
+        return self._lay_new()
+
+    def _lay_new(self) -> list[Decision]:
+        """Lay the decisions that are not laid yet over their photos, and over those that take them over from a copy."""
+        if self._taken > len(self.decisions.lines):  # a person has put another file there
+            self._taken = 0
             self._lay(self._records)
+        new, self._taken = self.decisions.lines[self._taken :], len(self.decisions.lines)
+        touched = {change["id"] for line in new for change in line["changes"]} & self._records.keys()
+        if any((self._records[id].get("dedupe") or {}).get("of") for id in touched):
+            touched |= {id for id, r in self._records.items() if any(c["id"] in touched for c in (r.get("dedupe") or {}).get("takes", ()))}
+        self._lay(touched)
         return new
+
+    def refresh(self) -> set[str]:
+        """For those who only look on: take in what others have written since this was read. Only lines that are new are parsed.
+        Returns the ids of photos of which anything is another; what was kept here and not saved is forgotten."""
+        if self._state_of_files() == self._files and self.decisions.is_read():
+            return set()
+        former = self._records
+        self._records = dict(former)
+        self.take_decisions()
+        if self._state_of_files() != self._files:
+            self._read_again()
+        return {id for id in former.keys() | self._records.keys() if former.get(id) is not self._records.get(id)}
+
+    def _read_again(self) -> None:
+        kept = {id: (r, _stripped(r)) for id, r in self._records.items()}
+        for _ in range(5):  # a manifest that is replaced while its journal is read would lose a line
+            before, records, seen = self._state_of_files(), {}, {}
+            for path in (self.path, self.journal):
+                for line in _lines_of(path):
+                    key = hash(line)
+                    seen[key] = self._seen[key] if key in self._seen else _read_record(line)[0]
+                    if (record := seen[key]) is not None:
+                        one, bare = kept.get(record["id"], (None, None))
+                        records[record["id"]] = one if one is not None and bare == record else cast("Record", _stripped(record))
+            if self._state_of_files() == before:
+                break
+        self._files, self._records, self._seen = before, records, seen
+        self._lay(self._records)
+
+    def _state_of_files(self) -> tuple:
+        return tuple(identity(path) for path in (self.path, self.journal))
 
     def name_of(self, id: str) -> str:
         """The photo's name as it is shown; a run, or a photo that this book does not know, by its id."""
@@ -127,21 +168,27 @@ class Manifest:
         self._torn = False
 
 
+def identity(path: Path) -> tuple[int, int, int] | None:
+    """By what it shows that a file has been written or replaced: its inode, size and time; None where there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
 def _stripped(record: Record) -> Record:
     """The record as it stands in the book: a person's word stands elsewhere, where no work overwrites it."""
     return cast("Record", {key: value for key, value in record.items() if key != "human"})
 
 
-def _read_records(path: Path, rejected: list[str], torn_end: bool) -> list[Record]:
-    """The records of a file; lines that are none are named and put into `rejected`."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    if not lines[-1]:
-        lines.pop()
+def _read_records(path: Path, rejected: list[str], seen: dict[int, Record | None], torn_end: bool) -> list[Record]:
+    """The records of a file, noted in `seen` by their line's hash; lines that are none are named and put into `rejected`."""
+    lines = _lines_of(path)
     records = []
     for number, line in enumerate(lines, 1):
         record, wrong = _read_record(line)
+        seen[hash(line)] = record
         if record is not None:
             records.append(record)
         elif wrong == TORN and torn_end and number == len(lines):
@@ -150,6 +197,14 @@ def _read_records(path: Path, rejected: list[str], torn_end: bool) -> list[Recor
             warn(f"{path}, line {number}: {wrong}; passed over, and kept in manifest.rejected at the next save")
             rejected.append(line)
     return records
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n") if path.is_file() else []
+    except FileNotFoundError:  # folded in this moment
+        return []
+    return lines[:-1] if lines and not lines[-1] else lines
 
 
 def _read_record(line: str) -> tuple[Record | None, str]:

@@ -7,6 +7,7 @@ Stages of single photos take (project, record); stages that look at the whole se
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from lorakit.files import file_hash, short_hash
 from lorakit.project import runs
 from lorakit.quality import verdicts
 from lorakit.record import Record, mask_of, sidecar_of
-from lorakit.settings import for_stamp
+from lorakit.settings import for_stamp, in_stamp, is_neutral, known_keys
 from lorakit.text import prompts
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 # a project of 0.1.0 and holds that it is still done.
 VERSIONS = dict.fromkeys(
     ("check", "dedupe", "embed", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
-) | {"trigger": 2, "report": 2}
+) | {"trigger": 2, "report": 3}
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = (
@@ -100,12 +101,23 @@ def caption(project: Project, record: Record) -> str:
     if sidecar and settings.existing == "keep":
         others = other_captions(project, record)
         return _stamp("caption", sidecar, *([others] if others else []))
-    box = read_box(record)  # the bucket's size does not matter to a captioner
     beside = (sidecar, settings.existing) if sidecar else ()
-    own = captioner_settings(settings)
-    return _stamp(
-        "caption", record["hash"], box, settings.captioner, settings.weights, settings.question, settings.max_tokens, *beside, *own
-    )
+    (name, weights), *more = settings.readers
+    others = [(name, weights, *captioner_settings(settings, name)) for name, weights in more]
+    # Where the length is left to lorakit it is stamped as it always was; an answer that was stopped counts anew when a base reads more.
+    length = in_stamp(known_keys()["caption.max_tokens"][0], settings.max_tokens)
+    stopped = (record.get("caption") or {}).get("cut_at")
+    longer = (("longer", settings.token_budget),) if settings.max_tokens is None and stopped and settings.token_budget > stopped else ()
+    box = read_box(record)  # the bucket's size does not matter to a captioner
+    read_with = (record["hash"], box, name, weights, settings.question, length, *longer)
+    return _stamp("caption", *read_with, *beside, *captioner_settings(settings, name), *([others] if others else []))
+
+
+def reading(settings: Any, record: Record, name: str, weights: str | None, told: Sequence[str] = ()) -> str:
+    """The fingerprint of what one captioner reads in a photo by the section `caption`, told these tags by others, whatever is made of it later."""
+    length = (("most", settings.max_tokens),) if settings.max_tokens else ()
+    facts = (record["hash"], read_box(record), name, weights, settings.question, *length, *captioner_settings(settings, name))
+    return _stamp("caption", "reading", *facts, *([list(told)] if told else []))
 
 
 def other_captions(project: Project, record: Record) -> list[str]:
@@ -114,11 +126,21 @@ def other_captions(project: Project, record: Record) -> list[str]:
     return (sidecar_of(record) or {}).get("others", []) if settings.several == "readings" and settings.existing == "keep" else []
 
 
-def captioner_settings(settings: Any) -> tuple:
-    """The chosen captioner's own settings, as far as they are not neutral."""
-    own = getattr(settings, settings.captioner, None)
+def captioner_settings(settings: Any, name: str) -> tuple:
+    """A captioner's own settings, as far as they are not neutral, and how its weights are held."""
+    section = lookup.plugin_of(lookup.CAPTIONERS, name)
+    own = getattr(settings, section, None)
     changed = for_stamp(own) if is_dataclass(own) else {}
-    return ((settings.captioner, changed),) if changed else ()
+    shared = {
+        key: getattr(settings, key)
+        for key in SHARED.get(section, ())
+        if not is_neutral(known_keys()[f"caption.{key}"][0], getattr(settings, key))
+    }
+    return (*(((section, changed),) if changed else ()), *(((section, shared),) if shared else ()))
+
+
+# Settings of the section `caption` that only some captioners read. Where a server stands does not change what its model says.
+SHARED = {"vlm": ("precision",), "server": ("model",)}
 
 
 def read_box(record: Record) -> list | None:

@@ -47,7 +47,7 @@ class Work:
 
     def note_stage(self, stage: str | None) -> None:
         pid = os.getpid()
-        facts = {"pid": pid, "started": _started(pid), "host": socket.gethostname(), "verb": self._verb, "stage": stage}
+        facts = {"pid": pid, "started": started(pid), "host": socket.gethostname(), "verb": self._verb, "stage": stage}
         files.write_json(self.path, facts)
 
 
@@ -56,7 +56,7 @@ def find(folder: Path) -> dict[str, Any] | None:
     of another machine still lives cannot be known, so that note is taken as it stands."""
     try:
         facts = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        alive = facts["host"] != socket.gethostname() or _started(facts["pid"]) == facts["started"] is not None
+        alive = is_alive(facts["pid"], facts["started"], facts["host"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return facts if alive else None
@@ -69,7 +69,12 @@ def this_verb() -> str:
     return words[1] if is_command and len(words) > 1 else "python"
 
 
-def _started(pid: int) -> float | None:
+def is_alive(pid: int, began: float, host: str) -> bool:
+    """Whether a process that was noted still lives; of another machine that cannot be known, and it is taken to."""
+    return host != socket.gethostname() or started(pid) == began is not None
+
+
+def started(pid: int) -> float | None:
     """When a process began; None where there is none of this number. Numbers are used again, the two together are not."""
     import psutil
 

@@ -14,12 +14,18 @@ from lorakit.quality.verdicts import Reason, Verdict
 from lorakit.record import Record
 from lorakit.settings import Settings
 from lorakit.text import facets
+from lorakit.text.composing import RawCaption
+from lorakit.text.contradictions import contradictions
 from lorakit.text.syntax import find_syntax
 from lorakit.text.words import count_word, stems, words
 
 FILLER = re.compile(
     r"\b(arafed|(?:the|this) (?:image|photo|picture) (?:shows|features|depicts)|(?:in|on) (?:the|this) (?:image|photo|picture)|"
     r"there (?:is|are)|appears to be|seems to be|a (?:picture|image) of)\b",
+    re.IGNORECASE,
+)
+GUESS = re.compile(
+    r"\b(?:possibly|perhaps|presumably|seemingly|may be|might be|could be|appears to|seems to|what looks like|suggesting that|likely an?)\b",
     re.IGNORECASE,
 )
 REPEATED = re.compile(r"\b(\w+(?: \w+){0,5}?)(?:[, ]+\1\b){2,}", re.IGNORECASE)
@@ -93,6 +99,8 @@ def _of_words(record: Record) -> Iterator[Reason]:
     text = record["text"].strip()
     if match := FILLER.search(text):
         yield Reason("warn", "filler", match.group(), None)
+    if match := GUESS.search(text):
+        yield Reason("warn", "guesses", match.group(), None)
     if match := REPEATED.search(text):
         yield Reason("warn", "repetition", match.group(1), None)
     if match := CUT_OFF.search(text.rstrip(" .")):
@@ -143,11 +151,22 @@ def _of_measures(record: Record, settings: Settings) -> Iterator[Reason]:
     chroma = (record.get("measures", {}).get("colour") or {}).get("chroma")
     if chroma is not None and (gray := GRAY.search(text)) and chroma > COLOURED:
         yield Reason("warn", "not_gray", chroma, gray.group())
+    for word, other in _between_readings(record):
+        yield Reason("warn", "readings_contradict", word, other)
     for word, facet in facets.contradicted(text, record.get("facets")):
         yield Reason("warn", "contradicts_photo", word, facet)
     score = record.get("trigger", {}).get("agreement")
     if score is not None and score < settings.caption.min_agreement:
         yield Reason("warn", "does_not_match_photo", score, settings.caption.min_agreement)
+
+
+def _between_readings(record: Record) -> Iterator[tuple[str, str]]:
+    """What two captioners say of the photo that cannot both be. A text that a person wrote since has decided between them."""
+    told = record["caption"].get("readings", []) if record.get("human", {}).get("text") is None else []
+    read = [RawCaption(one.get("sentence", ""), tuple(one.get("tags", ()))) for one in told]
+    for number, one in enumerate(read):
+        for other in read[number + 1 :]:
+            yield from contradictions(one, other)
 
 
 def _luma(record: Record) -> tuple[float, float]:

@@ -78,6 +78,8 @@ WORDS = {
     "not_dark": Words("says dark, and is bright", "", "word"),
     "not_bright": Words("says bright, and is dark", "", "word"),
     "not_gray": Words("says gray, and has colour", "", "word"),
+    "guesses": Words("guesses"),
+    "readings_contradict": Words("one captioner says", "", "the other"),
     "contradicts_photo": Words("does not fit the photo", "", "seen"),
     "does_not_match_photo": Words("fits its photo badly"),
     # by a person

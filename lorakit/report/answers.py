@@ -12,6 +12,7 @@ from lorakit.project.runs import Run
 from lorakit.quality.judge import LEAK, Judgement, start_strength
 from lorakit.text import trigger_word
 
+OFFLINE = "imagenet"  # the captioner whose weights come with lorakit
 HEADLINES = {
     "learning": ("It learned.", "good"),
     "plateau": ("It learned.", "good"),
@@ -58,7 +59,7 @@ def first_screen(project: Project, run: Run | None, photos: dict[str, Any], trai
         tone = "look"
     return FirstScreen(headline, tone, _because(judgement, training), [
         _file(run, training), _checkpoint(project, run, judgement), _strength(project, judgement, training), _prompt(project, run, training["result"]),
-        _next_time(judgement),
+        _next_time(judgement), *_captions(project),
     ])  # fmt: skip
 
 
@@ -72,8 +73,27 @@ def _before_training(project: Project, photos: dict[str, Any]) -> FirstScreen:
             Answer("What next?", "Look through the chosen and the rejected photos below; a word of yours wins over every check.",
                    code=f"lorakit review {project.folder.name} FILE --keep"),
             Answer("And then?", "Train it.", code=f"lorakit train {project.folder.name}"),
+            *_captions(project),
         ],
     )  # fmt: skip
+
+
+def _captions(project: Project) -> list[Answer]:
+    """A word on captions that were written by the one that comes along, for want of a better."""
+    read = [r["caption"] for r in project.manifest.selected if r.get("caption") and r.get("human", {}).get("text") is None]
+    coarse = sum(caption.get("by") == OFFLINE for caption in read)
+    if not coarse:
+        return []
+    of = f"All {coarse}" if coarse == len(read) else f"{coarse} of {len(read)}"
+    return [
+        Answer(
+            "Are the captions good enough?",
+            f"{of} texts are by the captioner that comes with lorakit: it names 1000 things, no people and no actions, and is silent on most "
+            "photos. Real captions want a real captioner.",
+            "On a card with 12 GB; lorakit captioners lists the others: blip and florence2 run on a CPU, server asks Ollama or a hosted model.",
+            f"lorakit caption {project.folder.name} --captioner qwen3_vl",
+        )
+    ]
 
 
 def _because(judgement: Judgement, training: dict[str, Any]) -> str:

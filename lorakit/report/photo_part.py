@@ -76,6 +76,7 @@ def chosen_photo(record: Record, verdict: verdicts.Verdict, side: int) -> dict[s
         "text": record.get("text") or "",
         "words_by": (record.get("caption") or {}).get("by", ""),
         "agreement": trigger.get("agreement"),
+        "worst": trigger.get("worst"),
         "tokens": trigger.get("tokens"),
         "facets": [(tag, sure) for tag, sure in (record.get("facets") or {}).values() if tag],
         "bucket": " x ".join(map(str, crop["bucket"])) if crop else "",

@@ -10,10 +10,10 @@ from lorakit.text.phrases import ARTICLES
 from lorakit.text.words import joined, stem, stems, without_repeats, words
 
 FILLER = re.compile(
-    r"^(?:(?:in|on) (?:the|this) (?:image|photo|picture|photograph|scene),?\s*(?:(?:we|you|one) (?:can )?see|there (?:is|are))?|"
+    r"^(?:(?:in|on) (?:the|this) (?:image|photo|picture|photograph|scene),?\s*(?:(?:i|we|you|one) (?:can )?see|there (?:is|are))?|"
     r"(?:the|this) (?:image|photo|picture|photograph|scene) (?:(?:also )?(?:shows|features|depicts|displays|captures|contains|portrays)|"
-    r"(?:is|appears to be) of)|there (?:is|are|appears to be|seems to be)|this is|it is|it's|here is|(?:we|you) (?:can )?see|"
-    r"(?:an? )?(?:image|photo|picture|photograph) (?:of|showing)|arafed)\b[\s,]*",
+    r"(?:is|appears to be) of)|there (?:is|are|appears to be|seems to be)|this is|it is|it's|here is|here's|(?:i|we|you) (?:can )?see|(?:i'm|i am|we are|we're) looking at|"
+    r"(?:an? )?(?:image|photo|picture|photograph) (?:of|showing|(?:that )?(?:shows|captures|depicts|features))|arafed)\b[\s,]*",
     re.IGNORECASE,
 )
 SEEMS = re.compile(r"\b(?:appears|seems) to be\b|\bcan be seen\b", re.IGNORECASE)
@@ -33,7 +33,7 @@ LIGHT = frozenset(
 )
 MEDIUM = phrases.MEDIA | frozenset("digital oil 3d bokeh blurred art style photography photorealistic".split())
 ROLES = ("subject", "attribute", "action", "setting", "light", "medium")
-STYLES = ("tags", "mixed", "sentences")
+STYLES = ("tags", "mixed", "sentences", "both")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class RawCaption:
 
     sentence: str = ""
     tags: tuple[str, ...] = ()
+    cut: bool = False  # the limit of tokens has stopped it
 
     @property
     def text(self) -> str:
@@ -50,8 +51,12 @@ class RawCaption:
 
 
 def compose(reading: RawCaption, style: str) -> str:
-    """The reading in the base's `style`: 'tags', 'mixed' (a sentence, then tags) or 'sentences'. No trigger yet."""
+    """The reading in the base's `style`: 'tags', 'mixed' (a sentence, then tags), 'sentences', or 'both' (tags, then all sentences, as
+    Anima reads them). No trigger yet."""
     sentence = clean_sentence(reading.sentence)
+    if style == "both":
+        tags = ", ".join(without_said(without_repeats(reading.tags)) or tags_of(sentence))
+        return ". ".join(part for part in (tags, sentence[:1].upper() + sentence[1:]) if part)
     if style == "tags":
         return ", ".join(tags_of(sentence, reading.tags))
     if not sentence:
@@ -116,16 +121,39 @@ def role_of(tag: str, role: str) -> str:
 
 
 def without_said(tags: list[str]) -> list[str]:
-    """Tags whose words do not all stand in a longer tag (as whole words: `hat` stays beside `chat bubble`). The longer
-    one takes the place of a shorter one before it."""
+    """Tags that no longer tag says: `long hair` goes beside `very long hair`, and `cat` stays beside `cat ears` as `hat` beside `chat
+    bubble`. The longer one takes the place of a shorter one before it."""
+    parts = [(tag, _parts_of(tag)) for tag in tags]
     kept: list[str] = []
     for tag in tags:
-        longer = next((other for other in tags if stems(tag) < stems(other)), None)
+        longer = next((other for other, its_parts in parts if _says(its_parts, tag) and stems(tag) < stems(other)), None)
         if longer is None:
             kept.append(tag)
         elif not kept:
             kept.append(longer)
     return without_repeats(kept)
+
+
+def _parts_of(tag: str) -> list[list[str]]:
+    """The things of a tag, each as its words: 'statue of a man on grass' -> statue | man | grass."""
+    found: list[list[str]] = [[]]
+    for word in re.findall(r"\w+", tag.lower()):
+        if word in phrases.PREPOSITIONS or word in ("of", "and"):
+            found.append([])
+        elif word not in ARTICLES:
+            found[-1].append(stem(word))
+    return found
+
+
+def _says(parts: list[list[str]], tag: str) -> bool:
+    """Whether a tag is the end of one of these things, which is what it is, or only a quality or a deed of it."""
+    said = [stem(word) for word in re.findall(r"\w+", tag.lower()) if word not in ARTICLES]
+    if not re.search(r"[^\W_]{2}", tag):  # faces
+        return False
+    if len(said) == 1 and (said[0] in phrases.JOINED_BY_AND or said[0] in phrases.TRANSITIVE):
+        return any(said[0] in part for part in parts)
+    alone = [one for one in _parts_of(tag) if one]
+    return bool(alone) and all(any(part[-len(one) :] == one for part in parts) for one in alone)
 
 
 def sentence_from(tags: tuple[str, ...] | list[str]) -> str:

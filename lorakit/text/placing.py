@@ -21,7 +21,7 @@ def place_trigger(text: str, trigger: str | None, class_word: str | None, style:
         name = trigger if "style" in trigger.lower() else f"{trigger} style"
         text = _without_tag(text, "style")
         return joined(text.rstrip(" ."), f"in the {name}") if style == "sentences" else joined(name, text)
-    if style == "tags":
+    if style in ("tags", "both"):
         return joined(f"{trigger} {class_word}" if class_word else trigger, _without_tag(text, class_word))
     if class_word and (found := whole_word(class_word).search(text)):
         return f"{matching_article(text[: found.start()], trigger)}{trigger} {text[found.start() :]}"

@@ -75,6 +75,18 @@ def split_tags(text: str) -> list[str]:
     return [part.strip() for part in [*parts, text[start:]] if part.strip()]
 
 
+# How many there are, in a booru's words.
+COUNT_TAG = re.compile(
+    r"(?:\d\+?|6\+)(?:girl|boy|other|animal|person|human)s?|solo|multiple[_ ](?:girls|boys|others)|no[_ ]humans|solo[_ ]focus",
+    re.IGNORECASE,
+)
+
+
+def spaced_tag(name: str) -> str:
+    """A booru's `long_hair` as words. Names of three letters and faces (`;_;`, `(o)_(o)`) stay, as sd-scripts writes them."""
+    return name.replace("_", " ").strip() if len(name) > 3 and re.search(r"[^\W_]{2}", name) else name
+
+
 def _is_balanced(text: str) -> bool:
     """Whether brackets close as they open; `:<` and `>_<` do not."""
     open_ones = []

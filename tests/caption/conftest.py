@@ -32,6 +32,40 @@ def write_json(path: Path, value: dict) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
+@pytest.fixture(scope="session")
+def cropped_once(tmp_path_factory, tiny_weights) -> Path:
+    """A project of four photos as far as their crops, made once; tests work on copies."""
+    import lorakit
+    from tests.conftest import QUICK, draw_photo
+
+    folder = tmp_path_factory.mktemp("cropped")
+    (folder / "photos").mkdir()
+    for number, size in enumerate([(640, 512), (640, 512), (512, 640), (600, 600)]):
+        draw_photo(number, size).save(folder / "photos" / f"photo_{number}.jpg", quality=92)
+    project = lorakit.new_project(
+        folder / "project", folder / "photos", base="tiny-random", trigger="zwx", class_word="mug", device="cpu",
+        settings={**QUICK, "train.weights": str(tiny_weights)},
+    )  # fmt: skip
+    lorakit.walk(project, last="crop")
+    return project.folder
+
+
+@pytest.fixture
+def cropped(cropped_once, tmp_path):
+    """cropped(**settings): a project whose four photos wait for captions."""
+    import shutil
+
+    import lorakit
+
+    def make(**settings):
+        shutil.copytree(cropped_once, tmp_path / "project", ignore=shutil.ignore_patterns(".lock"))
+        project = lorakit.open_project(tmp_path / "project", settings=settings, device="cpu")
+        project.keep_words()
+        return project
+
+    return make
+
+
 def image_settings(kind: str, side: int) -> dict:
     return {
         "image_processor_type": kind, "do_resize": True, "size": {"height": side, "width": side}, "do_normalize": True,

@@ -27,6 +27,12 @@ def curated(make_project):
     return make
 
 
+def forgotten(project) -> None:
+    """The project as if no photo had been read."""
+    project.manifest.replace([{**r, "caption": None, "done": {**r["done"], "caption": None}} for r in project.manifest])
+    (project.cache_folder / "readings.jsonl").unlink()
+
+
 def captions(project) -> dict[str, str]:
     return {r["file"]: (r["caption"]["sentence"], *r["caption"]["tags"]) for r in project.manifest.selected if r.get("caption")}
 
@@ -44,7 +50,7 @@ def test_tiny_blip_captions_a_project(curated, tiny_blip):
     together = captions(project)
     assert len(together) == 6
     single = lorakit.open_project(project.folder, settings={"caption.batch_size": 1}, device="cpu")
-    single.manifest.replace([{**r, "caption": None, "done": {**r["done"], "caption": None}} for r in single.manifest])
+    forgotten(single)
     caption(single)
     assert captions(single) == together
 
@@ -214,7 +220,7 @@ def test_model_that_runs_out_of_memory_completes_with_the_same_captions(curated,
     roomy = curated(**wanted)
     caption(roomy)
     tight = lorakit.open_project(roomy.folder, settings={"caption.batch_size": 6}, device="cpu")
-    tight.manifest.replace([{**r, "caption": None, "done": {**r["done"], "caption": None}} for r in tight.manifest])
+    forgotten(tight)
     sizes = []
     with_room_for(2, name, sizes, monkeypatch)
     caption(tight)

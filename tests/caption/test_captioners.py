@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from lorakit import lookup
-from lorakit.caption.captioners import florence2, vlm
-from lorakit.caption.captioners.base import are_cut, is_hub_id, load_model, pixels_of, source_of, without_prompt
+from lorakit.caption.captioners import florence2
+from lorakit.caption.captioners.base import are_cut, as_card_says, card_of, is_hub_id, load_model, pixels_of, source_of, without_prompt
 from lorakit.errors import LorakitError, UnknownName, WeightsMissing
 from lorakit.settings import Caption
 from lorakit.text.phrases import without_loose_end
@@ -28,7 +28,6 @@ GRAINY = [Image.fromarray(GRAIN.integers(0, 255, (40, 40, 3), np.uint8)) for _ i
 @pytest.fixture(autouse=True)
 def few_boxes(monkeypatch):
     monkeypatch.setattr(florence2, "DETECT_TOKENS", 24)
-    monkeypatch.setattr(vlm, "LEAST_TOKENS", 8)
 
 
 def load(name: str, folder, **settings):
@@ -91,11 +90,33 @@ def test_loose_end_goes_by_sentence_or_phrase(text, kept):
 
 @pytest.mark.parametrize("name", lookup.names(lookup.CAPTIONERS))
 def test_card_is_frozen_and_names_licence_and_size(name):
-    card = lookup.load(lookup.CAPTIONERS, name).CARD
+    card = card_of(name)
     assert card.title and card.licence and card.note
     assert card.size_gb > 0 or not card.hub
     with pytest.raises(AttributeError):
         card.title = "other"
+
+
+def test_a_card_is_a_captioner_and_asks_its_own_question(tmp_path, monkeypatch):
+    joy = card_of("joycaption")
+    assert (joy.hub, joy.licence, joy.quantises) == ("fancyfeast/llama-joycaption-beta-one-hf-llava", "Llama 3.1 Community License", True)
+    assert as_card_says("joycaption", joy, Caption()).question == joy.prompt and joy.prompt
+    assert as_card_says("joycaption", joy, Caption(prompt="Who?")).question == "Who?"
+    assert card_of("vlm").hub == card_of("qwen3_vl").hub and "Apache" in card_of("vlm").licence
+    folder = tmp_path / "caption" / "captioners"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv(lookup.PLUGINS, str(tmp_path))
+    for text, wrong in (
+        ("read_by: vlm\ntitel: Mine", "did you mean 'title'"),
+        ("read_by: vln", "must name one of"),
+        ("a: [", "not valid YAML"),
+    ):
+        (folder / "mine.yaml").write_text(text)
+        lookup.forget()
+        with pytest.raises(LorakitError, match=wrong):
+            card_of("mine")
+    monkeypatch.delenv(lookup.PLUGINS)
+    lookup.forget()
 
 
 def test_blip_does_not_repeat_its_prompt(tiny_blip):
@@ -157,24 +178,6 @@ def test_each_style_can_have_a_question_of_its_own(tiny_vlm):
     asked = {"prompt": "Who is there?", "prompt_sentences": "What is red?"}
     assert load("vlm", tiny_vlm, **asked, style="sentences")(PHOTOS) == red
     assert load("vlm", tiny_vlm, **asked, style="mixed")(PHOTOS) == load("vlm", tiny_vlm, prompt="Who is there?")(PHOTOS) != red
-
-
-@pytest.mark.parametrize(
-    "answer, sentence, tags",
-    [
-        ("A dog on grass.\nTags: dog, green grass, sun", "A dog on grass.", ("dog", "green grass", "sun")),
-        ("A dog on\ngrass. **Tags:** dog; grass.", "A dog on grass.", ("dog", "grass")),
-        ("A dog on grass.", "A dog on grass.", ()),
-        ("Tags: dog, Dog, - grass", "", ("dog", "grass")),
-    ],
-)
-def test_answer_of_a_chat_model_is_parsed(answer, sentence, tags):
-    assert (vlm.parse(answer).sentence, vlm.parse(answer).tags) == (sentence, tags)
-
-
-def test_answer_that_was_stopped_ends_with_its_last_whole_part():
-    assert vlm.parse("A dog.\nTags: dog, green gra", is_cut=True).tags == ("dog",)
-    assert vlm.parse("A dog on grass. It has a red col", is_cut=True).sentence == "A dog on grass."
 
 
 def test_chat_model_without_a_chat_template_is_refused(tiny_blip):

@@ -104,6 +104,17 @@ def test_text_that_fits_scores_higher_than_one_that_does_not(tmp_path, lights, t
     right = score(said)
     wrong = score({"night": said["neon light"], "neon light": said["night"]})
     assert len(right) == 4 and all(right[file] > wrong[file] + 0.3 for file in right)
+    both = score({tag: f"{said['night'].capitalize()}. {said['neon light'].capitalize()}. So" for tag in said})
+    assert both == wrong or all(both[file] < right[file] - 0.3 for file in both), "the worst sentence counts"
+    worst = {r["file"]: r["trigger"]["worst"] for r in project.manifest.selected if "worst" in r["trigger"]}
+    assert all(("neon" in said) == ("night" in file) for file, said in worst.items()) and len(worst) == 4
+
+
+def test_a_text_is_judged_sentence_by_sentence():
+    assert sight.sentences_of("a dog on grass, red ball") == ["a dog on grass, red ball"]
+    text = "A dog sits on grass. It wears a red hat. Good. The sun shines on it"
+    assert sight.sentences_of(text) == ["A dog sits on grass.", "It wears a red hat. Good.", "The sun shines on it"]
+    assert sight.sentences_of("") == [""]
 
 
 def test_a_crop_is_seen_once_however_often_it_is_worded(tmp_path, lights, tiny_clip, monkeypatch):

@@ -92,6 +92,21 @@ def test_preview_changes_nothing(project):
     assert not open_project(project.folder).settings.caption.rules
 
 
+def test_preview_cuts_at_tokens_as_the_stage_does_not_at_letters(project):
+    """75 tokens are some 300 letters: a caption that was read may be that long."""
+    record = project.manifest.selected[0]
+    said = "a mug on a wooden table beside a window, red spoon, seen from above, in soft evening light, with a garden behind"
+    read = {**record, "caption": {"sentence": said, "tags": [], "by": "blip", "own": False}, "done": {**record["done"], "trigger": ""}}
+    project.manifest.keep(read)
+    lorakit.trigger(project)
+    before = project.manifest[record["id"]]["text"]
+    found = {file: (was, after) for file, was, after in words.preview(project, ["remove: red spoon"])}
+    assert found[record["file"]] == (before, before.replace("red spoon, ", ""))
+    words.with_rules(project, ["remove: red spoon"])
+    lorakit.trigger(project)
+    assert project.manifest[record["id"]]["text"] == found[record["file"]][1]
+
+
 def test_later_photos_follow_the_rules(project, make_photo, photo_folder):
     run("words", project.folder, "--replace", "spoon", "fork")
     make_photo("late.jpg", seed=50, size=(640, 512), quality=92)

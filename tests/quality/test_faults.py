@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lorakit.quality import faults
+from lorakit.quality import faults, in_words
 from lorakit.settings import Caption, Trigger, resolve
 from lorakit.text.composing import RawCaption, compose
 
@@ -107,6 +107,25 @@ def test_black_and_white_that_is_colourful_and_a_facet_that_is_sure():
     assert reasons("a black and white photo of a zwx dog", measures={"colour": {"chroma": 5}}) == []
     assert reasons("a zwx dog in a kitchen", facets={"setting": ["outdoors", 0.95]}) == ["contradicts_photo"]
     assert reasons("a zwx dog in a kitchen", facets={"setting": ["outdoors", 0.8]}) == []
+
+
+def test_two_readings_that_cannot_both_be_true_are_named_with_both_words():
+    told = record("1girl, red shirt, a zwx woman in a blue shirt")
+    told["caption"]["readings"] = [
+        {"by": "wd_tagger", "sentence": "", "tags": ["1girl", "red shirt"]},
+        {"by": "qwen3_vl", "sentence": "A woman in a blue shirt.", "tags": ["shirt"]},
+    ]
+    [found] = faults.find([told], SETTINGS)["a"]
+    assert (found.reason, found.value, found.threshold) == ("readings_contradict", "red shirt", "blue shirt")
+    assert in_words.in_words(found) == "one captioner says: red shirt, the other blue shirt"
+    told["human"] = {"text": "a zwx woman in a blue shirt"}
+    assert not faults.find([told], SETTINGS), "a person has decided"
+
+
+def test_guesses_are_pointed_at():
+    assert reasons("a zwx dog, possibly a labrador") == ["guesses"]
+    assert reasons("a zwx dog that may be wet") == ["guesses"]
+    assert reasons("zwx dog, grass in May") == []
 
 
 def test_score_of_open_clip():

@@ -61,6 +61,7 @@ def test_the_first_screen_says_what_to_use_and_how(trained):
     ):
         assert words in first, words
     assert f"{run.lora.stem}.comfyui.json" in first and (run.folder / f"{run.lora.stem}.comfyui.json").is_file()
+    assert "Are the captions good enough? All 4 texts are by the captioner that comes with lorakit" in first, "QUICK captions offline"
     assert "loaded whole by ComfyUI, A1111, Forge and diffusers" in first and first.index("Which file?") < first.index("What next time?")
 
 

@@ -81,6 +81,7 @@ def test_tag_within_a_longer_tag_goes_by_whole_words_only():
         ("the Dog sleeps", "sentences", "the zwx Dog sleeps"),
         ("a hotdog on a plate", "sentences", "a zwx dog, a hotdog on a plate"),
         ("a puppy on grass", "sentences", "a zwx dog, a puppy on grass"),
+        ("dog, grass, red collar. A dog on grass", "both", "zwx dog, grass, red collar. A dog on grass"),
         ("a dog on grass, red collar", "mixed", "a zwx dog on grass, red collar"),
         ("", "tags", "zwx dog"),
         ("", "sentences", "a zwx dog"),
@@ -166,7 +167,7 @@ PARTS = st.lists(
 
 @given(
     parts=PARTS,
-    style=st.sampled_from(["tags", "mixed", "sentences"]),
+    style=st.sampled_from(["tags", "mixed", "sentences", "both"]),
     teaches=st.sampled_from(["subject", "style"]),
     class_word=st.sampled_from([None, "dog"]),
 )
@@ -199,7 +200,7 @@ def test_no_caption_breaks_the_splitter(text):
 @pytest.mark.parametrize(
     "text", ["一只zwx熊坐在草地上", "zwx犬の写真", "zwx_dog, grass", "zwx's ball", "ZWX，草地", "사진 속 zwx가", "(zwx:1.2), toy"]
 )
-@pytest.mark.parametrize("style", ["tags", "mixed", "sentences"])
+@pytest.mark.parametrize("style", ["tags", "mixed", "sentences", "both"])
 def test_a_trigger_at_any_border_is_counted_and_not_placed_again(text, style):
     assert count_word(text, "zwx") == 1
     assert keep_trigger(text, "zwx", "dog", style) == text

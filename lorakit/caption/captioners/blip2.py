@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, without_prompt, written_texts
+from lorakit.caption.captioners.base import ONE_SENTENCE, CaptionerCard, Reader, load_model, pixels_of, without_prompt, written_texts
 from lorakit.settings import Caption
 from lorakit.text.composing import RawCaption
 from lorakit.weights import Source
@@ -22,7 +22,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
     import torch
 
     model, processor = load_model(source, device)
-    prompt = settings.question or ""
+    prompt, most = settings.question or "", settings.max_tokens or ONE_SENTENCE
     processor.num_query_tokens = processor.num_query_tokens or model.config.num_query_tokens  # older checkpoints lack it
     start = processor(text=[prompt], images=_any_picture(), return_tensors="pt").input_ids
 
@@ -34,11 +34,11 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
             pixel_values=batch,
             input_ids=given,
             attention_mask=torch.ones_like(given),
-            max_new_tokens=settings.max_tokens,
+            max_new_tokens=most,
             num_beams=3,
         )
-        texts = written_texts(model, processor, written, settings.max_tokens)
-        return [RawCaption(sentence=without_prompt(text, prompt)) for text in texts]
+        texts = written_texts(model, processor, written, most)
+        return [RawCaption(sentence=without_prompt(text, prompt), cut=is_cut) for text, is_cut in texts]
 
     return Reader(pixels_of(processor), read)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lorakit.caption.captioners.base import CaptionerCard, Reader, load_model, pixels_of, written_texts
+from lorakit.caption.captioners.base import ONE_SENTENCE, CaptionerCard, Reader, load_model, pixels_of, written_texts
 from lorakit.errors import UnknownName
 from lorakit.settings import Caption
 from lorakit.text.composing import RawCaption
@@ -43,10 +43,10 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
 
     def read(pixels: list) -> list[RawCaption]:
         batch = torch.stack(pixels).to(device, model.dtype)
-        longest = max(settings.max_tokens, LEAST_TOKENS.get(task, 0))
+        longest = max(settings.max_tokens or ONE_SENTENCE, LEAST_TOKENS.get(task, 0))
         sentences = written_texts(model, processor, answer(task, batch, longest), longest)
         found = processor.batch_decode(answer(DETECT, batch, DETECT_TOKENS), skip_special_tokens=False)  # boxes are special tokens
-        return [RawCaption(plain(text), tuple(labels(boxes))) for text, boxes in zip(sentences, found, strict=True)]
+        return [RawCaption(plain(text), tuple(labels(boxes)), cut) for (text, cut), boxes in zip(sentences, found, strict=True)]
 
     return Reader(pixels_of(processor), read)
 

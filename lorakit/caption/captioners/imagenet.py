@@ -21,13 +21,13 @@ CARD = CaptionerCard(
     licence="Apache-2.0",
     size_gb=0.02,
     batch_per_gb=32,
-    note="coarse: knows 1000 things by name, no actions and no people; works offline, weights come with lorakit",
+    note="coarse: knows 1000 things by name, no actions and no people, and is silent where it is not sure; works offline, weights come with lorakit",
 )
 Prepared = tuple[Any, np.ndarray]
-MIN_PROBABILITY = 0.25  # of a single name; what is less sure was wrong more often than right
+# Of the name that is written. On 159 everyday photos 4 % of the names are wrong from here on, where 20 % were from 0.25 on, and two
+# thirds of the photos get none: silence teaches nothing wrong.
+MIN_PROBABILITY = 0.5
 MIN_FAMILY = 0.40  # of a family of names, when no single one is sure
-MAX_NAMES = 2
-SURE = 0.30
 # ImageNet keeps its animals together: ranges of class numbers (both ends included) and what they all are.
 FAMILIES = {
     "fish": [(0, 6), (389, 397)], "bird": [(7, 24), (80, 100), (127, 146)], "lizard": [(38, 48)], "snake": [(52, 68)],
@@ -101,16 +101,11 @@ def plain_name(lemmas: str) -> str:
 
 
 def surest_names(chances: np.ndarray, names: list[str]) -> list[str]:
-    """Up to MAX_NAMES names above MIN_PROBABILITY, and first their family where none is sure by itself."""
-    best = [int(i) for i in np.argsort(-chances)[:MAX_NAMES] if chances[i] >= MIN_PROBABILITY]
-    if best and chances[best[0]] >= SURE:
-        return [names[i] for i in best if not _same_family(i, best[0]) or i == best[0]]
+    """The name that is sure, else the family that is; none where neither is."""
+    best = int(chances.argmax())
+    if chances[best] >= MIN_PROBABILITY:
+        return [names[best]]
     for family, ranges in FAMILIES.items():
-        inside = [i for first, last in ranges for i in range(first, last + 1)]
-        if chances[inside].sum() >= MIN_FAMILY:
-            return [family] + [names[i] for i in best if i not in inside]
-    return [names[i] for i in best]
-
-
-def _same_family(left: int, right: int) -> bool:
-    return any(any(a <= left <= b for a, b in ranges) and any(a <= right <= b for a, b in ranges) for ranges in FAMILIES.values())
+        if sum(chances[first : last + 1].sum() for first, last in ranges) >= MIN_FAMILY:
+            return [family]
+    return []
