@@ -1,5 +1,6 @@
 """Answers of chat models: what is a caption comes through without its dress, what is none is refused with a reason."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,37 @@ def test_captions_as_they_should_be_come_through_as_they_are():
     table = yaml.safe_load((Path(__file__).parent / "captions_worded.yaml").read_text(encoding="utf-8"))
     plain = [entry["read"] for entry in table if entry["read"]]
     assert len(plain) > 50 and [read_answer(text).sentence for text in plain] == [" ".join(text.split()) for text in plain]
+
+
+HELD_OUT = yaml.safe_load((Path(__file__).parent / "answers_of_models.yaml").read_text(encoding="utf-8"))
+
+
+def test_held_out_captions_are_taken_out_of_their_dress():
+    wrong = {}
+    for entry in HELD_OUT["captions"]:
+        found = read_answer(entry["answer"])
+        if found != RawCaption(entry["read"], tuple(entry.get("tags", ()))):
+            wrong[entry["answer"]] = found
+    assert not wrong and len(HELD_OUT["captions"]) > 120
+
+
+def test_held_out_answers_without_a_caption_have_a_reason():
+    through = [answer for answer in HELD_OUT["none"] if not isinstance(read_answer(answer), NoCaption)]
+    assert not through and len(HELD_OUT["none"]) > 60
+
+
+def test_held_out_captions_as_they_should_be_come_through_as_they_are():
+    changed = {text: found for text in HELD_OUT["plain"] if (found := read_answer(text)) != RawCaption(text)}
+    assert not changed and len(HELD_OUT["plain"]) > 120
+
+
+@pytest.mark.parametrize(
+    "piece", ["I ", "the image ", "a, ", "here is ", "- a\n", "<think>", "**a** ", "{", "Caption: ", "very likely ", "not "]
+)
+def test_a_long_answer_is_read_at_once(piece):
+    begun = time.monotonic()
+    read_answer(piece * (6000 // len(piece)))
+    assert time.monotonic() - begun < 2
 
 
 def test_a_thought_that_was_left_open_behind_the_caption_takes_only_itself():
