@@ -168,7 +168,7 @@ def read_tags(path: Path) -> list[Tag]:
     """The tags in the order of the model's outputs. Raises `LorakitError` for a file that names none."""
     try:
         found = _from_csv(path) if path.suffix == ".csv" else _from_json(json.loads(path.read_text(encoding="utf-8-sig")))
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, csv.Error, OSError) as error:
         raise LorakitError(f"{path}: no list of tags that can be read ({type(error).__name__}: {error})") from None
     if not found:
         raise LorakitError(f"{path}: names no tags")
@@ -184,14 +184,16 @@ def _tag(name: str, category: str, threshold: float | None, is_e621: bool) -> Ta
         return Tag("", "invalid")
     if match := re.match(r"rating[:_](?=\w)", name):
         return Tag(name[match.end() :], "rating", threshold)
-    category = category.strip().lower()
+    category = category.strip().lower().removesuffix(".0")
     category = "species" if category == "5" and is_e621 else _NUMBERED.get(category, _CALLED.get(category, category or "general"))
     return Tag(name, category, threshold)
 
 
 def _from_csv(path: Path) -> list[tuple[str, str, float | None]]:
     with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
+        first = file.readline()
+        file.seek(0)
+        rows = [row for row in csv.reader(file, delimiter=max(",;\t", key=first.count)) if row]
     if not rows:
         return []
     head = [cell.strip().lower() for cell in rows[0]]
@@ -206,10 +208,18 @@ def _from_csv(path: Path) -> list[tuple[str, str, float | None]]:
         (
             row[name],
             row[category] if category is not None else "0",
-            float(row[threshold]) if threshold is not None and row[threshold] else None,
+            _measured(row[threshold]) if threshold is not None else None,
         )
         for row in rows[1:]
     ]
+
+
+def _measured(cell: str) -> float | None:
+    """A threshold; None for an empty cell, `n/a` or `nan`: of that tag none was measured."""
+    try:
+        return value if 0 <= (value := float(cell)) <= 1 else None
+    except ValueError:
+        return None
 
 
 def _from_json(entry: Any) -> list[tuple[str, str, float | None]]:
@@ -263,7 +273,7 @@ def _thresholds_in(place: Path) -> dict[str, float]:
                         name = _NUMBERED.get(str(row.get("category", "")), "") or str(row.get("name") or row.get("category") or "")
                         found[_CALLED.get(name.lower(), name.lower())] = float(row["threshold"])
             elif path.suffix == ".json":
-                found |= _of_json(json.loads(path.read_text(encoding="utf-8")))
+                found |= _of_json(json.loads(path.read_text(encoding="utf-8-sig")))
         except (ValueError, KeyError, TypeError, OSError):
             continue  # a help, no more
     return {category: value for category, value in found.items() if category in CATEGORIES and 0 < value < 1}
@@ -288,7 +298,7 @@ def _preprocess_in(place: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in (place / "config.json", *sorted(place.glob("*metadata.json")), *sorted(place.glob("preprocess*.json"))):
         try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
+            entry = json.loads(path.read_text(encoding="utf-8-sig"))
         except (ValueError, OSError):
             continue
         if not isinstance(entry, dict):
@@ -338,8 +348,13 @@ def sight_of(files: TaggerFiles, shape: Sequence[Any], kind: str) -> Sight:
     if len(shape) != 4 or 3 not in (shape[1], shape[3]):
         raise LorakitError(f"{files.model}: its input of shape {list(shape)} is no picture, so it is no tagger")
     channels_first = shape[1] == 3
-    said, dtype = files.preprocess, {"tensor(float16)": "float16", "tensor(uint8)": "uint8"}.get(kind, "float32")
+    said, dtype = (
+        files.preprocess,
+        {"tensor(float16)": "float16", "tensor(uint8)": "uint8", "tensor(double)": "float64"}.get(kind, "float32"),
+    )
     sides = [side for side in (shape[2], shape[3] if channels_first else shape[1]) if isinstance(side, int) and side > 3]
+    if len(set(sides)) > 1:
+        raise LorakitError(f"{files.model}: its input of shape {list(shape)} is no square, and taggers of that kind are not known here")
     side = sides[0] if sides else int(said.get("side", USUAL_SIDE))
     if not channels_first or dtype == "uint8":  # WD, as it has been since 2022
         return Sight(side, channels_first, bgr=dtype != "uint8", norm=None, dtype=dtype)

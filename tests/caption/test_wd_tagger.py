@@ -16,6 +16,7 @@ from lorakit.caption.tagger_files import HALF, IMAGENET, Tag, TaggerFiles
 from lorakit.errors import LorakitError
 from lorakit.project import stamps
 from lorakit.settings import Caption
+from lorakit.text.answers import NoCaption
 from lorakit.text.composing import RawCaption, compose
 from lorakit.text.words import spaced_tag
 
@@ -261,6 +262,83 @@ def test_every_layout_tags_by_colour(tmp_path, layout):
     read = wd_tagger.load(source_of(wd_tagger.CARD, str(folder)), "cpu", Caption())
     assert [reading.tags for reading in read([RED, BLUE, GREEN, RED])] == [("red",), ("blue sky",), ("green",), ("red",)]
     assert [reading.tags for reading in read([BLUE])] == [("blue sky",)]
+
+
+ODD_LISTS = {
+    "mark of UTF-8": ("\ufeff" + WD.replace("\n", "\r\n"), "blue sky"),
+    "more columns": ('id,tag_id,name,category,count,ips\n0,1,blue_sky,0,1,"[""x"", ""y""]"\n1,2,green,0,1,[]\n2,3,red,0,1,[]\n', "blue sky"),
+    "a comma in a tag": (WD.replace("blue_sky", '"blue,_sky"'), "blue sky"),
+    "semicolons": (WD.replace(",", ";"), "blue sky"),
+    "categories as numbers with a point": (WD.replace(",0,", ",0.0,"), "blue sky"),
+    "thresholds that nobody measured": ("name,category,best_threshold\nblue_sky,0,n/a\ngreen,0,nan\nred,0,\n", "blue sky"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD_LISTS)
+def test_odd_lists_of_tags_are_read_as_they_are_meant(tmp_path, odd):
+    text, blue = ODD_LISTS[odd]
+    read = wd_tagger.load(source_of(wd_tagger.CARD, str(tiny(tmp_path / "tagger", text))), "cpu", Caption())
+    assert [reading.tags for reading in read([RED, BLUE, GREEN])] == [("red",), (blue,), ("green",)]
+
+
+@pytest.mark.parametrize(
+    "text", ["tag_id,name,category,count\n1,blue_sky,0,1\n2\n3,red,0,1\n", "name,category\nblue_sky,alpha\ngreen,beta\nred,beta\n"]
+)
+def test_a_list_that_would_say_nothing_is_refused_in_one_line(tmp_path, text):
+    with pytest.raises(LorakitError, match="no list of tags that can be read|categories alpha, beta, of which") as error:
+        wd_tagger.load(source_of(wd_tagger.CARD, str(tiny(tmp_path / "tagger", text))), "cpu", Caption())
+    assert "\n" not in str(error.value)
+
+
+def odd_model(folder, odd):
+    """A tiny tagger, made odd: `mask` as numbers, `side`s that differ, numbers of `double` precision, `deep`: [n, 1, tags], `nan`."""
+    onnx = pytest.importorskip("onnx")
+    tiny(folder, RGB, first=True, outputs=("probabilities",), mask=odd == "mask")
+    model = onnx.load(folder / "model.onnx")
+    graph, helper = model.graph, onnx.helper
+    if odd == "mask":
+        graph.input[1].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    elif odd == "double":
+        graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    elif odd == "side":
+        graph.input[0].type.tensor_type.shape.dim[2].dim_value = 16
+    elif odd == "int32":
+        graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT32
+    else:
+        graph.node[-1].output[0] = "flat"
+        value = [1] if odd == "deep" else [float("nan")]
+        graph.initializer.append(
+            helper.make_tensor("more", onnx.TensorProto.INT64 if odd == "deep" else onnx.TensorProto.FLOAT, [1], value)
+        )
+        graph.node.append(helper.make_node("Unsqueeze" if odd == "deep" else "Add", ["flat", "more"], ["probabilities"]))
+        if odd == "deep":
+            graph.output[0].CopyFrom(helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["n", 1, 3]))
+    onnx.save(model, folder / "model.onnx")
+    return lambda: wd_tagger.load(source_of(wd_tagger.CARD, str(folder)), "cpu", Caption())([RED, BLUE])
+
+
+@pytest.mark.parametrize("odd", ["mask", "double", "deep"])
+def test_odd_models_are_right(tmp_path, odd):
+    assert [reading.tags for reading in odd_model(tmp_path / "tagger", odd)()] == [("red",), ("blue sky",)]
+
+
+def test_models_that_cannot_be_right_say_so(tmp_path):
+    assert all(isinstance(one, NoCaption) and "NaN" in one.reason for one in odd_model(tmp_path / "nan", "nan")())
+    for odd, line in (("side", "is no square"), ("int32", "cannot read a picture")):
+        with pytest.raises(LorakitError, match=line) as error:
+            odd_model(tmp_path / odd, odd)()
+        assert "\n" not in str(error.value)
+
+
+def test_one_photo_without_a_number_leaves_the_others_their_probabilities():
+    found = wd_tagger._ToProbability("out")(np.array([[np.nan, 1, 1], [-8, 8, 0.5]], np.float32))
+    assert found[1].round(2).tolist() == pytest.approx([0, 1, 0.62], abs=0.01)
+
+
+def test_files_beside_the_model_may_begin_with_the_mark_of_utf_8(tmp_path):
+    (tmp_path / "threshold.json").write_text('\ufeff{"general": 0.3}', encoding="utf-8")
+    (tmp_path / "preprocess.json").write_text('\ufeff{"image_size": 320}', encoding="utf-8")
+    assert tagger_files._thresholds_in(tmp_path) == {"general": 0.3} and tagger_files._preprocess_in(tmp_path) == {"side": 320}
 
 
 @pytest.mark.parametrize("form", ["WD of timm", "JTP"])

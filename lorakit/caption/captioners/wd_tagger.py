@@ -3,6 +3,7 @@ known by their files, and the usual ones have cards in this folder."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from lorakit.caption.tagger_files import CATEGORIES, Tag, TaggerFiles, find_file
 from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.settings import Caption, setting
+from lorakit.text.answers import NoCaption
 from lorakit.text.composing import RawCaption
 from lorakit.text.words import COUNT_TAG, spaced_tag
 from lorakit.weights import Source, hub_errors_in_words
@@ -38,6 +40,9 @@ PATTERNS = ("model.onnx", "model.onnx*data", "*.csv", "*.json")
 USUAL = {"general": 0.35, "character": 0.85}  # as the author of WD recommends, where neither a file nor a card nor a person says
 NAMES = ("character", "copyright", "artist")  # categories that are names: a wrong one is worse than none
 WRITTEN = ("general", "character", "copyright", "species")
+
+
+NO_NUMBERS = "the tagger's answer is no number (NaN), which half precision brings about; take its float32 model"
 
 
 def _why_no_categories(value: tuple[str, ...]) -> str | None:
@@ -91,33 +96,52 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
         return Reader(
             sight.prepare, lambda batch: [RawCaption(tags=choose(row, files, own)) for row in predict(np.stack([one for one, _ in batch]))]
         )
+    if not any(tag.category in own.categories for tag in files.tags if tag.name):
+        there = ", ".join(sorted({tag.category for tag in files.tags if tag.name}))
+        raise LorakitError(
+            f"{files.model.parent / files.list_name}: its tags are of the categories {there}, of which caption.wd_tagger.categories writes none"
+        )
     session = _open(files, device)
     entries = session.get_inputs()
     entry = next((one for one in entries if len(one.shape) == 4), entries[0])
     sight = sight_of(files, entry.shape, entry.type)
-    masks = [one.name for one in entries if one.name != entry.name]
+    masks = {
+        one.name: {"tensor(bool)": "bool", "tensor(int64)": "int64"}.get(one.type, "float32") for one in entries if one.name != entry.name
+    }
     if unknown := [name for name in masks if "mask" not in name]:
         raise LorakitError(f"{files.model}: wants {', '.join(unknown)} besides a picture, so it is no tagger")
     output = output_of(files, [(one.name, one.shape) for one in session.get_outputs()])
     most = entry.shape[0] if isinstance(entry.shape[0], int) and entry.shape[0] > 0 else None  # some take no more at once
     to_probability = _ToProbability(output)
 
-    def read(batch: list[tuple[np.ndarray, np.ndarray]]) -> list[RawCaption]:
-        readings: list[RawCaption] = []
+    def read(batch: list[tuple[np.ndarray, np.ndarray]]) -> list[RawCaption | NoCaption]:
+        readings: list[RawCaption | NoCaption] = []
         for first in range(0, len(batch), most or len(batch)):
             part = batch[first : first + (most or len(batch))]
             filled = part + part[-1:] * ((most or len(part)) - len(part))
             inputs: dict[str, Any] = {entry.name: np.stack([pixels for pixels, _ in filled])}
-            inputs |= {name: np.stack([mask for _, mask in filled]) for name in masks}
-            chances = to_probability(np.asarray(session.run([output], inputs)[0], dtype=np.float32)[: len(part)])
+            inputs |= {name: np.stack([mask for _, mask in filled]).astype(kind) for name, kind in masks.items()}
+            chances = to_probability(_run(session, output, inputs, files).astype(np.float32).reshape(len(filled), -1)[: len(part)])
             if chances.shape[-1] != len(files.tags):
                 raise LorakitError(
                     f"{files.model}: answers with {chances.shape[-1]} numbers, {files.list_name} names {len(files.tags)}; take both from one place"
                 )
-            readings += [RawCaption(tags=choose(row, files, own)) for row in chances]
+            readings += [RawCaption(tags=choose(row, files, own)) if np.isfinite(row).all() else NoCaption(NO_NUMBERS) for row in chances]
         return readings
 
     return Reader(sight.prepare, read)
+
+
+def _run(session: Any, output: str, inputs: dict[str, Any], files: TaggerFiles) -> np.ndarray:
+    import numpy as np
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+    try:
+        return np.asarray(session.run([output], inputs)[0])
+    except InvalidArgument as error:
+        raise LorakitError(
+            f"{files.model}: cannot read a picture, so it is no tagger that is known here ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 class _ToProbability:
@@ -130,7 +154,7 @@ class _ToProbability:
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         import numpy as np
 
-        self.is_logits = self.is_logits or bool(numbers.min() < -0.001 or numbers.max() > 1.001)
+        self.is_logits = self.is_logits or bool((numbers < -0.001).any() or (numbers > 1.001).any())  # of NaN both are false
         return 1 / (1 + np.exp(-np.clip(numbers, -60, 60))) if self.is_logits else numbers
 
 
@@ -178,7 +202,7 @@ def choose(chances: np.ndarray, files: TaggerFiles, settings: Settings = Setting
     order = {"character": 1, "copyright": 2, "artist": 3, "general": 4, "species": 4}
     surest = {name: -chance for ones in sure.values() for chance, name in ones}
     found.sort(key=lambda one: (0 if COUNT_TAG.fullmatch(one[1]) else order.get(one[0], 5), surest[one[1]]))
-    return tuple(spaced_tag(name) for _, name in found)
+    return tuple(re.sub(r",\s*", " ", spaced_tag(name)).strip() or name for _, name in found)  # a comma would make two tags of one
 
 
 def _is_one_of(category: str) -> bool:
