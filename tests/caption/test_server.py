@@ -27,6 +27,7 @@ class Behaviour:
     def __init__(self):
         self.answers, self.asked, self.headers, self.wait = [say(DOG)], [], [], 0.0
         self.models: list[str] | None = ["toy"]
+        self.listed = None  # an answer of its own to who asks for the models
         self.lock = threading.Lock()
 
 
@@ -57,7 +58,7 @@ def there(monkeypatch):
 
         def do_GET(self):
             listed = {"data": [{"id": name} for name in behaviour.models or ()]}
-            self.reply(200 if behaviour.models is not None else 404, listed, {})
+            self.reply(200 if behaviour.models is not None else 404, behaviour.listed or listed, {})
 
         def reply(self, status, body, headers):
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -153,6 +154,59 @@ def test_an_answer_that_was_stopped_ends_with_its_last_sentence(there):
     assert load(there)([PHOTOS[0]]) == [RawCaption(DOG)]
 
 
+PIECES = [{"delta": {"role": "assistant"}}, {"delta": {"reasoning_content": "hm"}}, {"delta": {"content": "A brown dog sits "}},
+          {"delta": {"content": "on green grass."}, "finish_reason": "stop"}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        say([{"type": "reasoning", "text": "hm"}, {"type": "text", "text": DOG}]),
+        say([DOG]),
+        say([{"type": "text", "text": {"value": DOG}}, {"type": "image"}, None]),
+        (200, {"choices": [{"message": DOG}]}, {}),
+        (200, {"choices": [{"text": DOG}]}, {}),
+        (
+            200,
+            b": hello\n\n"
+            + b"".join(b"data: " + json.dumps({"choices": [piece]}).encode() + b"\n\n" for piece in PIECES)
+            + b"data: [DONE]\n",
+            {},
+        ),
+    ],
+)
+def test_answers_of_odd_shapes_are_read(there, answer):
+    there.answers = [answer]
+    assert load(there)([PHOTOS[0]]) == [RawCaption(DOG)]
+
+
+def test_letters_are_those_of_utf_8_whatever_the_header_says(there):
+    there.answers = [(200, '{"choices": [{"message": {"content": "Un café à côté."}}]}'.encode(), {"Content-Type": "text/plain"})]
+    assert load(there)([PHOTOS[0]]) == [RawCaption("Un café à côté.")]
+    there.answers = [(200, '{"choices": [{"message": {"content": "Ein Hund im Grün."}}]}'.encode("latin-1"), {})]
+    assert isinstance(load(there)([PHOTOS[0]])[0], NoCaption)
+
+
+@pytest.mark.parametrize("key", ["s3cret\nmore", "s3cr€t", "s3 cret"])
+def test_a_key_that_is_none_is_not_shown(there, key, monkeypatch):
+    monkeypatch.setenv(server.KEY, key)
+    with pytest.raises(LorakitError, match=server.KEY) as error:
+        load(there)
+    assert "s3" not in str(error.value)
+    monkeypatch.setenv(server.KEY, "Bearer s3cret")
+    assert load(there)([PHOTOS[0]]) and there.headers[-1]["Authorization"] == "Bearer s3cret"
+
+
+def test_models_are_listed_in_other_forms_too(there):
+    session = server._session(there.url)
+    for answer in ({"models": [{"name": "a"}]}, {"data": ["a"]}, ["a"], [{"id": "a"}]):
+        there.listed = answer
+        assert server.models_of(session, there.url) == ["a"]
+    for answer in ("x", {"data": None}, {"data": [1]}, [{}]):
+        there.listed = answer
+        assert server.models_of(session, there.url) == []
+
+
 def test_who_knows_no_thinking_is_asked_without(there):
     there.answers = [lambda body: (400, {"error": "unknown field reasoning_effort"}, {}) if "reasoning_effort" in body else say(DOG)]
     read = load(there)
@@ -178,7 +232,9 @@ def test_words_that_a_host_calls_otherwise_are_left_out_one_by_one(there):
         ((400, {"error": {"message": "this model does not support image input"}}, {}), "sees? .*no pictures|see no pictures"),
         ((401, {"error": {"message": "bad key s3cret"}}, {}), "export LORAKIT_CAPTION_KEY"),
         ((413, b"<html><h1>Too large</h1></html>", {}), "HTTP 413 for model toy: Too large"),
-        ((302, b"", {"Location": "http://127.0.0.1:9/"}), "HTTP 302"),
+        ((302, b"", {"Location": "http://127.0.0.1:9/login?k=s3cret"}), "HTTP 302 .*sends on to http://127.0.0.1:9/login, "),
+        ((500, {"error": {"message": "image input is not supported - hint: provide the mmproj"}}, {}), "see no pictures"),
+        ((429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}, {}), "HTTP 429 .*quota$"),
     ],
 )
 def test_what_no_photo_can_mend_ends_the_run_in_one_line(there, answer, line, monkeypatch):
@@ -187,6 +243,7 @@ def test_what_no_photo_can_mend_ends_the_run_in_one_line(there, answer, line, mo
     with pytest.raises(LorakitError, match=line) as error:
         load(there)([PHOTOS[0]])
     assert "\n" not in str(error.value) and "s3cret" not in str(error.value)
+    assert len(there.asked) <= 2, "and at once"
 
 
 def test_nobody_there_is_one_line(monkeypatch):
@@ -214,6 +271,11 @@ def test_the_only_model_is_taken_and_of_several_one_is_asked_for(there, capsys):
         ("ftp://a/v1", "no address"),
         ("https://me:pass@host/v1", f"export {server.KEY}"),
         ("https://host/v1?key=abc", f"export {server.KEY}"),
+        ("https://host/v1#key=abc", f"export {server.KEY}"),
+        ("http://[::1/v1", "no address"),
+        ("http://127.0.0.1:99999/v1", "no address"),
+        ("http://127.0.0.1:x/v1", "no address"),
+        ("http://gpu box/v1", "no address"),
     ],
 )
 def test_an_address_is_checked_before_any_photo_is_opened(address, line):

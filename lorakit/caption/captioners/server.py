@@ -45,6 +45,11 @@ AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
 QUALITY = 90  # of the JPEG: 254 kB for a crop of 768 px, of which a PNG takes 1.2 MB
 # What keeps models from thinking. Who does not know the words may refuse them, and is asked without.
 UNTHINKING = {"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": False}}
+# What waiting does not mend, whatever the code that it comes with: llama.cpp says the first with a 500, OpenAI the others with a 429.
+BLIND = re.compile(
+    r"mmproj|(?:image|vision|multimodal)[^.]{0,20}(?:is|are|input)? ?not supported|not support[^.]{0,20}(?:image|vision|multimodal)", re.I
+)
+SPENT = re.compile(r"insufficient[ _](?:quota|credit|fund|balance)|exceeded your current quota|billing|out of credits", re.I)
 FILTERED = re.compile(r"content[ _](?:filter|policy|management)|moderation|safety system|responsible ?ai", re.I)
 THOUGHT_TOO_LONG = (
     "it only thought, and used up its tokens: a model that does not think (an instruct model), or a larger caption.max_tokens"
@@ -58,14 +63,20 @@ def check(settings: Caption) -> None:
             "captioner server: which one? --set caption.server=http://127.0.0.1:11434/v1 (Ollama; LM Studio :1234, vLLM :8000, llama.cpp :8080) "
             "and --set caption.model=NAME"
         )
-    address = urlsplit(settings.server)
-    if address.scheme not in ("http", "https") or not address.hostname:
+    try:
+        address = urlsplit(settings.server)
+        is_one = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:  # a port that is none, half a bracket
+        is_one = False
+    if not is_one or re.search(r"\s", settings.server):
         raise LorakitError(f"caption.server = {_shown(settings.server)}: no address; write it like http://127.0.0.1:11434/v1")
-    if address.username or address.password or address.query:
+    if address.username or address.password or address.query or address.fragment:
         raise LorakitError(
-            f"caption.server = {_shown(settings.server)}: what is written before @ or behind ? would stand in project.yaml; "
+            f"caption.server = {_shown(settings.server)}: what is written before @ or behind ? or # would stand in project.yaml; "
             f"a key belongs into the environment: export {KEY}=..."
         )
+    if re.search(r"[^!-~]", _key()):  # and what is wrong with it is not shown
+        raise LorakitError(f"{KEY}: holds a gap, a line's end or a letter that no key has; copy it anew: export {KEY}=...")
 
 
 def load(source: Source, device: str, settings: Caption) -> Reader:
@@ -121,8 +132,12 @@ def _session(address: str) -> Session:
     return session
 
 
+def _key() -> str:
+    return os.environ.get(KEY, "").strip().removeprefix("Bearer ").strip()
+
+
 def _with_key(request: PreparedRequest) -> PreparedRequest:
-    if key := os.environ.get(KEY, "").strip():
+    if key := _key():
         request.headers["Authorization"] = f"Bearer {key}"
     return request
 
@@ -184,7 +199,7 @@ class _Asker:
                         f"{self.base}: nobody answers there ({USUAL.get(urlsplit(self.base).port or 0, 'the server')} is not running?)"
                     ) from error
             else:
-                if answer.status_code not in AGAIN:
+                if answer.status_code not in AGAIN or BLIND.search(words := _words_of(answer)) or SPENT.search(words):
                     return answer
                 why, pause = f"HTTP {answer.status_code} {_words_of(answer)}".strip(), _asked_to_wait(answer) or wait
             if number < TRIES - 1:
@@ -198,7 +213,13 @@ class _Asker:
         line = f"{self.base}: HTTP {code} for model {model}" + (f": {words}" if words else "")
         if code in (401, 403):
             return f"{line}; its key belongs into the environment: export {KEY}=..."
-        if re.search(r"image|vision|multimodal|modalit|mmproj|content", words, re.I) and code != 404:
+        if code in (301, 302, 303, 307, 308):
+            place = urlsplit(answer.headers.get("Location", ""))
+            whither = f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}" if place.netloc else place.path or "another place"
+            return f"{line}: it sends on to {_hidden(whither)[:100]}, and photos go only where you say: --set caption.server=..."
+        if SPENT.search(words):
+            return line
+        if BLIND.search(words) or re.search(r"image|vision|multimodal|modalit|mmproj|content", words, re.I) and code not in (404, 413):
             return f"{line}; this model seems to see no pictures: choose one that does, such as qwen3-vl"
         names = models_of(self.session, self.base)
         return line + (f"; it has {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}" if names else "")
@@ -207,13 +228,14 @@ class _Asker:
 def _caption_in(answer: Response) -> RawCaption | NoCaption:
     """What a chat completion says, or why it says nothing."""
     try:
-        choice = answer.json()["choices"][0]
-        message, ended = choice["message"], choice.get("finish_reason")
-        content = message.get("content")
+        choice = _streamed(answer) or json.loads(answer.content)["choices"][0]
+        message, ended = choice.get("message", choice), choice.get("finish_reason")
+        message = {"content": message} if isinstance(message, str) else message
+        content = message["content"] if "content" in message else message.get("text")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return NoCaption(f"no chat completion: {answer.text[:80]!r}")
+        return NoCaption(f"no chat completion: {_hidden(' '.join(answer.text.split()))[:80]!r}")
     if isinstance(content, list):  # parts, as some hosted ones answer
-        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+        content = "".join(map(_part, content))
     text = content if isinstance(content, str) else ""
     if not text.strip():
         thought = message.get("reasoning") or message.get("reasoning_content") or message.get("thinking")
@@ -226,14 +248,41 @@ def _caption_in(answer: Response) -> RawCaption | NoCaption:
     return read_answer(text, is_cut=ended == "length")
 
 
+def _part(part: Any) -> str:
+    """The words of a part that is no thought."""
+    if isinstance(part, dict):
+        if re.search(r"think|thought|reason|refus", str(part.get("type", ""))):
+            return ""
+        part = part.get("text")
+        part = part.get("value") if isinstance(part, dict) else part
+    return part if isinstance(part, str) else ""
+
+
+def _streamed(answer: Response) -> dict[str, Any] | None:
+    """A choice put together from an answer that comes in pieces although it was not asked to; None for one that is whole."""
+    if not answer.content.lstrip().startswith((b"data:", b"event:", b":")):
+        return None
+    said, thought, ended = "", "", None
+    for line in answer.content.decode("utf-8").splitlines():
+        if not line.startswith("data:") or line[5:].strip() == "[DONE]":
+            continue
+        for choice in json.loads(line[5:]).get("choices") or ():
+            piece = choice.get("delta") or {}
+            said += piece.get("content") or ""
+            thought += piece.get("reasoning_content") or piece.get("reasoning") or ""
+            ended = choice.get("finish_reason") or ended
+    return {"message": {"content": said, "reasoning": thought}, "finish_reason": ended}
+
+
 def models_of(session: Session, base: str) -> list[str]:
     """Names of the server's models; none where it does not tell."""
     import requests
 
     try:
         listed = session.get(f"{base}/models", timeout=(CONNECT, CONNECT)).json()
-        return [str(one["id"]) for one in listed["data"]]
-    except (requests.exceptions.RequestException, ValueError, KeyError, TypeError):
+        listed = listed.get("data", listed.get("models")) if isinstance(listed, dict) else listed
+        return [one if isinstance(one, str) else str(one.get("id") or one["name"]) for one in (listed if isinstance(listed, list) else ())]
+    except (requests.exceptions.RequestException, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
@@ -253,7 +302,7 @@ def _words_of(answer: Response) -> str:
         found = found.get("error", found) if isinstance(found, dict) else found
         text = found.get("message") or found.get("detail") or str(found) if isinstance(found, dict) else str(found)
     except ValueError:
-        text = re.sub(r"<[^>]+>", " ", answer.text)
+        text = re.sub(r"<(style|script|title)\b.*?</\1>|<[^>]+>", " ", answer.text, flags=re.S | re.I)
     return _hidden(" ".join(str(text).split()))[:200]
 
 
@@ -282,10 +331,10 @@ def _first_line(error: Exception) -> str:
 
 def _hidden(text: str) -> str:
     """A server may repeat the key that it was sent."""
-    key = os.environ.get(KEY, "").strip()
+    key = _key()
     return text.replace(key, "...") if key else text
 
 
 def _shown(address: str) -> str:
     """An address without what may be a key."""
-    return re.sub(r"//[^/@]*@", "//...@", address).split("?")[0]
+    return re.split(r"[?#]", re.sub(r"//[^/@]*@", "//...@", address))[0]
