@@ -149,7 +149,10 @@ def open_reader(settings: Settings, name: str, weights: str | None, place: str) 
     if settings.precision not in ("auto", "bf16") and not card.quantises:
         say(f"caption   {name} is held as it is; caption.precision is for chat models")
     captioner = lookup.load(lookup.CAPTIONERS, name, "caption.captioner")
-    return captioner.load(source_of(card, weights), place, as_card_says(name, card, settings)), card
+    source = source_of(card, weights)
+    if settings.captioners:  # each has weights of its own
+        source = replace(source, option=f"--captioner ...,{name}=")
+    return captioner.load(source, place, as_card_says(name, card, settings)), card
 
 
 def _take_offline(project: Project, todo: list[Record], missing: WeightsMissing) -> list[Record]:

@@ -102,7 +102,9 @@ def drop_words(text: str, words: frozenset[str], style: str, protected: tuple[st
     kept = []
     words -= {word.lower() for word in protected}
     for part in _parts(text, style):
-        if words & _said(part):
+        if of_thing and re.search(r"\b(?:tones|light|lighting)\W*$", part.raw):
+            pass  # of the whole picture: 'green tones' alone must not become 'tones'
+        elif words & _said(part):
             if _is_head(part) or any(count_word(part.raw, word) for word in protected):
                 part.raw = _without(part.raw, words)
             elif not of_thing:

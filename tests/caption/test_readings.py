@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+from dataclasses import replace
+from importlib import import_module
 
 import pytest
 from click.testing import CliRunner
@@ -10,10 +12,10 @@ from click.testing import CliRunner
 import lorakit
 from lorakit import lookup
 from lorakit.caption.captioners import imagenet
-from lorakit.caption.captioners.base import NoCaption
+from lorakit.caption.captioners.base import NoCaption, card_of
 from lorakit.caption.readings import Readings
 from lorakit.cli import group
-from lorakit.errors import LorakitError
+from lorakit.errors import LorakitError, WeightsMissing
 from lorakit.text.composing import RawCaption
 
 TOY = """
@@ -182,3 +184,15 @@ def test_the_offline_captioner_is_silent_where_it_is_not_sure():
     chances[:] = 0
     chances[151:156] = 0.1
     assert imagenet.surest_names(chances, names) == ["dog"]
+
+
+def test_of_several_captioners_missing_weights_are_given_where_they_are_read(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    card = replace(card_of("wd_tagger"), hub="nobody/has-this-tagger")
+    stage = import_module("lorakit.caption.caption")
+    monkeypatch.setattr(stage, "card_of", lambda name: card)
+    with pytest.raises(WeightsMissing) as error:
+        stage.open_reader(
+            lorakit.settings.resolve([("--set", {"caption.captioners": ["wd_tagger", "toy"]})]).caption, "wd_tagger", None, "cpu"
+        )
+    assert "--captioner ...,wd_tagger=FOLDER" in str(error.value) and "caption.weights" not in str(error.value)

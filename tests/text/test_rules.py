@@ -107,3 +107,9 @@ def test_invariants_of_sentences():
 
 def test_frequencies_count_texts_not_words():
     assert rules.frequencies(["fox, bee, Fox", "fox", "cow"]) == [("fox", 2), ("bee", 1), ("cow", 1)]
+
+
+def test_colours_of_the_whole_picture_are_none_of_the_thing():
+    for style in ("both", "sentences", "mixed"):
+        assert rules.drop_words("green tones", frozenset({"green"}), style, of_thing=True) == "green tones"
+        assert rules.drop_words("a green robot in green light", frozenset({"green"}), style, of_thing=True) == "a robot in green light"
