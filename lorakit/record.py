@@ -216,15 +216,24 @@ def _fits(kind: Any) -> Callable[[Any], bool]:
     if kind is Any:
         return lambda value: True
     if is_typeddict(kind):
-        known, required = {key: _fits(hint) for key, hint in _hints(kind).items()}, kind.__required_keys__
-        anything = _fits(Any)
-        return lambda value: (
-            isinstance(value, dict) and required <= value.keys() and all(known.get(key, anything)(item) for key, item in value.items())
-        )
+        known, required = {key: _fits(hint) for key, hint in _hints(kind).items() if hint is not Any}, kind.__required_keys__
+
+        def has_all(value: Any) -> bool:
+            if not isinstance(value, dict) or not required <= value.keys():
+                return False
+            for key, item in value.items():
+                fits = known.get(key)
+                if fits is not None and not fits(item):
+                    return False
+            return True
+
+        return has_all
     if origin in (Union, types.UnionType):
         some = [_fits(one) for one in inner]
         return lambda value: any(fits(value) for fits in some)
     if origin in (list, dict):
+        if inner[-1] is Any:
+            return lambda value: isinstance(value, origin)
         items = _fits(inner[-1])
         return lambda value: isinstance(value, origin) and all(map(items, value.values() if origin is dict else value))
     if kind is float:

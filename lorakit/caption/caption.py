@@ -67,6 +67,8 @@ def _read_photos(project: Project, todo: list[Record]) -> None:
     """Let each captioner read the photos, one captioner after the other, and keep what they say together; what is known is not read."""
     if not todo:
         return
+    if project.settings.caption.captioners and project.settings.caption.weights:
+        say("caption   caption.weights is left aside: of several captioners each has its own, as caption.captioners: {name: FOLDER}")
     try:
         check_readers(project.settings.caption)
         done = _read_by_all(project, todo)
@@ -120,7 +122,8 @@ def readings_of(
     kept, budget = Readings(project.cache_folder), 0 if settings.max_tokens else settings.token_budget
     keys = {r["id"]: stamps.reading(settings, r, name, weights, told.get(r["id"], ())) for r in todo}
     known = {r["id"]: kept.get(keys[r["id"]], budget) for r in todo}
-    if there := [(r, *known[r["id"]]) for r in todo if known[r["id"]]]:
+    there: list[Found] = [(r, *found) for r in todo if (found := known[r["id"]])]
+    if there:
         yield there
     todo = [r for r in todo if not known[r["id"]]]
     if not todo:

@@ -4,7 +4,7 @@ lorakit: `--set caption.clip=FOLDER` names a folder with open_clip_config.json a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -48,13 +48,13 @@ class ClipScorer:
         texts = [without_word(r["text"], trigger) if trigger else r["text"] for r in seen]  # open_clip knows no zwx
         parts = [sentences_of(text) for text in texts]
         said = iter(self.clip.say([part for several in parts for part in several]))
-        scored = {}
+        scored: dict[str, Any] = {}
         for record, several in zip(seen, parts, strict=True):
             fits = [float(self.points[record["id"]] @ next(said)) for _ in several]
             lowest = min(range(len(fits)), key=fits.__getitem__)
             worst = {"worst": several[lowest]} if len(several) > 1 else {}
             scored[record["id"]] = {"agreement": round(fits[lowest], 3), **worst}
-        return [{**r, "trigger": {**r["trigger"], **scored[r["id"]]}} if r["id"] in scored else r for r in records]
+        return [cast("Record", {**r, "trigger": {**r["trigger"], **scored[r["id"]]}}) if r["id"] in scored else r for r in records]
 
 
 LEAST_WORDS = 4  # of a sentence that is judged by itself; a shorter one goes with the one before

@@ -25,6 +25,7 @@ from lorakit.text.conventions import CONTROL, MASK, same
 
 PASSED_OVER = frozenset(("@eadir", "__macosx", "$recycle.bin", "#recycle"))  # thumbnails and bins that systems leave
 UNFINISHED = (".crdownload", ".part", ".partial", ".download")
+NAMES_THAT_TELL = (decode.NAME_ENDINGS - {".tif", ".tiff"}) | set(sidecars.ENDINGS)  # some cameras call their raw photos .TIF
 NOT_REGULAR, EMPTY_FILE = "pipes, devices and broken links", "empty files"
 LOOK = 64  # side at which a picture is looked at to tell a mask from a photo
 
@@ -175,7 +176,7 @@ def _kind_of(path: Path) -> str | None:
     """What a file is by its name, and a raw photo whatever its name: some cameras call theirs `.TIF`. Of photos with other names the
     stage `check` says it."""
     kind = conventions.kind_of(path.name)
-    if kind is None and path.suffix.lower() not in decode.NAME_ENDINGS - {".tif", ".tiff"} and is_regular(path):
+    if kind is None and path.suffix.lower() not in NAMES_THAT_TELL and is_regular(path):
         with suppress(OSError), open(path, "rb") as file:
             return conventions.RAW if is_raw(file) else None
     return kind

@@ -184,9 +184,9 @@ def match(before: list[Record], fresh: list[Record]) -> list[Record]:
 
 
 def _free_id(hash: str, taken: set[str], former: dict[str, list[Record]]) -> str:
-    used = taken | {r["id"] for r in former[hash]}
+    of_same = {r["id"] for r in former[hash]}
     number, id = 1, hash
-    while id in used:
+    while id in taken or id in of_same:
         number += 1
         id = f"{hash}~{number}"
     return id

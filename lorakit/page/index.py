@@ -26,6 +26,7 @@ from lorakit.record import Record
 FORMAT = 1  # of a row: raise it when rows get other keys, so that kept ones are made anew
 SETTLE = 2.0  # seconds between two rounds over the whole set
 KEEP_AFTER = 10.0  # seconds without a decision after which the rows are kept for the next start
+DRAWN = 2.5  # seconds within which a browser has drawn what was kept
 LOOK_EVERY = 0.5  # seconds between two looks at the disk
 KEPT = "index.json.gz"
 WRITTEN = ("manifest.jsonl", "manifest.journal", decisions.FILE, FILE)
@@ -48,7 +49,7 @@ class Index:
         self._odd: dict[str, list[Reason]] = {}
         self._wrong: dict[str, list[Reason]] = {}
         self._lock = threading.RLock()
-        self._ready = threading.Event()
+        self._ready, self._wanted = threading.Event(), threading.Event()
         self._settled, self._looked = 0.0, 0.0
         self._is_stale, self._is_settling = False, False
         self._config = identity(folder / FILE)
@@ -57,7 +58,13 @@ class Index:
         self._first = ""  # the name under which these rows are kept for the next time
 
     def start(self) -> None:
-        threading.Thread(target=self._open, name="index", daemon=True).start()
+        threading.Thread(target=self._begin, name="index", daemon=True).start()
+
+    def _begin(self) -> None:
+        """Where the list is kept from the last time, the browser draws that first: both at once would share the processor."""
+        if self._kept() is not None:
+            self._wanted.wait(DRAWN)
+        self._open()
 
     def _open(self) -> None:
         """Read the project and judge all; also again, when its words have changed."""
@@ -65,16 +72,15 @@ class Index:
         try:
             project = open_project(self.folder)
             records, is_warm = list(project.manifest), self._kept() is not None
-            self._odd = verdicts.odd_ones(records, project.settings)
-            if self._project is None and not is_warm:  # the faults of texts take as long as all before them, and can come later
+            if self._project is None and not is_warm:  # what compares the whole set takes as long as all before, and can come later
                 with self._lock:
                     self._project, self.fault = project, None
                     self._lay(self._judged(records))
                 self._ready.set()
-            wrong = faults.find(project.manifest.selected, project.settings)
+            odd, wrong = verdicts.odd_ones(records, project.settings), faults.find(project.manifest.selected, project.settings)
             with self._lock:
                 is_first, self._project, self._config, self.fault = self._project is None, project, before[-1], None
-                self._wrong = wrong
+                self._odd, self._wrong = odd, wrong
                 self._lay(self._judged(project.manifest))
                 if is_first:  # the rows that were kept are these, under the revision 0
                     self.revision, self._order, self._of = 0, 0, dict.fromkeys(self._of, 0)
@@ -102,6 +108,7 @@ class Index:
     @contextmanager
     def held(self) -> Iterator[Project]:
         """The project as it stands on the disk now; nobody else of this server uses it meanwhile."""
+        self._wanted.set()
         self._ready.wait()
         with self._lock:
             self._try_again()
@@ -118,6 +125,7 @@ class Index:
 
     def peek(self, id: str) -> tuple[str, str, int] | None:
         """(path, content hash, longer side in pixels) of a photo, without waiting for anybody who works on the index."""
+        self._wanted.set()
         self._ready.wait()
         project = self._project
         shown = self.rows.get(id)
@@ -132,6 +140,7 @@ class Index:
         """All rows, packed: those kept from the last time at once where nothing has been written since."""
         if not self._ready.is_set() and (kept := self._kept()):
             return kept
+        self._wanted.set()
         self._ready.wait()
         with self._lock:
             if self._project is not None:

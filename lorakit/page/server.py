@@ -142,7 +142,8 @@ def _listen(host: str, port: int | None, before: dict[str, Any] | None) -> socke
         except OSError as error:
             listener.close()
             fault = error.strerror or str(error)
-    raise LorakitError(f"--host {host} --port {wanted[-1]}: cannot listen there ({fault}); choose another --port")
+    place = f"--host {host} --port {port}" if port else f"--host {host}"
+    raise LorakitError(f"{place}: cannot listen there ({fault}); choose another {'--port' if port else '--host'}")
 
 
 def _tell(host: str, port: int, token: str, browse: bool) -> None:

@@ -29,6 +29,7 @@ class Manifest:
         self.path = folder / "manifest.jsonl"
         self.journal = folder / "manifest.journal"
         self._records: dict[str, Record] = {}
+        self.memo: dict[Any, Any] = {}  # what others have worked out of all records as they are; gone with any change
         self._rejected: list[str] = []
         self._torn = self.journal.exists()  # left by a killed run: its last line may be half a record
         self._seen: dict[int, Record | None] = {}  # of `refresh`: what the lines hold that were read, by their hash
@@ -90,6 +91,7 @@ class Manifest:
             return set()
         former = self._records
         self._records = dict(former)
+        self.memo.clear()
         self.take_decisions()
         if self._state_of_files() != self._files:
             self._read_again()
@@ -119,6 +121,7 @@ class Manifest:
         return self._records[id]["file"] if id in self._records else id
 
     def _lay(self, ids: Iterable[str]) -> None:
+        self.memo.clear()
         for id in list(ids):
             record = self._records[id]
             human = self._word_on(record)
@@ -142,6 +145,7 @@ class Manifest:
         self.decisions.migrate()
         if self._torn or self._rejected:
             self.save()
+        self.memo.clear()
         with open(self.journal, "a", encoding="utf-8", newline="\n") as file:
             for record in records:
                 self._records[record["id"]] = record

@@ -7,7 +7,8 @@ Stages of single photos take (project, record); stages that look at the whole se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,21 @@ def check(project: Project, record: Record) -> str:
     return _stamp("check", record["hash"], versions)
 
 
+def _once(stamp: Callable[[Project], str]) -> Callable[[Project], str]:
+    """A stamp of the whole set, worked out once for as long as neither a record nor a setting is another: with 50,000 photos each
+    takes a second, and several are asked for before and behind every stage."""
+
+    @functools.wraps(stamp)
+    def remembered(project: Project) -> str:
+        known = project.manifest.memo.get(stamp.__name__)
+        if known is None or known[0] is not project.settings:
+            known = project.manifest.memo[stamp.__name__] = project.settings, stamp(project)
+        return known[1]
+
+    return remembered
+
+
+@_once
 def dedupe(project: Project) -> str:
     facts = [(r["id"], r["hash"], r.get("look"), verdicts.quality(r, project.settings)) for r in project.manifest]
     apart = [(r["id"], sorted(r["human"]["apart"])) for r in project.manifest if r.get("human", {}).get("apart")]
@@ -70,6 +86,7 @@ def clip_identity(given: str) -> str:
     return weights.identity(weights.Source(str(folder), True)) if folder.is_dir() else given
 
 
+@_once
 def select(project: Project) -> str:
     odd = verdicts.odd_ones(list(project.manifest), project.settings)
     facts = [

@@ -14,6 +14,9 @@ from lorakit.settings import Settings
 
 SMALL_FOR_ANY = 512  # pixels of the shorter side
 ORDER = {"keep": 0, "warn": 1, "reject": 2}
+MOST_KNOWN = 1 << 18  # photos whose reasons are kept in memory
+# By the measures themselves, which no one changes once they stand in a record: {their id: (measures, (limits, checks), reasons)}.
+_known: dict[int, tuple[dict[str, Any], tuple[Any, Any], tuple[Reason, ...]]] = {}
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,25 @@ def judge(record: Record, settings: Settings, with_duplicates: bool = True, with
     return Verdict(by_hand or worst, tuple(reasons), by_hand is not None)
 
 
-def _check_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
-    for name, measures in record.get("measures", {}).items():
-        if name in lookup.names(lookup.CHECKS):
+def _check_reasons(record: Record, settings: Settings) -> tuple[Reason, ...]:
+    """Of one photo alone; it is asked for many times over, and is another only where measures or limits are others."""
+    measures: dict[str, Any] = record.get("measures", {})
+    known, limits = _known.get(id(measures)), (settings.check, lookup.names(lookup.CHECKS))
+    if known is not None and known[0] is measures and known[1][0] is limits[0] and known[1][1] is limits[1]:
+        return known[2]
+    reasons = tuple(_reasons_of(record, measures, settings))
+    if len(_known) >= MOST_KNOWN:
+        _known.clear()
+    _known[id(measures)] = measures, limits, reasons
+    return reasons
+
+
+def _reasons_of(record: Record, measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
+    checks = lookup.names(lookup.CHECKS)
+    for name, found in measures.items():
+        if name in checks:
             try:
-                yield from lookup.load(lookup.CHECKS, name).judge(measures, getattr(settings.check, name))
+                yield from lookup.load(lookup.CHECKS, name).judge(found, getattr(settings.check, name))
             except (AttributeError, KeyError, TypeError, ValueError) as error:  # by a hand or a bad disk: no code writes such
                 raise LorakitError(
                     f"manifest.jsonl: what is measured of {record['file']} under {name} cannot be read ({error!r}); "

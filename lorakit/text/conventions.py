@@ -96,19 +96,17 @@ def repeats_in(photos: Iterable[Path], root: Path) -> dict[Path, int]:
     """How often each photo is used an epoch, for those whose folder is one of kohya's: the number before the `_` of its name, at most
     MOST_REPEATS, where all folders with photos beside it are called so."""
     photos = list(photos)
+    above = {folder: _between(folder / "photo", root) for folder in {photo.parent for photo in photos}}
     inside: dict[Path, set[Path]] = defaultdict(set)
-    for photo in photos:
-        for folder in _between(photo, root):
+    for folders in above.values():
+        for folder in folders:
             inside[folder.parent].add(folder)
 
     def number(folder: Path) -> int:
         is_kohya = folder == root or all(map(_number, inside[folder.parent]))
         return _number(folder) if is_kohya else 0
 
-    of_folder = {
-        folder: next((n for f in _between(folder / "photo", root) + [root] if (n := number(f))), 0)
-        for folder in {photo.parent for photo in photos}
-    }
+    of_folder = {folder: next((n for f in [*folders, root] if (n := number(f))), 0) for folder, folders in above.items()}
     return {photo: of_folder[photo.parent] for photo in photos if of_folder[photo.parent]}
 
 

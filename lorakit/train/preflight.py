@@ -14,6 +14,7 @@ from lorakit.bases import families, layer_names, single_file
 from lorakit.bases.folder import check_folder, is_distilled
 from lorakit.bases.load import check_base_precision, check_numbers, compute_dtype
 from lorakit.bases.schedules import Diffusion
+from lorakit.bases.tokens import cached_folder
 from lorakit.console import say, typed, warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project
@@ -35,8 +36,10 @@ def preflight(project: Project) -> list[Record]:
     and text on the disk, the trigger in every text. Raises `LorakitError` at the first thing that is wrong."""
     check_family(project.card)
     check_settings(project)
-    if lacks := check_single_file(project):
-        source = project.base_source
+    lacks, source = check_single_file(project), project.base_source
+    for line in of_weights(project):
+        say(f"cache     {line}")
+    if lacks:
         say(f"cache     {', '.join(lacks)}: not in {Path(source.location).name}, taken from {source.rest.location}")
     if says := prediction_in_words(project):
         say(f"cache     {Path(project.base_source.location).name} says of itself: {says}; it is trained so")
@@ -98,18 +101,12 @@ def check_single_file(project: Project) -> list[str]:
         folder = Path(source.location) if source.is_local else hub_configs(source)
         if folder and has_index(folder):
             check_folder(family, folder, project.card.name)
-            if is_distilled(folder) and not project.settings.train.training_adapter:
-                warn(
-                    f"{source.location}: is distilled, by its model_index.json; training on it undoes that: train on {project.card.hub}, use the LoRA here"
-                )
         return []
     file = single_file.open_source(source, family.NAME)
     card = single_file.card_of(file)
     if project.card.name != card and any(project.card.name in layout.cards for layout in family.LAYOUTS):
         raise LorakitError(f"{source.location}: is {card}, by its layers; choose --base {card}, or weights of {project.card.title}")
     check_prediction(project.settings.train, file)
-    for part, other in file.beside.items():
-        say(f"cache     {part}: {other.path.name}")
     lacks = [name for name in ("vae", *family.ENCODERS, *family.TOKENIZERS) if not file.has(name)]
     if lacks and source.rest is None:
         raise LorakitError(
@@ -123,6 +120,20 @@ def check_single_file(project: Project) -> list[str]:
             f"{source.rest.location}: has no {', '.join(absent)} in it, nor has {file.path.name}; --set train.parts=FILES,FOLDER names where they are"
         )
     return lacks
+
+
+def of_weights(project: Project) -> Iterator[str]:
+    """What is to be known of the weights: the files that a base is split into, or that it is a distilled one."""
+    source = project.base_source
+    if source.configs:
+        for part, other in single_file.open_source(source, project.card.family).beside.items():
+            yield f"{part}: {other.path.name}"
+        return
+    folder = Path(source.location) if source.is_local else cached_folder(source.location)
+    own = project.card.hub == source.location  # the card says it by itself
+    if folder and is_distilled(folder) and not own and not project.settings.train.training_adapter:
+        better = f"train on {project.card.hub} and use the LoRA on these" if project.card.hub else "take others"
+        yield f"warning: {Path(source.location).name} is distilled, by its model_index.json, and training on it undoes that: {better}"
 
 
 def check_prediction(train: Train, file: single_file.SingleFile) -> None:

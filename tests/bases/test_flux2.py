@@ -1,6 +1,8 @@
 """FLUX.2 klein beside diffusers' own pipeline on a tiny checkpoint: texts, latents, samples, and what of its denoiser is held, swapped and
 trained; its single files."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from lorakit.errors import LorakitError
 from lorakit.project import catalog
 from lorakit.settings import Train, resolve
 from lorakit.train import lora, memory, rungs
+from lorakit.train.preflight import of_weights
 from lorakit.weights import Source
 from tests.bases.test_folder import change_config
 from tests.bases.test_single_file import vae_key
@@ -50,7 +53,7 @@ def test_latents_are_those_of_the_pipeline_there_and_back(load_tiny, pipeline):
     assert torch.allclose(family.unnormalised(found["mean"][None]), raw.mean, atol=1e-5)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("guidance", [pytest.param(1.0, marks=pytest.mark.slow), 4.0])
 def test_samples_are_those_of_the_pipeline_without_the_vae_beside_the_denoiser(load_tiny, pipeline, guidance):
     family = load_tiny("flux2")
     text, empty = ({"states": family.encode_text(words)["states"][None]} for words in (TEXTS[0], ""))
@@ -75,7 +78,7 @@ SIZES = {  # of the denoiser, of its language model, with the head that is publi
 }
 
 
-@pytest.mark.parametrize("card", SIZES)
+@pytest.mark.parametrize("card", [pytest.param(name, marks=pytest.mark.slow if name == "flux2-dev" else ()) for name in SIZES])
 def test_the_full_size_denoisers_and_what_of_them_is_trained_swapped_and_held_in_few_bits(card):
     cls, (size, words, reads, _) = families.load("flux2"), SIZES[card]
     family = memory.family_without_weights(cls, cls.config_of(card), Train(base_precision="bf16"), torch.bfloat16)
@@ -98,13 +101,21 @@ def test_the_full_size_denoisers_and_what_of_them_is_trained_swapped_and_held_in
         assert found == pytest.approx(reads * 2e9 / 2**30, rel=1e-3)
 
 
-@pytest.mark.parametrize(("name", "vram"), [("flux2-klein-4b", 8), ("flux2-klein-9b", 16), ("z-image", 10)])
+@pytest.mark.parametrize(("name", "vram"), [("flux2-klein-4b", 8), ("flux2-klein-9b", 12), ("z-image", 10)])
 def test_by_the_count_it_is_trained_in_so_many_gigabytes_without_swapping(name, vram):
     card = catalog.card(name)
     train = resolve([("card", card.settings)]).train
     base = rungs.Base(card, families.load(card.family).config_of(name))
     found = rungs.fit(base, train, vram - rungs.CONTEXT, frozenset({"train.optimizer", "train.swap_blocks"}))
     assert found.is_enough and not found.settings.swap_blocks and card.min_vram_gb <= max(vram, 12)
+
+
+def test_a_distilled_base_is_said_before_it_is_trained(tiny_base, make_project, tmp_path):
+    shutil.copytree(tiny_base("flux2"), tmp_path / "klein")
+    for name, distilled in (("a", False), ("b", True)):
+        change_config(tmp_path / "klein" / "model_index.json", is_distilled=distilled)
+        lines = list(of_weights(make_project(name, base="flux2-klein-4b", **{"train.weights": str(tmp_path / "klein")})))
+        assert bool(lines) is distilled and all("train on black-forest-labs/FLUX.2-klein-base-4B" in line for line in lines)
 
 
 class TinyFlux2(Flux2):

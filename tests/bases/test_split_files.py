@@ -49,7 +49,7 @@ def parts_of(family):
     elif family.NAME == "anima":
         own = parts["denoiser"] | {f"llm_adapter.{key}": tensor for key, tensor in family.conditioner.state_dict().items()}
         parts["denoiser"] = {f"net.{key}": tensor for key, tensor in own.items()}
-    elif family.NAME not in ("krea2", "qwen_image"):
+    elif "vae" not in FROM_A_FOLDER.get(family.NAME, ()):
         state = family.vae.state_dict()
         parts["vae"] = {vae_key(key): t[..., None, None] if "attentions" in key and t.dim() == 2 else t for key, t in state.items()}
     for name in family.ENCODERS:
@@ -79,7 +79,7 @@ def tiny_families(monkeypatch):
 @pytest.mark.parametrize(
     ("family", "card", "form"),
     [
-        ("flux1", "flux1-dev", "files"),
+        pytest.param("flux1", "flux1-dev", "files", marks=pytest.mark.slow),
         ("z_image", "z-image", "folder"),
         ("krea2", "krea2", "folder"),
         ("qwen_image", "qwen-image", "folder"),

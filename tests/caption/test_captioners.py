@@ -148,6 +148,27 @@ def test_florence_needs_no_post_processor_config(tiny_florence2, tmp_path):
     assert load("florence2", folder)(PHOTOS) == load("florence2", tiny_florence2)(PHOTOS)
 
 
+def test_florence_in_its_maker_s_own_form_is_refused_with_the_mend(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "florence2", "auto_map": {"AutoConfig": "x.Y"}}')
+    for weights in ("microsoft/Florence-2-large", str(tmp_path)):
+        with pytest.raises(LorakitError, match="florence-community/Florence-2-large"):
+            florence2.check(Caption(weights=weights))
+    florence2.check(Caption(weights="florence-community/Florence-2-large"))
+
+
+def test_weights_that_want_a_package_of_their_own_are_one_line(tmp_path, monkeypatch):
+    """SmolVLM's processor cannot be made without num2words."""
+    from transformers.models.smolvlm import processing_smolvlm
+
+    from tests.caption import chat_models
+
+    folder = chat_models.make("SmolVLM2", tmp_path / "model")
+    monkeypatch.setattr(processing_smolvlm, "num2words", None)
+    with pytest.raises(LorakitError, match="num2words") as error:
+        load("vlm", folder)
+    assert "\n" not in str(error.value) and "num2words" in card_of("smolvlm2").place
+
+
 def test_florence_tasks_change_what_is_asked(tiny_florence2):
     short, long = (load("florence2", tiny_florence2, prompt=task)(PHOTOS) for task in ("short", "more_detailed"))
     assert [r.sentence for r in short] != [r.sentence for r in long]

@@ -38,7 +38,10 @@ def loaded(tmp_path, monkeypatch):
     return load
 
 
-@pytest.mark.parametrize("name", chat_models.MAKERS)
+QUICK = ("JoyCaption", "Qwen3-VL", "Qwen3.5", "Gemma 3", "Gemma 4", "MiniCPM-V 4.6")  # of every kind of template one; half a second each
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in chat_models.MAKERS])
 def test_batch_is_single_and_the_prompt_is_right(name, loaded):
     read, processor, calls = loaded(name, prompt=QUESTION)
     together = read(PHOTOS)

@@ -98,7 +98,7 @@ def test_lists_name_what_there_is():
     at = {line.split()[0]: number for number, line in enumerate(listed)}
     assert listed.index("FLUX.2") < at["flux2-klein-4b"] < at["flux2-klein-9b"] < listed.index("FLUX.1") < at["flux1-dev"] < at["mini"]
     assert all(
-        word in listed[at["flux2-klein-9b"]] for word in ("2026-01", "34.7 GB", "16 GB of VRAM", "Non-Commercial", "accept its licence")
+        word in listed[at["flux2-klein-9b"]] for word in ("2026-01", "34.7 GB", "12 GB of VRAM", "Non-Commercial", "accept its licence")
     )
     assert "likeness" in lorakit("kinds").stdout
     assert "imagenet" in (captioners := lorakit("captioners").stdout) and "coarse" in captioners

@@ -141,6 +141,7 @@ def test_a_lost_connection_loses_no_edit(tab, served):
     page.get_by_text("by hand, saved").wait_for()
 
 
+@pytest.mark.slow
 def test_going_on_fast_never_puts_a_text_under_the_next_photo(tab, served):
     """Answers come late, while the next texts are written already."""
     served.delay = 0.4
@@ -154,6 +155,7 @@ def test_going_on_fast_never_puts_a_text_under_the_next_photo(tab, served):
     assert not served.human("photo_4.jpg")
 
 
+@pytest.mark.slow
 def test_two_tabs_that_write_the_same_text_show_both(tab, served):
     one, other = tab(), tab()
     for page in (one, other):
@@ -170,6 +172,7 @@ def test_two_tabs_that_write_the_same_text_show_both(tab, served):
     wait(lambda: served.human(A)["text"] == "a zwx mug by the other")
 
 
+@pytest.mark.slow
 def test_a_crop_by_keys_is_what_the_dataset_holds(tab, served):
     page = tab()
     cell(page, A).dblclick()
@@ -192,6 +195,7 @@ def test_a_crop_by_keys_is_what_the_dataset_holds(tab, served):
     assert list(Image.open(project.dataset_folder / record["dataset"]["file"]).getdata()) == list(expected.getdata())
 
 
+@pytest.mark.slow
 def test_copies_are_settled_one_by_one_and_words_changed_as_shown(tab, served):
     page = tab(path="copies")
     page.get_by_text("Group 1 of 1").wait_for()
@@ -199,7 +203,7 @@ def test_copies_are_settled_one_by_one_and_words_changed_as_shown(tab, served):
     wait(lambda: "apart" in served.human("copy.jpg") and "apart" in served.human(A))
     page.keyboard.press("Control+z")
     wait(lambda: "apart" not in served.human(A))
-    page.get_by_role("button", name="Accept all shown").click()
+    page.get_by_role("button", name="Accept all").click()
     wait(lambda: served.human("copy.jpg") == {"verdict": "reject"})
     page.get_by_role("link", name="Words").click()
     page.get_by_role("button", name="red scarf").click()
@@ -210,6 +214,7 @@ def test_copies_are_settled_one_by_one_and_words_changed_as_shown(tab, served):
     wait(lambda: served.human(B).get("text", "red scarf").count("red scarf") == 0 and "at night" in served.human(B)["text"])
 
 
+@pytest.mark.slow
 def test_the_curve_grows_while_one_looks_and_stop_asks_the_training(tab, served):
     from lorakit.project import work
 

@@ -2,12 +2,15 @@
 
 import gzip
 import hashlib
+import http.client
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from io import BytesIO
 from pathlib import Path
 
@@ -266,3 +269,29 @@ def test_the_command_serves_and_a_second_one_says_where(curated):
             _, said = first.communicate(timeout=20)
     assert first.returncode in (0, 130, -2) and "Traceback" not in said
     assert json.loads((curated / ".page.json").read_text(encoding="utf-8"))["token"] == note["token"]
+
+
+@pytest.mark.slow
+def test_a_server_killed_while_it_saves_has_kept_all_that_it_answered(curated):
+    command = [sys.executable, "-m", "lorakit", "open", str(curated), "--no-browser"]
+    ids = [r["id"] for r in open_project(curated).manifest]
+    answered = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        address, _, token = process.stdout.readline().strip().partition("/?token=")
+        headers = {"x-lorakit": "1", "origin": address, "cookie": f"lorakit_{address.rpartition(':')[2]}={token}"}
+        killer = threading.Timer(4.0, process.kill)
+        for number in range(100_000):
+            id, was = ids[number % len(ids)], f"text {number - len(ids)}" if number >= len(ids) else None
+            change = {"ids": [id], "what": "text", "was": was, "now": f"text {number}"}
+            request = urllib.request.Request(f"{address}/decide", json.dumps({"changes": [change]}).encode(), headers)
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    assert answer.status == 200
+            except (OSError, http.client.HTTPException):
+                break
+            if not answered:
+                killer.start()
+            answered.append(change)
+    book = open_project(curated).manifest
+    kept = [line["changes"][0]["now"] for line in book.decisions.lines]
+    assert len(answered) > 20 and kept[: len(answered)] == [change["now"] for change in answered] and len(kept) - len(answered) <= 1

@@ -82,3 +82,38 @@ def test_a_manifest_that_is_no_text_any_more_is_written_anew(tmp_path):
     manifest.path.write_bytes(manifest.path.read_bytes() + b"\xb3\n")
     manifest.save()
     assert [record["id"] for record in Manifest(tmp_path)] == ["a"]
+
+
+def test_who_only_looks_on_takes_in_what_others_write_and_is_told_of_which_photos(tmp_path):
+    """A line in the journal, a whole manifest, a decision, a photo that comes; what is being written is waited for."""
+    writer = Manifest(tmp_path)
+    writer.keep({"id": "a", "file": "a.jpg"}, {"id": "b", "file": "b.jpg"})
+    looker = Manifest(tmp_path)
+    assert looker.refresh() == set()
+    before = looker["a"]
+    writer.keep({"id": "b", "file": "b.jpg", "text": "new"})
+    assert looker.refresh() == {"b"} and looker["b"]["text"] == "new" and looker["a"] is before
+    writer.save()
+    assert looker.refresh() == set()  # the same records in another file
+    writer.decide([{"id": "a", "what": "verdict", "was": None, "now": "keep"}], "command")
+    assert looker.refresh() == {"a"} and looker["a"]["human"] == {"verdict": "keep"}
+    writer.keep({"id": "c", "file": "c.jpg"})
+    with open(writer.journal, "a", encoding="utf-8") as file:
+        file.write('{"id": "d", "fi')
+    assert looker.refresh() == {"c"} and [r["id"] for r in looker] == ["a", "b", "c"]
+    with open(writer.journal, "a", encoding="utf-8") as file:
+        file.write('le": "d.jpg"}\n')
+    assert looker.refresh() == {"d"}
+
+
+def test_a_decision_of_a_copy_is_laid_over_the_photo_that_takes_it_over(tmp_path):
+    """Also when only what a decision touches is laid anew."""
+    book = Manifest(tmp_path)
+    book.keep(
+        {"id": "a", "file": "a.jpg", "dedupe": {"of": None, "takes": [{"id": "b", "what": ["text"]}]}},
+        {"id": "b", "file": "b.jpg", "dedupe": {"of": "a", "reason": "burst", "distance": 3}},
+    )
+    book.decide([{"id": "b", "what": "text", "was": None, "now": "said of the copy"}], "command")
+    assert book["a"]["human"] == {"text": "said of the copy", "taken_from": {"text": "b"}}
+    book.decide([{"id": "b", "what": "text", "was": "said of the copy", "now": None}], "command")
+    assert "text" not in book["a"].get("human", {})

@@ -70,10 +70,10 @@ class Reader:
     `read_told`, where it can be told what taggers have found: the same with the tags of each photo."""
 
     prepare: Callable[[Image.Image], Any]
-    read: Callable[[list[Any]], list[RawCaption | NoCaption]]
-    read_told: Callable[[list[Any], list[Sequence[str]]], list[RawCaption | NoCaption]] | None = None
+    read: Callable[[list[Any]], Sequence[RawCaption | NoCaption]]
+    read_told: Callable[[list[Any], Sequence[Sequence[str]]], Sequence[RawCaption | NoCaption]] | None = None
 
-    def __call__(self, pictures: list[Image.Image]) -> list[RawCaption | NoCaption]:
+    def __call__(self, pictures: list[Image.Image]) -> Sequence[RawCaption | NoCaption]:
         return self.read([self.prepare(picture) for picture in pictures])
 
 

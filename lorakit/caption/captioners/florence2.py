@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from lorakit.caption.captioners.base import ONE_SENTENCE, CaptionerCard, Reader, load_model, pixels_of, written_texts
-from lorakit.errors import UnknownName
+from lorakit.errors import LorakitError, UnknownName
 from lorakit.settings import Caption
 from lorakit.text.composing import RawCaption
 from lorakit.text.words import without_repeats
@@ -27,6 +28,19 @@ DETECT = "<OD>"
 DETECT_TOKENS = 256  # a box takes five tokens, its name two or three
 SPECIAL = re.compile(r"</?s>|<pad>|<unk>|<mask>|<image>")
 BOXES = re.compile(r"<loc_\d+>")
+
+
+def check(settings: Caption) -> None:
+    """Raises `LorakitError` for weights in Microsoft's own form, which only their own code can load, with those that need none."""
+    weights = settings.weights or ""
+    config = Path(weights).expanduser() / "config.json"
+    if weights.lower().startswith("microsoft/florence") or (
+        config.is_file() and '"auto_map"' in config.read_text(encoding="utf-8", errors="replace")
+    ):
+        raise LorakitError(
+            f"captioner florence2: {weights} needs code of its own to be loaded, and lorakit runs no code that comes with weights; "
+            "florence-community/Florence-2-base and florence-community/Florence-2-large are the same weights without"
+        )
 
 
 def load(source: Source, device: str, settings: Caption) -> Reader:

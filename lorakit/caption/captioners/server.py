@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from lorakit.caption.captioners.base import CaptionerCard, Reader
@@ -90,7 +90,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
         with ThreadPoolExecutor(max(1, len(jpegs))) as threads:
             return list(threads.map(asker.ask, jpegs, questions))
 
-    def told(jpegs: list[bytes], tags: list[Sequence[str]]) -> list[RawCaption | NoCaption]:
+    def told(jpegs: list[bytes], tags: Sequence[Sequence[str]]) -> list[RawCaption | NoCaption]:
         question = asked if TAGS in asked else asked + TOLD if settings.question is None else asked
         return read(jpegs, [question.replace(TAGS, ", ".join(found)) if found else asked.replace(TAGS, "none") for found in tags])
 
@@ -110,11 +110,12 @@ def is_this_machine(address: str) -> bool:
 
 def _session(address: str) -> Session:
     import requests
+    from requests.adapters import HTTPAdapter
 
     session = requests.Session()
     session.trust_env = not is_this_machine(address)  # else a proxy of the environment would get the photos
     session.auth = _with_key  # also where there is none: else one of ~/.netrc would go along
-    pool = requests.adapters.HTTPAdapter(pool_maxsize=64)
+    pool = HTTPAdapter(pool_maxsize=64)
     session.mount("http://", pool)
     session.mount("https://", pool)
     return session
@@ -152,7 +153,8 @@ class _Asker:
 
     def _without_what_it_refuses(self, answer: Response) -> dict[str, Any] | None:
         """A request without the words that a server does not know: those against thinking, else one that it names; None where it names none."""
-        asked, words = json.loads(answer.request.body or b"{}"), _words_of(answer)
+        asked: dict[str, Any] = json.loads(cast("bytes", answer.request.body) or b"{}")
+        words = _words_of(answer)
         asked.pop("messages", None)
         if UNTHINKING.keys() & asked.keys():
             return {key: value for key, value in asked.items() if key not in UNTHINKING}

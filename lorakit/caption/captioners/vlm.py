@@ -62,7 +62,7 @@ def load(source: Source, device: str, settings: Caption) -> Reader:
         cut = are_cut(model, processor, written, longest)
         return [read_answer(spoken(processor, ids), is_cut) for ids, is_cut in zip(written, cut, strict=True)]
 
-    def told(pictures: list[Image.Image], tags: list[Sequence[str]]) -> list[RawCaption | NoCaption]:
+    def told(pictures: list[Image.Image], tags: Sequence[Sequence[str]]) -> list[RawCaption | NoCaption]:
         question = asked if TAGS in asked else asked + TOLD if settings.question is None else asked
         return ask(pictures, [question.replace(TAGS, ", ".join(found)) if found else asked.replace(TAGS, "none") for found in tags])
 

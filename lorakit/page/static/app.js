@@ -1,7 +1,7 @@
 // The frame around the views: what the project is called, where one is, what is at work, what was said.
 import { render } from "preact";
 import { html, useEffect, useState, Busy, Dialog, Empty, Key, count } from "./ui.js";
-import { ask, begin, dismiss, go, notice, poll, redo, state, told, undo, unsaved, usePlace, useStore } from "./store.js";
+import { ask, begin, dismiss, notice, poll, redo, state, told, undo, unsaved, usePlace, useStore } from "./store.js";
 import { keyTable, letters, switchLetters, useKeys } from "./keys.js";
 import { History } from "./history.js";
 
@@ -100,7 +100,7 @@ function Work() {
   if (!work && state.child?.running) return html`<span class="pill live"><i></i>${state.child.words[0]}</span>`;
   if (!work)
     return waiting && !told.readOnly
-      ? html`<button class="small apply" onClick=${apply} title="Choose, crop and word the photos anew by what was decided of them">Apply<span class="wide-only"> to the set</span> <b>${waiting}</b></button>`
+      ? html`<button class="small apply" onClick=${apply} title="Choose, crop and word the photos anew by what was decided of them"><span>Apply<span class="wide-only"> to the set</span></span> <b>${waiting}</b></button>`
       : null;
   const words = work.stage ?? work.verb;
   return html`<a class="pill live" href=${told.views.includes("training") ? "#/training" : "#/photos"} title=${`lorakit ${work.verb}, process ${work.pid} on ${work.host}`}><i></i>${words}</a>`;

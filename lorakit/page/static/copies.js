@@ -146,7 +146,7 @@ export default function Copies({ rest }) {
         shown.current = null;
         setOnlyOpen(event.target.checked);
       }} /> Only open ones</label>
-      ${!told.readOnly && html`<button class="push" onClick=${acceptAll} disabled=${!list.some(isOpen)}>Accept all shown <span class="soft">${number(list.filter(isOpen).length)}</span></button>`}</div>
+      ${!told.readOnly && html`<button class="push" onClick=${acceptAll} disabled=${!list.some(isOpen)}><span>Accept all<span class="wide-only"> shown</span></span> <span class="soft">${number(list.filter(isOpen).length)}</span></button>`}</div>
     <div class=${`compare ${mode}`}>
       ${
         mode === "side"

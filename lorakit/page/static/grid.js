@@ -4,7 +4,6 @@ import {
   useCallback,
   useEffect,
   useLayoutEffect,
-  useMemo,
   useRef,
   useState,
   useSize,
@@ -99,8 +98,6 @@ function chipTest(name) {
   const fixed = CHIPS.find((chip) => chip[0] === name);
   return fixed ? fixed[2] : (row) => row.why?.some((why) => why[1] === name) || row.faults?.some((fault) => fault[0] === name);
 }
-
-export const judgedAs = (rows, verdict) => setVerdict(rows, verdict);
 
 export default function Grid() {
   useStore();
@@ -380,7 +377,7 @@ function Cell({ row, at, total, side, x, y, current, marked, press, click }) {
     onContextMenu=${(event) => event.pointerType === "touch" && event.preventDefault()}>
     ${row.w ? html`<img ref=${image} src=${`./thumb/${row.id}.jpg`} alt="" width=${side} height=${side} decoding="async" fetchpriority="low" draggable=${false} />` : html`<span class="none">no picture</span>`}
     <${Sign} row=${row} />
-    <p class="name"><bdi>${row.name}</bdi></p>
+    <p class="name" dir="auto">${row.name}</p>
     <p class="why">${why && (why[0] === row.verdict || !row.human?.verdict) ? why[2] : row.human?.verdict ? `${row.human.verdict === "keep" ? "kept" : "rejected"} by hand` : fault ? fault[1] : row.w ? `${row.w} × ${row.h}` : ""}</p>
   </div>`;
 }

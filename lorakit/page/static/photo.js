@@ -1,6 +1,6 @@
 // One photo: looked at, judged, its text written.
-import { html, useEffect, useMemo, useRef, useState, Key, Sign, count, figure, size, useAnswer } from "./ui.js";
-import { ask, commit, conflicts, decide, drafts, go, notice, setVerdict, state, told, useStore, write } from "./store.js";
+import { html, useEffect, useRef, useState, Key, Sign, count, figure, size, useAnswer } from "./ui.js";
+import { ask, commit, go, notice, setVerdict, state, told, useStore } from "./store.js";
 import { useKeys } from "./keys.js";
 import { shownRows, wanted } from "./grid.js";
 import { Stage, WHOLE, fullSize, useZoom } from "./stage.js";
@@ -29,7 +29,6 @@ export default function Photo({ rest }) {
     `${id} ${row?.human ? JSON.stringify(row.human.crop) : ""}`,
   );
   const at = order.indexOf(id),
-    step = (by) => order.slice(0).at(at + by),
     next = at + 1 < order.length ? order[at + 1] : null,
     before = at > 0 ? order[at - 1] : null;
   useEffect(() => {
@@ -55,7 +54,7 @@ export default function Photo({ rest }) {
   };
   const back = () => {
     commit(id);
-    history.length > 1 && wanted.current ? go("photos") : go("photos");
+    go("photos");
   };
   useKeys({
     left: () => leave(before),

@@ -1,9 +1,8 @@
 // What a training draws: by step, by strength, large and beside each other; one is picked, and becomes the file.
-import { html, useEffect, useRef, useState, Busy, Empty, Key, count, figure, size, useAnswer } from "./ui.js";
+import { html, useEffect, useRef, useState, Busy, Empty, Key, figure, size, useAnswer } from "./ui.js";
 import { ask, go, notice, poll, state, told, useStore } from "./store.js";
 import { useKeys } from "./keys.js";
 import { Child, useRuns } from "./training.js";
-import { WHOLE } from "./stage.js";
 
 const STRENGTHS = [0, 0.4, 0.7, 1];
 
@@ -64,7 +63,11 @@ export default function Results() {
 // What open_clip has seen in a column of a sheet: the subject, what the class word alone brings of it, and what is burnt out.
 function scored(scores, n) {
   const share = (name) => (scores[name]?.[n] != null ? `${Math.round(100 * scores[name][n])} %` : null);
-  const parts = [share("subject") && `subject ${share("subject")}`, share("leak") && `leak ${share("leak")}`, scores.burnt?.[n] > 0 && `burnt ${share("burnt")}`];
+  const parts = [
+    share("subject") && `subject ${share("subject")}`,
+    share("leak") && `leak ${share("leak")}`,
+    scores.burnt?.[n] > 0 && `burnt ${share("burnt")}`,
+  ];
   return parts.filter(Boolean).join(", ");
 }
 

@@ -79,7 +79,13 @@ export async function ask(path, body) {
 
 function take(facts) {
   for (const key of ["undo", "redo", "project", "work", "fault", "child", "opening"]) if (key in facts) state.facts[key] = facts[key];
-  if (facts.child) state.child = facts.child;
+  if (!facts.child) return;
+  const { running, exit, words, said = "" } = facts.child;
+  if (state.child.running && running === false && exit) {
+    const last = said.trim().split("\n").pop();
+    notice(exit === 130 ? last : `lorakit ${words[0]}: ${last}`, exit !== 130 && exit !== 3);
+  }
+  state.child = facts.child;
 }
 
 function lay(rows) {
@@ -207,7 +213,6 @@ export const conflicts = new Map(); // id -> {mine, theirs}
 let sending = null;
 
 export const unsaved = () => outbox.length + drafts.size;
-export const idle = () => sending ?? Promise.resolve();
 
 function put(item) {
   if (told.readOnly) {
@@ -250,7 +255,8 @@ async function send() {
         for (const change of item.changes ?? []) if (change.what === "text") conflicts.set(change.id, { mine: change.now });
       notice(error.message, true);
     }
-    if (item.kind === "undo" && item.words && answer.rows && !answer.conflict) notice(`${item.which === "undo" ? "Taken back" : "Brought back"}: ${item.words}`);
+    if (item.kind === "undo" && item.words && answer.rows && !answer.conflict)
+      notice(`${item.which === "undo" ? "Taken back" : "Brought back"}: ${item.words}`);
     outbox.shift();
     store("outbox", outbox);
     take(answer);

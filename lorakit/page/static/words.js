@@ -1,5 +1,5 @@
 // The words of the set: counted, and changed at once; every change is shown before it is made.
-import { html, useEffect, useMemo, useRef, useState, Busy, Empty, Key, count, number, useAnswer } from "./ui.js";
+import { html, useEffect, useRef, useState, Busy, Empty, Key, count, number, useAnswer } from "./ui.js";
 import { ask, go, notice, poll, state, told, useStore } from "./store.js";
 import { useKeys } from "./keys.js";
 import { selection, shownRows, wanted } from "./grid.js";
@@ -169,7 +169,7 @@ function Preview({ rules, ids, done }) {
   if (!answer) return html`<${Busy} label="Looking" />`;
   return html`<div class="preview"><div class="row between"><p role="status">${answer.count ? html`<b>${count(answer.count, "text")}</b> would change` : "No text would change."}</p>
       <button class="main" disabled=${busy || stale || key !== asked} onClick=${apply}>Apply</button></div>
-    <ol>${answer.shown.map(([id, name, before, after]) => html`<li key=${id}><a href=${`#/photo/${id}`}><img src=${`./thumb/${id}.jpg`} alt="" width="56" height="56" loading="lazy" /></a><div><p class="small soft"><bdi>${name}</bdi></p><p dir="auto">${difference(before, after)}</p></div></li>`)}</ol>
+    <ol>${answer.shown.map(([id, name, before, after]) => html`<li key=${id}><a href=${`#/photo/${id}`} aria-label=${`Photo ${name}`}><img src=${`./thumb/${id}.jpg`} alt="" width="56" height="56" loading="lazy" /></a><div><p class="small soft"><bdi>${name}</bdi></p><p dir="auto">${difference(before, after)}</p></div></li>`)}</ol>
     ${answer.count > answer.shown.length && html`<p class="soft small">and ${number(answer.count - answer.shown.length)} more</p>`}</div>`;
 }
 
