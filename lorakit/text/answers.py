@@ -32,14 +32,14 @@ _THOUGHT = r"(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpa
 THOUGHTS = (
     (rf"<(?:\w+:)?{_THOUGHT}>", rf"</(?:\w+:)?{_THOUGHT}>"),
     (r"<\|start_think(?:ing)?\|>", r"<\|end_think(?:ing)?\|>"),
-    (r"\[THINK\]", r"\[/THINK\]"),
+    (rf"\[{_THOUGHT}\]", rf"\[/{_THOUGHT}\]"),
     (r"<\|channel\|?>\s*(?:thought|analysis)", r"<channel\|>|<\|channel\|>\s*final\s*<\|message\|>"),
     (r"◁think▷", r"◁/think▷"),
     (r"^\W*thinking\.{3}\s*\n", r"(?:^|\n)\W*\.{3}done thinking\.?"),  # as Ollama writes them
 )
 # Thoughts in words: a part that begins so ends where a caption is called one, or else with its paragraph.
 THINKS = re.compile(
-    r"^[\s*_#>]*(?:(?:step[ -]by[ -]step|visual|image|brief|my)\s+)?(?:reasoning|thoughts?|thinking|chain[ -]of[ -]thought|analysis|rationale|planning|plan)"
+    r"^[\s*_#>]*(?:(?:step[ -]by[ -]step|visual|image|brief|my|internal|inner)\s+)?(?:reasoning|thoughts?|thinking|chain[ -]of[ -]thought|analysis|rationale|planning|plan)"
     r"(?: process| steps?)?(?:[\s*_]*[:：]|[*_]*\s*\n)",
     re.I,
 )
@@ -68,7 +68,7 @@ _KIND = r"(?:image|photo(?:graph)?|picture|scene|alt(?:ernative)?(?:[ -]text)?|v
 _NAMED = r"(?:caption|description|prompt|answer|summary|alt[ -]text|text|prose|sentences?|output|result|response)"
 # Names that stand before a part of an answer and say nothing: 'Description:', '**Subject:**'.
 CAPTION_LABEL = (
-    r"(?:(?:final|short|long|brief|concise|detailed|plain|suggested|revised|full|training|lora|flux|sdxl|danbooru|natural[ -]language)\s+)*"
+    r"(?:(?:final|positive|short|long|brief|concise|detailed|plain|suggested|revised|full|training|lora|flux|sdxl|danbooru|natural[ -]language)\s+)*"
     rf"(?:(?:{_KIND}\s+)?{_NAMED}(?:\s*\([^)\n]{{1,30}}\))?|{_KIND}(?:\s+\d{{1,2}})?)"
 )
 LABEL = (
@@ -79,7 +79,7 @@ LABEL = (
 )
 MOOD = r"(?:mood|atmosphere|tone|emotion|impression|overall(?: impression| mood)?|note|notes|disclaimer|interpretation|vibe|theme|reasoning|rationale|explanation|justification|confidence)"
 HEADING = re.compile(
-    rf"^\s*(?:#{{1,6}}\s*[^\n]*|\*\*[^*\n]{{1,60}}(?<![.!?])\*\*:?|__[^_\n]{{1,60}}(?<![.!?])__:?|(?:{LABEL}|{MOOD})\s*:|[-*_=~]{{3,}})\s*$",
+    rf"^\s*(?:#{{1,6}}\s*[^\n]*|\*\*[^*\n]{{1,60}}(?<![.!?])\*\*:?|__[^_\n]{{1,60}}(?<![.!?])__:?|(?:{LABEL}|{MOOD})\s*:|[-*_=~]{{3,}}|=+\s*{LABEL}\s*=+|(?:{_KIND} )?(?:caption|description|summary))\s*$",
     re.I,
 )
 LABELLED = re.compile(
@@ -113,6 +113,8 @@ PREAMBLE = re.compile(
     r"(?:here(?:'s|’s| is| are)[^:\n]{0,100}:\s*)?"
     r"|(?:here(?:'s|’s| is| are)|below is|the following is|this is|as requested,?(?: here(?:'s|’s| is))?)\s+(?:[\w'’,-]+\s+){0,6}?"
     r"\b(?:caption|description|summary|prompt|alt[ -]text|text|answer|breakdown|options|tags|sentence)s?\b[^:.\n]{0,80}(?::|\.?[ \t]*\n)\s*"
+    r"|\"(?:caption|description)\"\s*:\s*"
+    rf"|the following (?:caption|description|text|prompt) (?:describes|is for|fits|summari[sz]es)[^:.\n]{{0,40}}[:.]\s*"
     r"|here (?:you go|it is|goes)[.:!]\s*"
     r"|(?:[^.:\n\"]{0,60},\s*)?here(?:'s|’s| is| are)\s+(?:what|my|your|an attempt|one (?:paragraph|sentence|line)|(?:the |an? )(?:caption|description))\b[^:\n\"]{0,80}:\s*"
     rf"|(?:the|this) {_KIND} (?:can|could|may|might) be (?:described|captioned|summari[sz]ed)(?: as)?(?: follows)?:\s*|in (?:the|this) {_KIND}:\s*"
@@ -132,7 +134,7 @@ _ASKS = (
 )
 _I_CANNOT = (
     r"i(?:(?:'|’)m| am| was)?\s+(?:(?:\w+ly|must|have to|need to|do|also|still|just)\s+)*"
-    r"(?:decline|refuse|refrain|abstain|can(?:'|’)?t|cannot|can not|couldn(?:'|’)t|could not|won(?:'|’)t|will not|don(?:'|’)t|not|didn(?:'|’)t|"
+    r"(?:decline|forbidden|prevented|prohibited|pass on|refuse|refrain|abstain|can(?:'|’)?t|cannot|can not|couldn(?:'|’)t|could not|won(?:'|’)t|will not|don(?:'|’)t|not|didn(?:'|’)t|"
     r"haven(?:'|’)t|have not|have no|lack|unable|should not|shouldn(?:'|’)t|may not)\b"
 )
 # A clause of that kind behind something that is there: 'his face is hidden, so I cannot say who he is'.
@@ -141,6 +143,8 @@ CLAUSE_TO_THE_ASKER = re.compile(rf",\s+(?:so|which|and|but|therefore)\s+{_I_CAN
 _REFUSED_ELSEWHERE = (
     r"es tut mir leid|tut mir leid|entschuldigung|leider (?:kann|darf)|ich kann (?:dieses|das|diese|leider|nicht|ihnen|dir)|(?:je suis )?désolée?\b|je (?:ne peux|regrette)|"
     r"malheureusement|lo siento|lamento|disculpa|no puedo|mi dispiace|purtroppo|non posso|desculpe|sinto muito|infelizmente|não posso|het spijt me|sorry, ik|ik kan (?:deze|dit|niet|helaas)|"
+    r"pardon, je|je suis (?:dans l|incapable)|no me es posible|(?:ni modo, )?lo lamento|jeg kan|desværre|valitettavasti|anteeksi|omlouvám|bohužel|sajnálom|sajnos|îmi pare|din păcate|"
+    r"xin lỗi|maaf\b|ขออภัย|ขอโทษ|क्षमा|मुझे खेद|माफ़|[^।]*क्षमा करें|λυπάμαι|συγγνώμη|סליחה|"
     r"helaas|przepraszam|niestety|nie mogę|tyvärr|jag kan inte|beklager|üzgünüm|maalesef|извините|простите|к сожалению|я не могу|مع الأسف|عذراً|آسف|لا أستطيع|"
     r"很?抱歉|对不起|對不起|不好意思|我(?:无法|無法|不能)|无法(?:描述|识别|查看)|申し訳|すみません|ごめん|죄송|미안|이미지를 볼 수 없"
 )
@@ -149,9 +153,12 @@ TO_THE_ASKER = re.compile(
     r"^(?:(?:but|and|so|however|unfortunately|instead|therefore|that said|nevertheless|sorry)[,.]?\s+)*(?:"
     r"i(?:'|’)?m (?:sorry|unable|not able|afraid|just|only|here|happy|an? )|i am (?:sorry|unable|not able|afraid|just|only|here|happy|an? )|"
     r"i (?:apologi[sz]e|regret)|my apologies|apologies|sorry\b(?!-)|"
-    rf"{_I_CANNOT}|(?:due to|for|because of|given|in (?:line|accordance|keeping) with|out of|to (?:protect|respect|comply)|while|although|though|since)\b[^.\"“:]{{0,80}}?\b{_I_CANNOT}|"
+    rf"(?:no|regrettably|honestly),? {_I_CANNOT}|{_I_CANNOT}|(?:due to|for|because of|given|in (?:line|accordance|keeping) with|out of|to (?:protect|respect|comply)|while|although|though|since)\b[^.\"“:]{{0,80}}?\b{_I_CANNOT}|"
     rf"[^.\"“:]{{0,60}}\bmy (?:\w+ ){{0,2}}(?:guidelines|polic(?:y|ies)|programming|instructions)\b|"
-    r"[^.\"“:]{0,60}(?:n(?:'|’)t|\bnot|\bnothing)\b[^.\"“:]{0,20}\bi (?:can|could|am able)\b|"
+    r"[^.\"“:]{0,60}(?:n(?:'|’)t|\bnot|\bnothing)\b[^.\"“:]{0,20}\bi(?: can| could| am (?:able|allowed|permitted)|(?:'|’)m (?:able|allowed|permitted))\b|"
+    r"(?:this|that|it|the request)\b[^.\"“]{0,30}\bviolat(?:es|ing)\b[^.]{0,30}\b(?:polic|guideline|terms|rules)|cannot (?:comply|fulfil|process|proceed|view|see)|"
+    r"(?:request|response|content|output) (?:was |is |has been )?(?:blocked|rejected|filtered|denied)\b|"
+    r"generated by (?:an? )?ai\b|source: \w+\W*$|"
     r"i(?:(?:'|’)m| am) (?:\w+ly )?(?:sorry|afraid|designed|programmed|trained|built|ready)\b|i(?:(?:'|’)d| would) (?:rather|prefer)\b|"
     r"(?:what|how|which|where|when) (?:would|can|may|should|do|could) (?:you|i|we)\b|(?:first|next|then|wait),? (?:i|let me|let(?:'|’)s)\b|"
     rf"(?:the |this |your )?(?:(?:provided|given|uploaded|attached) )?{_KIND}(?: file)? (?:is|appears|seems)(?: to be)?(?: completely| entirely)? "
@@ -189,6 +196,7 @@ _STIRS = r"(?:convey|evok|exud|radiat|suggest|creat|add|enhanc|contribut|giv|len
 IMPRESSION = re.compile(
     r"^(?:overall|in summary|in conclusion|in essence|altogether|all in all|taken together|to summari[sz]e)\b|"
     rf"^(?:the|this|its|their|all)\s+(?:[\w'’-]+\s+){{1,6}}?(?:(?:both|all|together|also|beautifully|perfectly)\s+)*{_STIRS}\w*\b[^.]{{0,60}}?\b{_FELT}\b|"
+    r"^(?:an? )?(?:overall )?(?:sense|feeling|air|mood|atmosphere) of [^.]{0,40}\b(?:pervades?|fills?|permeates?|surrounds?|hangs?|prevails?)\b|^the (?:overall|general) (?:effect|result|feel|look)\b|"
     r"^(?:the|this)\s+(?:(?:overall|general)\s+)?(?:mood|atmosphere|tone|vibe|ambian?ce|feeling|aesthetic)\b(?=\s+(?:is|are|was|feels?|seems?|appears?|and|here|conveys?|"
     rf"evokes?|remains?|suggests?|created|(?:of|in) (?:the|this) (?:{_KIND}|composition))\b|,)|^it (?:conveys|evokes|creates|gives) |"
     r"^(?:the|this|its|their)\b[^.]{0,80}\b(?:draw|guid|lead|invit)(?:e?s|ing)?\s+(?:in )?(?:the )?(?:viewer|eye|attention|gaze)\b|"
@@ -207,10 +215,11 @@ NEGATED = re.compile(
     rf"^no {_ABSENT}\b[^.]*\b(?:is|are|can be) (?:visible|present|seen|shown|discernible)\b",
     re.I,
 )
-GUESS = r"(?:(?:(?:most|more|very|quite) )?(?:likely|probably)|possibly|perhaps|presumably|maybe|potentially|supposedly|seemingly|apparently|conceivably)"
+GUESS = r"(?:(?:(?:most|more|very|quite) )?(?:likely(?! to\b)|probably)|possibly|perhaps|presumably|maybe|potentially|supposedly|seemingly|apparently|conceivably)"
 GUESSED = re.compile(
     rf"^(?:there (?:may|might|could) (?:also )?be\b|it (?:may|might|could) (?:also )?be\b|this (?:may|might|could) be\b|{GUESS}\b|judging (?:by|from)\b|"
     rf"(?:it|this|that|these|he|she|they|the \w+(?: \w+){{0,2}}) (?:is|are|was|were) {GUESS} (?:an?|the|in|at|from|of|on|taken|located|part|because|due|late|early|during)\b|"
+    rf"(?:it|this|he|she|they|these|the \w+(?: \w+)?) (?:is|are|was|were) {GUESS}(?: \w+){{1,2}}[.!]?$|(?:one|some|all|both|most) of (?:them|the \w+) (?:may|might|could) |"
     rf"(?:it|he|she|they|these|the \w+(?: \w+)?) looks? (?:like|as if|as though) (?:it|they|he|she) (?:may|might|could)\b|"
     rf"it is (?:possible|likely|unclear|difficult|hard|not clear)\b|"
     r"it(?:'s|’s) (?:possible|likely|unclear|difficult|hard|not clear)\b|one (?:may|might|could) |(?:i|we|one)(?:'d|’d| would| can| could)? (?:think|believe|guess|suspect|assume|suppose|imagine|infer|say)\b|(?:he|she|they|the \w+(?: \w+)?) (?:may|might|could) (?:also )?be\b)",
@@ -544,7 +553,9 @@ def _is_no_tag(tag: str) -> bool:
     return NO_TAG.match(tag) is not None or GUESSED.match(tag) is not None or SAYS.search(tag) is not None
 
 
-_BEGIN_PROSE = PREPOSITIONS | frozenset("one two three four five each both all some others another his her its their".split())
+_BEGIN_PROSE = PREPOSITIONS | frozenset(
+    "one two three four five each both all most many several none some others another his her its their".split()
+)
 
 
 def _only_tags(text: str) -> list[str]:
