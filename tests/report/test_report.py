@@ -73,7 +73,7 @@ def test_each_verdict_has_its_headline(trained):
     level = [float(0.2 * jump) for jump in jumps]
     held_out = {step: 0.1 + 0.3 * np.exp(-step / 40) + (max(0, step - 150) / 400) * 0.4 for step in range(10, 401, 10)}
     for losses, validation, headline, tone in ((falls, {}, "It learned.", "good"), (level, {}, "It shows no sign of learning.", "bad"),
-                                               (falls, held_out, "It learned, and then went too far.", "look")):  # fmt: skip
+                                               (falls, held_out, "It learned, and then by heart.", "look")):  # fmt: skip
         metrics = [
             {"step": s, "loss": x, "photos": ["a.jpg"]} | ({"validation": validation[s]} if s in validation else {})
             for s, x in zip(steps, losses)
