@@ -528,7 +528,7 @@ def convert(key: str, value: Any, where: str) -> Any:
         value = None  # what is left to lorakit is empty
     try:
         converted = _as_type(value, wanted)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last of a whole number that is .inf
         raise LorakitError(f"{where}: {key} = {value!r} is not {_type_words(wanted)} ({spec.metadata['help']})") from None
     _check_range(key, converted, spec.metadata, where)
     return converted
