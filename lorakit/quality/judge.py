@@ -13,7 +13,6 @@ from typing import Any
 from lorakit.quality.curve import Finding, best_step, judge_curve
 
 LEAK = 0.5  # share of the trigger's own effect that the class word alone has, from which it is a leak
-DRIFT = 0.8  # and of prompts for something else: next to nothing of the LoRA hangs on its words
 OWN_RATE = ("prodigy", "dadapt", "schedulefree.Prodigy")  # optimizers that find the rate themselves
 LITTLE_GAIN = 8000  # steps past which little is gained
 FASTER, SLOWER = 2.0, 1 / 3  # what a rate that is too low, or too high, is changed by
@@ -53,10 +52,12 @@ def judge(
     metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), result: Any = None, chosen: int | None = None
 ) -> Judgement:
     """The verdict on the lines of metrics.jsonl under flat `settings` ('train.learning_rate': 1e-4, ...); `saved` are the steps whose
-    checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths") and of
+    checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths", or "not_a_number", the step that stopped it) and of
     its grids ("pictures": {step: see train/picture_scores.py}). The strength is that of the file, of step `chosen`, or the last."""
-    memorised, strengths, pictures = ((result or {}).get(key) for key in ("memorised", "strengths", "pictures"))
+    memorised, strengths, pictures, broke = ((result or {}).get(key) for key in ("memorised", "strengths", "pictures", "not_a_number"))
     findings = judge_curve(metrics)
+    if broke is not None and broke > max((entry["step"] for entry in metrics), default=0):
+        findings = [Finding("diverging", broke, f"the loss or its gradient is no longer a number from step {broke} on")]
     first = findings[0]
     lines = _before(metrics, findings)
     best = by_curve = None if first.verdict in ("flat", "too_short") else best_step(lines, saved)
@@ -64,6 +65,8 @@ def judge(
     if seen := best_by_pictures(pictures or {}, saved):
         best, best_by = seen, "pictures"
     leak, drift = (_last(metrics, key) for key in ("leak", "drift"))
+    if (seen_leak := leak_by_pictures(_scores_of(pictures, chosen))) is not None:
+        leak = seen_leak
     words = [_advise(finding, metrics, settings, best) for finding in findings]
     if best_by == "pictures" and by_curve and best != by_curve and first.verdict == "overfitting":
         words[0] = _pictures_against_curve(pictures or {}, best, by_curve)
@@ -71,11 +74,6 @@ def judge(
         words.append(
             "the samples come close to single training photos: take an earlier checkpoint, more or more varied photos, or a lower train.rank"
             f" (now {settings.get('train.rank', 'not known')})"
-        )
-    if drift is not None and drift > DRIFT:
-        words.append(
-            f"prompts for something else are moved by {100 * drift:.0f} % of what the trigger moves: try regularisation photos "
-            f"(train.regularisation), or a lower train.rank (now {settings.get('train.rank', 'not known')})"
         )
     if leak is not None and leak > LEAK:
         words.append(
@@ -109,12 +107,25 @@ def told_strength(
     strengths: Mapping[str, float] | None, pictures: Mapping[str, Any] | None, step: int | None = None
 ) -> tuple[tuple[float, float] | None, str | None]:
     """((least, most), what told it): by the pictures of checkpoint `step` (None: the last that was drawn), else by the validation."""
-    drawn = pictures or {}
-    scores = drawn.get(str(max(map(int, drawn), default=0)) if step is None else str(step))
-    if found := strength_by_pictures(scores or {}):
+    if found := strength_by_pictures(_scores_of(pictures, step)):
         return found, "pictures"
     found = strength_range(strengths or {})
     return found, "validation" if found else None
+
+
+def leak_by_pictures(scores: Mapping[str, Any]) -> float | None:
+    """What of the subject the class word alone brings, as a share of what the trigger brings, at the highest strength that was drawn; None
+    where nobody has looked, or the subject is not there."""
+    if not scores.get("subject") or not scores.get("leak"):
+        return None
+    _, subject, leak = max(zip(scores["strengths"], scores["subject"], scores["leak"], strict=True))
+    return max(0.0, round(leak / subject, 3)) if subject >= SEEN else None
+
+
+def _scores_of(pictures: Mapping[str, Any] | None, step: int | None) -> Mapping[str, Any]:
+    """Those of checkpoint `step`; with None of the last that was drawn."""
+    drawn = pictures or {}
+    return drawn.get(str(max(map(int, drawn), default=0)) if step is None else str(step)) or {}
 
 
 def strength_by_pictures(scores: Mapping[str, Any]) -> tuple[float, float] | None:

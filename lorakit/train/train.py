@@ -75,7 +75,7 @@ def train(project: Project) -> Run:
             standing.step_down(out.step, resumed=kept is None)
 
     steps = run.read_metrics()[-1]["step"] if settings.stop_early else steps
-    run.finish("train", stamp, steps=steps, photos=len(trained), visits=count_visits(run), **views.found)
+    run.finish("train", stamp, steps=steps, photos=len(trained), visits=count_visits(run), not_a_number=None, **views.found)
     say(f"train     done: {steps} steps, loss {mean_loss(run):.4f} over the last tenth")
     say_judgement(run)
     pace.keep(standing.project, run)
@@ -285,6 +285,7 @@ def is_due(step: int, every: int, steps: int, at_end: bool = True) -> bool:
 
 
 def not_a_number(line: StepMetrics, run: Run) -> str:
+    run.note(not_a_number=line.step)
     saved = checkpoint.all_steps(run)
     last = f"the checkpoint of step {saved[-1]} is kept" if saved else "no checkpoint had been written"
     what = "gradient" if math.isfinite(line.loss) else "loss"

@@ -40,6 +40,8 @@ def test_the_promised_bases_and_kinds_are_there():
         "qwen-image",
         "qwen-image-2512",
         "anima",
+        "illustrious",
+        "noobai",
         "tiny-random",
     } <= set(BASES)
     assert set(KINDS) == {"style", "character", "object", "likeness"}

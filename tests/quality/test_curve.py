@@ -140,7 +140,10 @@ def test_leak_and_memory_are_told_with_what_helps():
     lines[-1]["leak"], lines[-1]["drift"] = 0.8, 0.9
     judged = judge(lines, {"train.preservation": 0.0, "train.rank": 64}, result={"memorised": True})
     assert "train.preservation 0.0 -> 1" in judged.advice and "now 64" in judged.advice and judged.leak == 0.8
-    assert "something else are moved by 90 %" in judged.advice and judged.drift == 0.9
+    assert judged.drift == 0.9
+    seen = {"400": {**scores([0, 0.3, 0.8, 0.9]), "leak": [0, 0, 0.05, 0.09]}}
+    told = judge(lines, {"train.preservation": 0.0}, result={"pictures": seen})
+    assert told.leak == 0.1 and "preservation" not in told.advice, "the pictures know better"
 
 
 def test_a_strength_is_told_where_the_validation_tells_one():
@@ -194,3 +197,11 @@ def test_pictures_of_two_checkpoints_tell_the_better_one_against_the_curve():
     assert best_by_pictures({"400": pictures["400"]}, (100, 400)) is None, "nothing to hold it against"
     assert best_by_pictures(pictures, (100, 200)) is None, "that checkpoint is gone"
     assert judge(lines, {}, saved=(100, 400)).best_by == "validation"
+
+
+def test_a_training_that_ended_in_a_number_that_is_none_diverged_however_short_it_was():
+    """A hundred times the right rate: five steps are written, and the sixth stopped it."""
+    lines = [{"step": n + 1, "loss": 0.05 * 3**n, "rate": 0.1} for n in range(5)]
+    found = judge(lines, {"train.learning_rate": 0.1, "train.steps": 400}, result={"not_a_number": 6})
+    assert (found.verdict, found.since_step) == ("diverging", 6) and "train.learning_rate 0.1 -> 0.03" in found.advice
+    assert judge(lines, {}, result={"not_a_number": 3}).verdict == "too_short", "it was mended, and went on"

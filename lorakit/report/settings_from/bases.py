@@ -59,5 +59,6 @@ def _named(text: str) -> Card | None:
 
 @cache
 def _cards() -> list[Card]:
-    """Smallest first, without those that are made for trying out."""
-    return sorted((card for card in catalog.cards() if card.hub and card.is_built), key=lambda card: (card.family, card.size_gb))
+    """Smallest first, of several as large the one of the plainest name, which its offspring is not; without those made for trying out."""
+    known = (card for card in catalog.cards() if card.hub and card.is_built)
+    return sorted(known, key=lambda card: (card.family, card.size_gb, len(card.name), card.name))
