@@ -8,7 +8,7 @@ from starlette.routing import BaseRoute
 
 from lorakit import files
 from lorakit.caption import words
-from lorakit.caption.trigger import protected_words
+from lorakit.caption.trigger import spared_words
 from lorakit.console import safe
 from lorakit.errors import Conflict, LorakitError, ProjectBusy
 from lorakit.page.answers import get, post, take, take_list
@@ -36,7 +36,7 @@ def table(house: House) -> dict[str, Any]:
     with house.index.held() as project:
         texts, settings = words.texts(project), project.settings
     phrases = rules.frequencies(texts)  # a second for a large set: nobody waits for it
-    common = rules.invariants(texts, protected_words(settings), settings.caption.describe)
+    common = rules.invariants(texts, spared_words(settings), settings.caption.describe)
     return {"texts": len(texts), "phrases": phrases[:SHOWN_PHRASES], "rules": list(settings.caption.rules), "common": common}
 
 
