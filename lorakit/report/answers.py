@@ -16,7 +16,7 @@ OFFLINE = "imagenet"  # the captioner whose weights come with lorakit
 HEADLINES = {
     "learning": ("It learned.", "good"),
     "plateau": ("It learned.", "good"),
-    "overfitting": ("It learned, and then went too far.", "look"),
+    "overfitting": ("It learned, and then by heart.", "look"),
     "erratic": ("It trained, but unsteadily.", "look"),
     "spike": ("It trained, with a sudden jump.", "look"),
     "flat": ("It shows no sign of learning.", "bad"),

@@ -1,0 +1,98 @@
+"""Trainings of `mini` under settings that are right and wrong, and what their metrics say: the recorded runs of tests/quality.
+
+    python -m bench.record_runs --work build/recorded --only right ten     # hours for all of them on a core; goes on where it was stopped
+    python -m bench.record_runs --work build/recorded --write tests/quality/recorded_runs.json
+
+The photos are those of sample_data/, of the demo's robot; the bad ones are pure noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lorakit.project import runs
+
+ROOT = Path(__file__).parents[1]
+RATE = 1e-3
+# {name: (bad photos, settings)}
+RUNS: dict[str, tuple[int, dict]] = {
+    "right": (0, {"train.steps": 400, "train.learning_rate": RATE}),
+    "tenth": (0, {"train.steps": 240, "train.learning_rate": RATE / 10}),
+    "ten": (0, {"train.steps": 240, "train.learning_rate": RATE * 10}),
+    "hundred": (0, {"train.steps": 240, "train.learning_rate": RATE * 100}),
+    "long": (0, {"train.steps": 1200, "train.learning_rate": 2 * RATE, "train.keep_checkpoints": 0}),
+    "bad3run": (3, {"train.steps": 240, "train.learning_rate": RATE}),
+    "bad1run": (1, {"train.steps": 240, "train.learning_rate": RATE, "train.batch_size": 1}),
+    "tiny4": (0, {"train.steps": 240, "train.learning_rate": RATE, "select.count": 4}),
+    "tiny9": (0, {"train.steps": 240, "train.learning_rate": RATE, "select.count": 9}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=RUNS)
+    parser.add_argument("--write", type=Path, help="write what is there, and train nothing")
+    given = parser.parse_args()
+    if given.write:
+        found = {name: record(given.work / name) for name in RUNS if (given.work / name / "runs").is_dir()}
+        given.write.write_text("{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(run)}" for name, run in found.items()) + "\n}\n")
+        return
+    for name in given.only or RUNS:
+        train(given.work, name)
+
+
+def train(work: Path, name: str) -> None:
+    bad, settings = RUNS[name]
+    photos = work / f"photos_{bad}"
+    if not photos.exists():
+        shutil.copytree(ROOT / "sample_data" / "photos", photos)
+        for number in range(bad):
+            pixels = np.random.default_rng(number).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(photos / f"noise_{number}.png")
+    words = [
+        "run",
+        photos,
+        "-o",
+        work / name,
+        "--base",
+        "mini",
+        "--kind",
+        "object",
+        "--trigger",
+        "zwx",
+        "--class-word",
+        "toy",
+        "--device",
+        "cpu",
+    ]
+    words += ["--until", "train"]
+    for key, value in {"sample.every": 0, "train.batch_size": 4, **settings}.items():
+        words += ["--set", f"{key}={value}"]
+    subprocess.run([sys.executable, "-m", "lorakit", *map(str, words)], cwd=ROOT)  # the rate that is far too high fails
+
+
+def record(project: Path) -> dict:
+    """{"settings", "saved", "result", "loss": [by step], "validation": {step: loss}, "photos"} of a project's newest training."""
+    run = runs.all_runs(project)[-1]
+    lines, result = run.read_metrics(), run.facts.get("result", {})
+    kept = ("strengths", "fit", "not_a_number", "pictures")
+    return {
+        "settings": {key: run.read_settings().get(key) for key in ("train.learning_rate", "train.steps", "train.rank", "train.batch_size")},
+        "saved": run.saved_steps,
+        "result": {key: result[key] for key in kept if result.get(key) is not None},
+        "loss": [float(f"{line['loss']:.4g}") for line in lines],
+        "validation": {line["step"]: float(f"{line['validation']:.4g}") for line in lines if "validation" in line},
+    }
+
+
+if __name__ == "__main__":
+    main()

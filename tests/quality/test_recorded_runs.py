@@ -1,0 +1,47 @@
+"""The verdict on trainings that were run (`bench/record_runs.py`): mini and the robot of the demo, at settings that are right and wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lorakit.quality.judge import judge
+
+RUNS = json.loads((Path(__file__).parent / "recorded_runs.json").read_text())
+
+
+def judged(name, steps=None):
+    run = RUNS[name]
+    lines = [{"step": n, "loss": loss, "rate": run["settings"]["train.learning_rate"]} for n, loss in enumerate(run["loss"], 1)]
+    for step, validation in run["validation"].items():
+        lines[int(step) - 1]["validation"] = validation
+    return judge(lines[:steps], run["settings"], run["saved"], run["result"])
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "advice"),
+    [
+        (
+            "tenth",
+            "plateau",
+            "train.steps 240 -> ",
+        ),  # its rate falls to nothing, and so does what it learns: photos held out fit as well as ever
+        ("ten", "diverging", "train.learning_rate 0.01 -> 0.003"),
+        ("hundred", "diverging", "train.learning_rate 0.1 -> 0.03"),
+        ("long", "overfitting", "take the checkpoint of step 100"),
+    ],
+)
+def test_a_training_that_was_run_is_named_by_what_was_done_to_it(name, verdict, advice):
+    found = judged(name)
+    assert found.verdict == verdict and advice in found.advice, found
+
+
+def test_two_hundred_steps_of_ten_times_the_rate_and_of_a_tenth_suffice():
+    assert judged("ten", 200).verdict == "diverging" and judged("tenth", 200).verdict in ("learning", "plateau")
+
+
+def test_at_the_right_rate_it_learned_and_its_pictures_tell_the_strength():
+    """Its held-out photos fit worse from step 60 on, and the pictures stay good: so what is advised is to look at both."""
+    found = judged("right")
+    assert found.verdict in ("learning", "plateau", "overfitting") and found.findings[0].words.startswith("the validation fell")
+    assert found.strength == (0.3, 1.0) and found.strength_by == "pictures" and found.best_by == "pictures"
