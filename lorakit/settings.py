@@ -122,6 +122,12 @@ class Crop:
     faces: bool = setting(True, "keep faces whole, where the check found some")
 
 
+def why_no_tags(value: tuple[str, ...]) -> str | None:
+    """Why a value is no list of tags."""
+    wrong = next((tag for tag in value if "," in tag or not tag.strip()), None)
+    return None if wrong is None else f"has {wrong!r}, and an entry is one tag, without commas"
+
+
 @dataclass(frozen=True)
 class Caption:
     captioner: str = setting("blip", "who writes the captions: see `lorakit captioners`")
@@ -172,6 +178,21 @@ class Caption:
         "tags",
         "how the base wants its words; mixed: a sentence, then tags; both: tags, then sentences",
         choices=("tags", "mixed", "sentences", "both"),
+    )
+    tag_order: str = setting(
+        "subject",
+        "how tags alone are ordered; subject: it, its qualities, action, setting, light; booru: a tagger's counts, names and rest, as it has them",
+        choices=("subject", "booru"),
+        neutral="subject",
+    )
+    lead_tags: tuple[str, ...] = setting(
+        (),
+        "tags in front of every text that no person wrote, before the trigger: [score_9, score_8_up]; empty: none",
+        neutral=(),
+        why_not=why_no_tags,
+    )
+    quality_tags: tuple[str, ...] = setting(
+        (), "the same behind the other tags: [masterpiece, best quality]; empty: none", neutral=(), why_not=why_no_tags
     )
     token_budget: int = setting(75, "tokens of a text that the base reads; more is cut at a phrase", least=8)
     omit: tuple[str, ...] = setting((), "families of words (lorakit/text/word_groups.yaml) that belong to what is taught and stay unsaid")
@@ -528,7 +549,7 @@ def convert(key: str, value: Any, where: str) -> Any:
         value = None  # what is left to lorakit is empty
     try:
         converted = _as_type(value, wanted)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last of a whole number that is .inf
         raise LorakitError(f"{where}: {key} = {value!r} is not {_type_words(wanted)} ({spec.metadata['help']})") from None
     _check_range(key, converted, spec.metadata, where)
     return converted

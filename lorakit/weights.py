@@ -44,6 +44,8 @@ def check_reachable(source: Source) -> None:
     """Raises `WeightsMissing` when a hub id is neither in the cache nor to be found on the hub. Loads nothing."""
     if source.is_local:
         return
+    if not source.location:
+        raise WeightsMissing(f"{source.title}: no place on the hub is known for it; give its .safetensors with {source.option}FILE")
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     markers = INDEX if source.marker in INDEX else (source.marker,)
@@ -58,6 +60,8 @@ def check_reachable(source: Source) -> None:
 def hub_configs(source: Source) -> Path | None:
     """A folder with the configurations of a base of the hub, which are fetched (kilobytes) where they are not here yet, and whatever
     else of it is in the cache. None where there is no getting them, which loading says in full."""
+    if not source.location:
+        return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 

@@ -55,7 +55,7 @@ def folder_of(card: Card, given: str | None = None) -> Path | None:
         return local_folder(given, "model_index.json", "--weights")
     if card.folder:
         return card.path.parent / card.folder
-    return cached_folder(card.hub) if card.hub else None
+    return cached_folder(card.hub or "")
 
 
 def tokenizers_of(folder: Path | None) -> dict[str, Callable[[str], list[str]]]:
@@ -76,7 +76,9 @@ def _counter(folder: Path | None, budget: int) -> Counter:
 
 
 def cached_folder(hub: str) -> Path | None:
-    """Where the hub's cache holds this base, None where it does not."""
+    """Where the hub's cache holds this base, None where it does not, or where no place on the hub is known ('')."""
+    if not hub:
+        return None
     from huggingface_hub import try_to_load_from_cache
 
     found = (try_to_load_from_cache(hub, index) for index in INDEX)

@@ -3,6 +3,7 @@ lorakit: `--set caption.clip=FOLDER` names a folder with open_clip_config.json a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,14 +39,16 @@ class ClipScorer:
                 found[id][family] = [options[best].tag, round(float(row[best]), 3)]
         return {r["id"]: found.get(r["id"]) for r in records}
 
-    def score(self, records: list[Record], trigger: str | None) -> list[Record]:
+    def score(self, records: list[Record], unseen: Iterable[str | None]) -> list[Record]:
         """The records with `trigger.agreement`, the cosine -1..1 of the crop and that sentence of its text which fits it worst, which stands
         in `trigger.worst` where there are several: open_clip reads 77 tokens, the beginning of a long text, and one wrong sentence among
-        right ones would hardly show."""
+        right ones would hardly show. What is `unseen` in a photo, the trigger and tags of quality, is left out."""
         seen = [r for r in records if r["id"] in self.points]
         if not seen:
             return records
-        texts = [without_word(r["text"], trigger) if trigger else r["text"] for r in seen]  # open_clip knows no zwx
+        texts = [r["text"] for r in seen]
+        for word in filter(None, unseen):  # open_clip knows no zwx
+            texts = [without_word(text, word) for text in texts]
         parts = [sentences_of(text) for text in texts]
         said = iter(self.clip.say([part for several in parts for part in several]))
         scored: dict[str, Any] = {}

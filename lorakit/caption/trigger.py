@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from lorakit.bases import tokens
 from lorakit.caption.sight import open_sight
@@ -11,7 +12,7 @@ from lorakit.project import Project, manifest, stamps
 from lorakit.quality import faults
 from lorakit.record import Former, Record, Trigger
 from lorakit.settings import Settings
-from lorakit.text import facets, rules
+from lorakit.text import facets, quality_tags, rules
 from lorakit.text.composing import RawCaption, compose
 from lorakit.text.placing import keep_trigger, place_trigger
 from lorakit.text.trigger_word import check_word
@@ -35,7 +36,11 @@ def trigger(project: Project) -> None:
         found = sight.facets(todo) if sight else {}
         todo: list[Record] = [{**r, "facets": found.get(r["id"])} for r in todo]
         worded = [note_former(r, reword(r, project.settings, count), change) for r in todo]
-        worded = sight.score(worded, project.trigger) if sight else worded
+        worded = (
+            sight.score(worded, (project.trigger, *project.settings.caption.lead_tags, *project.settings.caption.quality_tags))
+            if sight
+            else worded
+        )
         project.manifest.keep(*(manifest.finish(r, "trigger", stamp[r["id"]]) for r in worded))
         report(project)
     if project.settings.caption.strict:
@@ -84,13 +89,29 @@ def word_text(record: Record, settings: Settings, count: Callable[[str], int], f
     if found["own"]:
         return _word_own(found["sentence"], settings, former), []
     reading = facets.joined(RawCaption(found["sentence"], tuple(found["tags"])), record.get("facets"), wanted.min_facet)
-    body = _by_rules(compose(reading, wanted.style), settings)
+    lead, behind = listed_tags(settings)
+    if lead or behind:
+        reading = replace(reading, tags=quality_tags.without_listed(reading.tags, (*lead, *behind)))
+    body = _by_rules(compose(reading, wanted.style, wanted.tag_order), settings)
     beside = found.get("beside")
     if beside:
         own = keep_trigger(beside["text"], None, None, wanted.style, former=(*former, trigger.word) if trigger.word else former)
         body = ", ".join(part.strip(" ,.") for part in ((own, body) if beside["first"] else (body, own)))
-    body, cut = tokens.fit(body, wanted.style, lambda part: count(place_trigger(part, *place)) <= wanted.token_budget)
-    return place_trigger(body, *place), cut
+    front, back = quality_tags.missing(body, lead, behind)
+
+    def whole(part: str) -> str:
+        return quality_tags.around(place_trigger(part, *place), front, back, wanted.style)
+
+    body, cut = tokens.fit(body, wanted.style, lambda part: count(whole(part)) <= wanted.token_budget)
+    return whole(body), cut
+
+
+def listed_tags(settings: Settings) -> tuple[list[str], list[str]]:
+    """`caption.lead_tags` and `caption.quality_tags`, without those that a rule of the set takes out."""
+    wanted = settings.caption
+    taking = tuple(rule for rule in wanted.rules if not rule.startswith("add:"))
+    lead, behind = ([tag for tag in tags if rules.apply(tag, taking, "tags")] for tags in (wanted.lead_tags, wanted.quality_tags))
+    return lead, behind
 
 
 def _word_own(caption: str, settings: Settings, former: tuple[str, ...]) -> str:
@@ -120,6 +141,11 @@ def protected_words(settings: Settings) -> tuple[str, ...]:
     return tuple(word for word in (settings.trigger.word, settings.trigger.class_word) if word)
 
 
+def spared_words(settings: Settings) -> tuple[str, ...]:
+    """What may stand in every text: these, and the tags that are asked for in every text."""
+    return (*protected_words(settings), *settings.caption.lead_tags, *settings.caption.quality_tags)
+
+
 def note_former(before: Record, after: Record, change: int) -> Record:
     """`after` with the text that it replaces, and with what that was made, under the number of this change; a change that
     was taken back is former no longer."""
@@ -138,7 +164,7 @@ def report(project: Project) -> None:
     """Say what a person should look at before training: phrases in nearly every text, and texts with faults."""
     settings = project.settings
     records = [r for r in project.manifest.selected if r.get("text")]
-    for phrase, count in rules.invariants([r["text"] for r in records], protected_words(settings), settings.caption.describe)[:SHOWN]:
+    for phrase, count in rules.invariants([r["text"] for r in records], spared_words(settings), settings.caption.describe)[:SHOWN]:
         say(
             f"trigger   {phrase!r} stands in {count} of {len(records)} texts, so it belongs to the concept and is better left unsaid: "
             f"`lorakit words {typed(project.folder)} --prune invariants`"

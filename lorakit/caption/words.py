@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import cast
 
 from lorakit.bases import tokens
-from lorakit.caption.trigger import protected_words, reword
+from lorakit.caption.trigger import protected_words, reword, spared_words
 from lorakit.errors import LorakitError, ProjectBusy
 from lorakit.project import Project, by_hand, decisions, manifest, stamps
 from lorakit.project.decisions import Change
@@ -23,7 +23,7 @@ def texts(project: Project) -> list[str]:
 
 def invariant_phrases(project: Project) -> list[tuple[str, int]]:
     """[(phrase, in how many texts)] of what stands in nearly every text."""
-    return rules.invariants(texts(project), protected_words(project.settings), project.settings.caption.describe)
+    return rules.invariants(texts(project), spared_words(project.settings), project.settings.caption.describe)
 
 
 def with_rules(project: Project, new: list[str]) -> Project:

@@ -33,7 +33,7 @@ def command() -> None:
 def title_of(card: Card) -> str:
     from lorakit import lookup
 
-    return lookup.constant(lookup.FAMILIES, card.family, "TITLE", card.family) if card.hub else OWN
+    return lookup.constant(lookup.FAMILIES, card.family, "TITLE", card.family) if not card.comes_along else OWN
 
 
 def in_words(card: Card) -> str:

@@ -70,7 +70,10 @@ def _verdict(card, memory: float) -> str:
         return f"family {card.family} cannot be trained by this version yet"
     if card.builder or card.folder:
         return "ready, offline"
-    cached = "weights are in the hub's cache" if _is_cached(card.hub) else f"weights: {card.size_gb:g} GB to download, or --weights FOLDER"
+    wanted = (
+        f"weights: {card.size_gb:g} GB to download, or --weights FOLDER" if card.hub else "weights: a .safetensors, with --weights FILE"
+    )
+    cached = "weights are in the hub's cache" if card.hub and _is_cached(card.hub) else wanted
     if memory and memory < card.min_vram_gb:
         return f"wants {card.min_vram_gb:g} GB of VRAM, this card has {memory:.1f}; {cached}"
     return ("" if memory else "slow without a CUDA card; ") + cached

@@ -16,6 +16,8 @@ from starlette.routing import Route
 from lorakit.errors import Conflict, LorakitError, ProjectBusy, os_error_in_words
 
 LARGE = 4096  # bytes from which an answer is packed
+MOST_NUMBER = 2**53  # nothing here is larger
+MOST_WORDS = 500  # letters of an error: what was sent may stand in it
 
 
 class NotThere(LorakitError):
@@ -65,7 +67,7 @@ def post(path: str, function: Callable[[dict[str, Any]], Any]) -> Route:
 
     async def endpoint(request: Request) -> Response:
         try:
-            sent = json.loads(await request.body())
+            sent = json.loads(await request.body(), parse_constant=_no_number, parse_int=_whole_number, parse_float=_number)
         except (ValueError, RecursionError):
             sent = None
         if not isinstance(sent, dict):
@@ -75,17 +77,35 @@ def post(path: str, function: Callable[[dict[str, Any]], Any]) -> Route:
     return Route(path, endpoint, methods=["POST"])
 
 
+def _whole_number(text: str) -> int:
+    _number(text)
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return value if abs(value) <= MOST_NUMBER else _no_number(text)  # 1e999 is endless
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text[:20]}: NaN, or too large")
+
+
+def _line(error: LorakitError) -> str:
+    return " ".join(str(error).split())[:MOST_WORDS]
+
+
 def _answered(function: Callable[[Any], Any], given: Any) -> Response:
     try:
         found = function(given)
     except Conflict as error:
-        return answer({"error": str(error), "conflict": True}, 409)
+        return answer({"error": _line(error), "conflict": True}, 409)
     except ProjectBusy as error:
-        return answer({"error": str(error), "busy": True}, 423)
+        return answer({"error": _line(error), "busy": True}, 423)
     except NotThere as error:
-        return answer({"error": str(error)}, 404)
+        return answer({"error": _line(error)}, 404)
     except LorakitError as error:
-        return answer({"error": str(error)}, 400)
+        return answer({"error": _line(error)}, 400)
     except OSError as error:
         return answer({"error": os_error_in_words(error)}, 500)
     return found if isinstance(found, Response) else answer(found)

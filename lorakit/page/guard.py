@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 1 << 20  # of what may be sent
+MOST_LETTERS = 2000  # of an address: all of ours are short
 OWN_HEADER = "x-lorakit"  # no form and no foreign page sends it
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 LOOK = "/look"  # how the addresses end by which is asked, in a body, and nothing is changed
@@ -76,6 +77,8 @@ class Guard:
             return wrong
         if method not in ("GET", "HEAD", "POST"):
             return 405, "only GET and POST"
+        if len(scope["path"]) + len(scope["query_string"]) > MOST_LETTERS:
+            return 414, f"an address of more than {MOST_LETTERS} letters"
         given = _cookie(headers.get("cookie", ""), self.rules.cookie)
         if given is None or not hmac.compare_digest(given, self.rules.token):
             return 401, "this page opens by the address that `lorakit open PROJECT` prints, with its token"
@@ -85,9 +88,9 @@ class Guard:
             return None if site in ("same-origin", "none") or followed else (403, "from another site")
         if site != "same-origin" or headers.get(OWN_HEADER) != "1":
             return 403, "not sent by this page"
-        if urlsplit(headers.get("origin", "")).netloc.lower() != headers["host"].lower():
+        if _host_of(headers.get("origin", "")) != headers["host"].lower():
             return 403, "from another origin"
-        if int(headers["content-length"]) > MOST_BYTES if headers.get("content-length", "").isdecimal() else False:
+        if headers.get("content-length", "").isdecimal() and float(headers["content-length"]) > MOST_BYTES:
             return 413, f"more than {MOST_BYTES >> 20} MB"
         if self.rules.read_only and not scope["path"].endswith(LOOK):
             return 403, "this page was opened with --read-only"
@@ -110,6 +113,14 @@ def _headers(scope: Scope) -> dict[str, str]:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         found[key] = f"{found[key]}; {text}" if key in found else text
     return found
+
+
+def _host_of(origin: str) -> str | None:
+    """None of what is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _cookie(header: str, name: str) -> str | None:

@@ -24,7 +24,7 @@ SHOWN = 24  # photos that another limit would judge otherwise
 def look(house: House, sent: dict[str, Any]) -> dict[str, Any]:
     """The limits behind a reason, or behind those that were asked for with other values ({"values": {setting: number}}): what each
     means, and which photos would be judged otherwise."""
-    reason, values = take(sent, "reason", str), sent.get("values") or {}
+    reason, values = take(sent, "reason", str), take(sent, "values", dict, type(None)) or {}
     with house.index.held() as project:
         records, settings = list(project.manifest), project.settings
     check = _check_of(reason, records, settings)

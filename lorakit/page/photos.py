@@ -21,6 +21,7 @@ from lorakit.project import Project, by_hand, decisions
 from lorakit.project.decisions import Change
 from lorakit.quality import verdicts
 from lorakit.record import Record
+from lorakit.text.cleaning import whole
 
 if TYPE_CHECKING:
     from lorakit.page.server import House
@@ -151,7 +152,7 @@ def decide(house: House, sent: dict[str, Any]) -> dict[str, Any] | Response:
         raise LorakitError(f"more than {MOST_CHANGES} changes in one decision")
     with house.index.held() as project:
         project.take_decisions()
-        wanted = [_wanted(house, project, id, change) for id, change in asked]
+        wanted = _once([_wanted(house, project, id, change) for id, change in asked])
         touched = {one.record["id"] for one in wanted}
         try:
             written = project.decide([_change(one) for one in wanted if one.there != one.now], "page")
@@ -171,16 +172,28 @@ def _wanted(house: House, project: Project, id: str, change: dict[str, Any]) -> 
     if what not in by_hand.OF_A_PHOTO or not decisions.is_value(what, now):
         raise LorakitError(f"{name}: no such decision")
     if what == "text" and now is not None:
-        now = " ".join(now.split())
+        now = " ".join(whole(now).split())
         if len(now) > MOST_TEXT:
             raise LorakitError(f"{name}: a text of more than {MOST_TEXT} letters")
     if what == "crop" and now is not None:
         now = by_hand.check_crop(record, {key: now[key] for key in ("box", "bucket")})
+        facts, there = _crop_facts(record, project), record.get("human", {}).get("crop")
+        if now != there and now["bucket"] not in map(list, facts["buckets"]):
+            raise LorakitError(f"{name}: {now['bucket'][0]}x{now['bucket'][1]} is no bucket of {project.card.title}")
     if what == "apart" and now is not None:
         now = sorted(set(now))
         if record["id"] in now or not set(now) <= house.index.rows.keys():
             raise LorakitError(f"{name}: it can be set apart from other photos of this project only")
     return Wanted(record, what, change.get("was"), now)
+
+
+def _once(wanted: list[Wanted]) -> list[Wanted]:
+    """Each thing once. Raises `LorakitError` where it is to be two things at once: that could not be taken back."""
+    found: dict[tuple[str, str], Wanted] = {}
+    for one in wanted:
+        if found.setdefault((one.record["id"], one.what), one).now != one.now:
+            raise LorakitError(f"{safe(one.record['file'])}: its {one.what} cannot be two things at once")
+    return list(found.values())
 
 
 def _change(wanted: Wanted) -> Change:

@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from lorakit import files
-from lorakit.errors import LorakitError
 from lorakit.photos.decode import load_image, load_reduced
 from lorakit.photos.images import thumbnail
 
@@ -66,11 +65,8 @@ class Pictures:
                 continue  # the browser has gone on
             try:
                 future.set_result(make())
-            except (LorakitError, OSError) as error:
+            except Exception as error:  # told to who waits for it; the next picture is made all the same
                 future.set_exception(error)
-            except BaseException as error:
-                future.set_exception(error)
-                raise
 
 
 def _make(path: Path, longest: int, kind: str, place: Path) -> bytes:
@@ -81,7 +77,7 @@ def _make(path: Path, longest: int, kind: str, place: Path) -> bytes:
     body = buffer.getvalue()
     if kind in KEPT:
         with suppress(OSError):  # a full disk, or one that can only be read: made anew the next time
-            part = place.with_name(f".{place.name}.part")
+            part = place.with_name(f".{place.name}.{threading.get_native_id()}.part")  # another may make the same
             place.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(body)
             os.replace(part, place)  # not flushed to the disk: it can be made again

@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from lorakit import __version__, files
-from lorakit.console import say
+from lorakit.console import say, warn
 from lorakit.errors import LorakitError
 from lorakit.page import photos, results, training, words
 from lorakit.page.children import Children
@@ -36,6 +36,7 @@ from lorakit.project.project import check_names, read_config
 
 NOTE = ".page.json"  # who serves this project, with the token: for its owner's eyes
 PORT, TRIED = 8713, 50
+EVERYWHERE = ("0.0.0.0", "::", "")  # addresses by which a server listens at all of a machine
 VIEWS = ("photos", "copies", "words", "training", "results")  # each a file of static/
 ROUTES = (photos, words, training, results)
 
@@ -108,7 +109,8 @@ def serve(
     if not read_only:
         _check_writable(folder)
     listener = _listen(host, port, before)
-    at, token = int(listener.getsockname()[1]), (before or {}).get("token") or secrets.token_urlsafe(24)
+    at = int(listener.getsockname()[1])
+    token = before["token"] if before and not read_only else secrets.token_urlsafe(24)  # who may look is not let in to decide
     rules = Rules(token, f"lorakit_{at}", _hosts(host, allow), read_only)
     with contextlib.ExitStack() as stack:
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorakit-page-"))) if read_only else None
@@ -116,6 +118,7 @@ def serve(
             _write_note(folder, host, at, token)
         app = build(folder, rules, cache)
         say(f"page      {folder.name}{', to look at only' if read_only else ''}; Ctrl-C ends it, and loses nothing")
+        _warn_of_others(host, allow, read_only)
         _tell(host, at, token, browse)
         config = uvicorn.Config(
             app, log_level="error", access_log=False, lifespan="off", server_header=False, ws="none", timeout_graceful_shutdown=2
@@ -123,9 +126,20 @@ def serve(
         uvicorn.Server(config).run(sockets=[listener])
 
 
+def _warn_of_others(host: str, allow: tuple[str, ...], read_only: bool) -> None:
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return
+    warn(
+        f"--host {host}: other machines reach this page, and the connection is not encrypted; whoever has the address may "
+        + ("look at all photos" if read_only else "decide and start work")
+    )
+    if host in EVERYWHERE and not allow:
+        warn(f"--host {host}: they are let in by a name of this machine only; --allow-host NAME says which, as 192.168.1.20")
+
+
 def _hosts(host: str, allow: tuple[str, ...]) -> tuple[str, ...]:
     """The names by which this server may be asked for: ours, the address it was told to listen at, and those allowed."""
-    own = () if host in ("0.0.0.0", "::", "") else (f"[{host}]" if ":" in host else host,)
+    own = () if host in EVERYWHERE else (f"[{host}]" if ":" in host else host,)
     return tuple(dict.fromkeys(name.lower() for name in (*LOCAL, *own, *allow)))
 
 
@@ -147,7 +161,7 @@ def _listen(host: str, port: int | None, before: dict[str, Any] | None) -> socke
 
 
 def _tell(host: str, port: int, token: str, browse: bool) -> None:
-    name = LOCAL[0] if host in ("0.0.0.0", "") else f"[{host}]" if ":" in host else host
+    name = LOCAL[0] if host in ("0.0.0.0", "") else "[::1]" if host == "::" else f"[{host}]" if ":" in host else host
     address = f"http://{name}:{port}/?token={token}"
     print(address, flush=True)
     if os.environ.get("SSH_CONNECTION"):
@@ -170,14 +184,14 @@ def _check_writable(folder: Path) -> None:
 
 
 def _read_note(folder: Path) -> dict[str, Any] | None:
-    """What .page.json says, with `alive`: whether that process still serves."""
+    """What .page.json says, with `alive`: whether that process still serves. One that came with a project from elsewhere says nothing:
+    others know its token."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        whole = (
-            isinstance(note["token"], str) and len(note["token"]) >= 20 and isinstance(note["port"], int) and isinstance(note["host"], str)
-        )
-        alive = note["machine"] == socket.gethostname() and work.is_alive(note["pid"], note["started"], note["machine"])
-    except (OSError, ValueError, KeyError, TypeError):
+        is_token = isinstance(note["token"], str) and len(note["token"]) >= 20 and note["token"].isascii() and note["token"].isprintable()
+        whole = is_token and note["port"] in range(1, 65536) and isinstance(note["host"], str) and note["machine"] == socket.gethostname()
+        alive = work.is_alive(note["pid"], note["started"], note["machine"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return note | {"alive": alive} if whole else None
 

@@ -23,6 +23,7 @@ from lorakit.quality import faults, in_words
 from lorakit.quality.verdicts import Reason
 from lorakit.record import Record
 from lorakit.text import rules
+from lorakit.text.cleaning import whole
 from lorakit.text.words import whole_word
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _loading = threading.Lock()
 def look(house: House, sent: dict[str, Any]) -> dict[str, Any]:
     """What is to be said of a text of a photo that is being written: {"trained": as it would be trained on, "tokens", "budget",
     "estimated", "past": the place from which it is not read any more, "faults": [[reason, words, [[from, to]]]]}."""
-    text = take(sent, "text", str)[:MOST_TEXT]
+    text = whole(take(sent, "text", str))[:MOST_TEXT]
     with house.index.held() as project:
         record = house.index.record(project, take(sent, "id", str))
     counter, settings = _counter_of(project), project.settings

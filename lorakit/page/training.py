@@ -40,7 +40,7 @@ def routes(house: House) -> list[BaseRoute]:
 def find_run(house: House, n: int) -> Run:
     """Raises `NotThere`."""
     there = runs.all_runs(house.folder)
-    if n >= len(there):
+    if not 0 <= n < len(there):
         raise NotThere("this training is no longer there")
     return there[n]
 

@@ -8,12 +8,13 @@ from starlette.routing import BaseRoute
 
 from lorakit import files
 from lorakit.caption import words
-from lorakit.caption.trigger import protected_words
+from lorakit.caption.trigger import spared_words
 from lorakit.console import safe
 from lorakit.errors import Conflict, LorakitError, ProjectBusy
 from lorakit.page.answers import get, post, take, take_list
 from lorakit.project import Project, by_hand
 from lorakit.text import rules
+from lorakit.text.cleaning import whole
 
 if TYPE_CHECKING:
     from lorakit.page.server import House
@@ -36,7 +37,7 @@ def table(house: House) -> dict[str, Any]:
     with house.index.held() as project:
         texts, settings = words.texts(project), project.settings
     phrases = rules.frequencies(texts)  # a second for a large set: nobody waits for it
-    common = rules.invariants(texts, protected_words(settings), settings.caption.describe)
+    common = rules.invariants(texts, spared_words(settings), settings.caption.describe)
     return {"texts": len(texts), "phrases": phrases[:SHOWN_PHRASES], "rules": list(settings.caption.rules), "common": common}
 
 
@@ -63,7 +64,7 @@ def save(house: House, sent: dict[str, Any]) -> dict[str, Any]:
             project.decide(changes, "page")
             house.index.laid(id for id, *_ in found)
             return {"count": len(found), "follows": ""}
-        project.decide(by="page", rules=take_list(sent, "rules", str))
+        project.decide(by="page", rules=_rules(sent))
     try:
         house.children.start("run", "--from", "trigger", "--until", "dataset")
         return {"count": len(found), "follows": "now"}
@@ -75,13 +76,17 @@ Found = list[tuple[str, str, str, str]]  # id, name, text before, text after
 
 
 def _changes(house: House, project: Project, sent: dict[str, Any]) -> Found:
-    new = take_list(sent, "rules", str)
+    new = _rules(sent)
     if len(new) > MOST_RULES:
         raise LorakitError(f"more than {MOST_RULES} rules")
     if "ids" in sent:
         records = [house.index.record(project, id) for id in dict.fromkeys(take_list(sent, "ids", str))]
         return [(r["id"], r["file"], before, after) for r, before, after in words.reworded_by_hand(project, records, new)]
     return [(r["id"], r["file"], r["text"], after) for r, after in words.reworded(project, new)]
+
+
+def _rules(sent: dict[str, Any]) -> list[str]:
+    return [whole(rule) for rule in take_list(sent, "rules", str)]
 
 
 def _mark(found: Found) -> str:

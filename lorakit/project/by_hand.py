@@ -15,6 +15,7 @@ from lorakit.project.project import Project
 from lorakit.project.runs import Run
 from lorakit.quality import verdicts
 from lorakit.record import Record
+from lorakit.text.cleaning import whole
 
 MOST_STRENGTH = 10.0
 OF_A_PHOTO = ("verdict", "text", "crop", "apart")
@@ -32,6 +33,7 @@ def find_photos(project: Project, names: Iterable[str]) -> list[Record]:
 
 def change(record: Record, what: str, now: Any) -> Change:
     """A change of a photo, from what has been decided of it so far. What it has taken over from a copy is taken back there."""
+    now = whole(now) if what == "text" and isinstance(now, str) else now
     human = record.get("human", {})
     copy = human.get("taken_from", {}).get(what)
     if copy is None or now is None:

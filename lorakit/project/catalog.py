@@ -28,7 +28,7 @@ class Card:
     licence: str
     size_gb: float  # of the download
     min_vram_gb: float  # to train a LoRA on it at its own resolution
-    hub: str | None = None  # hub id for from_pretrained
+    hub: str | None = None  # hub id for from_pretrained; without it, a folder and a builder the weights are given with --weights
     gated: bool = False  # the hub gives it to those who have accepted its licence
     released: str = ""  # year and month
     folder: str | None = None  # weights that travel with the card, relative to it
@@ -38,6 +38,11 @@ class Card:
     metadata: Mapping[str, str] = field(default_factory=dict)  # names that loaders read in the LoRA file's header
     settings: Mapping[str, Any] = field(default_factory=dict)
     path: Path = field(default=Path(), compare=False)
+
+    @property
+    def comes_along(self) -> bool:
+        """Whether its weights travel with lorakit or are made here: a base for trying out."""
+        return bool(self.folder or self.builder)
 
     @property
     def is_built(self) -> bool:

@@ -181,7 +181,13 @@ def trigger(project: Project, record: Record) -> str:
     words = (wanted.style, wanted.token_budget, wanted.omit, wanted.omit_of_thing, wanted.rules, wanted.strict, clip, wanted.min_facet)
     # Captions of people keep their words since `omit_own` exists; what was worded before stays as it is until something else changes.
     own = ("omit_own",) if wanted.omit_own and (record.get("caption") or {}).get("own") else ()
-    return _stamp("trigger", for_stamp(project.settings.trigger), words, record.get("caption"), human, *own)
+    return _stamp("trigger", for_stamp(project.settings.trigger), words, record.get("caption"), human, *own, *_as_taught(project))
+
+
+def _as_taught(project: Project) -> tuple:
+    """The order and tags of quality that a base was taught with; nothing where it has none."""
+    wanted, keys = project.settings.caption, ("tag_order", "lead_tags", "quality_tags")
+    return tuple((key, getattr(wanted, key)) for key in keys if not is_neutral(known_keys()[f"caption.{key}"][0], getattr(wanted, key)))
 
 
 def dataset(project: Project, record: Record) -> str:
@@ -193,6 +199,8 @@ def dataset(project: Project, record: Record) -> str:
 def cache(project: Project, record: Record) -> str:
     train = project.settings.train
     readings = (train.shuffle_tags, train.keep_tags, train.tag_dropout, train.caption_variants, train.seed)
+    if lead := project.settings.caption.lead_tags:  # they stay in front
+        readings = (*readings, lead)
     read = readings if train.shuffle_tags or train.tag_dropout else None
     facts = (picture(record), record.get("text"), read, train.preservation > 0, weights.identity(project.base_source))
     return _stamp("cache", *facts, *mask(project, record), *_readings(record))
@@ -264,8 +272,11 @@ def sample(project: Project) -> str:
 
 
 def _sample_settings(project: Project) -> dict[str, Any]:
-    """Of a file of prompts what is in it."""
-    return for_stamp(project.settings.sample) | {"prompts": prompts.contents(project.settings.sample.prompts, project.folder)}
+    """Of a file of prompts what is in it; of prompts that nobody gave the tags of quality, which stand in them."""
+    given, wanted = project.settings.sample.prompts, project.settings.caption
+    quality = () if given else (wanted.lead_tags, wanted.quality_tags)
+    made_with = {"quality": quality} if any(quality) else {}
+    return for_stamp(project.settings.sample) | {"prompts": prompts.contents(given, project.folder)} | made_with
 
 
 def export(project: Project) -> str:

@@ -126,7 +126,8 @@ def _of_trigger(record: Record, settings: Settings) -> Iterator[Reason]:
     trigger, text = settings.trigger.word, record["text"]
     if trigger and (count := count_word(text, trigger)) != 1:
         yield Reason("warn", "trigger_missing" if count == 0 else "trigger_repeated", count, 1)
-    besides = words(text) - words(trigger or "") - words(settings.trigger.class_word or "") - {"a", "an", "the", "style", "in"}
+    quality = words(" ".join((*settings.caption.lead_tags, *settings.caption.quality_tags)))
+    besides = words(text) - quality - words(trigger or "") - words(settings.trigger.class_word or "") - {"a", "an", "the", "style", "in"}
     if not besides:
         yield Reason("warn", "says_nothing", 0, 1)
     found = record.get("trigger", {})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lorakit.text import phrases
 from lorakit.text.phrases import ARTICLES
-from lorakit.text.words import joined, stem, stems, without_repeats, words
+from lorakit.text.words import COUNT_TAG, joined, stem, stems, without_repeats, words
 
 FILLER = re.compile(
     r"^(?:(?:in|on) (?:the|this) (?:image|photo|picture|photograph|scene),?\s*(?:(?:i|we|you|one) (?:can )?see|there (?:is|are))?|"
@@ -50,15 +50,15 @@ class RawCaption:
         return ", ".join(part for part in (self.sentence, *self.tags) if part)
 
 
-def compose(reading: RawCaption, style: str) -> str:
+def compose(reading: RawCaption, style: str, order: str = "subject") -> str:
     """The reading in the base's `style`: 'tags', 'mixed' (a sentence, then tags), 'sentences', or 'both' (tags, then all sentences, as
-    Anima reads them). No trigger yet."""
+    Anima reads them). Tags alone stand in an `order`, see `caption.tag_order`. No trigger yet."""
     sentence = clean_sentence(reading.sentence)
     if style == "both":
         tags = ", ".join(without_said(without_repeats(reading.tags)) or tags_of(sentence))
         return ". ".join(part for part in (tags, sentence[:1].upper() + sentence[1:]) if part)
     if style == "tags":
-        return ", ".join(tags_of(sentence, reading.tags))
+        return ", ".join(booru_tags(sentence, reading.tags) if order == "booru" else tags_of(sentence, reading.tags))
     if not sentence:
         return sentence_from(reading.tags)
     if style == "mixed":
@@ -107,6 +107,16 @@ def tags_of(sentence: str, extra: tuple[str, ...] = ()) -> list[str]:
     found += [("subject" if not begin and not n else role_of(tag, "attribute"), tag) for n, tag in enumerate(labels)]
     ordered = [tag for _, tag in sorted(found, key=lambda item: ROLES.index(item[0]))]
     return without_said(without_repeats(ordered))
+
+
+def booru_tags(sentence: str, tags: tuple[str, ...]) -> list[str]:
+    """A tagger's tags in its own order with the counts first: `1girl`, who it is, from what, by whom, the rest; then what a sentence says
+    besides. Tags of others, which count nothing, as `tags_of` has them."""
+    counts = [tag for tag in tags if COUNT_TAG.fullmatch(tag.strip())]
+    if not counts:
+        return tags_of(sentence, tags)
+    besides = [tag for tag in tags_of(sentence) if tag.lower() not in PEOPLE]  # they are counted
+    return without_said(without_repeats([*counts, *(tag for tag in tags if tag not in counts), *besides]))
 
 
 def role_of(tag: str, role: str) -> str:

@@ -82,8 +82,14 @@ COUNT_TAG = re.compile(
 )
 
 
+# Pony's own tags, which it was taught with their `_`.
+_KEEPS_UNDERSCORE = re.compile(r"score_\d(?:_up)?|rating_(?:safe|questionable|explicit)|source_(?:pony|furry|cartoon|anime)", re.IGNORECASE)
+
+
 def spaced_tag(name: str) -> str:
-    """A booru's `long_hair` as words. Names of three letters and faces (`;_;`, `(o)_(o)`) stay, as sd-scripts writes them."""
+    """A booru's `long_hair` as words. Names of three letters, faces (`;_;`, `(o)_(o)`) and `score_9` stay, as sd-scripts writes them."""
+    if _KEEPS_UNDERSCORE.fullmatch(name):
+        return name
     return name.replace("_", " ").strip() if len(name) > 3 and re.search(r"[^\W_]{2}", name) else name
 
 

@@ -108,8 +108,8 @@ def without_trigger(project: Project, record: Record) -> str:
 
 def text_variants(project: Project, record: Record) -> tuple[str, ...]:
     """The texts that a photo may be trained with: of each of its readings, the variants."""
-    texts = (record["text"], *record.get("readings", ()))
-    return tuple(variant for text in texts for variant in variants(text, project.trigger, project.settings.train))
+    texts, lead = (record["text"], *record.get("readings", ())), project.settings.caption.lead_tags
+    return tuple(variant for text in texts for variant in variants(text, project.trigger, project.settings.train, lead))
 
 
 def latents_path(project: Project, record: Record) -> Path:

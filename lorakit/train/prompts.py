@@ -11,6 +11,7 @@ from lorakit.project import Project
 from lorakit.text import prompts
 from lorakit.text.placing import place_trigger, without_word
 from lorakit.text.prompts import Prompt
+from lorakit.text.quality_tags import with_quality
 
 
 def sample_prompts(project: Project) -> list[Prompt]:
@@ -19,20 +20,23 @@ def sample_prompts(project: Project) -> list[Prompt]:
     settings, trigger = project.settings.sample, project.settings.trigger
     if settings.prompts:
         return prompts.read(settings.prompts, project.folder, trigger.word, families.load(project.card.family).PIXEL_STEP)
-    style = project.settings.caption.style
+    wanted, style = project.settings.caption, project.settings.caption.style
     thing = trigger.class_word or ("a house by a lake" if trigger.teaches == "style" else "subject")
     plain = thing if style == "tags" else f"a photo of a {thing}"
     with_trigger = place_trigger(plain, trigger.word, trigger.class_word, style, trigger.teaches)
     texts = [r["text"] for r in project.manifest.selected if r.get("dataset")]
     spread = [texts[0], texts[len(texts) // 2]] if len(texts) > 1 else texts
     without = without_word(with_trigger, trigger.word) if trigger.word else None
-    made = dict.fromkeys(text for text in (with_trigger, *spread, without) if text)
+    first, last = (with_quality(text, wanted.lead_tags, wanted.quality_tags, style) if text else None for text in (with_trigger, without))
+    made = dict.fromkeys(text for text in (first, *spread, last) if text)
     return [Prompt(text) for text in made][: settings.count]
 
 
 def prompt_of_other(project: Project) -> str:
     """A prompt for something that no set of photos is about, and that has no trigger."""
-    return "house, lake, trees" if project.settings.caption.style == "tags" else "a photo of a house by a lake"
+    wanted = project.settings.caption
+    other = "house, lake, trees" if wanted.style == "tags" else "a photo of a house by a lake"
+    return with_quality(other, wanted.lead_tags, wanted.quality_tags, wanted.style)
 
 
 def texts_of(wanted: Iterable[Prompt]) -> list[str]:

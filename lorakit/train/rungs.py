@@ -282,6 +282,8 @@ def base_of(project: Project) -> Base:
         with hub_errors_in_words(source):
             config = cls.DENOISER.load_config(source.location, subfolder=cls.FOLDER)
     else:
-        cached = try_to_load_from_cache(source.location, f"{cls.FOLDER}/config.json")
-        config = json.loads(Path(cached).read_text(encoding="utf-8")) if isinstance(cached, str) else cls.config_of(project.card.name)
+        cached = source.location and try_to_load_from_cache(source.location, f"{cls.FOLDER}/config.json")
+        config = (
+            json.loads(Path(cached).read_text(encoding="utf-8")) if cached and isinstance(cached, str) else cls.config_of(project.card.name)
+        )
     return Base(project.card, {key: value for key, value in dict(config).items() if not key.startswith("_")}, usual)

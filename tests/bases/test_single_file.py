@@ -24,7 +24,7 @@ from lorakit.bases.single_file import write_configs
 from lorakit.bases.single_file_configs import CLIP_H, SD2_UNET
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.train.preflight import preflight
+from lorakit.train.preflight import check_single_file, preflight
 from lorakit.weights import Source
 
 VAE = {"block_out_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_num_groups": 4}
@@ -439,3 +439,11 @@ def test_half_a_vae(tmp_path):
     assert not single_file.open_file(path, "sd15").has("vae")
     file_that_says(path, {"first_stage_model.decoder.x": torch.zeros(1), "first_stage_model.encoder.x": torch.zeros(1)}, {})
     assert single_file.open_file(path, "sd15").has("vae")
+
+
+def test_a_base_without_a_place_on_the_hub_is_whole_in_its_file(load_tiny, make_project, tmp_path):
+    write_single_file(load_tiny("sdxl"), tmp_path / "pony.safetensors")
+    project = make_project(base="pony", **{"train.weights": str(tmp_path / "pony.safetensors")})
+    assert check_single_file(project) == [] and project.base_source.rest is None
+    found = TinySDXL(project.base_source, "cpu", torch.float32, Train())
+    assert len(found.tokens("tokenizer", "score_9, zwx")[0]) > 3

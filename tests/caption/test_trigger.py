@@ -8,11 +8,13 @@ import lorakit
 from lorakit import pipeline
 from lorakit.bases import tokens
 from lorakit.caption import trigger_words
+from lorakit.caption import words as set_words
 from lorakit.errors import LorakitError
 from lorakit.project.catalog import card
 from lorakit.text import clip_bpe
 from lorakit.text.trigger_word import check_word
 from lorakit.text.words import count_word
+from lorakit.train.prompts import sample_prompts
 
 
 @pytest.fixture
@@ -23,8 +25,8 @@ def captioned(make_project, photo_folder):
         project = make_project(**settings)
         lorakit.walk(project, last="crop")
         for record, text in zip(project.manifest.selected, texts, strict=False):
-            words = {"sentence": text, "tags": [], "by": "blip", "own": False, "box": record["crop"]["box"]}
-            project.manifest.keep({**record, "caption": words, "done": {**record["done"], "caption": "by the test"}})
+            read = {"sentence": text, "tags": [], "by": "blip", "own": False, "box": record["crop"]["box"]}
+            project.manifest.keep({**record, "caption": read, "done": {**record["done"], "caption": "by the test"}})
         project.manifest.save()
         lorakit.trigger(project)
         return project
@@ -108,6 +110,57 @@ def test_omitted_family_and_rules_reach_the_texts(captioned):
 def test_unknown_rule_or_family_is_refused_before_any_wording(captioned):
     with pytest.raises(LorakitError, match="did you mean 'hair'"):
         captioned(SIX, **{"caption.omit": ["hairs"]})
+
+
+TAGGED = ["1girl", "solo", "snow white", "grimm", "long hair", "night", "Best_Quality", "masterpiece"]  # whose name has a setting's word
+
+
+@pytest.fixture
+def tagged(captioned):
+    """tagged([tags of the first photo, ...], **settings): a project whose photos a tagger has read so."""
+
+    def make(several: list[list[str]], **settings):
+        project = captioned([""] * 6, **{"caption.style": "tags", **settings})
+        records = project.manifest.selected
+        for record, tags in zip(records, [*several, *[TAGGED] * (len(records) - len(several))], strict=True):
+            read = {**record["caption"], "tags": tags, "by": "wd_tagger"}
+            project.manifest.keep({**record, "caption": read})
+        lorakit.trigger(project)
+        return project
+
+    return make
+
+
+def test_tags_of_quality_stand_once_where_the_base_wants_them(tagged, capsys):
+    bad = ["1girl", "grass", "worst quality"]
+    project = tagged(
+        [TAGGED, bad, ["no humans", "mug"], [*TAGGED[:3], *[f"very long and winding road number {n}" for n in range(30)]]],
+        **{"caption.tag_order": "booru", "caption.quality_tags": ["masterpiece", "best quality"], "trigger.class_word": None},
+    )
+    found = texts(project)
+    assert found[0] == "zwx, 1girl, solo, snow white, grimm, long hair, night, masterpiece, best quality"
+    assert found[1] == "zwx, 1girl, grass, worst quality", "what a tagger saw of a photo is not contradicted"
+    assert found[2] == "zwx, no humans, mug, masterpiece, best quality"
+    assert found[3].startswith("zwx, 1girl, solo, snow white, very") and found[3].endswith(", masterpiece, best quality")
+    assert len(clip_bpe.tokens(found[3])) == project.manifest.selected[3]["trigger"]["tokens"] <= 75
+    assert "'masterpiece' stands in" not in capsys.readouterr().err and not any(
+        "masterpiece" in p for p, _ in set_words.invariant_phrases(project)
+    )
+
+    record = project.manifest.selected[0]
+    lorakit.review(project, [record["file"]], text="1girl, by hand")
+    pony = lorakit.open_project(
+        project.folder, settings={"caption.quality_tags": [], "caption.lead_tags": ["score_9", "score_8_up"]}, device="cpu"
+    )
+    lorakit.trigger(pony)
+    assert texts(pony)[0] == "zwx, 1girl, by hand", "a person's text gets the trigger and nothing else"
+    assert texts(pony)[2] == "score_9, score_8_up, zwx, no humans, mug"
+    assert all(text.count("zwx") == 1 for text in texts(pony))
+    drawn = [prompt.text for prompt in sample_prompts(pony)]
+    assert drawn[0] == "score_9, score_8_up, zwx, subject" and drawn[-1] == "score_9, score_8_up, subject"
+    without = set_words.preview(pony, ["remove: score_8_up"])
+    assert [after for _, before, after in without if before == texts(pony)[2]] == ["score_9, zwx, no humans, mug"]
+    capsys.readouterr()
 
 
 LONG = "a mug on a table, " + ", ".join(f"with a very small and rather unremarkable teaspoon number {n}" for n in range(30))

@@ -427,7 +427,8 @@ def test_weights_in_a_file_of_their_own_are_read_and_missed(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [("long_hair", "long hair"), ("^_^", "^_^"), (";_;", ";_;"), ("o_o", "o_o"), ("(o)_(o)", "(o)_(o)"), ("||_||", "||_||"), ("<|>_<|>", "<|>_<|>"),
-     ("hatsune_miku_(vocaloid)", "hatsune miku (vocaloid)"), ("a_b", "a_b"), ("x_x", "x_x"), ("6+girls", "6+girls"), (":3", ":3"), ("\\m/", "\\m/")],
+     ("hatsune_miku_(vocaloid)", "hatsune miku (vocaloid)"), ("a_b", "a_b"), ("x_x", "x_x"), ("6+girls", "6+girls"), (":3", ":3"), ("\\m/", "\\m/"),
+     ("score_9", "score_9"), ("score_8_up", "score_8_up"), ("rating_safe", "rating_safe"), ("high_score_9", "high score 9")],
 )  # fmt: skip
 def test_tags_are_written_as_sd_scripts_writes_them(name, words):
     assert spaced_tag(name) == words

@@ -73,6 +73,7 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address():
         ({}, 200), ({"sec-fetch-site": "same-origin"}, 200), ({"origin": "http://localhost:8713"}, 403), ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403), ({"origin": ""}, 403), ({"origin": "http://127.0.0.1:9999"}, 403), ({"x-lorakit": "2"}, 403),
         ({"x-lorakit": ""}, 403), ({"sec-fetch-site": "same-site"}, 403), ({"sec-fetch-site": "cross-site"}, 403), ({"sec-fetch-site": "none"}, 403),
+        ({"origin": "http://["}, 403), ({"origin": "http://[::1"}, 403), ({"origin": "http://127.0.0.1:8713@x"}, 403),
     ],
 )  # fmt: skip
 def test_origin(headers, status):
@@ -104,6 +105,12 @@ def test_size(told):
     body = b"x" * (MOST_BYTES + 1)
     assert client().post("/decide", content=body if told else iter([body[:9], body[9:]]), headers=POSTED).status_code == 413
     assert client().post("/decide", content=body[1:], headers=POSTED).text == f"yes {MOST_BYTES}"
+
+
+def test_an_address_of_any_length():
+    """No number in it is longer than Python reads."""
+    assert client().get(f"/runs/{'9' * 5000}/results").status_code == 414
+    assert client().get(f"/changes?since={'9' * 5000}").status_code == 414
 
 
 def test_read_only_lets_looks_through_and_no_decision():

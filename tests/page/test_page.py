@@ -6,21 +6,24 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from lorakit.page import server
+from lorakit.page import pictures, server
 from lorakit.page.guard import Rules
 from lorakit.project import open_project
+from tests.page.conftest import add_run
 
 TOKEN, HOME = "t" * 24, "http://127.0.0.1:1"
 
@@ -35,7 +38,7 @@ class Page(TestClient):
         self.rows = {row["name"]: row for row in self.get("/index").json()["rows"]}
 
     def tell(self, path, **words):
-        return self.post(path, json=words, headers={"x-lorakit": "1", "origin": HOME})
+        return self.post(path, content=json.dumps(words), headers={"x-lorakit": "1", "origin": HOME})
 
     def decide(self, name, what, now, was=None):
         return self.tell("/decide", changes=[{"ids": [self.rows[name]["id"]], "what": what, "was": was, "now": now}])
@@ -102,6 +105,81 @@ def test_what_cannot_be_decided_changes_nothing(page, sent):
             change["ids"] = [page.rows.get(id, {"id": id})["id"] for id in change["ids"]]
     assert page.tell("/decide", **sent).status_code in (400, 404)
     assert not open_project(page.folder).manifest.decisions.lines
+
+
+ODD = ("NaN", "Infinity", "-1e999", "1" * 400, "1e308", '"x"', "true", "[NaN]", "[[]]", '"\\ud800"', '{"a": 1}', "-1.5", "-1", "null")
+
+
+def test_whatever_is_sent_is_refused_in_one_line_and_writes_nothing(page):
+    """Numbers that are none or endless, halves of letters, and values of another kind, in every word of every route."""
+    add_run(page.folder, done=True)
+    change = '{"changes": [{"ids": ["ID"], "what": "%s", "now": %s}]}'.replace("ID", page.rows[A]["id"])
+    values = [("verdict", "V"), ("apart", "[V]"), ("crop", "V"), ("crop", '{"box": [0, 0, V, V], "bucket": [64, 64]}'),
+              ("crop", '{"box": [0, 0, 64, 64], "bucket": [V, V]}'), ("crop", '{"box": [0, 0, 64, 64], "bucket": [64, V]}')]  # fmt: skip
+    bodies = {
+        "decide": ['{"changes": V}', '{"changes": [V]}', '{"changes": [{"ids": V}]}', *(change % value for value in values)],
+        "undo": ["V", '{"n": V}'], "text/look": ['{"id": V, "text": "x"}'], "words/look": ['{"rules": [V]}', '{"rules": V, "ids": V}'],
+        "words/save": ['{"rules": V, "mark": V}'], "limits/look": ['{"reason": "blurry", "values": [V]}', '{"reason": V, "values": V}'],
+        "limits/save": ['{"check": V, "values": V}', '{"check": "size", "values": {"check.size.min_side": V, "check.size.no": 1}}'],
+        "pick": ['{"n": V, "step": "x"}', '{"n": -1, "step": 20, "strength": V}', '{"n": 0, "step": 20, "strength": [V]}'],
+        "draw": ['{"strengths": V}', '{"strengths": [V, "x"]}'], "train": ['{"new": [V]}'],
+    }  # fmt: skip
+    for odd, (route, body) in product(ODD, ((route, body) for route, some in bodies.items() for body in some)):
+        if (route, odd) != ("decide", "null"):  # which is as nobody had decided
+            answer = page.post(f"/{route}", content=body.replace("V", odd), headers={"x-lorakit": "1", "origin": HOME})
+            assert 400 <= answer.status_code < 500, (route, body, odd, answer.text)
+            assert len(answer.json()["error"]) <= 500 and "\n" not in answer.json()["error"]
+    assert not open_project(page.folder).manifest.decisions.lines and "min_side" not in (page.folder / "project.yaml").read_text("utf-8")
+
+
+def test_half_a_letter_is_mended_where_it_is_decided(page):
+    """A text cut within an emoji could be written to no file, and stopped the next run."""
+    assert page.tell("/text/look", id=page.rows[A]["id"], text="a mug \ud83d").status_code == 200
+    assert page.tell("/words/look", rules=["add: \ud83d"]).status_code == 200
+    assert page.decide(A, "text", "a mug \ud83d").status_code == 200
+    assert page.row(A)["text"] == "a mug \ufffd"
+    assert page.decide(A, "text", "a mug \ud83d").status_code == 200  # asked twice
+
+
+def test_one_thing_is_not_decided_twice_at_once(page):
+    """Such a decision could never be taken back."""
+    id = page.rows[A]["id"]
+    both = [{"ids": [id, id], "what": "verdict", "was": None, "now": now} for now in ("keep", "reject")]
+    assert page.tell("/decide", changes=both).status_code == 400
+    answer = page.tell("/decide", changes=both[:1])
+    assert answer.status_code == 200 and len(open_project(page.folder).manifest.decisions.lines[0]["changes"]) == 1
+    assert page.tell("/undo", n=answer.json()["n"]).status_code == 200
+
+
+def test_a_crop_has_a_bucket_of_the_base(page):
+    for bucket in ([100_000, 100_000], [1, 1]):
+        assert page.decide(A, "crop", {"box": [0, 0, 60, 60], "bucket": bucket}).status_code == 400
+    assert page.decide(A, "crop", {"box": [0, 0, 60, 60], "bucket": [64, 64]}).status_code == 200
+
+
+def test_a_picture_that_fails_stops_no_other(page, monkeypatch):
+    """Whatever goes wrong in it: its thread goes on."""
+    monkeypatch.setattr(pictures, "load_image", lambda path: 1 / 0)
+    quiet = TestClient(page.app, base_url=HOME, headers=dict(page.headers), raise_server_exceptions=False)
+    assert [quiet.get(f"/full/{page.rows[name]['id']}.jpg").status_code for name in (A, B, A)] == [500] * 3
+    assert page.get(f"/thumb/{page.rows[A]['id']}.jpg").status_code == 200
+
+
+def test_who_may_look_does_not_get_the_token_of_who_may_decide(curated, monkeypatch, capfd):
+    """Nor does a token count that came with the project from another machine; and a page that others reach is warned of."""
+    built = []
+    monkeypatch.setattr(server, "build", lambda folder, rules, cache=None: built.append(rules))
+    monkeypatch.setattr(server.uvicorn.Server, "run", lambda self, sockets: sockets[0].close())
+    for more in ({}, {"read_only": True, "host": "0.0.0.0"}, {}):
+        server.serve(curated, browse=False, **more)
+        (curated / ".page.json").write_text(json.dumps(json.loads((curated / ".page.json").read_text()) | {"pid": 1, "started": 0}))
+    kept, looking, again = (rules.token for rules in built)
+    assert kept == again != looking
+    said = capfd.readouterr().err
+    assert "not encrypted" in said and "--allow-host" in said and said.count("warning") == 2
+    (curated / ".page.json").write_text((curated / ".page.json").read_text().replace(socket.gethostname(), "another"))
+    server.serve(curated, browse=False)
+    assert built[-1].token != kept
 
 
 def test_pictures_go_out_encoded_anew_by_id_only(page):

@@ -159,6 +159,7 @@ def test_a_stamp_reads_every_setting_that_is_not_neutral():
         ({"export.precision": "bf16"}, ["export", "report"]),
         ({"sample.seed": 1}, ["sample", "report"]),
         ({"dataset.format": "jpg"}, ["dataset", "report"]),
+        ({"caption.lead_tags": ["score_9"]}, ["trigger", "sample", "report"]),  # the texts are not made anew yet
         ({"check.size.min_side": 129}, ["report"]),  # all verdicts are the same
     ],
     ids=str,

@@ -60,7 +60,7 @@ def test_the_download_is_as_large_as_its_weights(name):
 def base_rows():
     """The table of bases in docs/training.md, from the cards."""
     for card in catalog.cards():
-        if card.hub is None:
+        if card.comes_along:
             continue
         of = resolve([(card.name, card.settings)])
         vram, size = f"{card.min_vram_gb:g} GB", f"{card.size_gb:g} GB"
@@ -78,7 +78,7 @@ def kind_rows():
 def test_the_page_of_bases_has_them_all_with_what_a_step_takes():
     """Both tables of docs/bases.md: a row of memory as `python -m bench.memory --page` prints it, and one of what is proven."""
     text = (Path(__file__).parents[2] / "docs" / "bases.md").read_text(encoding="utf-8")
-    names = [card.name for card in catalog.cards() if card.hub]
+    names = [card.name for card in catalog.cards() if not card.comes_along]
     assert not [name for name in names if not re.search(rf"(?m)^\| `{name}` \| [\d./ ]+ \| ([\d./ ]+|-) \|$", text)]
     assert next(memory.page(["sd15"])) in text.splitlines()  # the others take a minute
     proven = text.split("## What is proven")[1]

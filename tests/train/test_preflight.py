@@ -2,8 +2,10 @@
 
 import pytest
 
-from lorakit.errors import LorakitError
-from lorakit.train.preflight import check_settings
+from lorakit.errors import LorakitError, WeightsMissing
+from lorakit.train import rungs
+from lorakit.train.preflight import check_settings, check_single_file, of_weights
+from lorakit.weights import check_reachable
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,13 @@ def test_fights_are_one_line_that_names_the_setting(make_project, base, settings
     check_settings(make_project("peace", base=base, **{"train.bucket_step": 16}))
     with pytest.raises(LorakitError, match=line):
         check_settings(make_project("fight", base=base, **{"train.bucket_step": 16, **settings}))
+
+
+def test_a_base_without_a_place_on_the_hub_wants_its_file(make_project):
+    project = make_project(base="pony", **{"train.weights": None})
+    with pytest.raises(
+        WeightsMissing, match=r"^Pony Diffusion V6 XL: no place on the hub is known for it; give its .safetensors with --weights FILE$"
+    ):
+        check_reachable(project.base_source)
+    assert check_single_file(project) == [] and not list(of_weights(project))
+    assert rungs.base_of(project).config["cross_attention_dim"] == 2048, "it can be planned before the file is there"

@@ -64,7 +64,7 @@ def _dataset(handover: Handover, subset: Subset) -> dict[str, Any]:
         "bucket_tolerance": train.bucket_step, "cache_latents_to_disk": True,
         **filled({
             "caption_dropout_rate": train.caption_dropout or None, "shuffle_tokens": train.shuffle_tags,
-            "token_dropout_rate": train.tag_dropout or None, "keep_tokens": train.keep_tags if shuffled else None, "mask_path": subset.masks,
+            "token_dropout_rate": train.tag_dropout or None, "keep_tokens": handover.kept_tags if shuffled else None, "mask_path": subset.masks,
             "mask_min_value": train.mask_outside if subset.masks and train.mask_outside else None, "is_reg": subset.is_regularisation,
         }),
     }  # fmt: skip

@@ -42,6 +42,11 @@ class Handover:
         return self.project.settings.train
 
     @property
+    def kept_tags(self) -> int:
+        """Tags that stay in front where others are shuffled: those in front of every text, and `train.keep_tags` behind them."""
+        return len(self.project.settings.caption.lead_tags) + self.train.keep_tags
+
+    @property
     def own(self) -> list[Subset]:
         return [subset for subset in self.subsets if not subset.is_regularisation]
 

@@ -50,7 +50,7 @@ def _dataset(handover: Handover) -> list[str]:
     general = {
         "caption_extension": ".txt", "enable_bucket": True, "bucket_no_upscale": True, "bucket_reso_steps": train.bucket_step,
         "min_bucket_reso": train.bucket_step, "max_bucket_reso": 4 * train.resolution, "shuffle_caption": train.shuffle_tags,
-        "keep_tokens": train.keep_tags if train.shuffle_tags or train.tag_dropout else 0, "caption_dropout_rate": train.caption_dropout,
+        "keep_tokens": handover.kept_tags if train.shuffle_tags or train.tag_dropout else 0, "caption_dropout_rate": train.caption_dropout,
         "caption_tag_dropout_rate": train.tag_dropout,
     }  # fmt: skip
     lines = ["# sd-scripts finds the folders from where it is started: begin it here", "[general]", *_lines(filled(general))]
