@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/installed
 
-.PHONY: install test quick lint types demo mini lock clean
+.PHONY: install test browser quick lint types demo mini lock clean
 install: $(INSTALLED)
 
 # uv resolves the ordinary torch build in about a minute, and takes nothing from the network when all is there.
@@ -20,8 +20,13 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
-test: lint
+test: lint browser
 	$(PYTEST)
+
+# The page is tried in a browser where there is one. CI, which may install system parts, gets one; whoever runs the tests is left alone.
+browser:
+	@test -z "$$CI" || command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+	|| echo "no Chromium could be installed: the tests of the page in a browser are left out"
 
 quick: lint
 	$(PYTEST) -m "not slow"
