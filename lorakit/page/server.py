@@ -9,6 +9,7 @@ import mimetypes
 import os
 import secrets
 import socket
+import sys
 import tempfile
 import webbrowser
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from lorakit.page.pictures import Pictures
 from lorakit.project import work
 from lorakit.project.project import check_names, read_config
 
+HAND_OVER = 0.0005  # seconds after which a thread that reckons lets one that answers have its turn; 5 ms a turn were felt
 NOTE = ".page.json"  # who serves this project, with the token: for its owner's eyes
 PORT, TRIED = 8713, 50
 EVERYWHERE = ("0.0.0.0", "::", "")  # addresses by which a server listens at all of a machine
@@ -123,6 +125,7 @@ def serve(
         config = uvicorn.Config(
             app, log_level="error", access_log=False, lifespan="off", server_header=False, ws="none", timeout_graceful_shutdown=2
         )
+        sys.setswitchinterval(HAND_OVER)
         uvicorn.Server(config).run(sockets=[listener])
 
 
