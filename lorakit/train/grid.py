@@ -12,8 +12,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lorakit import files
 from lorakit.bases import families
-from lorakit.console import progress
+from lorakit.console import progress, warn
+from lorakit.errors import LorakitError
 from lorakit.project import Project
+from lorakit.project.runs import Run
 from lorakit.text.placing import without_word
 from lorakit.text.prompts import Prompt, read
 from lorakit.text.words import count_word
@@ -62,13 +64,25 @@ def grid(
     path = run.samples / f"{files.short_name(f'grid{step_suffix(step)}{beside}', 100)}.png"
     words = ["without" if others and strength == 0 else "base" if strength == 0 else f"{strength:g}" for strength in strengths]
     told = {"prompts": texts, "strengths": list(strengths), "columns": words, "step": step, "with": {p.name: s for p, s in others}}
-    if not others and (scores := score_pictures(project, columns, rows, strengths)):
-        told["scores"] = scores
-        drawn = run.facts.get("result", {}).get("pictures") or {}
-        run.note(pictures={**drawn, str(exported_step(project, run) if step is None else step): scores})
     keep_cells(columns, told, path)
     save_picture(lay_out(columns, texts, [word if word.isalpha() else f"strength {word}" for word in words]), path)
+    if not others:  # behind what is drawn, which must not be lost to weights that cannot be had
+        note_scores(project, run, columns, rows, told, path)
     return path
+
+
+def note_scores(project: Project, run: Run, columns: list[list[Image.Image]], rows: list[Prompt], told: dict[str, Any], path: Path) -> None:
+    """Note in run.json, by checkpoint, and in the `.json` of the sheet what can be said of its pictures in numbers."""
+    try:
+        scores = score_pictures(project, columns, rows, told["strengths"])
+    except LorakitError as error:
+        warn(f"the pictures are drawn, and not scored: {error}")
+        return
+    if scores is None:
+        return
+    drawn = run.facts.get("result", {}).get("pictures") or {}
+    run.note(pictures={**drawn, str(exported_step(project, run) if told["step"] is None else told["step"]): scores})
+    files.write_json(path.with_suffix(".json"), {**told, "scores": scores})
 
 
 def keep_cells(columns: list[list[Image.Image]], told: dict[str, Any], path: Path) -> None:

@@ -99,7 +99,7 @@ class Learner:
         batches = self.step * self.settings.gradient_accumulation
         clock.mark("end")
         share = flops / self._rate_of_card if self._rate_of_card and flops else None
-        return Step(self.step, batches / sampler.per_epoch, rate, photos, regularisation, loss, norm, {}, clock, share)
+        return Step(self.step, batches / sampler.per_epoch, rate, photos, regularisation, loss, norm, clock=clock, card_seconds=share)
 
     def _gradients(self, sampler: BatchSampler | Interleaved, clock: Clock) -> tuple[list[Tensor], list[str], list[str], float]:
         """(losses, photos, regularisation photos, FLOPs of the model) of a step's batches, whose gradients have been added up."""

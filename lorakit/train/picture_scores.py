@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lorakit import device
 from lorakit.clip import Clip
 from lorakit.project import Project
 from lorakit.text.prompts import Prompt
@@ -27,7 +28,8 @@ def score_pictures(
     strength; None where strength 0 is not among them or no prompt is for the subject.
 
     `subject`: how far the pictures with the trigger have come from what the base draws (0) to what the photos are like (1), as cosines to
-    the photos' mean; `leak`: the same of those without it, that of something else altogether aside. Both None without open_clip, or where the base is there already.
+    the photos' mean; `leak`: the same of those without it, that of something else altogether aside. Both None without open_clip, or
+    where the base is there already.
     `burnt`: share of the pixels without detail beyond that in the base's pictures and in the photos."""
     if 0 not in strengths:
         return None
@@ -45,7 +47,7 @@ def score_pictures(
     given = project.settings.embed.clip
     if not given or len(photos) < 2:
         return found
-    seen = Seen(Clip(given, "embed.clip", project.device or "cpu"), photos)
+    seen = Seen(Clip(given, "embed.clip", device.choose(project.device)), photos)
     points = [np.stack(list(seen.clip.see(column))) for column in columns]
     base = points[list(strengths).index(0)]
     if (whole := seen.own - float(seen.likeness(base[with_trigger]))) < APART:

@@ -1,6 +1,7 @@
 """The grid: strength 0 is the base to the last bit, other strengths are not, and all is in one picture."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from safetensors.numpy import save_file
 
 from lorakit.cli.grid import command
 from lorakit.errors import LorakitError
-from lorakit.project import runs, stamps
+from lorakit.project import open_project, runs, stamps
+from lorakit.text.prompts import Prompt
 from lorakit.train import grid as grids
 from lorakit.train import stacked
 
@@ -63,3 +65,14 @@ def test_default_rows_are_the_samples_with_and_without_the_trigger(trained):
     rows = grids.with_and_without(trained)
     assert [row.text for row in rows[:2]] == ["zwx mug", "mug"]
     assert len(rows) % 2 == 1 and "house" in rows[-1].text and "zwx" not in rows[-1].text
+
+
+def test_a_grid_is_kept_where_its_pictures_cannot_be_scored(copy_of_trained, tmp_path, capsys):
+    """The weights of open_clip are gone since the photos were seen: what was drawn, for minutes, is not lost to that."""
+    project = open_project(copy_of_trained.folder, device="cpu")
+    project.settings = replace(project.settings, embed=replace(project.settings.embed, clip=str(tmp_path / "gone")))
+    columns = [[Image.new("RGB", (8, 8))] * 2] * 2
+    run, path = runs.all_runs(project.folder)[-1], tmp_path / "grid.png"
+    grids.note_scores(project, run, columns, [Prompt("zwx mug"), Prompt("mug")], {"strengths": [0, 1], "step": None}, path)
+    said = capsys.readouterr().err
+    assert "the pictures are drawn, and not scored" in said and "gone" in said and not path.with_suffix(".json").exists()
