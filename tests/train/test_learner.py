@@ -33,12 +33,20 @@ def test_batches_drawn_ahead_are_the_same_ones(make_dataset):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_on_a_card_that_is_known_the_flops_of_each_shape_are_counted_once(make_dataset, monkeypatch):
-    project = make_dataset()
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"train.gradient_checkpointing": "on", "train.base_precision": "fp8", "train.swap_blocks": 3}],
+    ids=["plain", "on a small card"],
+)
+def test_on_a_card_that_is_known_the_flops_of_each_shape_are_counted_once(make_dataset, monkeypatch, settings):
+    project = make_dataset(**settings)
     monkeypatch.setattr("lorakit.train.learner.card_flops", lambda device: 1e9)
     photos = cache(project)[:1]
     learner, sampler = Learner(project), BatchSampler(photos, 1, 0)
     one, other = (learner.learn(1e-3, sampler) for _ in range(2))
+    monkeypatch.undo()
+    uncounted = Learner(project).learn(1e-3, sampler)
+    assert uncounted.card_seconds is None and torch.equal(uncounted.loss, one.loss) and torch.equal(uncounted.norm, one.norm)
     assert len(learner._flops) == 1 and one.card_seconds == other.card_seconds > 1e-3
     assert one.card_seconds == 2 * learner._flops.popitem()[1] / 1e9
 
