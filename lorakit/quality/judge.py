@@ -16,6 +16,8 @@ LEAK = 0.5  # share of the trigger's own effect that the class word alone has, f
 OWN_RATE = ("prodigy", "dadapt", "schedulefree.Prodigy")  # optimizers that find the rate themselves
 LITTLE_GAIN = 8000  # steps past which little is gained
 FASTER, SLOWER = 2.0, 1 / 3  # what a rate that is too low, or too high, is changed by
+LOOKS = 100  # at each photo, as trainings usually take
+NONE_HELD_OUT = 8  # photos, of fewer than which none is held out (train/validation.py)
 NAMED = 4  # photos of a spike
 MOST_OF_IT = 0.8  # share of what the LoRA gains at its best strength from which a strength is enough
 TELLING = 0.01  # share of the base's loss that the LoRA must gain for its strengths to tell anything
@@ -224,6 +226,13 @@ def _go_on(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any]) -> st
     last = judge_curve(metrics[2 * len(metrics) // 3 :])[0]
     if last.verdict != "learning" or len(metrics) >= LITTLE_GAIN:
         return "the last checkpoint is the one to take"
+    seen = Counter(name for entry in metrics for name in entry.get("photos", ()))
+    looks = sum(seen.values()) / max(1, len(seen))
+    if 0 < len(seen) < NONE_HELD_OUT and looks >= LOOKS:
+        return (
+            f"it still falls, but these are its own {len(seen)} photos, of which it has seen each {looks:.0f} times ({LOOKS} are usual): "
+            "hold the last samples against earlier ones, and add photos"
+        )
     return f"it still falls at the end: {_steps(settings, len(metrics), min(LITTLE_GAIN, round(1.5 * len(metrics))))} may gain more"
 
 
