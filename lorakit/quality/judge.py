@@ -18,7 +18,8 @@ LITTLE_GAIN = 8000  # steps past which little is gained
 FASTER, SLOWER = 2.0, 1 / 3  # what a rate that is too low, or too high, is changed by
 LOOKS = 100  # at each photo, as trainings usually take
 NONE_HELD_OUT = 8  # photos, of fewer than which none is held out (train/validation.py)
-NAMED = 4  # photos of a spike
+NAMED = 4  # photos of a spike, or that never fit
+NEVER_FIT = 2.0  # times the median photo's loss at the training's end, from which a photo is named
 MOST_OF_IT = 0.8  # share of what the LoRA gains at its best strength from which a strength is enough
 TELLING = 0.01  # share of the base's loss that the LoRA must gain for its strengths to tell anything
 START = 0.7  # where nothing can be told
@@ -54,7 +55,7 @@ def judge(
     metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), result: Any = None, chosen: int | None = None
 ) -> Judgement:
     """The verdict on the lines of metrics.jsonl under flat `settings` ('train.learning_rate': 1e-4, ...); `saved` are the steps whose
-    checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths", or "not_a_number", the step that stopped it) and of
+    checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths", "fit", or "not_a_number", the step that stopped it) and of
     its grids ("pictures": {step: see train/picture_scores.py}). The strength is that of the file, of step `chosen`, or the last."""
     memorised, strengths, pictures, broke = ((result or {}).get(key) for key in ("memorised", "strengths", "pictures", "not_a_number"))
     findings = judge_curve(metrics)
@@ -82,6 +83,10 @@ def judge(
             f"the class word alone brings {100 * leak:.0f} % of what the trigger brings: try train.preservation "
             f"{settings.get('train.preservation', 0)} -> {1 if not settings.get('train.preservation') else 2 * settings['train.preservation']}"
         )
+    odd = sorted(((ratio, name) for name, ratio in ((result or {}).get("fit") or {}).items() if ratio >= NEVER_FIT), reverse=True)[:NAMED]
+    if odd:
+        named = ", ".join(name for _, name in odd)
+        words.append(f"{named} never fit ({odd[0][0]:.1f} times the loss of the others): look whether they belong there")
     advice = "; ".join(dict.fromkeys(word for word in words if word))
     strength, strength_by = told_strength(strengths, pictures, chosen)
     return Judgement(first.verdict, first.since_step, best, memorised, leak, strength, advice, findings, drift, best_by, strength_by)
