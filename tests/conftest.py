@@ -9,14 +9,27 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: threads would only wait for each other, here and in the children
     os.environ["OMP_NUM_THREADS"] = "1"
 
+import gc
+import io
 import json
 import shutil
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
+
+
+def pytest_collection_finish():
+    """What the imports left, a million objects, outlives every test: the garbage collector need not walk over it a thousand times."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +45,11 @@ def same_numbers_for_all():
 
 def draw_photo(seed: int, size: tuple[int, int] = (640, 512)) -> Image.Image:
     """A sharp, textured picture of coloured shapes over grain; different for every seed."""
+    return _drawn(seed, size).copy()
+
+
+@lru_cache(maxsize=64)  # the same few are asked for hundreds of times
+def _drawn(seed: int, size: tuple[int, int]) -> Image.Image:
     random = np.random.default_rng(seed)
     width, height = size
     ramp = np.linspace(0, 1, width)[None, :, None] * random.uniform(60, 160, 3) + random.uniform(20, 90, 3)
@@ -60,13 +78,21 @@ def make_photo(tmp_path):
     return make
 
 
+@lru_cache(maxsize=16)
+def _good_jpeg(seed: int, size: tuple[int, int]) -> bytes:
+    draw_photo(seed, size).save(kept := io.BytesIO(), "JPEG", quality=92)
+    return kept.getvalue()
+
+
 @pytest.fixture
-def photo_folder(make_photo, tmp_path) -> Path:
+def photo_folder(tmp_path) -> Path:
     """A folder of six good photos in three aspects."""
     sizes = [(640, 512), (640, 512), (512, 640), (512, 640), (600, 600), (600, 600)]
+    folder = tmp_path / "photos"
+    folder.mkdir(exist_ok=True)
     for number, size in enumerate(sizes):
-        make_photo(f"photo_{number}.jpg", seed=number, size=size, quality=92)
-    return tmp_path / "photos"
+        (folder / f"photo_{number}.jpg").write_bytes(_good_jpeg(number, size))
+    return folder
 
 
 @pytest.fixture(scope="session")
