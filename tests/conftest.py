@@ -78,6 +78,10 @@ def make_photo(tmp_path):
     return make
 
 
+# None so near another that dedupe looks at the pair more closely: that would be half the work of a small project.
+GOOD = ((0, (640, 512)), (1, (640, 512)), (2, (512, 640)), (3, (512, 640)), (140, (600, 600)), (150, (600, 600)))
+
+
 @lru_cache(maxsize=16)
 def _good_jpeg(seed: int, size: tuple[int, int]) -> bytes:
     draw_photo(seed, size).save(kept := io.BytesIO(), "JPEG", quality=92)
@@ -87,11 +91,10 @@ def _good_jpeg(seed: int, size: tuple[int, int]) -> bytes:
 @pytest.fixture
 def photo_folder(tmp_path) -> Path:
     """A folder of six good photos in three aspects."""
-    sizes = [(640, 512), (640, 512), (512, 640), (512, 640), (600, 600), (600, 600)]
     folder = tmp_path / "photos"
     folder.mkdir(exist_ok=True)
-    for number, size in enumerate(sizes):
-        (folder / f"photo_{number}.jpg").write_bytes(_good_jpeg(number, size))
+    for number, (seed, size) in enumerate(GOOD):
+        (folder / f"photo_{number}.jpg").write_bytes(_good_jpeg(seed, size))
     return folder
 
 
