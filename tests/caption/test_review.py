@@ -10,8 +10,8 @@ from lorakit.project.manifest import Manifest
 
 
 @pytest.fixture
-def project(make_project):
-    made = make_project()
+def project(make_cropped):
+    made = make_cropped()
     lorakit.walk(made, last="dataset")
     return made
 
