@@ -38,7 +38,17 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
+    global _warnings
+    _warnings += 1
     say(f"warning: {text}")
+
+
+_warnings = 0
+
+
+def warnings() -> int:
+    """How many warnings there have been: work that has warned has something to say the next time too."""
+    return _warnings
 
 
 _silence = threading.Lock()

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -132,5 +132,17 @@ def file_hash(path: Path) -> str:
 
 def short_hash(*facts: Any) -> str:
     """BLAKE2b over the JSON of `facts`, 16 hex digits."""
-    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return hash_of_texts([as_fact(facts)])
+
+
+def as_fact(value: Any) -> str:
+    """The JSON of which `short_hash` takes the hash."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def hash_of_texts(texts: Iterable[str]) -> str:
+    """BLAKE2b over one text that is given in parts, 16 hex digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

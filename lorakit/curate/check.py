@@ -26,8 +26,9 @@ def check(project: Project) -> None:
 
     Photos that cannot be decoded get a measure of their own under `damaged`; none of them stops the stage.
     """
-    wanted = {r["id"]: stamps.check(project, r) for r in project.manifest}
-    todo = [r for r in project.manifest if r.get("done", {}).get("check") != wanted[r["id"]] or _could_not_be_opened(r)]
+    stamped = ((r, stamps.check(project, r)) for r in project.manifest)
+    wanted = {r["id"]: stamp for r, stamp in stamped if r.get("done", {}).get("check") != stamp or _could_not_be_opened(r)}
+    todo = [project.manifest[id] for id in wanted]
     if todo:
         _say_what_is_passed_over()
     with progress("check", len(todo)) as shown:

@@ -5,7 +5,7 @@ import pytest
 
 from lorakit import open_project, pipeline
 from lorakit.caption.review import review
-from lorakit.curate.select import spread
+from lorakit.curate.select import of_vectors, spread
 from lorakit.errors import LorakitError
 from lorakit.report.report import render
 
@@ -48,12 +48,12 @@ def test_spread_takes_one_of_each_cluster_and_the_best_first():
     points = np.repeat(centres, 20, axis=0) + random.normal(0, 0.1, (100, 8))
     qualities = random.uniform(0.4, 0.6, 100)
     qualities[33] = 1.0
-    picked = spread(points.astype(np.float32), qualities, 5)
+    picked = spread(of_vectors(points.astype(np.float32)), qualities, 5)
     assert picked[0] == 33 and sorted(p // 20 for p in picked) == [0, 1, 2, 3, 4]
 
 
 def test_spread_takes_all_when_there_are_no_more_than_wanted():
-    assert sorted(spread(np.zeros((3, 2), np.float32), np.array([0.1, 0.9, 0.5]), 5)) == [0, 1, 2]
+    assert sorted(spread(of_vectors(np.zeros((3, 2), np.float32)), np.array([0.1, 0.9, 0.5]), 5)) == [0, 1, 2]
 
 
 def test_second_walk_changes_nothing(curated):
