@@ -93,7 +93,8 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
             say(f"{name:<9} {_in_words(project, name, after)}{'' if has_worked else ' (nothing to do)'}")
         if worked:  # what a first look at the finished book would work out, noted for the next command
             for name in names:
-                progress_of(project, name) if STAGES[NAMES.index(name)].works_on == "photos" else None
+                if STAGES[NAMES.index(name)].works_on == "photos":
+                    _in_words(project, name, progress_of(project, name))
         project.manifest.note()
         project.take_decisions()
         if meanwhile := len(project.manifest.decisions.lines) - begun:
@@ -292,5 +293,9 @@ def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict)
 
 
 def _in_words(project: Project, name: str, counts: dict[str, int]) -> str:
-    told = findings.of_stage(project, name) or f"{counts['done']} done"
+    if STAGES[NAMES.index(name)].works_on == "photos" and name != "scan":  # which tells what its account says
+        told = stamps.noted(project, f"told of {name}", lambda: findings.of_stage(project, name))
+    else:
+        told = findings.of_stage(project, name)
+    told = told or f"{counts['done']} done"
     return ", ".join([told, *(f"{counts[key]} {key}" for key in ("pending", "failed") if counts[key])])

@@ -202,7 +202,9 @@ class Record(TypedDict, total=False):
     human: Human
 
 
-_decode = msgspec.json.Decoder().decode
+_lines = msgspec.json.Decoder()
+_decode = _lines.decode
+as_json = msgspec.json.Encoder().encode  # of what `parse_all` has read, by which two values are told apart
 
 
 def parse(line: bytes) -> Any:
@@ -212,6 +214,15 @@ def parse(line: bytes) -> Any:
         return _decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # json reads a little more: NaN, half of a surrogate pair
         return json.loads(line.decode("utf-8", "surrogateescape"))
+
+
+def parse_all(lines: bytes) -> list[Any] | None:
+    """The same of several lines at once; None where one of them wants more than the quick reader can, or is none."""
+    try:
+        found = _lines.decode_lines(lines)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return found if len(found) == lines.count(b"\n") + (not lines.endswith(b"\n")) else None
 
 
 def is_sound(line: bytes, record: Any) -> bool:

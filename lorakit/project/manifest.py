@@ -13,8 +13,9 @@ import gc
 import json
 import os
 import weakref
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -23,12 +24,12 @@ from lorakit import files
 from lorakit.console import warn
 from lorakit.project import notes
 from lorakit.project.decisions import Change, Decision, Decisions
-from lorakit.record import Record, fault_of, is_sound, parse
+from lorakit.record import Record, as_json, fault_of, is_sound, parse, parse_all
 
 TORN = "not a photo's record (no whole JSON)"
-WRITTEN_AT_ONCE = 1000  # lines
-ALIKE = ("dedupe", "select")  # keys under which most photos have the same few words ...
-PLAIN = (str, bool, type(None))  # ... if there is nothing else: 1 and 1.0 are equal, and not the same line
+WRITTEN_AT_ONCE, READ_AT_ONCE = 1000, 1 << 20  # lines; bytes
+ALIKE = ("dedupe", "select", "failed")  # keys under which most photos have the same few words, as under those of `measures`
+MOST_ALIKE = 256  # where there are more, each has its own
 LARGE = 10 << 20  # bytes of a book that is not looked through for garbage: some 10,000 photos
 OF_PHOTOS = "folders"  # what is noted of the photos, to which no stage but `scan` does anything
 OF_THE_SET = ("dedupe", "embed", "select")  # stages whose stamp is one for all photos
@@ -66,8 +67,8 @@ class Manifest:
         """Take in the manifest. Returns the fingerprint of its bytes, and the ids line by line, where every line is a record of its own."""
         book, order = _digest_of(self.path), []
         self.notes = notes.Notes(folder, book)  # on the book as it lies there, which is not what is in memory once it is changed
-        is_known = bool(self.notes.found.get("sound"))
-        for record in _read_records(self.path, self._rejected, is_known=is_known):
+        records = _sound_records(self.path) if self.notes.found.get("sound") else _read_records(self.path, self._rejected)
+        for record in records:
             order.append(record and record["id"])
             if record:
                 self._records[record["id"]] = record
@@ -306,7 +307,7 @@ class Manifest:
             with open(self.path, "rb") as file:
                 for line, record in zip(file, self._records.values(), strict=True):
                     digest.update(line)
-                    sound = sound and is_sound(line, record)
+                    sound = sound and is_sound(line, record) and not _leads_out(record)
             self.notes.found["sound"] = sound and digest.hexdigest() == self._digest
         self.notes.write(self._digest)
 
@@ -358,18 +359,28 @@ def _lines_in(path: Path) -> Iterator[tuple[bytes, bool]]:
         return
 
 
-def _read_records(path: Path, rejected: list[bytes], is_known: bool = False, torn_end: bool = False) -> Iterator[Record | None]:
-    """The record of each line of a file, None for one that is none; what stands there is named and put into `rejected`. `is_known`: these
-    very bytes were found sound before."""
-    shared: dict[Any, Any] = {}
+def _sound_records(path: Path) -> Iterator[Record]:
+    """The records of a file whose very bytes were found sound before."""
+    shared: dict[str, dict] = defaultdict(dict)
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        while lines := file.readlines(READ_AT_ONCE):
+            if records := parse_all(b"".join(lines)):
+                yield from (_shared(record, shared) for record in records)
+            else:
+                yield from map(parse, lines)
+
+
+def _read_records(path: Path, rejected: list[bytes], torn_end: bool = False) -> Iterator[Record | None]:
+    """The record of each line of a file, None for one that is none; what stands there is named and put into `rejected`."""
+    shared: dict[str, dict] = defaultdict(dict)
     for number, (line, is_last) in enumerate(_lines_in(path), 1):
-        record, wrong = _read_record(line, is_known)
+        record, wrong = _read_record(line, shared)
         if record is None and wrong == TORN and torn_end and is_last:
             return  # the run was killed while it wrote this line
         if record is None and line.strip():
             warn(f"{path}, line {number}: {wrong}; passed over, and kept in manifest.rejected at the next save")
             rejected.append(line)
-        yield _shared(record, shared) if record is not None else None
+        yield record
 
 
 @contextmanager
@@ -389,38 +400,55 @@ def _uncollected(many: int) -> Iterator[None]:
             gc.enable()
 
 
-def _read_record(line: bytes, is_known: bool = False) -> tuple[Record | None, str]:
-    """The record of a line, or None and what is wrong with it. `is_known`: the line was found sound before."""
+def _leads_out(record: Record) -> bool:
+    """Whether a name under `dataset` is no plain one: such files are written and removed."""
+    written: Any = record.get("dataset")
+    if not written:
+        return False
+    names = [written.get("file"), *([written["mask"]] if written.get("mask") else [])] if isinstance(written, dict) else [written]
+    return not all(map(files.is_plain_name, names))
+
+
+def _read_record(line: bytes, known: dict[str, dict] | None = None) -> tuple[Record | None, str]:
+    """The record of a line, or None and what is wrong with it. `known`: what other records have that it may share."""
     try:
         record = parse(line)
     except (ValueError, RecursionError):
         return None, TORN
     if not isinstance(record, dict) or not isinstance(record.get("id"), str):
         return None, "not a photo's record (each is one JSON object with an id)"
-    if written := record.get("dataset"):
-        names = [written.get("file"), *([written["mask"]] if written.get("mask") else [])] if isinstance(written, dict) else [written]
-        if not all(map(files.is_plain_name, names)):  # these are written and removed
-            return None, "the dataset's file is not named by a plain file name"
-    if not is_known and not is_sound(line, record) and (fault := fault_of(record)):
+    if _leads_out(cast(Record, record)):
+        return None, "the dataset's file is not named by a plain file name"
+    if is_sound(line, record):
+        return record if known is None else _shared(cast("Record", record), known), ""
+    if fault := fault_of(record):
         return None, f"not a photo's record ({fault})"
-    return cast(Record, record), ""
+    return cast("Record", record), ""
 
 
-def _shared(record: Record, known: dict[Any, Any]) -> Record:
-    """The record with what it has in common with others held in memory once: a quarter of its bytes. `known` is what the others have."""
-    for key in ALIKE:
-        if found := record.get(key):
-            same = tuple(found.items())
-            if all(type(value) in PLAIN for _, value in same):
-                record[key] = known.setdefault((key, same), found)
-    if record.get("failed") == {}:
-        record["failed"] = known.setdefault("failed", {})
-    id, done = record["id"], record.get("done", {})
+def _shared(record: Record, known: dict[str, dict]) -> Record:
+    """The record with what it has in common with others held in memory once: a third of its bytes. `known` {key: what others have there}."""
+    measures = record.get("measures")
+    if measures:
+        _share(measures, measures, known)
+    _share(cast("dict[str, Any]", record), ALIKE, known)
+    id, done, stamps = record["id"], record.get("done"), known["stamps"]
     if record.get("hash") == id:
         record["hash"] = id
-    for stage, stamp in done.items():
-        done[stage] = id if stamp == id else known.setdefault(stamp, stamp) if stage in OF_THE_SET else stamp
+    if done:
+        if done.get("scan") == id:
+            done["scan"] = id
+        for stage in OF_THE_SET:
+            if stage in done:
+                done[stage] = stamps.setdefault(done[stage], done[stage])
     return record
+
+
+def _share(held: dict[str, Any], keys: Iterable[str], known: dict[str, dict]) -> None:
+    for key in keys:
+        others = known[key]
+        if len(others) < MOST_ALIKE and (found := held.get(key)) is not None:
+            held[key] = others.setdefault(as_json(found), found)  # by its JSON: 1 and 1.0 are equal, and not the same line
 
 
 def finish(record: Record, stage: str, stamp: str, **found: Any) -> Record:
