@@ -31,8 +31,12 @@ def check_folder(family: type[Family], folder: Path, card: str = "") -> None:
     if reads and wanted and reads != wanted:
         raise LorakitError(f"{folder}: reads {reads} channels in place of {wanted}, for inpainting, fill or control; give the plain base")
     for name, cls in family.ENCODERS.items():
-        kind, usual = _config(folder / name).get("model_type"), cls.config_class.model_type
-        if kind and kind.split("_")[0] != usual.split("_")[0]:
+        config, usual = _config(folder / name), cls.config_class.model_type
+        kind, words = (
+            config.get("model_type"),
+            (config.get("text_config") or {}).get("model_type"),
+        )  # of one that sees too, what reads words
+        if kind and usual.split("_")[0] not in (kind.split("_")[0], words):
             raise LorakitError(f"{folder}: its {name} is a {kind}, not a {usual}; it is no base of {family.NAME}")
     dtypes = _dtypes(folder / family.FOLDER)
     if fp8 := next((key for key, dtype in dtypes.items() if dtype.startswith("F8")), None):

@@ -18,12 +18,12 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, PretrainedConfig, Qwen3Config, T5EncoderModel
+from transformers import CLIPTextConfig, MistralConfig, PretrainedConfig, Qwen3Config, T5EncoderModel
 
 from lorakit import files
 from lorakit.bases import families, original_layout, quantised, streaming
 from lorakit.bases.block_swap import last_blocks
-from lorakit.bases.single_file_configs import AUTOENCODER, Layout, qwen3_sizes
+from lorakit.bases.single_file_configs import AUTOENCODER, Layout, language_model_sizes
 from lorakit.bases.tiny_random import clip_tokenizer
 from lorakit.errors import LorakitError
 from lorakit.weights import Source
@@ -197,7 +197,11 @@ def find_layout(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, Layout] | t
     """(family, layout) by keys that only this architecture has; a U-Net alone by the width of the text that it reads."""
     known = [(name, layout) for name in families.names() for layout in families.load(name).LAYOUTS]
     bare = [key.removeprefix(DENOISER).removeprefix(OWN) for key in shapes]
-    like = [(name, layout) for name, layout in known if layout.blocks and any(key.startswith(layout.blocks) for key in bare)]
+    like = [
+        (name, layout)
+        for name, layout in known
+        if layout.blocks and any(key.startswith(layout.blocks) for key in bare) and any(layout.needs in key for key in bare)
+    ]
     if like:  # of those whose blocks are called so, the one that it is no other base's of, if there is one
         own = [found for found in like if not _other_title(found[1], shapes)]
         return (own or sorted(like, key=lambda found: -len(found[1].blocks)))[0]
@@ -231,10 +235,10 @@ def denoiser_config(family: type, file: SingleFile) -> dict[str, Any]:
 
 def encoder_config(family: type, file: SingleFile, name: str) -> PretrainedConfig:
     config = dict(file.layout.encoder_configs.get(name) or family.ENCODER_CONFIGS[name])
-    if family.ENCODERS[name].config_class is Qwen3Config:  # of which a family's bases have several
+    if family.ENCODERS[name].config_class in (Qwen3Config, MistralConfig):  # of which a family's bases have several
         own = {key.removeprefix(file.prefixes[name]): shape for key, shape in file.shapes.items() if key.startswith(file.prefixes[name])}
         try:
-            config |= qwen3_sizes({key.removeprefix("model."): shape for key, shape in own.items()})
+            config |= language_model_sizes({key.removeprefix("model."): shape for key, shape in own.items()}, config["head_dim"])
         except KeyError as error:
             raise LorakitError(f"{file.path}: its {name} lacks {error.args[0]}; give another copy of the file") from None
     return family.ENCODERS[name].config_class(**config)

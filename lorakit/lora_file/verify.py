@@ -105,7 +105,8 @@ def _family_said(about: Mapping[str, str]) -> str | None:
     """The family whose bases the header of a file names, as trainers do: flux2_klein_4b, flux-2-klein-4b/lora."""
     words = [re.sub(r"[^a-z0-9]", "", about.get(key, "").lower()) for key in ("ss_base_model_version", "modelspec.architecture")]
     begins = {name: families.load(name).IN_HEADERS for name in families.names()}
-    return next((name for name, start in begins.items() if start and any(word.startswith(start) for word in words)), None)
+    said = [name for name, start in begins.items() if start and any(word.startswith(start) for word in words)]
+    return max(said, key=lambda name: len(begins[name]), default=None)  # flux2dev is no flux2
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lorakit.settings import Train
 from lorakit.train.preflight import check_single_file
 from lorakit.weights import _folder_identity, identity
 from tests.bases.test_anima import TinyAnima
-from tests.bases.test_flux2 import TinyFlux2, original_vae
+from tests.bases.test_flux2 import TinyFlux2, TinyFlux2Dev, original_vae
 from tests.bases.test_krea2 import TinyKrea2
 from tests.bases.test_qwen_image import TinyQwenImage
 from tests.bases.test_single_file import TinyFlux1, same, vae_key
@@ -34,7 +34,7 @@ class SplitAnima(TinyAnima):
     ENCODER_CONFIGS = TinyZImage.ENCODER_CONFIGS
 
 
-TINY = {"flux1": TinyFlux1, "z_image": TinyZImage, "flux2": TinyFlux2, "krea2": SplitKrea2, "qwen_image": SplitQwenImage,
+TINY = {"flux1": TinyFlux1, "z_image": TinyZImage, "flux2": TinyFlux2, "flux2_dev": TinyFlux2Dev, "krea2": SplitKrea2, "qwen_image": SplitQwenImage,
         "anima": SplitAnima}  # fmt: skip
 FROM_A_FOLDER = {"z_image": ["scheduler"], "krea2": ["scheduler", "vae"], "qwen_image": ["vae"], "anima": ["vae"]}  # diffusers' converter
 # of a video's VAE knows its full size alone
@@ -44,7 +44,7 @@ PATHS = {"text_encoder": "text_encoders/a", "text_encoder_2": "text_encoders/b",
 def parts_of(family):
     """{part: tensors}, as the files of model sites have them."""
     parts = {"denoiser": original_layout.as_original(type(family).place, family.denoiser.state_dict())}
-    if family.NAME == "flux2":
+    if family.NAME.startswith("flux2"):
         parts["vae"] = original_vae(family.vae, inside=True)
     elif family.NAME == "anima":
         own = parts["denoiser"] | {f"llm_adapter.{key}": tensor for key, tensor in family.conditioner.state_dict().items()}
@@ -86,6 +86,7 @@ def tiny_families(monkeypatch):
         ("anima", "anima", "folder"),
         ("flux2", "flux2-klein-4b", "folder"),
         ("flux2", "flux2-klein-4b", "files"),
+        ("flux2_dev", "flux2-dev", "folder"),
     ],
 )
 def test_every_part_is_read_from_its_own_file(load_tiny, tiny_base, make_project, tmp_path, tiny_families, family, card, form):

@@ -12,7 +12,7 @@ from lorakit.lora_file.formats import LoraLayer
 from lorakit.settings import Train
 from lorakit.train import lora
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2", "qwen_image", "anima")
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "flux2_dev", "krea2", "qwen_image", "anima")
 
 
 def trained_network(family, settings):
@@ -45,7 +45,7 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
      pytest.param("sdxl", "kohya", "lora", marks=pytest.mark.slow), pytest.param("sdxl", "diffusers", "lora", marks=pytest.mark.slow),
      ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora"),
      ("z_image", "diffusers", "lora"), ("z_image", "kohya", "lora"),
-     ("flux2", "diffusers", "lora"), ("flux2", "kohya", "lora"), ("flux2", "diffusers", "dora"), ("krea2", "diffusers", "lora"),
+     ("flux2", "diffusers", "lora"), ("flux2", "kohya", "lora"), ("flux2", "diffusers", "dora"), ("flux2_dev", "diffusers", "lora"), ("krea2", "diffusers", "lora"),
      ("qwen_image", "diffusers", "lora"), ("qwen_image", "kohya", "lora"), ("anima", "diffusers", "lora")],
 )  # fmt: skip
 def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
@@ -139,6 +139,7 @@ def test_a_key_that_no_layer_has_is_named():
         ("flux1", [266, 418, 494, 494]),
         ("z_image", [120, 210, 210, 210]),
         ("flux2", [80, 100, 100, 100]),
+        ("flux2_dev", [160, 192, 192, 192]),
         ("krea2", [160, 256, 264, 264]),
         ("qwen_image", [480, 720, 720, 720]),
         ("anima", [224, 280, 448, 448]),

@@ -9,6 +9,7 @@ from diffusers import (
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
+    Flux2Pipeline,
     FluxPipeline,
     Krea2Pipeline,
     QwenImagePipeline,
@@ -40,7 +41,7 @@ class AnimaBlocks:
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
-    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "krea2": Krea2Pipeline,
+    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "flux2_dev": Flux2Pipeline, "krea2": Krea2Pipeline,
     "qwen_image": QwenImagePipeline, "anima": AnimaBlocks,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
@@ -214,16 +215,19 @@ def test_z_image_with_texts_of_several_lengths(beside):
     assert torch.allclose(torch.stack(alone), together, atol=1e-5)
 
 
-def test_flux2_klein_in_patches(beside):
-    """train_dreambooth_lora_flux2_klein.py: noise and loss on the normalised patches, positions of four axes, all 512 rows of a text."""
-    side, timesteps = beside("flux2", targets="mlp"), torch.tensor([120.5, 871.0])
+@pytest.mark.parametrize(("name", "guidance"), [("flux2", None), ("flux2_dev", 3.5)])
+def test_flux2_in_patches(beside, name, guidance):
+    """train_dreambooth_lora_flux2_klein.py and train_dreambooth_lora_flux2.py: noise and loss on the normalised patches, positions of four
+    axes, all 512 rows of a text; dev's guidance beside them."""
+    side, timesteps = beside(name, targets="mlp", **({"guidance": guidance} if guidance else {})), torch.tensor([120.5, 871.0])
+    guided = torch.full([1], guidance).expand(2) if guidance else None
     states, text_ids = side.pipeline.encode_prompt(list(TEXTS), device="cpu")
     assert len(side.reference) == 2 * (2 * 12 + 3 * 2)
     patch, pack = side.pipeline._patchify_latents, side.pipeline._pack_latents
     latents, noise, sigmas = patch(side.latents), patch(side.noise), (timesteps / 1000).view(-1, 1, 1, 1)
     ids = side.pipeline._prepare_latent_ids(latents)
     found = side.model(
-        hidden_states=pack((1.0 - sigmas) * latents + sigmas * noise), timestep=timesteps / 1000, guidance=None, encoder_hidden_states=states,
+        hidden_states=pack((1.0 - sigmas) * latents + sigmas * noise), timestep=timesteps / 1000, guidance=guided, encoder_hidden_states=states,
         txt_ids=text_ids, img_ids=ids, return_dict=False,
     )[0]  # fmt: skip
     found = side.pipeline._unpack_latents_with_ids(found, ids)

@@ -45,6 +45,9 @@ class Family(ABC):
     VAE: type = AutoencoderKL
     VAE_CONFIG: Mapping[str, Any] = {}  # beside the usual; with the next one only where single files can be read
     ENCODER_CONFIGS: Mapping[str, Mapping[str, Any]] = {}  # of the full-size text encoders
+    LAYERS_READ: Mapping[
+        str, int
+    ] = {}  # of language models, where the last layers of their states are not read: the first so many are loaded
     SCHEDULER_CONFIG: Mapping[str, Any] = {}
     TARGETS: Mapping[
         str, tuple[str, ...]
@@ -235,15 +238,15 @@ class Family(ABC):
                     return self.part(name, self.ENCODERS[name], torch_dtype=self.dtype, use_safetensors=True)
                 folder = weights_folder(source, name)
             tensors, where = streaming.read_folder(folder), str(folder)
-        wanted = self.settings.encoder_precision
+        wanted, depth = self.settings.encoder_precision, self.LAYERS_READ.get(name)
         if (
             wanted == "auto"
             and name not in self.learning_encoders
-            and not large_encoders.fits(self.ENCODERS[name], config, self.dtype, self.device)
+            and not large_encoders.fits(self.ENCODERS[name], config, self.dtype, self.device, depth)
         ):
             wanted = "int8"
         precision = "int8" if wanted == "int8" else None
-        return large_encoders.build(self.ENCODERS[name], config, tensors, precision, self.dtype, self.device, where)
+        return large_encoders.build(self.ENCODERS[name], config, tensors, precision, self.dtype, self.device, where, depth)
 
     def tokenizer(self, name: str) -> Any:
         return self.part(name, self.TOKENIZERS[name])
@@ -397,8 +400,16 @@ class Family(ABC):
         tokenizer = self.tokenizer(self.tokenizer_of(name))
         message = [{"role": "user", "content": text}]
         words = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
-        padding = "max_length" if pad else False
-        found = tokenizer(words, padding=padding, max_length=self.text_length, truncation=True, return_tensors="pt").to(self.device)
+        return self.states_side_by_side(name, words, layers, pad=pad)
+
+    @torch.no_grad()
+    def states_side_by_side(self, name: str, words: str, layers: Sequence[int], *, pad: bool, bare: bool = False) -> Tensor:
+        """The same for words that have their template already; `bare` where that has all tokens that mark its beginning."""
+        tokenizer, padding = self.tokenizer(self.tokenizer_of(name)), "max_length" if pad else False
+        options = {"add_special_tokens": False} if bare else {}
+        found = tokenizer(words, padding=padding, max_length=self.text_length, truncation=True, return_tensors="pt", **options).to(
+            self.device
+        )
         return torch.cat(self.language_states(name, found["input_ids"], layers, found["attention_mask"]), dim=-1)
 
     @torch.no_grad()
@@ -437,6 +448,11 @@ class Family(ABC):
     def embedded(self, text: Text) -> Text:
         """A batch of cached texts as the denoiser takes it: cached whole, or prepared, where text encoders learn."""
         return self.embed(text) if self.learning_encoders else text
+
+    def guidance_input(self, count: int, device: torch.device) -> Tensor | None:
+        """[B]: the guidance that a denoiser takes as an input, which was distilled into it; None for one without."""
+        embeds = getattr(self.denoiser.config, "guidance_embeds", False)
+        return torch.full((count,), self.settings.guidance, device=device, dtype=torch.float32) if embeds else None
 
     @abstractmethod
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:

@@ -183,13 +183,10 @@ class Flux1(Family):
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """Two by two latent pixels are one token; where each token stands is told beside it."""
         dtype, (count, _, height, width) = self.dtype, noisy.shape
-        guidance = None
-        if self.denoiser.config.guidance_embeds:
-            guidance = torch.full((count,), self.settings.guidance, device=noisy.device, dtype=torch.float32)
         found = self.denoiser(
             hidden_states=patches.pack(noisy.to(dtype)),
             timestep=timesteps / 1000,
-            guidance=guidance,
+            guidance=self.guidance_input(count, noisy.device),
             pooled_projections=text["pooled"].to(dtype),
             encoder_hidden_states=text["states"].to(dtype),
             txt_ids=torch.zeros(text["states"].shape[1], 3, device=noisy.device, dtype=dtype),

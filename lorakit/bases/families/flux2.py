@@ -1,4 +1,5 @@
-"""FLUX.2 klein: three layers of a language model side by side, and a transformer over patches of 32 channels that learns a rectified flow."""
+"""FLUX.2 klein: three layers of a language model side by side, and a transformer over patches of 32 channels that learns a rectified flow.
+FLUX.2 dev, in a file of its own, has the same transformer and VAE."""
 
 from __future__ import annotations
 
@@ -55,6 +56,7 @@ class Flux2(Family):
     VAE = AutoencoderKLFlux2
     VAE_CONFIG = {"latent_channels": 32, "sample_size": 1024}
     ENCODER_CONFIGS = {"text_encoder": QWEN3_4B}  # klein 9B's is Qwen3-8B, which is read off its file
+    LAYERS_READ = {"text_encoder": LAYERS[-1]}
     SCHEDULER_CONFIG = {
         "base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096, "shift": 3.0, "use_dynamic_shifting": True,
     }  # fmt: skip
@@ -85,10 +87,7 @@ class Flux2(Family):
 
     MEMBERS = {
         "flux2-klein-9b": {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288},
-        "flux2-dev": {
-            "num_layers": 8, "num_single_layers": 48, "num_attention_heads": 48, "joint_attention_dim": 15360, "guidance_embeds": True,
-        },
-    }  # fmt: skip
+    }
     IN_HEADERS = "flux2"
     KOHYA_NAMES = ("original",)
     COMFYUI_LACKS = r"^((double|single)_stream_modulation|time_guidance_embed)"
@@ -160,13 +159,11 @@ class Flux2(Family):
     def normalised(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """The VAE counts mean and variance of each channel of a patch, and holds them among its weights; what comes out are latents again."""
         middle, spread = self._statistics()
-        patches = (Flux2KleinPipeline._patchify_latents(part) for part in (mean, std))
-        mean, std = (next(patches) - middle) / spread, next(patches) / spread
-        return Flux2KleinPipeline._unpatchify_latents(mean), Flux2KleinPipeline._unpatchify_latents(std)
+        return unpatched((patched(mean) - middle) / spread), unpatched(patched(std) / spread)
 
     def unnormalised(self, latents: Tensor) -> Tensor:
         middle, spread = self._statistics()
-        return Flux2KleinPipeline._unpatchify_latents(Flux2KleinPipeline._patchify_latents(latents) * spread + middle)
+        return unpatched(patched(latents) * spread + middle)
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         """(mean, deviation), each [1, 4C, 1, 1]."""
@@ -185,17 +182,17 @@ class Flux2(Family):
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """Two by two latent pixels are one token; where each token stands is told beside it, of texts on an axis of their own."""
-        patches = Flux2KleinPipeline._patchify_latents(noisy.to(self.dtype))
-        states = text["states"].to(self.dtype)
+        patches, states = patched(noisy.to(self.dtype)), text["states"].to(self.dtype)
         found = self.denoiser(
-            hidden_states=Flux2KleinPipeline._pack_latents(patches),
+            hidden_states=patches.flatten(2).transpose(1, 2),
             timestep=timesteps / 1000,
+            guidance=self.guidance_input(len(noisy), noisy.device),
             encoder_hidden_states=states,
             txt_ids=_positions(1, 1, states.shape[1], noisy.device),
             img_ids=_positions(*patches.shape[-2:], 1, noisy.device),
             return_dict=False,
         )[0]
-        return Flux2KleinPipeline._unpatchify_latents(found.transpose(1, 2).reshape(patches.shape))
+        return unpatched(found.transpose(1, 2).reshape(patches.shape))
 
     def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
         return {"prompt_embeds": text["states"], "negative_prompt_embeds": (negative or empty)["states"]}
@@ -203,6 +200,9 @@ class Flux2(Family):
     def pipeline(self) -> Flux2KleinPipeline:
         parts = self.sampling_parts() | {"vae": _NoStatistics(self.denoiser.config.in_channels)}
         return Flux2KleinPipeline(**parts, scheduler=self.process.schedule)
+
+
+patched, unpatched = Flux2KleinPipeline._patchify_latents, Flux2KleinPipeline._unpatchify_latents  # [B, C, h, w] <-> [B, 4C, h/2, w/2]
 
 
 class _NoStatistics:
