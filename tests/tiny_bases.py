@@ -13,6 +13,8 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     CosmosTransformer3DModel,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -114,6 +116,15 @@ def _flux1(folder: Path) -> FluxPipeline:
         vae=_vae(16), transformer=transformer, scheduler=scheduler, text_encoder=_clip(CLIPTextModel, 24),
         tokenizer=clip_tokenizer(folder), text_encoder_2=_t5(), tokenizer_2=_letters(),
     )  # fmt: skip
+
+
+def _chroma(folder: Path) -> ChromaPipeline:
+    transformer = ChromaTransformer2DModel(
+        in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=T5_WIDTH,
+        axes_dims_rope=(4, 6, 6), approximator_num_channels=16, approximator_hidden_dim=24, approximator_layers=2,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    return ChromaPipeline(vae=_vae(16), transformer=transformer, scheduler=scheduler, text_encoder=_t5(), tokenizer=_letters())
 
 
 def _z_image(folder: Path) -> ZImagePipeline:
@@ -315,6 +326,7 @@ MAKERS = {
     "sdxl": _sdxl,
     "sd3": _sd3,
     "flux1": _flux1,
+    "chroma1": _chroma,
     "z_image": _z_image,
     "flux2": _flux2,
     "flux2_dev": _flux2_dev,

@@ -407,7 +407,8 @@ def _kohya_stems(family: str) -> frozenset[str]:
         return frozenset(text | set(stems))
     layers = layer_names.layers(family)
     attention = [path for path in layers if ".attn." in path]
-    in_blocks = {stem for stem, paths in stems.items() if any(part.isdecimal() for part in paths[0].split("."))}
+    block = re.compile(rf"({'|'.join(families.load(family).BLOCKS)})\.\d+\.")
+    in_blocks = {stem for stem, paths in stems.items() if block.search(paths[0])}
     own = {f"{prefix}{path}" for prefix in families.load(family).DIFFUSERS_CONVERTS for path in layers}
     of_onetrainer = (
         _all_underscored("lora_transformer", attention) if "lora_transformer" in families.load(family).COMFYUI_UNDERSCORED else set()

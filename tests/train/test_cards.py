@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import (
+    ChromaTransformer2DModel,
     CosmosTransformer3DModel,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
@@ -52,6 +53,7 @@ BASES = {  # the denoiser's configuration as published, billions of weights besi
     "qwen-image": (QwenImageTransformer2DModel, {}, QWEN25_VL_7B + VIDEO_VAE, 2),
     "qwen-image-2512": (QwenImageTransformer2DModel, {}, QWEN25_VL_7B + VIDEO_VAE, 2),
     "anima": (CosmosTransformer3DModel, dict(families.load("anima").CONFIG), 0.1347 + 0.5960 + VIDEO_VAE, 2),
+    "chroma": (ChromaTransformer2DModel, {}, T5 + VAE, 2),
     "flux1-schnell": (FluxTransformer2DModel, {"guidance_embeds": False}, CLIP_L + T5 + VAE, 2),
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ import torch
 from diffusers import (
     AnimaAutoBlocks,
     AutoencoderKLQwenImage,
+    ChromaPipeline,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
@@ -41,7 +42,7 @@ class AnimaBlocks:
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
-    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "flux2_dev": Flux2Pipeline, "krea2": Krea2Pipeline,
+    "chroma1": ChromaPipeline,    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "flux2_dev": Flux2Pipeline, "krea2": Krea2Pipeline,
     "qwen_image": QwenImagePipeline, "anima": AnimaBlocks,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
@@ -196,6 +197,29 @@ def test_flux1_with_guidance_and_packed_latents(beside, guidance):
             encoder_hidden_states=states, txt_ids=text_ids, img_ids=ids, return_dict=False,
         )[0]  # fmt: skip
         return FluxPipeline._unpack_latents(found, height=height * 8, width=width * 8, vae_scale_factor=8)
+
+    side.check(timesteps, flow_loss(side, predict, timesteps))
+
+
+def test_chroma_with_texts_of_several_lengths(beside):
+    """Of no script of diffusers: FLUX.1's without guidance, each text alone with one of its pads."""
+    side, timesteps = beside("chroma1", targets="mlp"), torch.tensor([120.5, 871.0])
+    states, mask = side.pipeline._get_t5_prompt_embeds(list(TEXTS))
+    lengths = mask.sum(1).int().tolist()
+    assert len(set(lengths)) == 2 and len(side.reference) == 2 * (2 * 12 + 2 * 5)
+
+    def predict(noisy, t):
+        count, channels, height, width = noisy.shape
+        ids = FluxPipeline._prepare_latent_image_ids(count, height // 2, width // 2, "cpu", noisy.dtype)
+        packed = FluxPipeline._pack_latents(noisy, count, channels, height, width)
+        found = [
+            side.model(
+                hidden_states=packed[n : n + 1], timestep=t[n : n + 1] / 1000, encoder_hidden_states=states[n : n + 1, :length],
+                txt_ids=torch.zeros(length, 3), img_ids=ids, return_dict=False,
+            )[0]
+            for n, length in enumerate(lengths)
+        ]  # fmt: skip
+        return FluxPipeline._unpack_latents(torch.cat(found), height=height * 8, width=width * 8, vae_scale_factor=8)
 
     side.check(timesteps, flow_loss(side, predict, timesteps))
 

@@ -20,6 +20,22 @@ def family_of(trainer: str, is_it: Callable[[Mapping[str, Any]], Any]) -> str | 
     return found[0] if len(found) == 1 else None
 
 
+def of_sd_scripts(values: Mapping[str, Any], is_it: Callable[[Mapping[str, Any]], Any]) -> str | None:
+    """The same for sd-scripts, one of whose scripts trains several families, told by `model_type`."""
+    named = {kind: name for name, kind in _model_types() if kind}
+    wanted = str(values.get("model_type") or "")
+    return family_of("sd_scripts", lambda words: is_it(words) and _model_type(words) == (wanted if wanted in named else ""))
+
+
+def _model_types() -> list[tuple[str, str]]:
+    families = lookup.names(lookup.FAMILIES)
+    return [(name, _model_type(lookup.constant(lookup.FAMILIES, name, "OTHER_TRAINERS", {}).get("sd_scripts", {}))) for name in families]
+
+
+def _model_type(words: Mapping[str, Any]) -> str:
+    return words.get("fixed", {}).get("model_type", "")
+
+
 def of_version(version: str | None) -> Card | None:
     """The card of a LoRA file's `ss_base_model_version`."""
     return next((card for card in _cards() if version and version == card.metadata.get("ss_base_model_version")), None)
