@@ -23,6 +23,7 @@ from transformers import CLIPTextConfig, MistralConfig, PretrainedConfig, Qwen3C
 from lorakit import files
 from lorakit.bases import families, original_layout, quantised, streaming
 from lorakit.bases.block_swap import last_blocks
+from lorakit.bases.purposes import purpose
 from lorakit.bases.single_file_configs import AUTOENCODER, Layout, language_model_sizes
 from lorakit.bases.tiny_random import clip_tokenizer
 from lorakit.errors import LorakitError
@@ -34,6 +35,8 @@ VAE = ("first_stage_model.", "vae.")
 OPEN_CLIP = ("cond_stage_model.model.", "conditioner.embedders.1.model.")  # laid out as open_clip does
 QUANTISED = (".absmax", ".quant_map", "bitsandbytes", ".weight_scale_2", ".qweight", ".wscales")
 FP8 = ("F8_E4M3", "F8_E5M2")
+REFINER = 1280  # the width of the texts that SDXL's refiner reads
+ARCHITECTURE = "modelspec.architecture"  # of a header
 FLOATS = ("F64", "F32", "F16", "BF16", *FP8)
 
 
@@ -90,12 +93,13 @@ def open_file(path: Path, family: str, beside: Iterable[Path] = ()) -> SingleFil
     shapes, kinds, header = _read(path)
     own, layout = find_layout(shapes)
     if layout is None:
-        hint = "is a LoRA, no base" if any("lora" in key for key in shapes) else "has no U-Net or transformer of a base that lorakit knows"
-        raise LorakitError(f"{path}: {hint}; give a full checkpoint, or a diffusers folder")
+        raise LorakitError(f"{path}: {_no_base(shapes)}; give a full checkpoint, or a diffusers folder")
     if own != family:
         raise LorakitError(f"{path}: is {layout.title}, which this base is not; choose --base {layout.usual}, or weights of this one")
     if other := _other_title(layout, shapes):
         raise LorakitError(f"{path}: is {other}, whose blocks are called as those of {layout.title}; lorakit does not know it")
+    if what := purpose(header.get(ARCHITECTURE, "")):
+        raise LorakitError(f"{path}: is {what}, as it says of itself ({ARCHITECTURE} = {header[ARCHITECTURE]}); give the plain base")
     cls = families.load(own)
     folder = cls.FOLDER
     begins = {folder: (DENOISER, OWN, ""), "vae": VAE, **{name: layout.begins(name) for name in layout.encoders}}
@@ -191,6 +195,14 @@ def _first(prefixes: Iterable[str], keys: Iterable[str], layout: Layout) -> str 
         if any(key.startswith(prefix) if prefix else layout.blocks and key.startswith(layout.blocks) for key in keys):
             return prefix
     return None
+
+
+def _no_base(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    if any("lora" in key for key in shapes):
+        return "is a LoRA, no base"
+    if any(key.endswith("attn2.to_k.weight") and shape[1:] == (REFINER,) for key, shape in shapes.items()):
+        return "is SDXL's refiner, which finishes pictures of the base"
+    return "has no U-Net or transformer of a base that lorakit knows"
 
 
 def find_layout(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, Layout] | tuple[None, None]:

@@ -13,6 +13,7 @@ from lorakit import device
 from lorakit.bases import families, layer_names, single_file
 from lorakit.bases.folder import check_folder, is_distilled
 from lorakit.bases.load import check_base_precision, check_numbers, compute_dtype
+from lorakit.bases.purposes import purpose_of_file
 from lorakit.bases.schedules import Diffusion
 from lorakit.bases.tokens import cached_folder
 from lorakit.console import say, typed, warn
@@ -133,6 +134,8 @@ def of_weights(project: Project) -> Iterator[str]:
     if source.configs:
         for part, other in single_file.open_source(source, project.card.family).beside.items():
             yield f"{part}: {other.path.name}"
+        if what := purpose_of_file(Path(source.location).stem):
+            yield f"warning: {Path(source.location).name} is {what}, by its name; its layers do not tell it from the plain base, which is the one to take"
         return
     folder = Path(source.location) if source.is_local else cached_folder(source.location)
     own = project.card.hub == source.location  # the card says it by itself

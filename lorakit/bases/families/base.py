@@ -92,6 +92,7 @@ class Family(ABC):
     # that a workflow takes.
     IN_TOOLS: Mapping[str, Mapping[str, Any]] = {}
 
+    OTHER_CONFIGS: Mapping[str, str] = {}  # what of a denoiser's configuration, where it is set, makes it another base: its title
     LAYOUTS: tuple[Layout, ...] = ()  # how its bases lie in single files; none can be read where there is none
 
     @classmethod

@@ -101,7 +101,7 @@ class Flux1(Family):
         Layout(
             "flux1", "FLUX.1", {"text_encoder": "text_encoders.clip_l.transformer.", "text_encoder_2": "text_encoders.t5xxl.transformer."},
             cards={"flux1-dev": "guidance_in.", "flux1-schnell": ""}, usual="flux1-dev", blocks="double_blocks.", inputs=("img_in.weight", 64),
-            others={"distilled_guidance_layer.": "Chroma", "double_stream_modulation": "FLUX.2"},
+            others={"distilled_guidance_layer.": "Chroma", "double_stream_modulation": "FLUX.2", "controlnet_": "a ControlNet"},
         ),
     )  # fmt: skip
 

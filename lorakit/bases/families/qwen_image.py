@@ -75,11 +75,12 @@ class QwenImage(Family):
     DIFFUSERS_READS_KOHYA = True
     DIFFUSERS_CONVERTS = ("diffusion_model.", "")
 
+    OTHER_CONFIGS = {"zero_cond_t": "Qwen-Image-Edit-2511", "use_additional_t_cond": "Qwen-Image-Layered"}
     LAYOUTS = (
         Layout(
             "qwen-image", "Qwen-Image", {"text_encoder": "text_encoders.qwen25_7b.transformer."}, cards={"qwen-image": ""},
             usual="qwen-image", blocks="transformer_blocks.0.img_mod.", inputs=("img_in.weight", 64),
-            others={"__index_timestep_zero__": "Qwen-Image-Edit-2511"}, unknown_tokenizers=("tokenizer",),
+            others={"__index_timestep_zero__": "Qwen-Image-Edit-2511", "addition_t_embedding.": "Qwen-Image-Layered"}, unknown_tokenizers=("tokenizer",),
         ),
     )  # fmt: skip
 

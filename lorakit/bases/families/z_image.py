@@ -69,10 +69,11 @@ class ZImage(Family):
     DIFFUSERS_READS_KOHYA = True
     DIFFUSERS_CONVERTS = ("diffusion_model.",)
 
+    OTHER_CONFIGS = {"siglip_feat_dim": "Z-Image Omni, which sees pictures too"}
     LAYOUTS = (
         Layout(
             "z-image", "Z-Image", {"text_encoder": "text_encoders.qwen3_4b.transformer."}, cards={"z-image": ""}, usual="z-image",
-            blocks="noise_refiner.", others={"layers.0.adaLN_modulation.1.": "Lumina 2"}, has_schedule=False, unknown_tokenizers=("tokenizer",),
+            blocks="noise_refiner.", others={"layers.0.adaLN_modulation.1.": "Lumina 2", "siglip_embedder.": "Z-Image Omni"}, has_schedule=False, unknown_tokenizers=("tokenizer",),
         ),
     )  # fmt: skip
 
