@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
-from lorakit.bases import autoencoder, large_encoders, quantised, single_file, streaming
+from lorakit.bases import autoencoder, large_encoders, patches, quantised, single_file, streaming
 from lorakit.bases.block_swap import BlockSwap, last_blocks, repeated_blocks
-from lorakit.bases.layer_names import OddForm, Original
+from lorakit.bases.layer_names import LokrForm, OddForm, Original
 from lorakit.bases.original_layout import Place
 from lorakit.bases.schedules import Diffusion, Flow
 from lorakit.bases.single_file_configs import Layout
@@ -86,12 +86,17 @@ class Family(ABC):
     PEFT_ORIGINAL = (
         ""  # what stands before original names where files with lora_A and lora_B are written under these, for more tools to load
     )
+    DIFFUSERS_LOKR: tuple[LokrForm, ...] = ()  # of LoKr files that diffusers loads; the first that a file has a key of holds for all of it
+    LYCORIS_PREFIX = (
+        "lycoris_"  # of LoKr and LoHa where its original code fuses layers; after one that ends in a dot the path keeps its own
+    )
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
 
     # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files
     # that a workflow takes.
     IN_TOOLS: Mapping[str, Mapping[str, Any]] = {}
 
+    PACKED = False  # whether two by two pixels of its latents are one token of the denoiser, as `patches` packs them
     OTHER_CONFIGS: Mapping[str, str] = {}  # what of a denoiser's configuration, where it is set, makes it another base: its title
     LAYOUTS: tuple[Layout, ...] = ()  # how its bases lie in single files; none can be read where there is none
 
@@ -432,7 +437,7 @@ class Family(ABC):
         """Shapes of the embeddings of one text, as `embed` gives them; of one that is as long as can be."""
 
     def latent_channels(self) -> int:
-        return self.denoiser.config.in_channels
+        return self.denoiser.config.in_channels // (4 if self.PACKED else 1)
 
     @abstractmethod
     def read(self, name: str, prepared: Tensor) -> Text:
@@ -470,7 +475,7 @@ class Family(ABC):
 
     def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
         """[B, C, h, w] of what the pipeline gives as latents, for a picture of this size."""
-        return drawn
+        return patches.unpack(drawn, *patches.sides(height, width, self.latent_side)) if self.PACKED else drawn
 
     def bare_pipeline(self) -> Any:
         """A pipeline with the parts that learn and nothing else: enough to load a LoRA file into."""
@@ -488,6 +493,12 @@ class Family(ABC):
         tokenizer = self.tokenizer(name)
         found = tokenizer(text, padding="max_length", max_length=length or tokenizer.model_max_length, truncation=True, return_tensors="pt")
         return found.input_ids.to(self.device)
+
+
+def flow_in_comfyui(vae: str, clip: Mapping[str, str], **others: Any) -> dict[str, Any]:
+    """For `IN_TOOLS`: what a workflow of ComfyUI takes for a flow whose parts lie in files of their own; `others` are other than these."""
+    usual = {"latent": "EmptySD3LatentImage", "sampler": "euler", "scheduler": "simple", "clip_loader": "CLIPLoader"}
+    return {**usual, "vae": vae, "clip": clip, **others}
 
 
 def stack_texts(texts: list[Text]) -> Text:

@@ -12,8 +12,8 @@ from diffusers import ChromaPipeline, ChromaTransformer2DModel, FluxPipeline
 from torch import Tensor
 from transformers import AutoTokenizer, T5EncoderModel
 
-from lorakit.bases import patches
-from lorakit.bases.families.base import Text, rows_of
+from lorakit.bases import double_blocks, patches
+from lorakit.bases.families.base import Text, flow_in_comfyui, rows_of
 from lorakit.bases.families.flux1 import Flux1
 from lorakit.bases.layer_names import Original
 from lorakit.bases.original_layout import Place, count_blocks
@@ -50,16 +50,7 @@ class Chroma(Flux1):
     TARGETS = {**Flux1.TARGETS, "linear": ()}
     PIPELINE = ChromaPipeline
     TAKES_NEGATIVE = True
-    IN_TOOLS = {
-        "comfyui": {
-            "latent": "EmptySD3LatentImage",
-            "sampler": "euler",
-            "scheduler": "simple",
-            "vae": "ae.safetensors",
-            "clip_loader": "CLIPLoader",
-            "clip": {"clip_name": "t5xxl_fp16.safetensors", "type": "chroma"},
-        },
-    }
+    IN_TOOLS = {"comfyui": flow_in_comfyui("ae.safetensors", {"clip_name": "t5xxl_fp16.safetensors", "type": "chroma"})}
     NAME = "chroma1"
 
     IN_HEADERS = "chroma"
@@ -98,15 +89,9 @@ class Chroma(Flux1):
 
     @classmethod
     def config_from(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        width, channels = shapes["img_in.weight"]
-        head = shapes["double_blocks.0.img_attn.norm.query_norm.scale"][0]
-        hidden, inputs = shapes[f"{MODULATION}.in_proj.weight"]
-        return {
-            "num_layers": count_blocks("double_blocks", shapes), "num_single_layers": count_blocks("single_blocks", shapes),
-            "in_channels": channels, "attention_head_dim": head, "num_attention_heads": width // head,
-            "joint_attention_dim": shapes["txt_in.weight"][1], "approximator_num_channels": inputs, "approximator_hidden_dim": hidden,
-            "approximator_layers": count_blocks(rf"{MODULATION}\.layers", shapes),
-        }  # fmt: skip
+        blocks, (hidden, inputs) = double_blocks.config_from(shapes), shapes[f"{MODULATION}.in_proj.weight"]
+        layers = count_blocks(rf"{MODULATION}\.layers", shapes)
+        return blocks | {"approximator_num_channels": inputs, "approximator_hidden_dim": hidden, "approximator_layers": layers}
 
     @classmethod
     def scheduler_config(cls, denoiser: Mapping[str, Any]) -> dict[str, Any]:

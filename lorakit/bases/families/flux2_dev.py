@@ -7,7 +7,7 @@ from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from torch import Tensor
 from transformers import AutoTokenizer, MistralModel
 
-from lorakit.bases.families.base import Text
+from lorakit.bases.families.base import Text, flow_in_comfyui
 from lorakit.bases.families.flux2 import Flux2, unpatched
 from lorakit.bases.single_file_configs import MISTRAL_SMALL_3, Layout
 
@@ -36,16 +36,11 @@ class Flux2Dev(Flux2):
     PIPELINE = Flux2Pipeline
     TAKES_NEGATIVE = False  # its guidance is an input of the transformer, and no second prediction is made
     IN_TOOLS = {
-        "comfyui": {
-            "latent": "EmptyFlux2LatentImage",
-            "sampler": "euler",
-            "scheduler": "simple",
-            "vae": "flux2-vae.safetensors",
-            "clip_loader": "CLIPLoader",
-            "clip": {"clip_name": "mistral_3_small_flux2_bf16.safetensors", "type": "flux2"},
-            "is_distilled": True,
-        },
-    }
+        "comfyui": flow_in_comfyui(
+            "flux2-vae.safetensors", {"clip_name": "mistral_3_small_flux2_bf16.safetensors", "type": "flux2"}, latent="EmptyFlux2LatentImage",
+            is_distilled=True,
+        )
+    }  # fmt: skip
     NAME = "flux2_dev"
 
     IN_HEADERS = "flux2dev"
