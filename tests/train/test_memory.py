@@ -18,7 +18,7 @@ from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
 from lorakit.train.loss import preservation_loss, step_loss
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2", "qwen_image", "anima")
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "chroma1", "z_image", "flux2", "flux2_dev", "krea2", "qwen_image", "anima")
 FOLDERS = dict.fromkeys(FAMILIES, "transformer") | {"sd15": "unet", "sdxl": "unet"}
 
 
