@@ -30,13 +30,23 @@ def test_a_row_that_fails_dies_or_hangs_is_a_row_with_its_error(tmp_path):
 @pytest.mark.slow
 def test_every_kind_of_row_gives_its_figures(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    wanted = ("machine", "step base=flux1-dev held=nf4", "sampling base=flux1-dev", "t5 held=int8")
+    wanted = ("machine", "step base=flux1-dev held=nf4", "sampling base=flux1-dev", "encoder base=flux1-dev held=int8")
     found = {row.measure: gpu_rows.run(row, CPU) for row in gpu_rows.rows(tiny=True) if row.name.startswith(wanted)}
     assert len(found) == len(wanted) and not [key for row in found.values() for key in row if key.startswith("failed")]
-    assert found["machine"]["torch"] and found["t5"]["s/text"] > 0
+    assert found["machine"]["torch"] and found["encoder"]["s/text"] > 0
     assert found["step"]["s/step"] > 0 and found["step"]["GB predicted"] > 0 and found["step"]["TFLOP backward"] > 0
     assert sum(found["step"][f"share {part}"] for part in ("data", "forward", "backward", "optimizer")) == pytest.approx(1, abs=0.1)
     assert found["sampling"]["latents are numbers"] and found["sampling"]["tiles of 256, s"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["step base=qwen-image", "sampling base=krea2", "sampling base=anima", "encoder base=krea2"])
+def test_the_newer_families_give_theirs(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (row,) = (row for row in gpu_rows.rows(tiny=True) if row.name.startswith(name))
+    found = gpu_rows.run(row, CPU)
+    assert not [key for key in found if key.startswith("failed")], found
+    assert any(found.get(key, 0) > 0 for key in ("s/step", "s/step of the sampler", "s/text"))
 
 
 def test_rows_have_names_of_their_own_and_the_targets_come_first():
