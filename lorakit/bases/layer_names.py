@@ -57,13 +57,14 @@ class LokrForm:
 def members(family: str) -> tuple[dict[str, Shape], ...]:
     """{path: weight's shape} of every linear layer and convolution of the full-size denoiser, one table for each of the
     bases that the family has, its usual one first; built without memory."""
-    import torch
     from torch import nn
+
+    from lorakit.bases.streaming import without_memory
 
     cls = families.load(family)
     found = []
     for changes in ({}, *cls.MEMBERS.values()):
-        with torch.device("meta"):
+        with without_memory():
             model = cls.DENOISER(**{**cls.CONFIG, **changes})
         found.append({name: tuple(m.weight.shape) for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))})
     return tuple(found)

@@ -72,6 +72,15 @@ class Beside:
         assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
         self.noise = torch.randn(self.latents.shape, generator=generator)
 
+    def told(self, settings: Train):
+        """The same weights, adapter and noise under other settings of the step."""
+        scheduler = self.family.part("scheduler", self.family.PROCESS.SCHEDULER)
+        self.settings = self.family.settings = settings
+        self.family.process = self.family.PROCESS(scheduler, settings)
+        for parameter in (*self.parameters, *self.reference):
+            parameter.grad = None
+        return self
+
     def ours(self, timesteps):
         text = stack_texts([self.family.encode_text(text) for text in TEXTS])
         loss = step_loss(self.family, self.latents, self.noise, timesteps, text, SIZES)
@@ -104,9 +113,23 @@ def published_latents(pipeline, pixels):
     return ((vae.encode(pixels.unsqueeze(2)).latent_dist.mean - mean) * std)[:, :, 0]
 
 
+@pytest.fixture(scope="module")
+def built():
+    return {}
+
+
 @pytest.fixture
-def beside(load_tiny, tiny_base):
-    return lambda family, **settings: Beside(load_tiny, tiny_base, family, Train(rank=4, alpha=2, **settings))
+def beside(load_tiny, tiny_base, built):
+    """beside('sd15', **settings) is that base on both sides, built once for whatever of it learns."""
+
+    def make(family: str, **settings):
+        given = Train(rank=4, alpha=2, **settings)
+        kind = family, given.targets
+        if kind not in built:
+            built[kind] = Beside(load_tiny, tiny_base, family, given)
+        return built[kind].told(given)
+
+    return make
 
 
 def ddpm_loss(side, predict, timesteps, *, weigh=None, **schedule):
