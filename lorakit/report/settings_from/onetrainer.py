@@ -110,7 +110,7 @@ def _learning(options: Options) -> dict[str, Any]:
     if str(options.get("ema", "OFF")) != "OFF":
         options.lack("ema", "counted every few steps there; set train.ema")
     precision, held = (
-        str(options.get("train_dtype", "FLOAT_16")),
+        str(options.get("train_dtype", "")),
         str(options.get("transformer.weight_dtype", options.get("unet.weight_dtype", ""))),
     )
     found |= {"train.precision": PRECISIONS[precision]} if precision in PRECISIONS else {}

@@ -256,6 +256,8 @@ def test_onetrainer(write):
     )
     assert (its["train.steps_per_photo"], its["train.warmup_steps"], its["train.caption_dropout"]) == (20, 100, 0.1)
     assert not named(found, "layer_filter_preset", "min_noising_strength") and "workspace_dir" in found.left
+    plain = take(write("plain.json", {key: ONETRAINER[key] for key in ("model_type", "base_model_name", "training_method")}))
+    assert "train.precision" not in plain.settings and plain.settings["train.alpha"] == 1.0  # its own default
     for kind, name, card in (
         ("FLUX_2", "black-forest-labs/FLUX.2-dev", "flux2-dev"), ("FLUX_2", "black-forest-labs/FLUX.2-klein-base-9B", "flux2-klein-9b"),
         ("Z_IMAGE", "Tongyi-MAI/Z-Image-Turbo", "z-image-turbo"), ("STABLE_DIFFUSION_XL_10_BASE", "D:/ponyDiffusionV6XL.safetensors", "pony"),
