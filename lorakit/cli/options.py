@@ -55,7 +55,7 @@ from_lora = click.option(
 )
 settings_file = click.option(
     "--settings-from", "settings_file", type=click.Path(path_type=Path), metavar="FILE",
-    help="Take settings over from another trainer's file: sd-scripts, kohya_ss, ai-toolkit, diffusers, or a LoRA's header.",
+    help="Take settings over from another trainer's file: sd-scripts, kohya_ss, OneTrainer, ai-toolkit, diffusers, or a LoRA's header.",
 )  # fmt: skip
 new = click.option("--new", "new_run", is_flag=True, help="Train from step 1, also where a finished training could go on.")
 plan = click.option("--plan", is_flag=True, help="Only say what the training will be and need; nothing is loaded or written.")

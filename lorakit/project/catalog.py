@@ -4,7 +4,8 @@ They are looked for in the user's project, then beside the package in a checkout
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,30 @@ def check_family(card: Card) -> None:
 
 
 def card(name: str, project: Path | None = None) -> Card:
-    """The card of a base. Raises `UnknownName` naming the nearest."""
-    return _load(Card, "base", _files("models", project), name)
+    """The card of a base. Raises `UnknownName` naming the nearest, and of a place on the hub the card that it goes with."""
+    found = _files("models", project)
+    if name not in found and name.removeprefix("hf://").count("/") == 1 and not name.startswith((".", "/", "~")):
+        place = name.removeprefix("hf://")
+        like = sounding_like(place, cards(project))
+        own = like is not None and like.hub == place
+        say = f"--base {like.name if like else 'CARD'}{'' if own else f' --weights hf://{place}'}"
+        raise LorakitError(f"--base {name}: a place on the hub, and --base names a card: {say}; `lorakit bases` lists them")
+    return _load(Card, "base", found, name)
+
+
+def sounding_like(place: str, among: Iterable[Card]) -> Card | None:
+    """The card that the name of a file, or of a place on the hub, most speaks of: its own hub id, or its `known_as`, as of
+    ponyDiffusionV6XL, flux2_dev_fp8mixed. None for a name that speaks of none."""
+    last = re.sub(r"[^a-z0-9]", "", place.replace("\\", "/").rstrip("/").rpartition("/")[2].lower())
+
+    def fit(card: Card) -> int:
+        if card.hub == place:
+            return len(place)
+        return max((len(words) for words in card.known_as if all(word in last for word in words.split())), default=0)
+
+    fitting = [(fit(card), card) for card in among]
+    best = max((length for length, _ in fitting), default=0)
+    return next((card for length, card in fitting if best and length == best), None)
 
 
 def kind(name: str, project: Path | None = None) -> Kind:

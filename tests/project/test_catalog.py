@@ -73,3 +73,18 @@ def test_unknown_names_and_bad_cards_are_one_line(tmp_path):
     (tmp_path / "models" / "mine.yaml").write_text("title: x\n", encoding="utf-8")
     with pytest.raises(LorakitError, match="missing.*compare it with models/sd15.yaml"):
         catalog.card("mine", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("Comfy-Org/z_image_turbo", "--base z-image-turbo --weights hf://Comfy-Org/z_image_turbo;"),
+        ("hf://Comfy-Org/flux2-dev", "--base flux2-dev --weights hf://Comfy-Org/flux2-dev;"),
+        ("krea/Krea-2-Raw", "--base krea2; `lorakit bases`"),
+        ("someone/something", "--base CARD --weights hf://someone/something;"),
+    ],
+)
+def test_a_place_on_the_hub_is_no_base_and_the_line_says_how_it_is_given(place, line):
+    with pytest.raises(LorakitError) as error:
+        catalog.card(place)
+    assert line in str(error.value) and "\n" not in str(error.value)

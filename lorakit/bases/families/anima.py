@@ -25,6 +25,7 @@ from lorakit.bases.single_file_configs import QWEN3_06B, Layout
 TITLE = "Anima"
 
 OTHER_TRAINERS = {
+    "onetrainer": {"model_types": ("ANIMA",)},
     "sd_scripts": {
         "script": "anima_train_network.py",
         "network": "networks.lora_anima",

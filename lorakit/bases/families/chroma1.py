@@ -23,6 +23,7 @@ from lorakit.settings import Train
 TITLE = "Chroma"
 
 OTHER_TRAINERS = {
+    "onetrainer": {"model_types": ("CHROMA_1",)},
     "sd_scripts": {
         "script": "flux_train_network.py",
         "network": "networks.lora_flux",

@@ -22,6 +22,7 @@ from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, T5_XXL, Layo
 TITLE = "FLUX.1"
 
 OTHER_TRAINERS = {
+    "onetrainer": {"model_types": ("FLUX_DEV_1",)},
     "sd_scripts": {
         "script": "flux_train_network.py",
         "network": "networks.lora_flux",

@@ -23,6 +23,7 @@ from lorakit.bases.single_file_configs import QWEN3_4B, Layout
 TITLE = "FLUX.2"
 
 OTHER_TRAINERS = {
+    "onetrainer": {"model_types": ("FLUX_2",)},
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_flux2_klein.py", "takes": ("lora_alpha",)},
     "ai_toolkit": {"arch": "flux2_klein_4b", "other_archs": ("flux2_klein_9b",), "scheduler": "flowmatch"},
 }

@@ -14,6 +14,7 @@ from lorakit.bases.single_file_configs import MISTRAL_SMALL_3, Layout
 TITLE = "FLUX.2"
 
 OTHER_TRAINERS = {
+    "onetrainer": {"model_types": ("FLUX_2",)},
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_flux2.py", "takes": ("lora_alpha", "guidance_scale")},
     "ai_toolkit": {"arch": "flux2", "scheduler": "flowmatch"},
 }

@@ -25,6 +25,7 @@ from lorakit.weights import hub_errors_in_words
 TITLE = "Krea 2"
 
 OTHER_TRAINERS = {
+    "onetrainer": {"model_types": ("KREA_2",)},
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_krea2.py", "takes": ("lora_alpha",)},
     "ai_toolkit": {"arch": "krea2", "scheduler": "flowmatch"},
 }

@@ -22,6 +22,7 @@ from lorakit.bases.single_file_configs import QWEN2_5_VL_7B, Layout
 TITLE = "Qwen-Image"
 
 OTHER_TRAINERS = {
+    "onetrainer": {"model_types": ("QWEN",)},
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_qwen_image.py", "takes": ("lora_alpha",)},
     "ai_toolkit": {"arch": "qwen_image", "scheduler": "flowmatch"},
 }

@@ -15,6 +15,15 @@ from lorakit.bases.single_file_configs import CLIP, CLIP_H, DDPM, SD2_UNET, Layo
 TITLE = "Stable Diffusion 1 and 2"
 
 OTHER_TRAINERS = {
+    "onetrainer": {
+        "model_types": (
+            "STABLE_DIFFUSION_15",
+            "STABLE_DIFFUSION_20",
+            "STABLE_DIFFUSION_20_BASE",
+            "STABLE_DIFFUSION_21",
+            "STABLE_DIFFUSION_21_BASE",
+        )
+    },
     "sd_scripts": {"script": "train_network.py"},
     "diffusers": {"script": "text_to_image/train_text_to_image_lora.py"},
     "ai_toolkit": {"arch": "sd1", "scheduler": "ddpm"},

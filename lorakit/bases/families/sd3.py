@@ -21,6 +21,7 @@ from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, CLIP_G, T5_X
 TITLE = "Stable Diffusion 3"
 
 OTHER_TRAINERS = {
+    "onetrainer": {"model_types": ("STABLE_DIFFUSION_3", "STABLE_DIFFUSION_35")},
     "sd_scripts": {
         "script": "sd3_train_network.py",
         "network": "networks.lora_sd3",

@@ -19,6 +19,7 @@ from lorakit.bases.single_file_configs import CLIP, CLIP_G, DDPM, Layout
 TITLE = "SDXL"
 
 OTHER_TRAINERS = {
+    "onetrainer": {"model_types": ("STABLE_DIFFUSION_XL_10_BASE",)},
     "sd_scripts": {"script": "sdxl_train_network.py", "window": ("sdxl", "sdxl_checkbox")},
     "diffusers": {"script": "text_to_image/train_text_to_image_lora_sdxl.py", "takes": ("train_text_encoder",)},
     "ai_toolkit": {"arch": "sdxl", "scheduler": "ddpm", "flag": "is_xl"},

@@ -20,6 +20,7 @@ from lorakit.bases.single_file_configs import AUTOENCODER_16, QWEN3_4B, Layout
 TITLE = "Z-Image"
 
 OTHER_TRAINERS = {
+    "onetrainer": {"model_types": ("Z_IMAGE",)},
     "diffusers": {"script": "dreambooth/train_dreambooth_lora_z_image.py", "takes": ("lora_alpha",)},
     "ai_toolkit": {"arch": "zimage", "scheduler": "flowmatch"},
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -77,18 +76,10 @@ def _named(text: str) -> Card | None:
 
 
 def _sounding_like(text: str, family: str | None) -> Card | None:
-    """The card that a file's or a place's name most speaks of, by its `known_as`: ponyDiffusionV6XL, flux2_dev_fp8mixed. None for a base of
-    another purpose, and for a name that speaks of none."""
-    name = re.sub(r"[^a-z0-9]", "", _last(text).lower())
+    """The card that the weights' name speaks of; None for a base of another purpose."""
     if purpose(_last(text)):
         return None
-    fitting = [(_fit(card, name), card) for card in _cards() if family in (None, card.family)]
-    best = max((fit for fit, _ in fitting), default=0)
-    return next((card for fit, card in fitting if best and fit == best), None)
-
-
-def _fit(card: Card, name: str) -> int:
-    return max((len(words) for words in card.known_as if all(word in name for word in words.split())), default=0)
+    return catalog.sounding_like(text, [card for card in _cards() if family in (None, card.family)])
 
 
 def _last(text: str) -> str:

@@ -13,7 +13,7 @@ import yaml
 
 from lorakit.errors import LorakitError
 from lorakit.project.catalog import Card
-from lorakit.report.settings_from import ai_toolkit, bases, diffusers, kohya_window, lora_header, sd_scripts, shell
+from lorakit.report.settings_from import ai_toolkit, bases, diffusers, kohya_window, lora_header, onetrainer, sd_scripts, shell
 from lorakit.report.settings_from.options import Options, checked, in_words, short
 from lorakit.settings import known_keys
 
@@ -22,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-FORMS = "sd-scripts' .toml, kohya_ss' .json, ai-toolkit's .yaml, a shell script of diffusers or sd-scripts, or a LoRA's .safetensors"
+FORMS = "sd-scripts' .toml, kohya_ss' and OneTrainer's .json, ai-toolkit's .yaml, a shell script of diffusers or sd-scripts, or a LoRA's .safetensors"
 OF_ITS_BASE = {  # settings that mean nothing, or something else, for a base of another family
     f"train.{name}" for name in "weights from_lora timestep_sampling logit_mean logit_std flow_shift guidance prediction zero_terminal_snr "
     "loss_weighting min_snr_gamma noise_offset multires_noise input_perturbation t5 targets block_ranks base_precision".split()
@@ -93,6 +93,10 @@ def take(path: Path) -> TakenOver:
         options = ai_toolkit.options_of(values, path.parent)
         card, found = ai_toolkit.take(options)
         return _done(path, ai_toolkit.TITLE, options, card, found, ai_toolkit.LEFT)
+    if onetrainer.is_one(values):
+        options = onetrainer.options_of(values, path.parent)
+        card, found, left = onetrainer.take(options)
+        return _done(path, onetrainer.TITLE, options, card, found, left)
     if kohya_window.is_one(values):
         options, family = kohya_window.options_of(values, path.parent)
         if "dataset_config" in options.values:

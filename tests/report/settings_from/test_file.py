@@ -228,6 +228,45 @@ def test_ai_toolkit_s_newer_bases(write, arch, card):
     assert take(write("job.yaml", yaml.safe_dump({"job": "extension", "config": {"name": "x", "process": [process]}}))).card.name == card
 
 
+ONETRAINER = {  # as its presets are laid out
+    "base_model_name": "lodestones/Chroma1-HD", "batch_size": 2, "learning_rate": 3e-4, "model_type": "CHROMA_1", "resolution": "512,768",
+    "transformer": {"train": True, "weight_dtype": "FLOAT_8"}, "text_encoder": {"train": False, "dropout_probability": 0.1}, "training_method": "LORA",
+    "train_dtype": "BFLOAT_16", "timestep_distribution": "LOGIT_NORMAL", "noising_weight": 0.5, "noising_bias": 0.2, "timestep_shift": 1.8,
+    "layer_filter_preset": "attn-mlp", "optimizer": {"optimizer": "ADAMW_8BIT", "weight_decay": 0.05}, "lora_rank": 32, "lora_alpha": 16.0,
+    "epochs": 40, "learning_rate_warmup_steps": 100, "secrets": {"huggingface_token": "hush"}, "workspace_dir": "w", "min_noising_strength": 0.1,
+}  # fmt: skip
+
+
+def test_onetrainer(write):
+    found = take(write("preset.json", ONETRAINER))
+    its = found.settings
+    assert (
+        found.trainer == "OneTrainer"
+        and found.card.name == "chroma"
+        and "train.weights" not in its
+        and "hush" not in " ".join(found.lines())
+    )
+    assert (its["train.rank"], its["train.alpha"], its["train.optimizer"], its["train.weight_decay"]) == (32, 16.0, "adamw8bit", 0.05)
+    assert (its["train.resolution"], its["train.other_resolutions"], its["train.base_precision"]) == (768, (512,), "fp8")
+    assert (its["train.timestep_sampling"], its["train.logit_mean"], its["train.logit_std"], its["train.flow_shift"]) == (
+        "logit_normal",
+        0.2,
+        1.5,
+        1.8,
+    )
+    assert (its["train.steps_per_photo"], its["train.warmup_steps"], its["train.caption_dropout"]) == (20, 100, 0.1)
+    assert not named(found, "layer_filter_preset", "min_noising_strength") and "workspace_dir" in found.left
+    plain = take(write("plain.json", {key: ONETRAINER[key] for key in ("model_type", "base_model_name", "training_method")}))
+    assert "train.precision" not in plain.settings and plain.settings["train.alpha"] == 1.0  # its own default
+    for kind, name, card in (
+        ("FLUX_2", "black-forest-labs/FLUX.2-dev", "flux2-dev"), ("FLUX_2", "black-forest-labs/FLUX.2-klein-base-9B", "flux2-klein-9b"),
+        ("Z_IMAGE", "Tongyi-MAI/Z-Image-Turbo", "z-image-turbo"), ("STABLE_DIFFUSION_XL_10_BASE", "D:/ponyDiffusionV6XL.safetensors", "pony"),
+        ("KREA_2", "", "krea2"), ("QWEN", "Qwen/Qwen-Image", "qwen-image"), ("WUERSTCHEN_2", "x", None),
+    ):  # fmt: skip
+        other = take(write("other.json", {**ONETRAINER, "model_type": kind, "base_model_name": name}))
+        assert (other.card.name if other.card else None) == card
+
+
 def test_a_lora_of_sd_scripts(tmp_path):
     header = {
         "ss_network_dim": "8", "ss_network_alpha": "4.0", "ss_network_module": "networks.lora", "ss_learning_rate": "0.0001", "ss_unet_lr": "0.0003",
