@@ -13,7 +13,7 @@ from lorakit.caption.review import adopt_edits
 from lorakit.console import say, warn
 from lorakit.curate import account
 from lorakit.errors import UnknownName, WeightsMissing
-from lorakit.project import Project, by_hand, catalog, judged, runs, stamps
+from lorakit.project import Project, by_hand, catalog, judged, manifest, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record, sidecar_of
 from lorakit.text import prompts
@@ -244,6 +244,7 @@ def is_run_done(project: Project, name: str) -> bool:
     return run.is_done(name, getattr(stamps, name)(project))
 
 
+@manifest.uncollected()
 def status(project: Project) -> dict:
     """All that `lorakit status --json` prints: one entry a photo, and the counts of every stage."""
     names = {r["id"]: r["file"] for r in project.manifest.everything()}
