@@ -92,9 +92,9 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
                 worked.append(name)
             say(f"{name:<9} {_in_words(project, name, after)}{'' if has_worked else ' (nothing to do)'}")
         if worked:  # what a first look at the finished book would work out, noted for the next command
-            for name in names:
-                if STAGES[NAMES.index(name)].works_on == "photos":
-                    _in_words(project, name, progress_of(project, name))
+            for stage in STAGES:
+                if stage.works_on == "photos":
+                    _in_words(project, stage.name, progress_of(project, stage.name))
         project.manifest.note()
         project.take_decisions()
         if meanwhile := len(project.manifest.decisions.lines) - begun:
