@@ -14,8 +14,8 @@ from lorakit.text import sidecars
 
 
 @pytest.fixture
-def project(make_project):
-    made = make_project()
+def project(make_cropped):
+    made = make_cropped()
     lorakit.walk(made, last="dataset")
     return made
 
