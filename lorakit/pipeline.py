@@ -13,7 +13,7 @@ from lorakit.caption.review import adopt_edits
 from lorakit.console import say, warn
 from lorakit.curate import account
 from lorakit.errors import UnknownName, WeightsMissing
-from lorakit.project import Project, by_hand, catalog, judged, runs, stamps
+from lorakit.project import Project, by_hand, catalog, judged, manifest, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record, sidecar_of
 from lorakit.text import prompts
@@ -92,9 +92,9 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
                 worked.append(name)
             say(f"{name:<9} {_in_words(project, name, after)}{'' if has_worked else ' (nothing to do)'}")
         if worked:  # what a first look at the finished book would work out, noted for the next command
-            for name in names:
-                if STAGES[NAMES.index(name)].works_on == "photos":
-                    _in_words(project, name, progress_of(project, name))
+            for stage in STAGES:
+                if stage.works_on == "photos":
+                    _in_words(project, stage.name, progress_of(project, stage.name))
         project.manifest.note()
         project.take_decisions()
         if meanwhile := len(project.manifest.decisions.lines) - begun:
@@ -244,6 +244,7 @@ def is_run_done(project: Project, name: str) -> bool:
     return run.is_done(name, getattr(stamps, name)(project))
 
 
+@manifest.uncollected()
 def status(project: Project) -> dict:
     """All that `lorakit status --json` prints: one entry a photo, and the counts of every stage."""
     names = {r["id"]: r["file"] for r in project.manifest.everything()}

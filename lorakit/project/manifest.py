@@ -51,7 +51,7 @@ class Manifest:
         self._seen: dict[int, Record | None] | None = None  # of `refresh`: what the lines hold that were read, by their hash
         self._files = self._state_of_files()
         self._unsaved: set[str] | None = set()  # ids of records that do not stand in the manifest as they are; None: all
-        with _uncollected(sum(of[1] for of in self._files if of)):
+        with uncollected(sum(of[1] for of in self._files if of)):
             self._digest, self._order = self._take_manifest(folder)
             for record in filter(None, _read_records(self.journal, self._rejected, torn_end=True)):
                 self._records[record["id"]] = record
@@ -384,7 +384,7 @@ def _read_records(path: Path, rejected: list[bytes], torn_end: bool = False) -> 
 
 
 @contextmanager
-def _uncollected(many: int) -> Iterator[None]:
+def uncollected(many: int = 0) -> Iterator[None]:
     """While millions of objects are made of which none is garbage, looking for garbage among them takes as long as making them; and so it
     does ever after, so those of a book of `many` bytes are left out of it. (What is no cycle is freed as always.)"""
     was = gc.isenabled()

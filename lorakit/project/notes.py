@@ -24,7 +24,8 @@ class Notes:
         """`book` is the fingerprint of the manifest's bytes; None where there is none, of which nothing is known."""
         self.path = folder / FILE
         self._kept = self._read() if book else {}
-        self.found: dict[str, Any] = dict(self._kept.get("found", {})) if self._kept.get("of") == [book, code()] else {}
+        is_of_it = bool(self._kept) and self._kept["of"][0] == book and self._kept["of"] == [book, code()]
+        self.found: dict[str, Any] = dict(self._kept["found"]) if is_of_it else {}
 
     def write(self, book: str) -> None:
         """Keep what was found out, as being of this state of the book."""
