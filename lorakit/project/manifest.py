@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from copy import copy as shallow_copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,6 +56,12 @@ class Manifest:
     @property
     def selected(self) -> list[Record]:
         return [r for r in self if r.get("select", {}).get("selected")]
+
+    def chosen(self) -> Manifest:
+        """A book of the selected photos alone, as it is now: for another process, which reads and never writes."""
+        book = shallow_copy(self)
+        book._records, book._seen, book.memo = {r["id"]: r for r in self.selected}, {}, {}
+        return book
 
     def everything(self) -> list[Record]:
         """All records, also of photos that are no longer there."""
