@@ -3,7 +3,6 @@ diffusers, once for all tests, and has computed nothing: a start of each by itse
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import multiprocessing
 import os
@@ -76,7 +75,10 @@ def command(rank: int, words: Sequence[str], before: Callable[..., None] | None 
 
 
 def compare(rank: int, project: str, cases: dict[str, dict[str, Any]], out: Path) -> None:
-    """Train each case twice from the start, by the first process alone and by all; write how far they are apart."""
+    """Train each case twice from the start, by the first process alone and by all; write how far they are apart to `out`, and beside it
+    what the one has learned, as NAME.safetensors."""
+    from safetensors.torch import save_file
+
     from lorakit.train import crew
 
     crew.join()
@@ -89,6 +91,7 @@ def compare(rank: int, project: str, cases: dict[str, dict[str, Any]], out: Path
             crew._crew = crew._Crew()
             one = _train(project, settings)
             crew._crew = alone
+            save_file(one[0], out.with_name(f"{name}.safetensors"))
             found[name] = _difference(one, _train(project, settings)) | {"size": crew.count()}
             out.write_text(json.dumps(found), encoding="utf-8")
     finally:
