@@ -65,10 +65,18 @@ def cache(project: Project) -> list[Record]:
 def encode(project: Project, texts: list[str], records: list[TrainingPicture], name: str) -> None:
     """Encode what the cache folder lacks of these. Of several processes those that see the same folder, by a mark of this `name`, share
     it out by what is written, so that no two write one file."""
+    bases = crew.gather(lambda: weights.identity(project.base_source))
+    crew.together(lambda: _check_base(project, bases))
     fellows = crew.who_sees(project.cache_folder, name) if crew.size() > 1 else [0]
     is_first, place = crew.rank() == fellows[0], fellows.index(crew.rank())
     lacking = crew.gather(lambda: _lacking(project, texts, records) if is_first else None)[fellows[0]]
     crew.together(lambda: _encode(project, lacking[0][place :: len(fellows)], lacking[1][place :: len(fellows)]))
+
+
+def _check_base(project: Project, bases: list[str]) -> None:
+    """Raises `LorakitError` where the processes of a crew would not all train the same base."""
+    if other := next((number for number, base in enumerate(bases) if base != bases[0]), None):
+        raise LorakitError(f"{project.base_source.location}: is another base on the machine of process {other}; copy the leader's there")
 
 
 def _lacking(project: Project, texts: list[str], records: list[TrainingPicture]) -> tuple[list[str], list[list[TrainingPicture]]]:

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lorakit import console
+from lorakit import __version__, console
 from lorakit.device import is_out_of_memory
 from lorakit.errors import LorakitError
 from lorakit.project import Project, work
@@ -32,6 +32,7 @@ from lorakit.settings import Train
 WAITING = timedelta(days=60)  # for the leader, who may curate for a week
 WORKING = timedelta(hours=2)  # for each other within a step
 LEAVING = timedelta(seconds=5)  # for a word of goodbye to be heard
+GONE_AFTER = 2.0  # seconds that a process which is lost may take to end
 LOOK_AFTER = 1.0  # seconds of a sum after which it is seen whether all still live
 SHOWN = 300  # letters of what another process says of its fault
 
@@ -80,11 +81,14 @@ def join() -> None:
         raise Lost(f"the {size} processes of this run cannot reach each other ({_first_line(error)})") from None
     _crew.rank, _crew.size = rank, size
     facts = {"host": socket.gethostname(), "pid": os.getpid(), "started": work.started(os.getpid())}
-    _crew.members = _gather(facts)
+    _crew.members = _gather({**facts, "versions": f"lorakit {__version__} and torch {torch.__version__}"})
     if rank:
         console.be_quiet()
         for asked in (signal.SIGINT, signal.SIGTERM):  # the leader is asked too, and says when it is time
             signal.signal(asked, signal.SIG_IGN)
+    mine = _crew.members[0]["versions"]
+    if other := next((member for member in _crew.members if member["versions"] != mine), None):
+        raise LorakitError(f"{other['host']} has {other['versions']}, {_crew.members[0]['host']} has {mine}; install the same on both")
 
 
 def leads() -> bool:
@@ -138,6 +142,7 @@ def serve() -> int:
         try:
             what, *given = _hear()
             if what == "home":
+                dist.destroy_process_group()
                 return 0
             if what == "call":
                 _crew.is_called = True
@@ -157,6 +162,7 @@ def dismiss() -> None:
         return
     with suppress(Lost):
         _say("home", patience=LEAVING)
+        dist.destroy_process_group()
 
 
 def tell(*words: Any) -> None:
@@ -204,13 +210,18 @@ def _lost_in_words() -> Iterator[None]:
         yield
     except RuntimeError as error:  # however the backend puts it
         _crew.is_broken = True
-        raise Lost(_who_is_lost() or f"a process of the {_crew.size} cannot be reached any more ({_first_line(error)})") from None
+        raise Lost(_who_is_lost(GONE_AFTER) or f"a process of the {_crew.size} cannot be reached any more ({_first_line(error)})") from None
 
 
-def _who_is_lost() -> str:
-    """Those of this machine that have ended, in words; of others it cannot be told."""
-    here = socket.gethostname()
-    ended = [number for number, one in enumerate(_crew.members) if one["host"] == here and not _lives(one)]
+def _who_is_lost(patience: float = 0) -> str:
+    """Those of this machine that have ended, in words; of others it cannot be told. One that ends closes its connections first: so many
+    seconds are given it to be gone."""
+    here, until = socket.gethostname(), time.monotonic() + patience
+    while True:
+        ended = [number for number, one in enumerate(_crew.members) if one["host"] == here and not _lives(one)]
+        if ended or time.monotonic() >= until:
+            break
+        time.sleep(0.05)
     names = ", ".join(f"{number} (pid {_crew.members[number]['pid']})" for number in ended)
     return f"process {names} of the {_crew.size} has ended" if ended else ""
 

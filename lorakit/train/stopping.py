@@ -58,5 +58,6 @@ class Stop:
         finally:
             if is_ours:
                 signal.signal(signal.SIGINT, before)
-                signal.signal(signal.SIGTERM, by_launcher)
+                if crew.count() > 1:
+                    signal.signal(signal.SIGTERM, by_launcher)
             self.file.unlink(missing_ok=True)
