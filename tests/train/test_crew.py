@@ -26,21 +26,21 @@ from tests.conftest import adapter, draw_photo
 
 pytestmark = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="torchrun's gloo is tried on Unix")
 
-SPLIT = {"train.batch_size": 2, "train.learning_rate": 1e-3, "train.checkpoint_every": 2, "sample.every": 2, "train.validate_every": 0}
-WHOLE = {**SPLIT, "train.gradient_accumulation": 2, "train.steps": 2, "sample.every": 0}
+SPLIT = {"train.batch_size": 2, "train.learning_rate": 1e-3, "train.checkpoint_every": 2, "sample.every": 0, "train.validate_every": 0}
+WHOLE = {**SPLIT, "train.gradient_accumulation": 2, "train.steps": 2, "train.precision": "bf16"}
 MUCH = {
     "train.batch_size": 3, "train.ema": 0.9, "train.preservation": 0.2, "train.caption_dropout": 0.3, "train.multires_noise": 0.4,
     "train.noise_offset": 0.05, "train.lora_plus_ratio": 4, "train.input_perturbation": 0.1, "train.loss_weighting": "min_snr",
-    "train.learning_rate": 1e-3, "train.steps": 4, "train.validate_every": 2,
+    "train.learning_rate": 1e-3, "train.steps": 3, "train.validate_every": 3, "sample.every": 2,
 }  # fmt: skip
 ON_A_SMALL_CARD = {
     "train.adapter": "dora", "train.base_precision": "fp8", "train.gradient_checkpointing": "on", "train.masked_loss": True,
     "train.text_encoder": True, "train.ema": 0.9, "train.batch_size": 2, "train.gradient_accumulation": 2, "train.learning_rate": 1e-3,
-    "train.steps": 3,
+    "train.steps": 2, "sample.every": 0,
 }  # fmt: skip
 SWAPPED = {
     "train.adapter": "lokr", "train.base_precision": "nf4", "train.gradient_checkpointing": "on", "train.swap_blocks": 3,
-    "train.batch_size": 2, "train.learning_rate": 1e-3, "train.steps": 3,
+    "train.batch_size": 2, "train.learning_rate": 1e-3, "train.steps": 2, "sample.every": 0,
 }  # fmt: skip
 # A batch in two parts is rounded otherwise than in one, whoever works them out: measured up to 1.1e-5, see docs/scale.md.
 CLOSE, RELATIVE = 2e-4, 5e-5
@@ -80,13 +80,12 @@ def test_whole_batches_give_the_same_bits_as_one_process(compared):
     assert found["largest"] == 0 and found["bit-equal"] == 1 and found["numbers"] == 0
 
 
-def test_split_batches_give_the_same_but_for_rounding_and_samples_as_by_one(compared):
+def test_split_batches_give_the_same_but_for_rounding(compared):
     found, _, said = compared
     split = found["split"]
     assert split["size"] == 2 and split["learned"] and split["photos"]
     assert split["largest"] < CLOSE and split["relative"] < RELATIVE and split["numbers"] < 1e-4
     assert max(split["visits"]) - min(split["visits"]) <= 1  # every photo once an epoch
-    assert split["samples"][:2] == [True, 2]
     assert "2 processes share the 2 photos of a step, and train the same as one would" in said
 
 
@@ -193,7 +192,8 @@ def killed(rank):
     Learner.learn = learn_one
 
 
-def test_a_process_that_dies_ends_the_run_with_one_line_and_a_checkpoint(copy, tmp_path):
+def test_a_process_that_dies_ends_the_run_with_one_line_and_a_checkpoint(compared, tmp_path):
+    copy = shutil.copytree(compared[1] / "project", tmp_path / "project")
     ended = crews.launch(2, crews.command, words(copy), killed, folder=tmp_path / "crew")
     assert ended.codes == [1, -9], "\n".join(ended.said)
     last = ended.said[0].splitlines()[-1]
@@ -253,13 +253,17 @@ def with_all(untrained, tmp_path_factory):
 @pytest.mark.parametrize("size", [2, 3])
 def test_whatever_is_trained_is_the_same_with_several(with_all, size, tmp_path):
     folder, much = with_all
-    cases = {"all": {**much, "train.gradient_accumulation": 5 - size}}
-    cases |= {"small card": ON_A_SMALL_CARD, "swapped": SWAPPED} if size == 2 else {}
+    if size == 2:
+        cases = {"all": {**much, "train.gradient_accumulation": 3}, "small card": ON_A_SMALL_CARD, "swapped": SWAPPED}
+    else:
+        cases = {"all": {**much, "train.gradient_accumulation": 2, "train.validate_every": 0, "sample.every": 0}}
     found, _, _ = compare(size, folder, cases, tmp_path)
     for name, one in found.items():
         assert one["size"] == size and one["learned"] and one["photos"], (name, one)
         assert one["largest"] < CLOSE and one["relative"] < RELATIVE and one["numbers"] < 1e-4, (name, one)
-    assert found["all"]["watched"] == 3
+    if size == 2:
+        assert found["all"]["watched"] == 2 and found["all"]["samples"][:2] == [True, 2] and found["all"]["samples"][2] <= 2
+        assert found["small card"]["largest"] == 0  # as many batches as processes
 
 
 def poor(rank):
@@ -282,7 +286,7 @@ def poor(rank):
 
 @pytest.mark.slow
 def test_what_fails_in_one_process_fails_in_all_and_is_said_once(copy, tmp_path):
-    ended = crews.launch(2, crews.command, words(copy, **{"sample.every": 0}), poor, folder=tmp_path / "crew")
+    ended = crews.launch(2, crews.command, words(copy), poor, folder=tmp_path / "crew")
     assert ended.codes == [1, 0] and ended.said[1] == "", "\n".join(ended.said)
     assert "the memory was not enough at step 2; turned on" in ended.said[0]
     assert "the training goes on from the same step with the same numbers" in ended.said[0]
