@@ -65,12 +65,7 @@ def _begin(rank: int, size: int, port: int, out: Path, target: Callable[..., Non
     with open(out, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    import time
-
-    try:
-        target(rank, *given)
-    finally:
-        open("/tmp/crewdir/cpu.txt", "a").write(f"{out.parent.name} {rank} {time.process_time():.1f}\n")
+    target(rank, *given)
 
 
 def command(rank: int, words: Sequence[str], before: Callable[..., None] | None = None, *given: Any) -> None:
@@ -103,7 +98,6 @@ def compare(rank: int, project: str, cases: dict[str, dict[str, Any]], out: Path
             save_file(one[0], out.with_name(f"{name}.safetensors"))
             found[name] = _difference(one, _train(project, settings)) | {"size": crew.count()}
             out.write_text(json.dumps(found), encoding="utf-8")
-            open(f"/tmp/crewdir/found-{crew.count()}-{name}.json", "w").write(json.dumps(found[name]))
     finally:
         crew.dismiss()
 

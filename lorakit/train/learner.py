@@ -3,7 +3,9 @@ where the card's memory was not enough, and goes on with the same numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from lorakit.bases.load import load_family
 from lorakit.console import warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project
-from lorakit.train import crew, from_lora, lora
+from lorakit.train import crew, from_lora, lora, master_weights
 from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
 from lorakit.train.batches import Batch, BatchSampler
@@ -52,6 +54,7 @@ class Learner:
         self.parameters = lora.add_lora(family, settings)
         self._start = from_lora.put_in(family, settings)
         self.optimizer = optim.make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
+        self.masters = master_weights.of_adapter(family, settings)
         self.scaler = torch.amp.GradScaler(family.device.split(":")[0], enabled=family.dtype == torch.float16)
         if settings.checkpoints_gradients:
             family.denoiser.enable_gradient_checkpointing()
@@ -91,6 +94,7 @@ class Learner:
         else:
             optim.update_where(self.optimizer, self.parameters, loss.isfinite() & norm.isfinite())
         self.average.update()
+        self.masters.round()
         self._is_updating = False
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -121,7 +125,7 @@ class Learner:
     def _add_gradients(self, sampler: BatchSampler | Interleaved, clock: Clock) -> tuple[Tensor, list[str], list[str], float]:
         losses, photos, regularisation, flops = [], [], [], 0.0
         count = self.settings.gradient_accumulation
-        self.optimizer.zero_grad(set_to_none=True)
+        self._drop_gradients()
         for number in range(self.step * count, (self.step + 1) * count):
             clock.mark("data")
             batch, drawn = self._draw(sampler, number)
@@ -135,6 +139,7 @@ class Learner:
             clock.mark("backward")
             whole = len(batch) / len(drawn.timesteps)  # 1, unless the batch is shared out
             self.scaler.scale(loss / (count * whole)).backward()
+            self.masters.collect_gradients()
             self.family.settle_blocks()
             losses.append(loss.detach() if whole == 1 else loss.detach() / whole)
         return torch.stack(losses), photos, regularisation, flops
@@ -145,10 +150,8 @@ class Learner:
             batch, rows = self._rows(sampler, number)
             return batch, self.batch_loss.draw(batch, number, rows) if rows else None
         batch, coming = self._coming.pop(number, None) or self._begin(sampler, number)
-        ahead = range(number + 1, number + 1 + crew.size())  # of several processes each may have one batch of so many
-        self._coming = {
-            n: self._coming.get(n) or self._begin(sampler, n) for n in ahead
-        }  # after a step back some other may have been drawn
+        ahead = range(number + 1, number + 1 + crew.size())  # of so many one falls to each process, where they go round
+        self._coming = {n: self._coming.get(n) or self._begin(sampler, n) for n in ahead}  # after a step back others may have been drawn
         return batch, coming.result() if coming else None
 
     def _begin(self, sampler: BatchSampler | Interleaved, number: int) -> tuple[Batch, Future[Drawn] | None]:
@@ -168,10 +171,20 @@ class Learner:
         loss, self._flops[shape] = counted(lambda: self.batch_loss.loss_of(drawn))
         return loss, self._flops[shape]
 
+    def _drop_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.masters.drop_gradients()
+
+    @contextmanager
+    def given_out(self) -> Iterator[None]:
+        """The model holds the weights that this training gives, in fp32: to read them, to validate, to draw pictures."""
+        with self.masters.in_the_model(), self.average.averaged_weights():
+            yield
+
     def keep(self) -> Kept:
         """What a checkpoint is written of."""
         state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), **self.average.state()}
-        with self.average.averaged_weights():
+        with self.given_out():
             return Kept(self.step, _to_cpu(lora.read_lora(self.family)), state)
 
     def rescue(self) -> Kept | None:
@@ -179,7 +192,7 @@ class Learner:
         so that some of the weights are those of before and some those of after."""
         if self._is_updating:
             return None
-        self.optimizer.zero_grad(set_to_none=True)
+        self._drop_gradients()
         return self.keep_on_cpu()
 
     def keep_on_cpu(self) -> Kept:
@@ -189,10 +202,12 @@ class Learner:
 
     def take(self, kept: Kept) -> None:
         """Go on from there. Raises `ValueError` where the adapter is another."""
-        lora.set_lora(self.family, kept.adapter)
+        with self.masters.in_the_model():
+            lora.set_lora(self.family, kept.adapter)
         optim.load_state(self.optimizer, kept.state["optimizer"])
         self.scaler.load_state_dict(kept.state["scaler"])
         self.average.load_state(kept.state)
+        self.masters.round()
         self.step = kept.step
 
     def _compiler_errors(self) -> tuple[type[Exception], ...]:

@@ -246,14 +246,14 @@ def save(run: Run, learner: Learner) -> None:
 
 def look_back(learner: Learner, validation: Validation, views: Views) -> dict[str, Any]:
     """What is found of the photos at the end."""
-    with learner.average.averaged_weights():
+    with learner.given_out():
         return validation.look_back(views.trained)
 
 
 def watch(learner: Learner, validation: Validation) -> dict[str, float]:
     """What the validation measures; nothing where it finds no memory, and the training goes on."""
     try:
-        with learner.average.averaged_weights():
+        with learner.given_out():
             return validation.measure()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -274,7 +274,7 @@ def drawn(learner: Learner, draw: Callable[[], Result]) -> Result | None:
     """What `draw` makes with the weights as they are used. Where it finds no memory there is nothing, and the training goes on."""
     found = None
     try:
-        with learner.average.averaged_weights(), lora.inputs_cast(learner.family):
+        with learner.given_out(), lora.inputs_cast(learner.family):
             found = draw()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
