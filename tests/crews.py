@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-PATIENCE = 300  # seconds until a crew that does not end is killed
+PATIENCE = 600  # seconds until a crew that does not end is killed
 
 
 @dataclass
@@ -143,3 +143,55 @@ def _difference(one: tuple, other: tuple) -> dict[str, Any]:
         "visits": sorted(result["visits"].values()),
         "samples": [samples.keys() == their_samples.keys(), len(samples), max((_apart(samples[name], their_samples[name]) for name in samples), default=0)],
     }  # fmt: skip
+
+
+def stumble(rank: int, out: Path) -> None:
+    """Each process fails once before, and once behind a piece of work that is shared out within another."""
+    from lorakit.errors import LorakitError
+    from lorakit.train import crew
+
+    crew.join()
+    if not crew.leads():
+        sys.exit(crew.serve())
+    cases = [(who, when) for who in range(crew.count()) for when in ("before", "behind")]
+    try:
+        with crew.called(_stumble, cases):
+            found = _stumble(cases)
+        with crew.called(_fail_second):
+            _fail_second()
+    except LorakitError as error:
+        out.write_text(json.dumps([found, str(error)]), encoding="utf-8")
+    finally:
+        crew.dismiss()
+
+
+def _stumble(cases: list[tuple[int, str]]) -> list[Any]:
+    from lorakit.train import crew
+
+    found = []
+    for who, when in cases:
+
+        def work(who: int = who, when: str = when) -> None:
+            if crew.rank() == who and when == "before":
+                raise MemoryError("full")
+            crew.share(list, 5)
+            if crew.rank() == who:
+                raise MemoryError("full")
+
+        try:
+            crew.together(work)
+        except MemoryError as error:
+            found.append(str(error))
+        found.append(crew.share(list, 5))
+    return found
+
+
+def _fail_second() -> None:
+    from lorakit.errors import LorakitError
+    from lorakit.train import crew
+
+    def work() -> None:
+        if crew.rank() == 1:
+            raise LorakitError("its disk is gone")
+
+    crew.together(work)

@@ -124,9 +124,7 @@ def called(task: Callable[..., Any], *given: Any) -> Iterator[None]:
     _crew.is_called = True
     try:
         yield
-    except Exception:
-        raise
-    except BaseException:  # in the midst of anything
+    except KeyboardInterrupt:  # in the midst of anything
         _crew.is_broken = True
         raise
     finally:
@@ -210,7 +208,8 @@ def _lost_in_words() -> Iterator[None]:
         yield
     except RuntimeError as error:  # however the backend puts it
         _crew.is_broken = True
-        raise Lost(_who_is_lost(GONE_AFTER) or f"a process of the {_crew.size} cannot be reached any more ({_first_line(error)})") from None
+        words = _who_is_lost(GONE_AFTER) or f"a process of the {_crew.size} cannot be reached any more ({_first_line(error)})"
+        raise _known_to_all(Lost(words)) from None
 
 
 def _who_is_lost(patience: float = 0) -> str:
@@ -252,15 +251,16 @@ def share(task: Callable[[range], list[Result]], items: int) -> list[Result]:
 
 
 def gather(task: Callable[[], Result]) -> list[Result]:
-    """What `task` returns in each process, by rank. Where it fails in one, it has failed in all of them."""
+    """What `task` returns in each process, by rank. Where it fails in one, it has failed in all of them; also where the others are still
+    within something of the kind inside of their task, of which that one has come to no end."""
     if size() == 1:
         return [task()]
     found, failure = None, None
     try:
         found = task()
-    except Lost:
-        raise
     except Exception as error:
+        if getattr(error, "is_known_to_all", False):
+            raise
         failure = error
     outcomes = _gather((_in_words(failure), found))
     _raise_what_failed(failure, [words for words, _ in outcomes])
@@ -286,19 +286,28 @@ def _in_words(failure: Exception | None) -> tuple[str, str] | None:
 
 
 def _raise_what_failed(mine: Exception | None, failures: Sequence[tuple[str, str] | None]) -> None:
-    """The leader raises what it can say to a person, the others leave what they were called to."""
     failed = [(number, *words) for number, words in enumerate(failures) if words]
-    if not failed:
-        return
+    if failed:
+        raise _known_to_all(_failure_of_all(mine, failed))
+
+
+def _known_to_all(error: Exception) -> Exception:
+    """Marked as one that nobody has to be told of any more."""
+    error.is_known_to_all = True
+    return error
+
+
+def _failure_of_all(mine: Exception | None, failed: Sequence[tuple[int, str, str]]) -> Exception:
+    """The leader raises what it can say to a person, the others leave what they were called to."""
     number, kind, words = next((one for one in failed if one[1] != "memory"), failed[0])
     if kind == "memory":
-        raise OutOfMemory(f"out of memory in process {number}: {words}") from mine
+        return OutOfMemory(f"out of memory in process {number}: {words}")
     if _crew.rank:
-        raise Told(words)
+        return Told(words)
     if mine is not None:
-        raise mine
+        return mine
     where = f"process {number} on {_crew.members[number]['host']}"
-    raise Lost(f"{where}: {words}") if kind == "fault" else RuntimeError(f"{where}:\n{words}")
+    return Lost(f"{where}: {words}") if kind == "fault" else RuntimeError(f"{where}:\n{words}")
 
 
 def let_go() -> None:

@@ -77,13 +77,11 @@ def latents_of_pairs(
     return family, latents
 
 
-def sample_in_training(project: Project, run: Run, family: Family, step: int) -> Path:
+def sample_in_training(project: Project, run: Run, family: Family, step: int, prompts: Sequence[Prompt]) -> Path:
     """Write `samples/step_<step>/<n>.png`, and return that folder: by the denoiser that is there and the texts of the cache. The VAE
     alone is loaded, when all is drawn, and released."""
-    prompts = sample_prompts(project)
     keep_texts(project, texts_of(prompts))  # nothing to do, unless somebody has emptied the cache meanwhile
     folder = run.samples / f"step_{step:06d}"
-    crew.tell("draw", prompts)
     latents = latents_in_training(project, family, prompts)
     for number, picture in enumerate(decode(family, latents)):
         save_picture(picture, folder / f"{number}.png")

@@ -246,15 +246,23 @@ def save(run: Run, learner: Learner) -> None:
 
 def look_back(learner: Learner, validation: Validation, views: Views) -> dict[str, Any]:
     """What is found of the photos at the end."""
-    with learner.given_out():
-        return validation.look_back(views.trained)
+
+    def look() -> dict[str, Any]:
+        with learner.given_out():
+            return validation.look_back(views.trained)
+
+    return crew.together(look)
 
 
 def watch(learner: Learner, validation: Validation) -> dict[str, float]:
     """What the validation measures; nothing where it finds no memory, and the training goes on."""
-    try:
+
+    def measure() -> dict[str, float]:
         with learner.given_out():
             return validation.measure()
+
+    try:
+        return crew.together(measure)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -265,7 +273,9 @@ def watch(learner: Learner, validation: Validation) -> dict[str, float]:
 
 def draw_samples(project: Project, run: Run, learner: Learner, step: int, trackers: Trackers) -> None:
     """Pictures in the middle, shown to those who listen."""
-    folder = drawn(learner, lambda: sample_in_training(project, run, learner.family, step))
+    prompts = sample_prompts(project)
+    crew.tell("draw", prompts)
+    folder = drawn(learner, lambda: sample_in_training(project, run, learner.family, step, prompts))
     if folder is not None:
         trackers.samples(folder, step)
 
@@ -273,9 +283,13 @@ def draw_samples(project: Project, run: Run, learner: Learner, step: int, tracke
 def drawn(learner: Learner, draw: Callable[[], Result]) -> Result | None:
     """What `draw` makes with the weights as they are used. Where it finds no memory there is nothing, and the training goes on."""
     found = None
-    try:
+
+    def work() -> Result:
         with learner.given_out(), lora.inputs_cast(learner.family):
-            found = draw()
+            return draw()
+
+    try:
+        found = crew.together(work)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -121,6 +121,14 @@ def test_help_and_errors_send_everybody_home(tmp_path):
     assert failed.said[0].startswith("error: ") and failed.said[0].count("\n") == 1
 
 
+def test_a_failure_anywhere_in_what_is_shared_out_leaves_all_in_step(tmp_path):
+    ended = crews.launch(3, crews.stumble, tmp_path / "found.json", folder=tmp_path)
+    assert ended.codes == [0, 0, 0] and ended.said == ["", "", ""], ended.said
+    found, said = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert found == [one for who in (0, 0, 1, 1, 2, 2) for one in (f"out of memory in process {who}: full", [0, 1, 2, 3, 4])]
+    assert said == f"process 1 on {socket.gethostname()}: its disk is gone"
+
+
 def log_writes(log):
     """Note who writes which file of the cache."""
     usual = tensor_file.write
@@ -141,11 +149,11 @@ def interrupted(rank, log):
     from lorakit.train.learner import Learner
 
     log_writes(log)
-    crew.WORKING = timedelta(seconds=2)
+    crew.WORKING = timedelta(seconds=5)
     walk, learn = pipeline.walk, Learner.learn
 
     def slow(*given):
-        time.sleep(4)
+        time.sleep(7)
         return walk(*given)
 
     def learn_one(self, rate, sampler):
