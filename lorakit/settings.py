@@ -439,7 +439,7 @@ def _pickled(self: Any, section: str) -> tuple:
 
 def _put_together(section: str, values: dict[str, Any]) -> Any:
     made = SUBSECTIONS[section]()
-    parts = {f.name: f.type for f in dataclasses.fields(made) if is_dataclass(f.type)}
+    parts: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(made) if is_dataclass(f.type)}
     return made(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
 
 
