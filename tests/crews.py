@@ -145,6 +145,16 @@ def _difference(one: tuple, other: tuple) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def bereave(rank: int) -> None:
+    """The leader is killed while the others wait for it."""
+    from lorakit.train import crew
+
+    crew.join()
+    if crew.leads():
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit(crew.serve())
+
+
 def stumble(rank: int, out: Path) -> None:
     """Each process fails once before, and once behind a piece of work that is shared out within another."""
     from lorakit.errors import LorakitError

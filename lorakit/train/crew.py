@@ -86,6 +86,7 @@ def join() -> None:
         console.be_quiet()
         for asked in (signal.SIGINT, signal.SIGTERM):  # the leader is asked too, and says when it is time
             signal.signal(asked, signal.SIG_IGN)
+        return
     mine = _crew.members[0]["versions"]
     if other := next((member for member in _crew.members if member["versions"] != mine), None):
         raise LorakitError(f"{other['host']} has {other['versions']}, {_crew.members[0]['host']} has {mine}; install the same on both")

@@ -121,6 +121,21 @@ def test_help_and_errors_send_everybody_home(tmp_path):
     assert failed.said[0].startswith("error: ") and failed.said[0].count("\n") == 1
 
 
+def other_version(rank):
+    if rank:
+        crew.__version__ = "9.9"
+
+
+def test_a_leader_that_dies_and_another_version_leave_nobody_waiting(tmp_path):
+    alone = crews.launch(3, crews.bereave, folder=tmp_path / "alone")
+    assert alone.codes == [-9, 1, 1] and alone.said == ["", "", ""]
+    mixed = crews.launch(2, crews.command, ["bases"], other_version, folder=tmp_path / "mixed")
+    assert mixed.codes == [2, 1] and mixed.said[1] == ""
+    assert re.fullmatch(
+        r"error: \S+ has lorakit 9.9 and torch \S+, \S+ has lorakit \S+ and torch \S+; install the same on both\n", mixed.said[0]
+    )
+
+
 def test_a_failure_anywhere_in_what_is_shared_out_leaves_all_in_step(tmp_path):
     ended = crews.launch(3, crews.stumble, tmp_path / "found.json", folder=tmp_path)
     assert ended.codes == [0, 0, 0] and ended.said == ["", "", ""], ended.said
