@@ -35,8 +35,18 @@ def typed(path: Path) -> str:
     return f"$'{escaped}'"
 
 
+_is_quiet = False
+
+
+def be_quiet() -> None:
+    """From now on nothing is said here: in one of several processes, of which another speaks."""
+    global _is_quiet
+    _is_quiet = True
+
+
 def say(text: str) -> None:
-    print(safe(text), file=sys.stderr, flush=True)
+    if not _is_quiet:
+        print(safe(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -109,7 +119,7 @@ class Progress:
 def progress(label: str, total: int, start: int = 0, unit: str = "") -> Iterator[Progress]:
     """A progress bar (terminal) or a line now and then (file, pipe) for `total` items of work; the words are the same. `unit` is
     what an item is called: a step."""
-    with _bar(label, total, start, unit) if sys.stderr.isatty() else _lines(label, total, start, unit) as shown:
+    with _bar(label, total, start, unit) if sys.stderr.isatty() and not _is_quiet else _lines(label, total, start, unit) as shown:
         shown.count = start
         yield shown
 

@@ -6,6 +6,10 @@ from lorakit.errors import LorakitError
 
 DEVICES = ("cuda", "mps", "cpu")
 CONTEXT = 0.6  # GB of a card that CUDA itself takes; a guess until it is measured
+SAY_OUT_OF_MEMORY = (  # what an error says that is no torch.OutOfMemoryError, and means it
+    "cudaErrorMemoryAllocation", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory",
+)  # fmt: skip
 
 
 def available() -> list[str]:
@@ -45,6 +49,15 @@ def free_gb(device: str) -> float | None:
     taken = torch.cuda.memory_allocated(device)
     allowed = _limits.get(_number(device), 1.0) * whole - taken
     return min(free + torch.cuda.memory_reserved(device) - taken, allowed) / 2**30
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory left for a tensor, however torch puts it."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in SAY_OUT_OF_MEMORY)
 
 
 def limit(device: str, gb: float | None) -> None:

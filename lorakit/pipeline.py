@@ -164,10 +164,11 @@ def preflight(project: Project, names: tuple[str, ...]) -> WeightsMissing | None
 def _check_training(project: Project) -> None:
     if "torch" not in sys.modules:
         say("train     looks at the base and its settings first (loading torch takes a moment)")
-    from lorakit.train import from_lora, standing  # loads torch, which a training needs anyway
+    from lorakit.train import crew, from_lora, standing  # loads torch, which a training needs anyway
     from lorakit.train.preflight import check_settings, check_single_file
     from lorakit.train.prompts import check_prompts
 
+    crew.check(project)
     check_settings(project)
     check_prompts(project)
     weights.check_reachable(project.base_source)

@@ -8,8 +8,8 @@ import math
 import re
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache, partialmethod
 from types import UnionType
 from typing import Any
 
@@ -412,7 +412,7 @@ def check_section() -> Any:
     """The `check` section: one sub-section per file of curate/checks, each that file's own `Settings`."""
     modules = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
     fields = [(name, module.Settings, field(default_factory=module.Settings)) for name, module in modules.items()]
-    return dataclasses.make_dataclass("Check", fields, frozen=True)
+    return dataclasses.make_dataclass("Check", fields, frozen=True, namespace={"__reduce__": partialmethod(_pickled, "check")})
 
 
 def caption_section() -> type:
@@ -427,7 +427,20 @@ def _with_captioners(shared: type) -> type:
     for name, settings in own.items():
         _check_own_settings(name, settings)
     fields = [(name, settings, field(default_factory=settings)) for name, settings in own.items()]
-    return dataclasses.make_dataclass("Caption", fields, bases=(shared,), frozen=True)
+    made = {"__reduce__": partialmethod(_pickled, "caption")}
+    return dataclasses.make_dataclass("Caption", fields, bases=(shared,), frozen=True, namespace=made)
+
+
+def _pickled(self: Any, section: str) -> tuple:
+    """For another process, which knows neither a section that was put together here nor the files of plug-ins by name."""
+    values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    return _put_together, (section, {name: vars(value) if is_dataclass(value) else value for name, value in values.items()})
+
+
+def _put_together(section: str, values: dict[str, Any]) -> Any:
+    made = SUBSECTIONS[section]()
+    parts: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(made) if is_dataclass(f.type)}
+    return made(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
 
 
 def _check_own_settings(captioner: str, settings: type) -> None:

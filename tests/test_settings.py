@@ -1,5 +1,7 @@
 """Settings: layers, strict keys, types and ranges."""
 
+import pickle
+
 import pytest
 
 from lorakit import settings
@@ -17,6 +19,13 @@ def test_sections_of_checks_come_from_their_files():
     resolved = settings.resolve([("x", {"check.size.min_side": 300})])
     assert resolved.check.size.min_side == 300
     assert "check.sharpness.min_sharpness" in resolved.flat()
+
+
+def test_settings_go_to_another_process_whole():
+    given = {"check.size.min_side": 300, "caption.wd_tagger.thresholds": {"general": 0.4}, "train.rank": 8}
+    resolved = settings.resolve([("x", given)])
+    again = pickle.loads(pickle.dumps(resolved))
+    assert again == resolved and type(again.check) is type(resolved.check) and again.check.size.min_side == 300
 
 
 def test_unknown_key_names_the_nearest_and_the_place():

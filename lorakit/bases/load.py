@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from lorakit import device
-from lorakit.bases import families, quantised
+from lorakit.bases import families, quantised, single_file
 from lorakit.bases.families.base import Family
 from lorakit.errors import LorakitError
 from lorakit.project import Project
@@ -33,6 +33,14 @@ def base_source(project: Project) -> Source:
     if project.card.builder and not project.settings.train.weights and not (Path(source.location) / "model_index.json").is_file():
         importlib.import_module(f"lorakit.bases.{project.card.builder}").build(Path(source.location))
     return source
+
+
+def write_configs(project: Project) -> None:
+    """All that loading a base writes to the disk: what is built here, and the configurations of a single file."""
+    source = base_source(project)
+    if source.configs:
+        cls = families.load(project.card.family)
+        single_file.configs_of(cls, source, single_file.open_source(source, cls.NAME))
 
 
 def check_base_precision(wanted: str, where: str) -> None:

@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -78,19 +79,41 @@ def group() -> None:
 
 
 def main() -> None:
-    """Console entry: errors that a user can mend are one line and a non-zero exit, Ctrl-C is exit 130."""
-    from lorakit.console import safe
-    from lorakit.errors import LorakitError, Stopped, os_error_in_words
-
+    """Console entry. Where a launcher has started several processes, the first one runs the command, and the others help it."""
     # Threads that wait shall sleep: when another program works on the machine, OpenMP's default (spinning) made a
     # training on 2 cores 25 times slower. Read by OpenMP when torch is imported, so it is set before that.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not is_one_of_several():
+        run_command()
+        return
+    from lorakit.train import crew
+
+    run_command(crew.join)
+    if not crew.leads():
+        sys.exit(crew.serve())
+    try:
+        run_command()
+    finally:
+        crew.dismiss()
+
+
+def is_one_of_several() -> bool:
+    """Whether torchrun, or what else speaks its language, has started this process beside others."""
+    named = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    return named and os.environ["WORLD_SIZE"] not in ("", "1")
+
+
+def run_command(command: Callable[[], None] = lambda: group(standalone_mode=False)) -> None:
+    """Errors that a user can mend are one line and a non-zero exit, Ctrl-C is exit 130."""
+    from lorakit.console import safe
+    from lorakit.errors import LorakitError, Stopped, os_error_in_words
+
     open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
     try:
-        group(standalone_mode=False)
+        command()
         sys.stdout.flush()  # here, where a full disk or a closed pipe can still be spoken of
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)

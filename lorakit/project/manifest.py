@@ -102,6 +102,13 @@ class Manifest:
             found = self.memo["selected"] = [r for r in self._there if "select" in r and r["select"].get("selected")]
         return list(found)
 
+    def chosen(self) -> Manifest:
+        """A book of the selected photos alone, as it is now: for another process, which reads and never writes."""
+        book = object.__new__(Manifest)
+        book.path, book.journal, book.decisions, book.changes, book.memo = self.path, self.journal, self.decisions, self.changes, {}
+        book._records = {r["id"]: r for r in self.selected}
+        return book
+
     def everything(self) -> list[Record]:
         """All records, also of photos that are no longer there."""
         return list(self._records.values())

@@ -21,7 +21,7 @@ STAMP, BEGUN = "stamp", "begun.json"
 
 class Run:
     """One folder of `runs/`. `facts` is run.json: {"stamp", "planned": {...}, "rungs": {setting: value}, "done": {stage: fingerprint},
-    "result": {...}}; and "taught": `stamps.taught`, "continues": {"run", "step", "steps"} of one that goes on from another, "from_lora":
+    "result": {...}}; and "taught": `stamps.taught`, "chance": how it is drawn (see train/going_on.py), "continues": {"run", "step", "steps"} of one that goes on from another, "from_lora":
     {"file", "identity", "hash"} of one that started from a file."""
 
     def __init__(self, folder: Path):

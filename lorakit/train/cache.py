@@ -4,9 +4,11 @@ hash of what it was made from, so a changed caption or crop re-encodes only itse
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from PIL import Image
 from lorakit import weights
 from lorakit.bases import families
 from lorakit.bases.families.base import Family, Text
-from lorakit.bases.load import load_family
+from lorakit.bases.load import load_family, write_configs
 from lorakit.console import progress, warn
 from lorakit.errors import LorakitError
 from lorakit.files import short_hash
@@ -24,7 +26,8 @@ from lorakit.photos.images import load_crop
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 from lorakit.text.placing import without_word
-from lorakit.train import tensor_file
+from lorakit.train import crew, tensor_file
+from lorakit.train.batches import TrainingPicture
 from lorakit.train.caption_variants import variants
 from lorakit.train.preflight import preflight
 from lorakit.train.prompts import prompt_of_other, sample_prompts
@@ -45,22 +48,10 @@ def cache(project: Project) -> list[Record]:
     photos = preflight(project)
     records = [*at_every_resolution(project, photos), *regularisation_photos(project)]
     watched = watched_texts(project).values()
-    texts = missing_texts(
-        project, ("", *(text for r in records for text in texts_of(project, r)), *prompts_of(sample_prompts(project)), *watched)
-    )
-    pictures = [r for r in records if not all(map(_is_whole, picture_paths(project, r)))]
-    if texts or pictures:
-        family = load_family(project)
-        with progress("cache", len(texts) + len(pictures)) as shown:
-            for text, encoded in zip(texts, family.encode_texts(texts), strict=True):
-                tensor_file.write(text_path(project, text), encoded)
-                shown.advance()
-            for record in pictures:
-                _keep(latents_path(project, record), lambda r=record: _encode_picture(project, r, family))
-                if has_mask(project, record):
-                    _keep(mask_path(project, record), lambda r=record: _shrink_mask(project, r))
-                shown.advance()
-        family.release_encoders()
+    texts = ["", *(text for r in records for text in texts_of(project, r)), *prompts_of(sample_prompts(project)), *watched]
+    chosen, name = replace(project, manifest=project.manifest.chosen()), uuid4().hex
+    with crew.called(encode, chosen, texts, records, name):
+        encode(chosen, texts, records, name)
     changed = []
     for record in photos:
         stamp = stamps.cache(project, record)
@@ -69,6 +60,52 @@ def cache(project: Project) -> list[Record]:
     project.manifest.keep(*changed)
     project.manifest.save()
     return photos
+
+
+def encode(project: Project, texts: list[str], records: list[TrainingPicture], name: str) -> None:
+    """Encode what the cache folder lacks of these. Of several processes those that see the same folder, by a mark of this `name`, share
+    it out by what is written, so that no two write one file."""
+    bases = crew.gather(lambda: weights.identity(project.base_source))
+    crew.together(lambda: _check_base(project, bases))
+    fellows = crew.who_sees(project.cache_folder, name) if crew.size() > 1 else [0]
+    is_first, place = crew.rank() == fellows[0], fellows.index(crew.rank())
+    lacking = crew.gather(lambda: _lacking(project, texts, records) if is_first else None)[fellows[0]]
+    crew.together(lambda: _encode(project, lacking[0][place :: len(fellows)], lacking[1][place :: len(fellows)]))
+
+
+def _check_base(project: Project, bases: list[str]) -> None:
+    """Raises `LorakitError` where the processes of a crew would not all train the same base."""
+    if other := next((number for number, base in enumerate(bases) if base != bases[0]), None):
+        raise LorakitError(f"{project.base_source.location}: is another base on the machine of process {other}; copy the leader's there")
+
+
+def _lacking(project: Project, texts: list[str], records: list[TrainingPicture]) -> tuple[list[str], list[list[TrainingPicture]]]:
+    """(texts, pictures) that are to be encoded; a picture is all the records that have the same latents."""
+    by_latents: dict[Path, list[TrainingPicture]] = {}
+    for record in records:
+        if not all(map(_is_whole, picture_paths(project, record))):
+            by_latents.setdefault(latents_path(project, record), []).append(record)
+    found = missing_texts(project, texts), list(by_latents.values())
+    if any(found) and crew.size() > 1:
+        write_configs(project)  # by one process
+    return found
+
+
+def _encode(project: Project, texts: list[str], pictures: list[list[TrainingPicture]]) -> None:
+    if not texts and not pictures:
+        return
+    family = load_family(project)
+    with progress("cache", len(texts) + len(pictures)) as shown:
+        for text, encoded in zip(texts, family.encode_texts(texts), strict=True):
+            tensor_file.write(text_path(project, text), encoded)
+            shown.advance()
+        for same in pictures:
+            for record in same:
+                _keep(latents_path(project, record), lambda r=record: _encode_picture(project, r, family))
+                if has_mask(project, record):
+                    _keep(mask_path(project, record), lambda r=record: _shrink_mask(project, r))
+            shown.advance()
+    family.release_encoders()
 
 
 def keep_texts(project: Project, texts: Iterable[str]) -> None:

@@ -20,12 +20,13 @@ from lorakit.train import checkpoint, from_lora, optimizer
 from lorakit.train.tensor_file import Damaged
 
 SHOWN = 3  # names of photos in a line
+BY_PHOTO = "by photo"  # how what is left to chance is drawn in a new run; runs of former versions have no such word, and draw it by batch
 
 
 def start(project: Project, stamp: str, photos: Sequence[Record]) -> Run:
     """A new run folder: with the last checkpoint of the newest run that this training can go on from, else empty."""
     taught = stamps.taught(project)
-    facts: dict[str, Any] = {"taught": taught} | from_lora.facts_of(project)
+    facts: dict[str, Any] = {"taught": taught, "chance": BY_PHOTO} | from_lora.facts_of(project)
     found = None if project.new_run else find(project, taught, len(photos))
     if found is None:
         return runs.start(project.folder, stamp, facts)
@@ -41,6 +42,11 @@ def start(project: Project, stamp: str, photos: Sequence[Record]) -> Run:
     watched = (run.facts.get("planned") or {}).get("held_out")  # what that one has not learned is still watched, and no other photo is
     kept = {key: run.facts[key] for key in ("from_lora",) if key in run.facts} | {"planned": {"held_out": watched} if watched else {}}
     return runs.start(project.folder, stamp, facts | kept | {"continues": continues}, copy)
+
+
+def draws_by_photo(run: Run) -> bool:
+    """Whether each photo's chance is drawn by itself. A training that was begun otherwise goes on otherwise, and ends as it would have."""
+    return run.facts.get("chance") == BY_PHOTO
 
 
 def find(project: Project, taught: dict[str, Any], photos: int) -> tuple[Run, int, int] | None:

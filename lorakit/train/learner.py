@@ -16,7 +16,7 @@ from lorakit.bases.load import load_family
 from lorakit.console import warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project
-from lorakit.train import from_lora, lora, master_weights
+from lorakit.train import crew, from_lora, lora, master_weights
 from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
 from lorakit.train.batches import Batch, BatchSampler
@@ -41,7 +41,8 @@ class Kept:
 class Learner:
     """A base with an adapter, and what changes it. `step` counts the steps that are behind."""
 
-    def __init__(self, project: Project):
+    def __init__(self, project: Project, by_photo: bool = True):
+        """`by_photo`: see `BatchLoss`."""
         settings = project.settings.train
         self.settings, self.step = settings, 0
         self.family = family = load_family(project)
@@ -59,7 +60,7 @@ class Learner:
             family.denoiser.enable_gradient_checkpointing()
         family.swap_blocks(settings.swap_blocks)
         family.denoiser.train()
-        self.batch_loss = BatchLoss(project, family)
+        self.batch_loss = BatchLoss(project, family, by_photo)
         if family.dtype != torch.float32:
             lora.leave_inputs(family)
         self.average = Average(self.parameters, self.optimizer, settings.ema)
@@ -67,6 +68,7 @@ class Learner:
         self._is_updating = False
         self.is_drawn_ahead = family.device.startswith("cuda")  # a CPU has nothing to spare while it computes
         self._drawing, self._coming = ThreadPoolExecutor(1, "draw"), {}
+        self._sum = crew.GradientSum(self.parameters, settings.gradient_accumulation) if crew.size() > 1 else None
         self._rate_of_card, self._flops = card_flops(family.device), {}
 
     def start_in_words(self) -> str:
@@ -80,15 +82,11 @@ class Learner:
         gradient is no number; nothing here waits for the device."""
         optim.set_lr(self.optimizer, rate)
         clock = Clock(self.family.device)
-        try:
-            losses, photos, regularisation, flops = self._gradients(sampler, clock)
-        except self._compiler_errors() as error:
-            self._give_up_compiling(error)
-            losses, photos, regularisation, flops = self._gradients(sampler, clock)
+        losses, photos, regularisation, flops = self._gradients(sampler, clock)
         clock.mark("optimizer")
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm or torch.inf)
-        loss = torch.stack(losses).mean()
+        loss = losses.mean()
         self._is_updating = True
         if self.scaler.is_enabled():  # it leaves out an update by itself, and lowers its scale
             self.scaler.step(self.optimizer)
@@ -105,36 +103,64 @@ class Learner:
         share = flops / self._rate_of_card if self._rate_of_card and flops else None
         return Step(self.step, batches / sampler.per_epoch, rate, photos, regularisation, loss, norm, clock=clock, card_seconds=share)
 
-    def _gradients(self, sampler: BatchSampler | Interleaved, clock: Clock) -> tuple[list[Tensor], list[str], list[str], float]:
-        """(losses, photos, regularisation photos, FLOPs of the model) of a step's batches, whose gradients have been added up."""
+    def _gradients(self, sampler: BatchSampler | Interleaved, clock: Clock) -> tuple[Tensor, list[str], list[str], float]:
+        """(losses [n], photos, regularisation photos, FLOPs of the model here) of a step's batches, whose gradients have been added up,
+        also over the processes of a crew."""
+        if self._sum is None:
+            return self._own_gradients(sampler, clock)
+        try:
+            losses, *rest = self._own_gradients(sampler, clock)
+        except Exception as error:  # the others wait for this one
+            self._sum.fail(error)
+            raise
+        return self._sum.take(losses), *rest
+
+    def _own_gradients(self, sampler: BatchSampler | Interleaved, clock: Clock) -> tuple[Tensor, list[str], list[str], float]:
+        try:
+            return self._add_gradients(sampler, clock)
+        except self._compiler_errors() as error:
+            self._give_up_compiling(error)
+            return self._add_gradients(sampler, clock)
+
+    def _add_gradients(self, sampler: BatchSampler | Interleaved, clock: Clock) -> tuple[Tensor, list[str], list[str], float]:
         losses, photos, regularisation, flops = [], [], [], 0.0
         count = self.settings.gradient_accumulation
         self._drop_gradients()
         for number in range(self.step * count, (self.step + 1) * count):
             clock.mark("data")
             batch, drawn = self._draw(sampler, number)
+            (regularisation if batch[0].get("regularisation") else photos).extend(record["file"] for record in batch)
+            if drawn is None:
+                losses.append(torch.zeros((), device=self.family.device))
+                continue
             clock.mark("forward")
             loss, of_batch = self._forward(drawn)
             flops += OF_A_STEP * of_batch
             clock.mark("backward")
-            self.scaler.scale(loss / count).backward()
+            whole = len(batch) / len(drawn.timesteps)  # 1, unless the batch is shared out
+            self.scaler.scale(loss / (count * whole)).backward()
             self.masters.collect_gradients()
             self.family.settle_blocks()
-            losses.append(loss.detach())
-            (regularisation if batch[0].get("regularisation") else photos).extend(record["file"] for record in batch)
-        return losses, photos, regularisation, flops
+            losses.append(loss.detach() if whole == 1 else loss.detach() / whole)
+        return torch.stack(losses), photos, regularisation, flops
 
-    def _draw(self, sampler: BatchSampler | Interleaved, number: int) -> tuple[Batch, Drawn]:
-        """Batch `number`, and what is drawn for it; a thread then draws the next one."""
+    def _draw(self, sampler: BatchSampler | Interleaved, number: int) -> tuple[Batch, Drawn | None]:
+        """Batch `number`, and what is drawn for those of its photos that fall to this process; a thread then draws the next one."""
         if not self.is_drawn_ahead:
-            return (batch := sampler[number]), self.batch_loss.draw(batch, number)
+            batch, rows = self._rows(sampler, number)
+            return batch, self.batch_loss.draw(batch, number, rows) if rows else None
         batch, coming = self._coming.pop(number, None) or self._begin(sampler, number)
-        self._coming = {number + 1: self._begin(sampler, number + 1)}  # after a step back some other may have been drawn
-        return batch, coming.result()
+        ahead = range(number + 1, number + 1 + crew.size())  # of so many one falls to each process, where they go round
+        self._coming = {n: self._coming.get(n) or self._begin(sampler, n) for n in ahead}  # after a step back others may have been drawn
+        return batch, coming.result() if coming else None
 
-    def _begin(self, sampler: BatchSampler | Interleaved, number: int) -> tuple[Batch, Future[Drawn]]:
+    def _begin(self, sampler: BatchSampler | Interleaved, number: int) -> tuple[Batch, Future[Drawn] | None]:
+        batch, rows = self._rows(sampler, number)
+        return batch, self._drawing.submit(self.batch_loss.draw, batch, number, rows) if rows else None
+
+    def _rows(self, sampler: BatchSampler | Interleaved, number: int) -> tuple[Batch, range]:
         batch = sampler[number]
-        return batch, self._drawing.submit(self.batch_loss.draw, batch, number)
+        return batch, crew.rows_of(len(batch), number, self.settings)
 
     def _forward(self, drawn: Drawn) -> tuple[Tensor, float]:
         """(loss, FLOPs): these are counted once for each shape, and only where it is known what the card can do."""
@@ -167,6 +193,10 @@ class Learner:
         if self._is_updating:
             return None
         self._drop_gradients()
+        return self.keep_on_cpu()
+
+    def keep_on_cpu(self) -> Kept:
+        """What `keep` gives, all of it in the machine's memory."""
         kept = self.keep()
         return Kept(kept.step, kept.adapter, _to_cpu(kept.state))
 

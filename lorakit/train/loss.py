@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lorakit.bases.families.base import Family, Text, send_text, stack_texts
+from lorakit.files import short_hash
 from lorakit.project import Project
 from lorakit.record import Record
 from lorakit.train import batches, lora
@@ -34,12 +36,24 @@ class Drawn:
     is_regularisation: bool
 
 
-class BatchLoss:
-    """One visit of a batch: latents, noise, timesteps and texts in; the loss out. All chance comes from the seed and the
-    batch's number, drawn on the CPU, so that it is the same on every device and after every resume."""
+@dataclass(frozen=True)
+class Chance:
+    """What is drawn for some photos."""
 
-    def __init__(self, project: Project, family: Family):
-        self.project, self.family = project, family
+    latents: Tensor  # [B, C, h, w], as are the next two
+    noise: Tensor
+    input_noise: Tensor
+    timesteps: Tensor  # [B]
+    texts: list[Text]
+
+
+class BatchLoss:
+    """One visit of a batch: latents, noise, timesteps and texts in; the loss out. All chance comes from the seed, the batch's number and
+    the photo's row in it, drawn on the CPU, so that it is the same on every device, after every resume, and whichever process takes it."""
+
+    def __init__(self, project: Project, family: Family, by_photo: bool = True):
+        """`by_photo` is False for a training that was begun when a whole batch was drawn from one generator."""
+        self.project, self.family, self.by_photo = project, family, by_photo
         self.settings = project.settings.train
         self.empty = load_text(project, "")
 
@@ -47,24 +61,45 @@ class BatchLoss:
         """The error of the denoiser's prediction, a scalar in fp32."""
         return self.loss_of(self.draw(batch, number))
 
-    def draw(self, batch: batches.Batch, number: int) -> Drawn:
-        """Latents and texts from the cache, and all that is left to chance. It reads files and touches no card, so a thread may do it
-        while the step before is at work."""
+    def draw(self, batch: batches.Batch, number: int, rows: Sequence[int] | None = None) -> Drawn:
+        """Latents and texts from the cache, and all that is left to chance, of a batch or of some of its rows. It reads files and touches
+        no card, so a thread may do it while the step before is at work."""
+        rows = range(len(batch)) if rows is None else rows
+        chance = self._draw_by_photo(batch, number, rows) if self.by_photo else self._draw_by_batch(batch, number, rows)
+        mine = [batch[row] for row in rows]
+        sizes = torch.tensor([picture_sizes(record) for record in mine])
+        preserved, is_regularisation = None, bool(batch[0].get("regularisation"))
+        if self.settings.preservation and not is_regularisation:
+            preserved = stack_texts([load_text(self.project, without_trigger(self.project, record)) for record in mine])
+        text, mask = stack_texts(chance.texts), self._draw_masks(mine)
+        return Drawn(
+            number, chance.latents, chance.noise, chance.input_noise, chance.timesteps, text, sizes, mask, preserved, is_regularisation
+        )
+
+    def _draw_by_photo(self, batch: batches.Batch, number: int, rows: Sequence[int]) -> Chance:
+        """Each row from a generator of its own."""
+        seed = self.settings.seed
+        each = [self._draw_chance([batch[row]], torch.Generator().manual_seed(row_seed(seed, number, row))) for row in rows]
+        latents, noise, input_noise, timesteps = (
+            torch.cat([getattr(one, name) for one in each]) for name in ("latents", "noise", "input_noise", "timesteps")
+        )
+        return Chance(latents, noise, input_noise, timesteps, [text for one in each for text in one.texts])
+
+    def _draw_by_batch(self, batch: batches.Batch, number: int, rows: Sequence[int]) -> Chance:
+        whole = self._draw_chance(batch, torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number))
+        at = list(rows)
+        return Chance(whole.latents[at], whole.noise[at], whole.input_noise[at], whole.timesteps[at], [whole.texts[row] for row in at])
+
+    def _draw_chance(self, photos: batches.Batch, generator: torch.Generator) -> Chance:
         settings = self.settings
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
-        latents = self._draw_latents(batch, generator)
+        latents = self._draw_latents(photos, generator)
         noise = draw_noise(latents.shape, settings, generator)
         timesteps = self.family.process.draw_timesteps(latents.shape, generator)
-        text = self._draw_texts(batch, generator)
+        texts = self._draw_texts(photos, generator)
         input_noise = (
             settings.input_perturbation * torch.randn(latents.shape, generator=generator) if settings.input_perturbation else 0 * noise
         )
-        sizes = torch.tensor([picture_sizes(record) for record in batch])
-        preserved, is_regularisation = None, bool(batch[0].get("regularisation"))
-        if settings.preservation and not is_regularisation:
-            preserved = stack_texts([load_text(self.project, without_trigger(self.project, record)) for record in batch])
-        mask = self._draw_masks(batch)
-        return Drawn(number, latents, noise, input_noise, timesteps, text, sizes, mask, preserved, is_regularisation)
+        return Chance(latents, noise, input_noise, timesteps, texts)
 
     def loss_of(self, drawn: Drawn) -> Tensor:
         """The same of what was drawn: the card's part of it."""
@@ -105,11 +140,10 @@ class BatchLoss:
         masks = torch.stack([load_mask(self.project, record) for record in batch])
         return masks + self.settings.mask_outside * (1 - masks)
 
-    def _draw_texts(self, batch: batches.Batch, generator: torch.Generator) -> Text:
+    def _draw_texts(self, batch: batches.Batch, generator: torch.Generator) -> list[Text]:
         chances = torch.rand(len(batch), generator=generator)
         dropped = (chances < self.settings.caption_dropout).tolist()  # on the CPU: nothing waits
-        texts = [self.empty if drop else self._draw_text(record, generator) for record, drop in zip(batch, dropped, strict=True)]
-        return stack_texts(texts)
+        return [self.empty if drop else self._draw_text(record, generator) for record, drop in zip(batch, dropped, strict=True)]
 
     def _draw_text(self, record: Record, generator: torch.Generator) -> Text:
         choices = text_variants(self.project, record)
@@ -120,6 +154,11 @@ class BatchLoss:
         if self.family.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.family.device.split(":")[0], dtype=self.family.dtype)
+
+
+def row_seed(seed: int, number: int, row: int) -> int:
+    """For the chance of one photo. A hash, since torch's generator on the CPU looks at 32 bits alone."""
+    return int(short_hash(seed, number, row)[:8], 16)
 
 
 def step_loss(

@@ -15,7 +15,7 @@ import torch
 from lorakit import files
 from lorakit.project import Project
 from lorakit.project.runs import Run
-from lorakit.train import rungs
+from lorakit.train import crew, rungs
 
 LEAST = 20  # steps: fewer are mostly beginnings
 COUNTS = (
@@ -55,4 +55,5 @@ def name_of(where: str) -> str:
 def _path(project: Project, where: str) -> Path:
     train = project.settings.train
     facts = {key: value for key, value in dataclasses.asdict(train).items() if key in COUNTS} | {"checkpoints": train.checkpoints_gradients}
-    return rungs.user_cache() / "pace" / f"{files.short_hash('1', name_of(where), project.card.name, facts)}.json"
+    together = (crew.count(),) if crew.count() > 1 else ()
+    return rungs.user_cache() / "pace" / f"{files.short_hash('1', name_of(where), project.card.name, facts, *together)}.json"

@@ -26,7 +26,7 @@ from lorakit.console import say
 from lorakit.project import Project
 from lorakit.project.catalog import Card
 from lorakit.settings import Train
-from lorakit.train import lora, memory
+from lorakit.train import crew, lora, memory
 from lorakit.weights import hub_errors_in_words
 
 GB = 2**30
@@ -151,7 +151,8 @@ def need(base: Base, settings: Train, adapter: float | None = None) -> Need:
         swapped = base.blocks(held, width)[-settings.swap_blocks :]
         away = max(0.0, sum(swapped) - 2 * max(swapped))  # two of them are on the card at once
     activations = activations_of(base, settings)
-    return Need(weights, adapter, adapter * STATE.get(settings.optimizer, 2.0), activations, away)
+    summed = adapter if crew.count() > 1 else 0.0  # several processes add their gradients up in a tensor of its own
+    return Need(weights, adapter + summed, adapter * STATE.get(settings.optimizer, 2.0), activations, away)
 
 
 def width_of(settings: Train) -> int:

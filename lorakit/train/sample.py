@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,10 +16,10 @@ from lorakit.console import progress
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
 from lorakit.text.prompts import Prompt
-from lorakit.train import lora, memorised
+from lorakit.train import crew, lora, memorised, standing
 from lorakit.train.cache import keep_texts, load_text
 from lorakit.train.prompts import sample_prompts, texts_of, usual_size
-from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
+from lorakit.train.trained import begun_run, load_with, step_suffix, trained_adapter, trained_run
 from lorakit.train.training_adapter import as_it_is_used
 
 
@@ -46,43 +47,65 @@ def draw_pairs(project: Project, run: Run, step: int | None, folder: Path) -> li
     """Draw every sample prompt without and with the LoRA; returns the prompts' texts."""
     prompts = sample_prompts(project)
     keep_texts(project, texts_of(prompts))
-    family = load_trained(project, run, step)
-    with progress("sample", 2 * len(prompts)) as shown:
-        latents = {}
-        for name in ("base", "lora"):
-            lora.set_strength(family, 0 if name == "base" else 1)
-            for number, one in enumerate(draw_latents(project, family, prompts)):
-                latents[f"{number}_{name}"] = one
-                shown.advance()
-        for name, picture in zip(latents, decode(family, latents.values()), strict=True):
-            save_picture(picture, folder / f"{name}.png")
+    adapter, _ = trained_adapter(project, run, step)
+    chosen = replace(project, manifest=project.manifest.chosen(), device=standing.where_of(project))
+    with crew.called(latents_of_pairs, chosen, run, adapter, prompts):
+        family, latents = latents_of_pairs(chosen, run, adapter, prompts)
+    for name, picture in zip(latents, decode(family, latents.values()), strict=True):
+        save_picture(picture, folder / f"{name}.png")
     return [prompt.text for prompt in prompts]
 
 
-def sample_in_training(project: Project, run: Run, family: Family, step: int) -> Path:
+def latents_of_pairs(
+    project: Project, run: Run, adapter: Mapping[str, Tensor], prompts: Sequence[Prompt]
+) -> tuple[Family, dict[str, Tensor]]:
+    """(the base with the LoRA in it, {"<n>_base", "<n>_lora": latents}), each drawn by one process."""
+    family = crew.together(lambda: load_with(project, run, adapter))
+    latents = {}
+    with progress("sample", 2 * len(crew.own(len(prompts)))) as shown:
+
+        def draw(own: range) -> list[Tensor]:
+            found = []
+            for one in draw_latents(project, family, prompts, own):
+                found.append(one)
+                shown.advance()
+            return found
+
+        for name in ("base", "lora"):
+            lora.set_strength(family, 0 if name == "base" else 1)
+            latents |= {f"{number}_{name}": one for number, one in enumerate(crew.share(draw, len(prompts)))}
+    return family, latents
+
+
+def sample_in_training(project: Project, run: Run, family: Family, step: int, prompts: Sequence[Prompt]) -> Path:
     """Write `samples/step_<step>/<n>.png`, and return that folder: by the denoiser that is there and the texts of the cache. The VAE
     alone is loaded, when all is drawn, and released."""
-    prompts = sample_prompts(project)
     keep_texts(project, texts_of(prompts))  # nothing to do, unless somebody has emptied the cache meanwhile
     folder = run.samples / f"step_{step:06d}"
-    with as_it_is_used(family):
-        latents = list(draw_latents(project, family, prompts))
+    latents = latents_in_training(project, family, prompts)
     for number, picture in enumerate(decode(family, latents)):
         save_picture(picture, folder / f"{number}.png")
     return folder
 
 
+def latents_in_training(project: Project, family: Family, prompts: Sequence[Prompt]) -> list[Tensor]:
+    """Each drawn by one process."""
+    with as_it_is_used(family):
+        return crew.share(lambda own: list(draw_latents(project, family, prompts, own)), len(prompts))
+
+
 @torch.no_grad()  # no inference mode: what swapped blocks would fetch in it could not be trained with after
-def draw_latents(project: Project, family: Family, prompts: Sequence[Prompt]) -> Iterator[Tensor]:
-    """Yield the latents [1, C, h, w] of one picture a prompt, on the CPU; prompt n from seed + n where it names no seed of its own. The
-    texts are in the cache."""
+def draw_latents(project: Project, family: Family, prompts: Sequence[Prompt], numbers: Iterable[int] | None = None) -> Iterator[Tensor]:
+    """Yield the latents [1, C, h, w] of one picture a prompt, or of these `numbers` of them, on the CPU; prompt n from seed + n where it
+    names no seed of its own. The texts are in the cache."""
     settings, usual = project.settings.sample, usual_size(project)
     family.denoiser.eval()
     pipeline = family.pipeline()
     pipeline.vae_scale_factor = family.latent_side  # which it would have asked the VAE
     pipeline.set_progress_bar_config(disable=True)
     empty = _embedded(project, family, "")
-    for number, prompt in enumerate(prompts):
+    for number in range(len(prompts)) if numbers is None else numbers:
+        prompt = prompts[number]
         width, height = prompt.width or usual[0], prompt.height or usual[1]
         negative = _embedded(project, family, prompt.negative) if prompt.negative and family.TAKES_NEGATIVE else None
         drawn = pipeline(

@@ -16,15 +16,11 @@ from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
 from lorakit.settings import Train
-from lorakit.train import checkpoint, rungs
+from lorakit.train import checkpoint, crew, rungs
 from lorakit.train.rungs import COSTS, Base, Fit
 from lorakit.train.tensor_file import Damaged
 from lorakit.weights import quiet_libraries
 
-SAY_OUT_OF_MEMORY = (  # what an error says that is no torch.OutOfMemoryError, and means it
-    "cudaErrorMemoryAllocation", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
-    "MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory",
-)  # fmt: skip
 LEAST_RANK = 4
 
 
@@ -92,7 +88,8 @@ def look(project: Project) -> Fit | None:
         return None
     quiet_libraries()
     try:
-        return rungs.fit(rungs.base_of(project), project.settings.train, budget, rungs.free_settings(project))
+        settings = dataclasses.replace(project.settings.train, batch_size=crew.rows_at_once(project.settings.train))
+        return rungs.fit(rungs.base_of(project), settings, budget, rungs.free_settings(project))
     except RuntimeError as error:  # an operation that fake tensors do not know
         why = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         warn(f"what a step takes of the card could not be told beforehand ({why}); where it is not enough, more is turned on then")
@@ -198,13 +195,6 @@ def where_of(project: Project) -> str:
 def limit_card(project: Project) -> None:
     """Hold a training to the memory that `--vram` gives it."""
     device.limit(where_of(project), project.vram)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was no memory left for a tensor, however torch puts it."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in SAY_OUT_OF_MEMORY)
 
 
 def _is_fixed(project: Project, key: str) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from lorakit.errors import Stopped
 from lorakit.project.runs import Run
+from lorakit.train import crew
 
 FILE = "stop"
 
@@ -35,21 +36,28 @@ class Stop:
 
     @contextmanager
     def at_ctrl_c(self) -> Iterator[None]:
-        """Within this block the first Ctrl-C asks; the second leaves at once, as everywhere else."""
-        before = signal.getsignal(signal.SIGINT)
+        """Within this block the first Ctrl-C asks; the second leaves at once, as everywhere else. A launcher of several processes ends
+        them by SIGTERM, where one has died or a cluster wants its machines back: that asks too."""
+        before, by_launcher = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
         def ask(number, frame) -> None:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(number, before if number == signal.SIGINT else by_launcher)
             self._interrupted = True
+            if number == signal.SIGTERM:
+                return
             with suppress(OSError, ValueError):  # not by print: a signal may come in the middle of another one
                 os.write(sys.stderr.fileno(), b"\ntrain     finishing this step and writing a checkpoint; Ctrl-C again leaves at once\n")
 
         is_ours = threading.current_thread() is threading.main_thread() and before is signal.default_int_handler
         if is_ours:  # in a thread, or in a program with its own way of handling Ctrl-C, only the file stops
             signal.signal(signal.SIGINT, ask)
+            if crew.count() > 1:
+                signal.signal(signal.SIGTERM, ask)
         try:
             yield
         finally:
             if is_ours:
                 signal.signal(signal.SIGINT, before)
+                if crew.count() > 1:
+                    signal.signal(signal.SIGTERM, by_launcher)
             self.file.unlink(missing_ok=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lorakit import files
 from lorakit.console import progress, say, warn
+from lorakit.device import is_out_of_memory
 from lorakit.errors import LorakitError
 from lorakit.project import Project, runs, stamps
 from lorakit.project.runs import Run
@@ -16,7 +18,7 @@ from lorakit.quality.curve import best_step
 from lorakit.quality.judge import judge
 from lorakit.record import Record
 from lorakit.settings import Train
-from lorakit.train import checkpoint, going_on, live, lora, pace
+from lorakit.train import checkpoint, crew, going_on, live, lora, pace
 from lorakit.train import optimizer as optim
 from lorakit.train.adapter_size import say_size
 from lorakit.train.batches import BatchSampler
@@ -28,12 +30,14 @@ from lorakit.train.preflight import say_plan
 from lorakit.train.prompts import sample_prompts
 from lorakit.train.regularisation import Interleaved, regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
-from lorakit.train.sample import sample_in_training
-from lorakit.train.standing import Standing, is_out_of_memory
+from lorakit.train.sample import latents_in_training, sample_in_training
+from lorakit.train.standing import Standing, where_of
 from lorakit.train.stopping import Stop
 from lorakit.train.tensor_file import Damaged
 from lorakit.train.trackers import Trackers, listening
 from lorakit.train.validation import Validation, held_out, is_worn_out, validate_every
+
+Result = TypeVar("Result")
 
 
 def train(project: Project) -> Run:
@@ -55,6 +59,7 @@ def train(project: Project) -> Run:
     photos = at_every_resolution(project, trained)
     say_plan(project, photos, steps, reg_photos)
     say_size(project)
+    crew.say_shares(settings)
     going_on.say_where_it_begins(project, run)
     write_settings(project, run)
     sampled = project.settings.sample
@@ -110,19 +115,22 @@ def learn(
     kept: Kept | None,
 ) -> OutOfMemory | None:
     """Put together what learns and take it to the last step; None when it is there."""
-    learner = None
+    learner, by_photo = None, going_on.draws_by_photo(run)
+    chosen = replace(project, manifest=project.manifest.chosen(), device=where_of(project))
     try:
-        learner = Learner(project)
-        if kept is None:
-            resume(run, learner)
-        else:
-            learner.take(kept)
-        every = validate_every(project, steps)
-        validation = Validation(project, learner.batch_loss, views.watched or views.trained, bool(views.watched)) if every else None
-        learn_steps(project, run, learner, sampler, validation, steps, stop, trackers)
-        if validation:
-            with learner.given_out():
-                views.found.update(validation.look_back(views.trained))
+        with crew.called(help_learn, chosen, sampler, views, steps, by_photo):
+            learner, validation = crew.together(lambda: put_together(project, views, steps, by_photo))
+            if kept is None:
+                resume(run, learner)
+            else:
+                learner.take(kept)
+            if crew.size() > 1:
+                crew.tell("take", learner.keep_on_cpu())
+                crew.together(lambda: None)
+            learn_steps(project, run, learner, sampler, validation, steps, stop, trackers)
+            if validation:
+                crew.tell("look back")
+                views.found.update(look_back(learner, validation, views))
         return None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -131,6 +139,30 @@ def learn(
     if learner is None:
         return OutOfMemory(kept.step if kept else 0, kept)
     return OutOfMemory(learner.step, learner.rescue())
+
+
+def put_together(project: Project, views: Views, steps: int, by_photo: bool) -> tuple[Learner, Validation | None]:
+    """What learns, and what watches it where it is watched."""
+    learner = Learner(project, by_photo)
+    if not validate_every(project, steps):
+        return learner, None
+    return learner, Validation(project, learner.batch_loss, views.watched or views.trained, bool(views.watched))
+
+
+def help_learn(project: Project, sampler: BatchSampler | Interleaved, views: Views, steps: int, by_photo: bool) -> None:
+    """What the other processes do while the first one is in `learn`: the same, without the disk and without a word."""
+    learner, validation = crew.together(lambda: put_together(project, views, steps, by_photo))
+    for what, *given in crew.orders():
+        if what == "take":
+            crew.together(lambda kept=given[0]: learner.take(kept))
+        elif what == "learn":
+            learner.learn(given[0], sampler)
+        elif what == "watch":
+            watch(learner, validation)
+        elif what == "draw":
+            drawn(learner, lambda prompts=given[0]: latents_in_training(project, learner.family, prompts))
+        elif what == "look back":
+            look_back(learner, validation, views)
 
 
 def learn_steps(
@@ -164,9 +196,12 @@ def learn_steps(
         try:
             while learner.step < steps and not ends_early:
                 metrics.begin()
-                taken = learner.learn(optim.lr_at(learner.step, steps, settings, run.continues.get("step", 0)), sampler)
+                rate = optim.lr_at(learner.step, steps, settings, run.continues.get("step", 0))
+                crew.tell("learn", rate)
+                taken = learner.learn(rate, sampler)
                 step = learner.step
                 if validation and (step == 1 or is_due(step, every, steps)):
+                    crew.tell("watch")
                     taken = replace(taken, watched=watch(learner, validation))
                 is_watched = bool(taken.watched)
                 metrics.add(taken)
@@ -180,8 +215,7 @@ def learn_steps(
                 if is_saved or is_drawn:
                     metrics.read()
                 if is_saved:
-                    saved = learner.keep()
-                    checkpoint.save_checkpoint(run, step, saved.adapter, {**saved.state, "rungs": run.rungs})
+                    save(run, learner)
                     checkpoint.remove_old(
                         run, settings.keep_checkpoints, spared=picked_steps(project, run) | best_checkpoints(run, settings)
                     )
@@ -195,13 +229,40 @@ def learn_steps(
                     metrics.add(taken)
                 metrics.read()
             raise
+        except crew.Lost as lost:  # a step is made by all or by none: what is behind is whole
+            if taken is not None:
+                metrics.add(taken)
+            metrics.read()
+            if learner.step not in (0, *checkpoint.all_steps(run)):
+                save(run, learner)
+            kept = f"all up to step {learner.step} is kept, and t" if learner.step else "t"
+            raise crew.Lost(f"{lost}; {kept}he same command goes on from there") from None
+
+
+def save(run: Run, learner: Learner) -> None:
+    kept = learner.keep()
+    checkpoint.save_checkpoint(run, learner.step, kept.adapter, {**kept.state, "rungs": run.rungs})
+
+
+def look_back(learner: Learner, validation: Validation, views: Views) -> dict[str, Any]:
+    """What is found of the photos at the end."""
+
+    def look() -> dict[str, Any]:
+        with learner.given_out():
+            return validation.look_back(views.trained)
+
+    return crew.together(look)
 
 
 def watch(learner: Learner, validation: Validation) -> dict[str, float]:
     """What the validation measures; nothing where it finds no memory, and the training goes on."""
-    try:
+
+    def measure() -> dict[str, float]:
         with learner.given_out():
             return validation.measure()
+
+    try:
+        return crew.together(measure)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -211,17 +272,32 @@ def watch(learner: Learner, validation: Validation) -> dict[str, float]:
 
 
 def draw_samples(project: Project, run: Run, learner: Learner, step: int, trackers: Trackers) -> None:
-    """Pictures in the middle. Where they find no memory there are none, and the training goes on."""
-    try:
+    """Pictures in the middle, shown to those who listen."""
+    prompts = sample_prompts(project)
+    crew.tell("draw", prompts)
+    folder = drawn(learner, lambda: sample_in_training(project, run, learner.family, step, prompts))
+    if folder is not None:
+        trackers.samples(folder, step)
+
+
+def drawn(learner: Learner, draw: Callable[[], Result]) -> Result | None:
+    """What `draw` makes with the weights as they are used. Where it finds no memory there is nothing, and the training goes on."""
+    found = None
+
+    def work() -> Result:
         with learner.given_out(), lora.inputs_cast(learner.family):
-            trackers.samples(sample_in_training(project, run, learner.family, step), step)
+            return draw()
+
+    try:
+        found = crew.together(work)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        warn(f"the memory was not enough to draw samples at step {step}; there are none of it, and the training goes on")
+        warn(f"the memory was not enough to draw samples at step {learner.step}; there are none of it, and the training goes on")
     learner.family.settle_blocks()
     learner.family.release_encoders()
     learner.family.denoiser.train()
+    return found
 
 
 def say_watched(project: Project, watched: list[Record], steps: int) -> None:

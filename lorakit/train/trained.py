@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -60,7 +60,11 @@ def trained_adapter(project: Project, run: Run, step: int | None = None) -> tupl
 
 def load_trained(project: Project, run: Run, step: int | None = None, prepare: Callable[[Family], None] | None = None) -> Family:
     """The base, first changed by `prepare`, with the LoRA of a checkpoint in it, chosen as by `trained_adapter`."""
-    adapter, _ = trained_adapter(project, run, step)
+    return load_with(project, run, trained_adapter(project, run, step)[0], prepare)
+
+
+def load_with(project: Project, run: Run, adapter: Mapping[str, Tensor], prepare: Callable[[Family], None] | None = None) -> Family:
+    """The same with these tensors of it."""
     as_run = standing.as_run(project, run)
     family = load_family(as_run)
     if prepare:

@@ -13,7 +13,7 @@ from lorakit.bases.families.base import Text, stack_texts
 from lorakit.project import Project
 from lorakit.project.runs import Run
 from lorakit.record import Record
-from lorakit.train import lora
+from lorakit.train import crew, lora
 from lorakit.train.cache import load_latents, load_text, text_variants, watched_texts
 from lorakit.train.loss import BatchLoss, picture_sizes, step_loss
 from lorakit.train.noise import draw_noise
@@ -64,7 +64,11 @@ class Validation:
 
     def _loss_of_all(self) -> float:
         looks = max(1, LOOKS // len(self.photos))
-        return sum(self.loss_of(record, looks) for record in self.photos) / len(self.photos)
+        return sum(self._losses_of(self.photos, looks)) / len(self.photos)
+
+    def _losses_of(self, photos: Sequence[Record], looks: int) -> list[float]:
+        """Of each photo, worked out by one process."""
+        return crew.share(lambda own: [self.loss_of(photos[number], looks) for number in own], len(photos))
 
     @torch.no_grad()
     def loss_of(self, record: Record, looks: int) -> float:
@@ -91,25 +95,29 @@ class Validation:
         LOOKS / 4 timesteps."""
         if not self._watched:
             return {}
-        looks = max(1, LOOKS // 4)
-        latents, noise, timesteps = self._draw(record, looks)
-        own = load_text(self.project, text_variants(self.project, record)[0])
-        moved = {}
-        for name, words in {**self._watched, "own": own}.items():
-            text, sizes = self._texts(words, record, looks)
-            squares = 0.0
-            for part in self._parts(looks):
-                with self._loss.autocast():
-                    said = {name: tensor[part] for name, tensor in text.items()}
-                    noisy = self.family.process.add(latents[part], noise[part], timesteps[part])
-                    with lora.switched_off(self.family):
-                        before = self.family.predict(noisy, timesteps[part], self.family.embedded(said), sizes[part])
-                    after = self.family.predict(noisy, timesteps[part], self.family.embedded(said), sizes[part])
-                self.family.settle_blocks()
-                squares += float(((after.float() - before.float()) ** 2).mean()) * (part.stop - part.start)
-            moved[name] = (squares / looks) ** 0.5
+        texts = {**self._watched, "own": load_text(self.project, text_variants(self.project, record)[0])}
+        names = list(texts)
+        distances = crew.share(lambda own: [self._distance(record, texts[names[number]]) for number in own], len(names))
+        moved = dict(zip(names, distances, strict=True))
         whole = moved.pop("own")
         return {name: distance / whole if whole else 0.0 for name, distance in moved.items()}
+
+    def _distance(self, record: Record, words: Text) -> float:
+        """How far the LoRA moves the base's prediction for a text, in root mean squares."""
+        looks = max(1, LOOKS // 4)
+        latents, noise, timesteps = self._draw(record, looks)
+        text, sizes = self._texts(words, record, looks)
+        squares = 0.0
+        for part in self._parts(looks):
+            with self._loss.autocast():
+                said = {name: tensor[part] for name, tensor in text.items()}
+                noisy = self.family.process.add(latents[part], noise[part], timesteps[part])
+                with lora.switched_off(self.family):
+                    before = self.family.predict(noisy, timesteps[part], self.family.embedded(said), sizes[part])
+                after = self.family.predict(noisy, timesteps[part], self.family.embedded(said), sizes[part])
+            self.family.settle_blocks()
+            squares += float(((after.float() - before.float()) ** 2).mean()) * (part.stop - part.start)
+        return (squares / looks) ** 0.5
 
     def look_back(self, photos: Sequence[Record]) -> dict[str, dict[str, float]]:
         """At the end: {"fit": see `fit`, "strengths": the validation at each strength of the LoRA}."""
@@ -127,7 +135,7 @@ class Validation:
         looked = sorted(photos, key=lambda record: record["file"])
         if len(looked) > FIT_MOST:
             looked = random.Random(f"{SEED}").sample(looked, FIT_MOST)
-        losses = {record["file"]: self.loss_of(record, FIT_LOOKS) for record in looked}
+        losses = dict(zip((record["file"] for record in looked), self._losses_of(looked, FIT_LOOKS), strict=True))
         middle = sorted(losses.values())[len(losses) // 2] if losses else 0.0
         return {name: round(loss / middle, 3) for name, loss in losses.items()} if middle else {}
 
@@ -147,7 +155,7 @@ class Validation:
 
     def _parts(self, looks: int) -> list[slice]:
         """No larger than a batch of the training, which is what the card was found to hold."""
-        size = self.project.settings.train.batch_size
+        size = crew.rows_at_once(self.project.settings.train)
         return [slice(first, min(first + size, looks)) for first in range(0, looks, size)]
 
 

@@ -90,7 +90,7 @@ def test_a_resumed_training_ends_with_the_same_tensors(make_dataset, settings, p
 def test_checkpoints_change_nothing_and_samples_are_drawn_with_the_mean(make_dataset, monkeypatch):
     drawn = []
 
-    def draw_latents(project, family, prompts):  # the pictures themselves are not looked at here
+    def draw_latents(project, family, prompts, numbers):  # the pictures themselves are not looked at here
         drawn.append({key: tensor.clone() for key, tensor in sample.lora.read_lora(family).items()})
         return iter(())
 

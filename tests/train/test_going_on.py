@@ -1,5 +1,7 @@
 """A finished training goes on with more steps or more photos from its last state, and says what continues and what does not."""
 
+import json
+
 import pytest
 import torch
 from click.testing import CliRunner
@@ -37,6 +39,22 @@ def test_with_a_steady_rate_two_steps_and_two_more_are_four(make_dataset, capsys
     wanted, found = adapter(at_once), adapter(longer)
     assert wanted.keys() == found.keys() and all(torch.equal(wanted[key], found[key]) for key in wanted)
     assert train(anew).folder == at_once.folder, "the same words again do nothing"
+
+
+def test_a_training_that_was_begun_when_chance_was_drawn_by_batch_goes_on_so(copy_of_trained, monkeypatch):
+    run = runs.all_runs(copy_of_trained.folder)[-1]
+    assert run.facts["chance"] == "by photo"
+    for name in ("run.json", "begun.json"):  # as 0.1.0 left them
+        facts = json.loads((run.folder / name).read_text(encoding="utf-8"))
+        del facts["chance"]
+        (run.folder / name).write_text(json.dumps(facts), encoding="utf-8")
+    stop_after(run, step=2)
+    seen = []
+    monkeypatch.setattr("lorakit.train.train.put_together", lambda project, views, steps, by_photo: seen.append(by_photo) or 1 / 0)
+    for settings in ({}, {"train.seed": 7}):  # that one, and a new one
+        with pytest.raises(ZeroDivisionError):
+            train(open_project(copy_of_trained.folder, settings=settings, device="cpu"))
+    assert seen == [False, True]
 
 
 @pytest.mark.slow

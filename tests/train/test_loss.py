@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from lorakit import open_project
 from lorakit.bases.load import load_family
 from lorakit.settings import Train
 from lorakit.train import lora
-from lorakit.train.cache import cache
+from lorakit.train.cache import cache, load_latents
 from lorakit.train.loss import BatchLoss, picture_sizes, preservation_loss, weighted_loss
 from lorakit.train.noise import draw_noise
 
@@ -26,6 +27,29 @@ def test_a_visit_depends_on_its_number_alone(make_dataset):
     with torch.no_grad():
         first, other, again = (visit.loss(photos, number).item() for number in (3, 4, 3))
     assert first == again != other
+
+
+def test_a_photos_chance_is_its_own_whoever_draws_it_and_old_runs_draw_as_they_did(trained):
+    settings = {"train.multires_noise": 0.3, "train.input_perturbation": 0.1}
+    project = open_project(trained.folder, settings=settings, device="cpu")
+    record = project.manifest.selected[0]
+    batch, family = [record] * 3, load_family(project)
+    visit = BatchLoss(project, family)
+    whole, some = visit.draw(batch, 5), visit.draw(batch, 5, [2, 0])
+    for name in ("latents", "noise", "input_noise", "timesteps", "sizes"):
+        assert torch.equal(getattr(whole, name)[[2, 0]], getattr(some, name)), name
+    assert len({float(noise.sum()) for noise in whole.noise}) == 3
+    assert all(noise.std().item() == pytest.approx(1, rel=1e-5) for noise in whole.noise)
+
+    by_batch = BatchLoss(project, family, by_photo=False)
+    old, second = by_batch.draw(batch, 5), by_batch.draw(batch, 5, [1])
+    generator = torch.Generator().manual_seed(project.settings.train.seed * 1_000_003 + 5)  # as 0.1.0 had it
+    moments = load_latents(project, record)
+    mean, std = (torch.stack([moments[name]] * 3) for name in ("mean", "std"))
+    assert torch.equal(old.latents, mean + std * torch.randn(mean.shape, generator=generator))
+    assert torch.equal(old.noise, draw_noise(mean.shape, project.settings.train, generator))
+    assert torch.equal(old.timesteps, torch.randint(0, 1000, (3,), generator=generator))
+    assert torch.equal(old.noise[1:2], second.noise) and torch.equal(old.timesteps[1:2], second.timesteps)
 
 
 def test_sizes_are_of_the_photo_and_the_crop_in_pixels_of_the_picture():

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from lorakit import open_project, pipeline
+from lorakit.device import is_out_of_memory
 from lorakit.errors import LorakitError
 from lorakit.project import runs
 from lorakit.train import optimizer as optim
 from lorakit.train import rungs, standing
 from lorakit.train.loss import BatchLoss
-from lorakit.train.standing import Standing, is_out_of_memory, next_rung
+from lorakit.train.standing import Standing, next_rung
 from lorakit.train.train import train
 from tests.conftest import adapter
 
