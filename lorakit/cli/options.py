@@ -44,6 +44,13 @@ captioner = click.option(
 )
 weights = click.option("--weights", help="The base's weights: a diffusers folder, a single .safetensors, or hf://owner/name.")
 device = click.option("--device", help="cuda, mps or cpu.  [default: the fastest there is]")
+engine = click.option(
+    "--engine", type=click.Choice(["threads", "ray"]), default="threads", show_default=True,
+    help="What checks, embeds, captions and cuts the photos; ray: several machines or cards.",
+)  # fmt: skip
+ray_address = click.option(
+    "--ray-address", metavar="HOST:PORT", help="Join this Ray cluster.  [default with --engine ray: one on this machine]"
+)
 first = click.option("--from", "first", metavar="STAGE", default="scan", help="First stage to run.")
 last = click.option("--until", "last", metavar="STAGE", help="Last stage to run.")
 step = click.option("--step", type=click.IntRange(min=1), metavar="N", help="From the checkpoint of step N.  [default: the chosen one]")
@@ -155,6 +162,20 @@ def take_over(
     if over:
         say(f"settings  the command's own go before: {', '.join(over)}")
     return name or (found.card.name if found.card else None), (found.origin, settings)
+
+
+def engine_of(name: str, address: str | None) -> Any:
+    """What does the work on many photos. Raises `LorakitError` where it is not installed."""
+    from lorakit.ahead import Threads
+    from lorakit.cluster import Cluster, check_installed
+    from lorakit.errors import LorakitError
+
+    if name == "threads":
+        if address:
+            raise LorakitError(f"--ray-address {address}: wants --engine ray")
+        return Threads()
+    check_installed()
+    return Cluster(address)
 
 
 def start_from(path: Path | None, out: Path, base: str | None, given: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorakit import settings as settings_module
+from lorakit.ahead import Threads
 from lorakit.console import typed
 from lorakit.errors import Conflict, LorakitError, UnknownName
 from lorakit.project import catalog, config, work
@@ -18,6 +19,9 @@ from lorakit.project.decisions import Change, Decision
 from lorakit.project.manifest import Manifest
 from lorakit.settings import Settings
 from lorakit.weights import Source, local_base, local_folder
+
+if TYPE_CHECKING:
+    from lorakit.cluster import Cluster
 
 FILE = "project.yaml"
 HUB = "hf://"
@@ -37,6 +41,7 @@ class Project:
     device: str | None = None  # cuda, mps or cpu; None = chosen when it is needed
     unsaved: dict[str, Any] = field(default_factory=dict)  # words given when it was opened, for project.yaml
     new_run: bool = False  # train from step 1, also where a former training could go on
+    engine: Threads | Cluster = field(default_factory=Threads)  # what does the work on many photos
     vram: float | None = None  # GB of a card that a training is chosen for; None = what is free on the one that is there
 
     @property

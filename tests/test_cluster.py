@@ -1,0 +1,100 @@
+"""The engine of `--engine ray`: what it finds is what threads find, to the byte; a killed worker costs nothing, and a photo that kills
+its worker each time is named and takes none of its neighbours with it."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+import lorakit
+from lorakit import pipeline
+from lorakit.ahead import Threads
+from lorakit.cli import group
+from lorakit.cluster import DEADLY, Cluster, worth
+from lorakit.errors import LorakitError, UnknownName, UnreadablePhoto
+from tests.conftest import QUICK
+
+DEADLY_NUMBER, FAULTY = 211, -1
+
+
+def square(numbers: list[int]) -> list[int]:
+    """The work of these tests, as it is sent to workers."""
+    if DEADLY_NUMBER in numbers:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if FAULTY in numbers:
+        raise UnknownName("stage", "scna", ["scan"])
+    return [number * number for number in numbers]
+
+
+def test_without_ray_one_line_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(LorakitError, match=r"lorakit\[ray\]"):
+        group(["curate", str(tmp_path), "-o", str(tmp_path / "new"), "--engine", "ray"], standalone_mode=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_address_without_the_engine_is_refused(tmp_path):
+    with pytest.raises(LorakitError, match="wants --engine ray"):
+        group(["curate", str(tmp_path), "--ray-address", "localhost:6379"], standalone_mode=False)
+
+
+def test_it_is_said_whether_it_pays():
+    assert "on one machine threads do the same in less" in worth(10_000, False, 1, 2)[0]
+    assert "pays with small photos from about" in worth(10_000, False, 4, 32)[0]
+
+
+def test_a_finished_stage_starts_no_cluster():
+    assert list(Cluster().each(square, [])) == []
+    assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    engine = Cluster()
+    yield engine
+    engine.close()
+
+
+def stages(project, engine):
+    project.engine = engine
+    for name in ("scan", "check", "dedupe", "embed", "select", "crop", "caption", "trigger", "dataset"):
+        pipeline.stage_function(name)(project)
+    written = {path.name: path.read_bytes() for path in sorted(project.dataset_folder.iterdir())}
+    return project.manifest.path.read_bytes(), written
+
+
+@pytest.mark.slow
+def test_what_is_found_is_what_threads_find(cluster, make_photo, photo_folder, tiny_clip, tmp_path):
+    (photo_folder / "cut.jpg").write_bytes(make_photo("whole.jpg", 7).read_bytes()[:9000])
+    (photo_folder / "text.png").write_text("no photo")
+    make_photo("again.jpg", 1, quality=60)
+
+    def project(name):
+        settings = {**QUICK, "embed.clip": str(tiny_clip), "caption.batch_size": 2}
+        return lorakit.new_project(tmp_path / name, photo_folder, base="tiny-random", trigger="zwx", device="cpu", settings=settings)
+
+    book, written = stages(project("threads"), Threads())
+    assert stages(project("ray"), cluster) == (book, written)
+    assert len(written) > 6 and b"imagenet" in book and b'"cosine"' in book
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing_and_a_deadly_photo_only_itself(cluster, capsys):
+    import psutil
+
+    found, killed = {}, 0
+    for number, result in cluster.each(square, range(400)):
+        found[number] = result
+        if not killed:
+            worker = next(p for p in psutil.Process().children(recursive=True) if "MapWorker" in p.name() + "".join(p.cmdline()))
+            worker.kill()
+            killed = 1
+    lost = found.pop(DEADLY_NUMBER)
+    assert isinstance(lost, UnreadablePhoto) and (lost.reason, lost.detail) == ("damaged", DEADLY)
+    assert found == {number: number * number for number in range(400) if number != DEADLY_NUMBER}
+    assert "one by one" in capsys.readouterr().err
+    with pytest.raises(UnknownName, match="did you mean 'scan'"):
+        list(cluster.each(square, [1, FAULTY, 3], at_once=1))
+    tree = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    print("cpu", [(p.name(), round(sum(p.cpu_times()[:2]), 1), p.memory_info().rss >> 20) for p in tree])
