@@ -35,14 +35,17 @@ class Threads:
 
     is_here = True  # models that the stage has opened can be used
 
+    def __init__(self, count: int = THREADS):
+        self.count = count
+
     def each(
         self, work: Callable[[list[Item]], list[Any]], items: Iterable[Item], at_once: int = 1, with_model: bool = False
     ) -> Iterator[tuple[Item, Any]]:
         """Each item with what `work` makes of it, as they come; `work` gets `at_once` of them and returns as many results. Only a few are
         held at a time. What `work` raises is raised here. Ctrl-C waits for what is being done, and for nothing else."""
         waiting = in_parts(items, at_once)
-        with ThreadPoolExecutor(THREADS) as pool:
-            running = {pool.submit(work, part): part for part in islice(waiting, 2 * THREADS)}
+        with ThreadPoolExecutor(self.count) as pool:
+            running = {pool.submit(work, part): part for part in islice(waiting, 2 * self.count)}
             try:
                 while running:
                     for finished in wait(running, return_when=FIRST_COMPLETED).done:

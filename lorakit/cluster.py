@@ -116,7 +116,7 @@ class Cluster:
 
         try:
             found = self._ray.data.from_arrow(tables).map_batches(
-                Worker, fn_constructor_args=(pickle.dumps(work),), compute=ActorPoolStrategy(size=size), batch_size=each_block,
+                Worker, fn_constructor_args=(self._ray.cloudpickle.dumps(work),), compute=ActorPoolStrategy(size=size), batch_size=each_block,
                 batch_format="pyarrow", ray_remote_args_fn=lambda: {"max_task_retries": RETRIES}, **resources,
             )  # fmt: skip
             for table in found.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -146,7 +146,7 @@ class Cluster:
         worker, deaths, others = None, 0, 0
         for item in items:
             for attempt in range(2):
-                worker = worker or Alone.remote(pickle.dumps(work))
+                worker = worker or Alone.remote(self._ray.cloudpickle.dumps(work))
                 try:
                     result = _taken(self._ray.get(worker.one.remote(pickle.dumps([item]))))[0]
                     others += 1

@@ -57,7 +57,7 @@ def command(
     does_work = options.engine_of(engine, ray_address)
     settings |= {key: value for key, value in (("caption.existing", existing), ("caption.strict", strict)) if value is not None}
     opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
-    opened.engine = does_work
+    opened.engine = does_work or opened.engine
     if compared:
         _compare(opened, compared, count)
         return
@@ -66,7 +66,7 @@ def command(
         _unlock(opened)
     if prune:
         opened = _pruned(opened)
-        opened.engine = does_work
+        opened.engine = does_work or opened.engine
     options.go(opened, "scan", last or "dataset")
 
 

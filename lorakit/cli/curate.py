@@ -30,5 +30,5 @@ def command(photos, out, base, kind, last, engine, ray_address, assignments) -> 
     with options.nothing_left_of_a_failed_start(out):
         is_new = not is_project(out) and bool(photos)
         project = open_project(out, photos=photos or None, base=base, kind=kind, settings=settings, create=is_new)
-        project.engine = does_work
+        project.engine = does_work or project.engine
         options.go(project, "scan", last or "crop")

@@ -13,6 +13,7 @@ import click
 from lorakit.console import typed
 
 if TYPE_CHECKING:
+    from lorakit.cluster import Cluster
     from lorakit.project import Project
 
 INCOMPLETE = 3  # exit code when the work is done but some photos had to be left out
@@ -76,10 +77,13 @@ assignments = click.option("--set", "assignments", multiple=True, metavar="KEY=V
 
 def default_folder(photos: str | Path) -> Path:
     """The project folder where none is given, named after the photos: `mugs-lora`."""
+    from lorakit.photos.remote import is_address
     from lorakit.project.project import is_on_hub
 
     if is_on_hub(photos):
         return Path(f"{str(photos).partition('@')[0].rpartition('/')[2].partition(':')[0]}-lora")
+    if is_address(photos):
+        return Path(f"{str(photos).rstrip('/').rpartition('/')[2]}-lora")
     return Path(f"{Path(photos).resolve().name}-lora")
 
 
@@ -164,16 +168,15 @@ def take_over(
     return name or (found.card.name if found.card else None), (found.origin, settings)
 
 
-def engine_of(name: str, address: str | None) -> Any:
-    """What does the work on many photos. Raises `LorakitError` where it is not installed."""
-    from lorakit.ahead import Threads
+def engine_of(name: str, address: str | None) -> Cluster | None:
+    """What does the work on many photos; None: threads, as the project has them. Raises `LorakitError` where it is not installed."""
     from lorakit.cluster import Cluster, check_installed
     from lorakit.errors import LorakitError
 
     if name == "threads":
         if address:
             raise LorakitError(f"--ray-address {address}: wants --engine ray")
-        return Threads()
+        return None
     check_installed()
     return Cluster(address)
 

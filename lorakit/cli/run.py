@@ -73,7 +73,7 @@ def command(
             create=not is_project(out) and bool(photos),
             taken_over=taken_over,
         )
-        project.new_run, project.engine = new_run, does_work
+        project.new_run, project.engine = new_run, does_work or project.engine
         if plan:
             options.show_plan(project, vram, as_json)
             return

@@ -12,6 +12,7 @@ from lorakit.console import progress, say, warn
 from lorakit.curate.descriptors import common_phash, descriptors
 from lorakit.errors import UnreadablePhoto
 from lorakit.photos.photo import read_photo
+from lorakit.photos.remote import Remote, place_of
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 
@@ -27,7 +28,7 @@ def check(project: Project) -> None:
     if todo:
         _say_what_is_passed_over()
     with progress("check", len(todo)) as shown:
-        places = {Path(r["path"]): r for r in todo}
+        places = {place_of(r): r for r in todo}
         for path, found in project.engine.each(measure_all, places):
             record = places[path]
             if isinstance(found, UnreadablePhoto):  # it has ended its worker
@@ -43,12 +44,12 @@ def _could_not_be_opened(record: Record) -> bool:
     return record.get("measures", {}).get("damaged", {}).get("unreadable") == "unreadable"
 
 
-def measure_all(paths: list[Path]) -> list[dict[str, Any]]:
+def measure_all(paths: list[Path | Remote]) -> list[dict[str, Any]]:
     cv2.setNumThreads(1)  # one photo a thread; threads inside threads only wait for each other
     return [measure(path) for path in paths]
 
 
-def measure(path: Path) -> dict[str, Any]:
+def measure(path: Path | Remote) -> dict[str, Any]:
     """{"measures": {check: numbers}, "look": {...}, "phash": hex} of one photo file."""
     try:
         photo = read_photo(path)

@@ -15,6 +15,7 @@ from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.photos.decode import load_reduced
 from lorakit.photos.images import thumbnail
+from lorakit.photos.remote import place_of
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import verdicts
 from lorakit.record import Record
@@ -154,7 +155,7 @@ def _look(project: Project, records: list[Record]) -> dict[str, np.ndarray]:
 
 def _small(record: Record) -> Image.Image:
     longer = max(record["measures"]["size"].values())
-    return thumbnail(load_reduced(Path(record["path"]), SIDE / longer)[0], SIDE)
+    return thumbnail(load_reduced(place_of(record), SIDE / longer)[0], SIDE)
 
 
 def _store(project: Project) -> Path:
