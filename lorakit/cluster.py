@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lorakit.ahead import in_parts
-from lorakit.console import say
+from lorakit.console import quiet_libraries, say
 from lorakit.errors import LorakitError, UnreadablePhoto
 
 BLOCK = 256  # photos that a worker gets at once
@@ -74,7 +74,6 @@ class Cluster:
             return
         check_installed()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own lines speak of its insides
         import ray
         import ray.data
 
@@ -82,7 +81,9 @@ class Cluster:
         plugins = {name: value for name in ("LORAKIT_PLUGINS",) if (value := os.environ.get(name))}
         joined = {"address": self.address, "runtime_env": {"env_vars": plugins}}
         try:
-            ray.init(**(joined if self.address else local), log_to_driver=False, logging_level=logging.ERROR)
+            with quiet_libraries():
+                _hush()
+                ray.init(**(joined if self.address else local), log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = (
                 f"--ray-address {self.address}: no cluster can be joined there" if self.address else "--engine ray: Ray cannot begin here"
@@ -115,14 +116,15 @@ class Cluster:
         from ray.exceptions import RayError
 
         try:
-            found = self._ray.data.from_arrow(tables).map_batches(
-                Worker, fn_constructor_args=(self._ray.cloudpickle.dumps(work),), compute=ActorPoolStrategy(size=size), batch_size=each_block,
-                batch_format="pyarrow", ray_remote_args_fn=lambda: {"max_task_retries": RETRIES}, **resources,
-            )  # fmt: skip
-            for table in found.iter_batches(batch_size=None, batch_format="pyarrow"):
-                _hush()  # Ray Data sets its loggers up when it begins
-                for number, data in zip(table["number"].to_pylist(), table["found"].to_pylist(), strict=True):
-                    yield number, _taken(data)
+            with quiet_libraries():
+                found = self._ray.data.from_arrow(tables).map_batches(
+                    Worker, fn_constructor_args=(self._ray.cloudpickle.dumps(work),), compute=ActorPoolStrategy(size=size), batch_size=each_block,
+                    batch_format="pyarrow", ray_remote_args_fn=lambda: {"max_task_retries": RETRIES}, **resources,
+                )  # fmt: skip
+                for table in found.iter_batches(batch_size=None, batch_format="pyarrow"):
+                    _hush()  # Ray Data sets its loggers up when it begins
+                    for number, data in zip(table["number"].to_pylist(), table["found"].to_pylist(), strict=True):
+                        yield number, taken(data)
         except RayError as error:
             raise LorakitError(f"ray: {_first_line(error)}; what was found is kept, and the same command goes on from there") from None
 
@@ -148,7 +150,7 @@ class Cluster:
             for attempt in range(2):
                 worker = worker or Alone.remote(self._ray.cloudpickle.dumps(work))
                 try:
-                    result = _taken(self._ray.get(worker.one.remote(pickle.dumps([item]))))[0]
+                    result = taken(self._ray.get(worker.one.remote(pickle.dumps([item]))))[0]
                     others += 1
                     break
                 except (ActorDiedError, ActorUnavailableError):
@@ -223,7 +225,7 @@ def _file_of(item: Any) -> str | None:
     return path if path and "://" not in path else None
 
 
-def _taken(data: bytes) -> list[Any]:
+def taken(data: bytes) -> list[Any]:
     answer: _Answer = pickle.loads(data)
     if answer.unseen and os.path.lexists(answer.unseen):
         raise LorakitError(
@@ -244,7 +246,11 @@ def _sendable(error: Exception) -> Exception:
 
 
 def _hush() -> None:
-    """Ray's own lines, which speak of its insides, are left out; what the user should know is said by us."""
+    """Ray's own lines, which speak of its insides, are left out; what the user should know is said by us. What befalls a worker Ray prints
+    to stdout, which is for results, and no setting of its keeps it from that."""
+    from ray._private import worker
+
+    worker.listen_error_messages = lambda *_: None
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
         for handler in logging.getLogger(name).handlers:

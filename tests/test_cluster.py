@@ -2,6 +2,7 @@
 its worker each time is named and takes none of its neighbours with it."""
 
 import os
+import pickle
 import signal
 import sys
 
@@ -9,9 +10,9 @@ import pytest
 
 import lorakit
 from lorakit import pipeline
-from lorakit.ahead import Threads
+from lorakit.ahead import Threads, in_parts
 from lorakit.cli import group
-from lorakit.cluster import DEADLY, Cluster, worth
+from lorakit.cluster import DEADLY, Cluster, Single, taken, worth
 from lorakit.errors import LorakitError, UnknownName, UnreadablePhoto
 from tests.conftest import QUICK
 
@@ -64,8 +65,25 @@ def stages(project, engine):
     return project.manifest.path.read_bytes(), written
 
 
-@pytest.mark.slow
-def test_what_is_found_is_what_threads_find(cluster, make_photo, photo_folder, tiny_clip, tmp_path):
+class OneWorker(Cluster):
+    """What a worker of a cluster does with what it is sent, in this process: all but Ray itself."""
+
+    def each(self, work, items, at_once=1, with_model=False):
+        worker = Single(pytest.importorskip("ray").cloudpickle.dumps(work))
+        for part in in_parts(items, at_once):
+            yield from zip(part, taken(worker.one(pickle.dumps(part))), strict=True)
+
+
+def on_a_cluster():
+    """The same by Ray itself: five starts of workers, minutes of a busy machine."""
+    if not os.environ.get("LORAKIT_SOAK"):
+        pytest.skip("LORAKIT_SOAK=1 runs it")
+    return Cluster()
+
+
+@pytest.mark.parametrize("engine", [OneWorker, pytest.param(on_a_cluster, marks=pytest.mark.slow)])
+def test_what_is_found_is_what_threads_find(engine, make_photo, photo_folder, tiny_clip, tmp_path):
+    engine = engine()
     (photo_folder / "cut.jpg").write_bytes(make_photo("whole.jpg", 7).read_bytes()[:9000])
     (photo_folder / "text.png").write_text("no photo")
     make_photo("again.jpg", 1, quality=60)
@@ -75,8 +93,18 @@ def test_what_is_found_is_what_threads_find(cluster, make_photo, photo_folder, t
         return lorakit.new_project(tmp_path / name, photo_folder, base="tiny-random", trigger="zwx", device="cpu", settings=settings)
 
     book, written = stages(project("threads"), Threads())
-    assert stages(project("ray"), cluster) == (book, written)
+    assert stages(project("ray"), engine) == (book, written)
+    engine.close()
     assert len(written) > 6 and b"imagenet" in book and b'"cosine"' in book
+
+
+def test_a_photo_that_a_worker_does_not_see_is_no_damaged_photo(make_photo, monkeypatch):
+    path = make_photo("a.jpg", 1)
+    answer = pickle.loads(Single(pickle.dumps(len)).one(pickle.dumps([path.with_name("gone.jpg")])))
+    assert answer.unseen.endswith("gone.jpg")
+    answer.unseen = str(path)  # here it is, there it was not
+    with pytest.raises(LorakitError, match="is here, and not on"):
+        taken(pickle.dumps(answer))
 
 
 @pytest.mark.slow
@@ -96,5 +124,3 @@ def test_a_killed_worker_costs_nothing_and_a_deadly_photo_only_itself(cluster, c
     assert "one by one" in capsys.readouterr().err
     with pytest.raises(UnknownName, match="did you mean 'scan'"):
         list(cluster.each(square, [1, FAULTY, 3], at_once=1))
-    tree = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    print("cpu", [(p.name(), round(sum(p.cpu_times()[:2]), 1), p.memory_info().rss >> 20) for p in tree])

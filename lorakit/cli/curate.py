@@ -13,8 +13,8 @@ from lorakit.cli import options
 def command(photos, out, base, kind, last, engine, ray_address, assignments) -> None:
     """Judge PHOTOS and choose a varied set of good ones; `lorakit status` shows each verdict with its reason.
 
-    PHOTOS are folders, photos, zip or tar archives, parquet files, datasets of the hub (hf://owner/name), text files that list
-    photos, or - for such a list on stdin.
+    PHOTOS are folders, photos, zip or tar archives, parquet files, datasets of the hub (hf://owner/name), addresses in
+    object stores (s3://bucket/prefix, gs://, https://), text files that list photos, or - for such a list on stdin.
     Without PHOTOS, the folders of the project given with -o are looked at again.
     """
     from lorakit.errors import LorakitError
