@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import socket
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +23,7 @@ BLOCK = 256  # photos that a worker gets at once
 WAVE = 100_000  # photos that are on their way at once, by their names; bounds the memory of this process and of Ray's store
 STORE = 200 << 20  # bytes of Ray's store on a machine of its own; results are a few KB a photo
 RETRIES = 2  # of a block whose worker has died, before its photos are done one by one
+PATIENCE = 10.0  # seconds for a cluster to answer
 NEVER = 8  # photos in a row that end their worker, from where the fault is not theirs
 DEADLY = "the process that decodes it ends each time"
 EXTRA = 'pip install "lorakit[ray]"'
@@ -35,6 +37,19 @@ def check_installed() -> None:
     """Raises `LorakitError` where the extra is missing, before anything is begun."""
     if importlib.util.find_spec("ray") is None:
         raise LorakitError(f"--engine ray: Ray is not installed; {EXTRA}, or leave the option out: threads do the same")
+
+
+def check_reachable(address: str) -> None:
+    """Raises `LorakitError` where nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    except (ValueError, OverflowError):
+        raise LorakitError(f"--ray-address {address}: write it as host:port, as `ray start --head` prints it") from None
+    except OSError as error:
+        raise LorakitError(
+            f"--ray-address {address}: nobody answers there ({error.strerror or error}); does `ray start --head` run?"
+        ) from None
 
 
 class Cluster:
@@ -88,7 +103,8 @@ class Cluster:
             where = (
                 f"--ray-address {self.address}: no cluster can be joined there" if self.address else "--engine ray: Ray cannot begin here"
             )
-            raise LorakitError(f"{where} ({_first_line(error)})") from None
+            token = "; one that asks for a token gets it from RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" if self.address else ""
+            raise LorakitError(f"{where} ({_first_line(error)}){token}") from None
         self._ray = ray
         _hush()
         context = ray.data.DataContext.get_current()
@@ -119,7 +135,7 @@ class Cluster:
             with quiet_libraries():
                 found = self._ray.data.from_arrow(tables).map_batches(
                     Worker, fn_constructor_args=(self._ray.cloudpickle.dumps(work),), compute=ActorPoolStrategy(size=size), batch_size=each_block,
-                    batch_format="pyarrow", ray_remote_args_fn=lambda: {"max_task_retries": RETRIES}, **resources,
+                    batch_format="pyarrow", max_task_retries=RETRIES, **resources,
                 )  # fmt: skip
                 for table in found.iter_batches(batch_size=None, batch_format="pyarrow"):
                     _hush()  # Ray Data sets its loggers up when it begins
@@ -251,6 +267,7 @@ def _hush() -> None:
     from ray._private import worker
 
     worker.listen_error_messages = lambda *_: None
+    warnings.filterwarnings("ignore", message="`ray_remote_args", category=DeprecationWarning)  # pyproject.toml has the last Ray with them
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
         for handler in logging.getLogger(name).handlers:

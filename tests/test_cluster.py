@@ -40,6 +40,14 @@ def test_an_address_without_the_engine_is_refused(tmp_path):
         group(["curate", str(tmp_path), "--ray-address", "localhost:6379"], standalone_mode=False)
 
 
+@pytest.mark.parametrize(("address", "said"), [("127.0.0.1:1", "nobody answers"), ("nowhere", "host:port"), ("host:x", "host:port")])
+def test_a_cluster_that_is_not_there_is_said_before_anything_begins(tmp_path, address, said):
+    pytest.importorskip("ray")
+    with pytest.raises(LorakitError, match=said):
+        group(["curate", str(tmp_path), "-o", str(tmp_path / "new"), "--engine", "ray", "--ray-address", address], standalone_mode=False)
+    assert not (tmp_path / "new").exists()
+
+
 def test_it_is_said_whether_it_pays():
     assert "on one machine threads do the same in less" in worth(10_000, False, 1, 2)[0]
     assert "pays with small photos from about" in worth(10_000, False, 4, 32)[0]

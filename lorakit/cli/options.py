@@ -170,7 +170,7 @@ def take_over(
 
 def engine_of(name: str, address: str | None) -> Cluster | None:
     """What does the work on many photos; None: threads, as the project has them. Raises `LorakitError` where it is not installed."""
-    from lorakit.cluster import Cluster, check_installed
+    from lorakit.cluster import Cluster, check_installed, check_reachable
     from lorakit.errors import LorakitError
 
     if name == "threads":
@@ -178,6 +178,8 @@ def engine_of(name: str, address: str | None) -> Cluster | None:
             raise LorakitError(f"--ray-address {address}: wants --engine ray")
         return None
     check_installed()
+    if address:
+        check_reachable(address)
     return Cluster(address)
 
 
