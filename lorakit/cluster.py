@@ -27,7 +27,8 @@ PATIENCE = 10.0  # seconds for a cluster to answer
 NEVER = 8  # photos in a row that end their worker, from where the fault is not theirs
 DEADLY = "the process that decodes it ends each time"
 EXTRA = 'pip install "lorakit[ray]"'
-# Measured on two cores, see docs/scale.md: a check of a small photo takes 1.2 ms of a core by Ray and 0.8 in threads, the start 30 s.
+# Measured on one machine of two cores, see docs/scale.md: a check of a small photo takes 1.2 ms of a core by Ray and 0.8 in threads, the
+# start 30 s. What several machines make of it is reckoned from these, and was never measured.
 START, BY_RAY, IN_THREADS = 30.0, 1.2e-3, 0.8e-3
 Item = TypeVar("Item")
 Work = Callable[[list[Item]], list[Any]]
@@ -194,7 +195,7 @@ def worth(count: int, with_model: bool, machines: int, cpus: int) -> list[str]:
         ]
     spared = (IN_THREADS - BY_RAY / machines) / (cpus / machines)  # seconds of one photo
     least = int(START / cpus / spared) if spared > 0 else 0
-    pays = f"with small photos from about {least:,} on, with large ones from a tenth of that" if least else "only with large photos"
+    pays = f"with small photos from about {least:,} on, with larger ones earlier" if least else "only with larger photos"
     return [f"ray       {here}; pays {pays}: {count:,} are to be done"]
 
 
