@@ -238,7 +238,9 @@ def _file_of(item: Any) -> str | None:
     """The file of this machine that an item is about; None where it is none."""
     if isinstance(item, (tuple, list)) and item:
         item = item[0]
-    path = item.get("path") if isinstance(item, dict) else str(item) if isinstance(item, Path) else None
+    path = item.get("path") if isinstance(item, dict) else str(item) if isinstance(item, Path) else getattr(item, "address", None)
+    if path and path.startswith("file://"):  # of a shard, without what stands behind it
+        return path.removeprefix("file://").partition("#")[0]
     return path if path and "://" not in path else None
 
 

@@ -14,6 +14,7 @@ from lorakit.ahead import Threads, in_parts
 from lorakit.cli import group
 from lorakit.cluster import DEADLY, Cluster, Single, taken, worth
 from lorakit.errors import LorakitError, UnknownName, UnreadablePhoto
+from lorakit.photos.remote import Remote
 from tests.conftest import QUICK
 
 DEADLY_NUMBER, FAULTY = 211, -1
@@ -110,6 +111,8 @@ def test_a_photo_that_a_worker_does_not_see_is_no_damaged_photo(make_photo, monk
     path = make_photo("a.jpg", 1)
     answer = pickle.loads(Single(pickle.dumps(len)).one(pickle.dumps([path.with_name("gone.jpg")])))
     assert answer.unseen.endswith("gone.jpg")
+    shard = Remote(f"file://{path.with_name('gone.tar')}#bytes=0-9")
+    assert pickle.loads(Single(pickle.dumps(len)).one(pickle.dumps([shard]))).unseen.endswith("gone.tar")
     answer.unseen = str(path)  # here it is, there it was not
     with pytest.raises(LorakitError, match="is here, and not on"):
         taken(pickle.dumps(answer))

@@ -36,6 +36,10 @@ def scan(project: Project) -> None:
     sidecars.pass_over.cache_clear()
     places = [found for place in project.photos for found in look_into(place, project)]
     found = {path: place for place in reversed(places) for path in reversed(place.photos)}  # each once, in the first place that has it
+    addresses: set[str] = set()
+    for path, place in reversed(list(found.items())):  # of places that lie within each other, the first
+        if (one := place.listed.get(path)) and (one.address in addresses or addresses.add(one.address)):
+            del found[path]
     if not found:
         raise _no_photos(project, places)
     captions = {id(place): Captions(place.photos, place.texts, place.root) for place in places}

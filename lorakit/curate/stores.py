@@ -149,8 +149,10 @@ def fetch_texts(found: list[tuple[Listed, Path]]) -> list[Path]:
         try:
             data = job.result()
             files.write_whole(path, lambda part, data=data: part.write_bytes(data))
-        except (UnreadablePhoto, OSError) as error:
-            warn(f"{one.address}: cannot be fetched ({getattr(error, 'detail', None) or error}); passed over")
+        except UnreadablePhoto as error:
+            if error.detail not in (remote.GONE, remote.REFUSED):  # a photo without its words would be worded anew
+                raise LorakitError(f"{one.address}: cannot be fetched ({error.detail}); nothing was changed") from None
+            warn(f"{one.address}: cannot be fetched ({error.detail}); passed over")
             continue
         if one.modified:
             files.write_text(_note(path), str(one.modified))

@@ -118,6 +118,32 @@ def test_what_changes_or_vanishes_is_told_and_costs_nothing_else(memory, picture
     assert project.manifest[before["0.jpg"]]["gone"]
 
 
+def test_places_that_lie_within_each_other_have_each_photo_once(memory, pictures, tmp_path):
+    memory.pipe("/set/sub/0.jpg", pictures[0])
+    project = begin(tmp_path, ["memory://set", "memory://set/sub"])
+    lorakit.scan(project)
+    assert [r["file"] for r in project.manifest] == ["set/sub/0.jpg"]
+
+
+def test_a_text_that_a_store_does_not_give_now_changes_nothing(memory, pictures, tmp_path, monkeypatch):
+    """Else its photo would have no words, and be captioned anew."""
+    memory.pipe("/set/0.jpg", pictures[0])
+    memory.pipe("/set/0.txt", b"a mug")
+    project = begin(tmp_path, "memory://set")
+    lorakit.scan(project)
+    before = project.manifest.path.read_bytes()
+    memory.pipe("/set/0.txt", b"a red mug")
+    fails = memory.__class__.cat_file
+    monkeypatch.setattr(lorakit.photos.remote, "PAUSE", 0)
+    with monkeypatch.context() as torn:
+        torn.setattr(memory.__class__, "cat_file", lambda *given, **options: (_ for _ in ()).throw(TimeoutError("the line is dead")))
+        with pytest.raises(LorakitError, match=r"0\.txt: cannot be fetched .*nothing was changed"):
+            lorakit.scan(project)
+    assert memory.__class__.cat_file is fails and project.manifest.path.read_bytes() == before
+    lorakit.scan(project)
+    assert next(iter(project.manifest))["sidecar"]["text"] == "a red mug"
+
+
 def tar_of(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
