@@ -8,9 +8,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 GB = 2**30
@@ -26,9 +26,27 @@ TINY: dict[str, dict[str, Any]] = {  # what is otherwise in a denoiser that CI h
               "pooled_projection_dim": 24, "axes_dims_rope": (4, 6, 6)},
     "sd3": {"sample_size": 16, "num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 4, "caption_projection_dim": 32,
             "joint_attention_dim": 64, "pooled_projection_dim": 48, "pos_embed_max_size": 32, "dual_attention_layers": (0,)},
+    "z_image": {"dim": 48, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 3, "n_kv_heads": 3, "cap_feat_dim": 64, "axes_dims": (4, 6, 6)},
+    "flux2": {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2, "joint_attention_dim": 96,
+              "axes_dims_rope": (4, 4, 4, 4), "timestep_guidance_channels": 16},
+    "krea2": {"num_layers": 2, "attention_head_dim": 16, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96,
+              "timestep_embed_dim": 32, "text_hidden_dim": 64, "text_num_attention_heads": 4, "text_num_key_value_heads": 4,
+              "text_intermediate_size": 96, "num_layerwise_text_blocks": 1, "num_refiner_text_blocks": 1, "axes_dims_rope": (4, 6, 6)},
+    "qwen_image": {"num_layers": 2, "attention_head_dim": 16, "num_attention_heads": 3, "joint_attention_dim": 64, "axes_dims_rope": (4, 6, 6)},
+    "anima": {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "mlp_ratio": 2.0, "text_embed_dim": 32, "adaln_lora_dim": 8},
 }  # fmt: skip
 TINY_VAE = {"block_out_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_num_groups": 4}
+TINY_VAE_OF_VIDEO = {"base_dim": 8, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1}
 TINY_T5 = {"d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 64}
+TINY_WORDS = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+}
+TINY_EYES = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 64, "deepstack_visual_indexes": [0]}
 
 
 @dataclass(frozen=True)
@@ -56,14 +74,24 @@ def rows(tiny: bool) -> list[Row]:
         _step("sd15"), _step("sdxl", ckpt=True), _step("flux1-dev", "nf4", True, optimizer="adamw8bit"), _step("flux1-dev", "fp8", True),
         _step("sd35-medium", ckpt=True), _step("flux1-dev", ckpt=True), _step("sd15", batch=8), _step("sdxl", batch=4),
     ]  # fmt: skip
-    drawn = [Row("sampling", {"base": base}) for base in ("sd15", "sdxl", "flux1-dev", "sd35-medium")]
-    encoded = [Row("t5", {"held": held}) for held in ("bf16", "int8")]
+    of_this_year = [
+        _step("z-image", "fp8", True), _step("flux2-klein-4b", "fp8", True), _step("qwen-image", "nf4", True, optimizer="adamw8bit"),
+        _step("krea2", "nf4", True, optimizer="adamw8bit"), _step("anima", ckpt=True),
+    ]  # fmt: skip
+    drawn = [
+        Row("sampling", {"base": base})
+        for base in ("sd15", "sdxl", "flux1-dev", "sd35-medium", *(row.facts["base"] for row in of_this_year))
+    ]
+    encoded = [Row("encoder", {"base": "flux1-dev", "held": held}) for held in ("bf16", "int8")]
+    encoded += [Row("encoder", {"base": base, "held": "bf16"}) for base in ("z-image", "krea2", "qwen-image")]
     more = [
         _step("sdxl"), _step("sdxl", "fp8", True), _step("sdxl", "nf4", True, optimizer="adamw8bit", swap=9), _step("sd15", ckpt=True),
         _step("flux1-dev", "nf4", True, optimizer="adamw8bit", swap=43), _step("flux1-dev", "nf4", True),
         _step("sdxl", ckpt=True, batch=4), _step("sd35-medium", ckpt=True, batch=4), _step("sd35-medium", "fp8", True),
         _step("flux1-dev", "fp8", True, batch=4), _step("sd35-medium", "nf4", True, optimizer="adamw8bit"), _step("sd35-medium"),
         _step("sd15", batch=8, compiled=True), _step("flux1-dev", ckpt=True, compiled=True),
+        _step("z-image", ckpt=True), _step("flux2-klein-4b", ckpt=True), _step("flux2-klein-9b", "fp8", True), _step("krea2", "fp8", True),
+        _step("qwen-image", "fp8", True), _step("z-image", "nf4", True, optimizer="adamw8bit"),
     ]  # fmt: skip
     of_tests = [Row("device_tests", limit=150)]
     captioners = [Row("captioner", {"captioner": name, "size": size}, 120) for name, size in (("blip", "large"), ("florence2", "base"))]
@@ -72,8 +100,20 @@ def rows(tiny: bool) -> list[Row]:
     if tiny:
         trials = [Row("trial", {"ends": how}, limit) for how, limit in (("with an error", 9), ("the process", 9), ("never", 2))]
         small = Row("captioner", {"captioner": "blip", "size": "small"})
-        return [Row("machine"), *first[:5], *drawn, *encoded, *trials, small, predicted[0]]
-    return [Row("machine"), *first, *drawn, *encoded, *of_tests, *captioners, *more, *predicted]
+        return [Row("machine"), *first[:5], *of_this_year, *drawn, *encoded, *trials, small, predicted[0]]
+    return [
+        Row("machine"),
+        *first,
+        *of_this_year,
+        *of_tests,
+        *drawn[:4],
+        *encoded[:2],
+        *captioners,
+        *more,
+        *drawn[4:],
+        *encoded[2:],
+        *predicted,
+    ]
 
 
 def _step(
@@ -147,7 +187,7 @@ def settings_of(base: str, place: Place, **changes: Any):
     cls = families.load(card.family)
     small = {"train.resolution": 64, "train.rank": 4} if place.tiny else {}
     wanted = settings.resolve([("card", card.settings), ("bench", small | {f"train.{key}": value for key, value in changes.items()})]).train
-    return card, cls, {**cls.CONFIG, **(TINY[cls.NAME] if place.tiny else {})}, wanted
+    return card, cls, {**cls.config_of(base), **(TINY[cls.NAME] if place.tiny else {})}, wanted
 
 
 def random_family(cls: Any, config: dict[str, Any], settings: Any, place: Place):
@@ -187,11 +227,14 @@ def fill_at_random(model: Any, device: str) -> None:
         for name, old in module._buffers.items():
             if old is not None and old.is_meta:
                 module._buffers[name] = torch.randn(old.shape, device=device).to(old.dtype)
+        for name, old in vars(module).items():  # some keep the angles of their positions beside both
+            if isinstance(old, torch.Tensor) and old.is_meta:
+                vars(module)[name] = torch.randn(old.shape, device=device, dtype=old.dtype)
 
 
 def step(place: Place, base: str, held: str, ckpt: bool, batch: int, optimizer: str, swap: int, compiled: bool = False) -> dict[str, Any]:
     """Steps of training as the loop takes them: memory predicted and measured, seconds and where they go, share of the card's rate."""
-    from lorakit.train import lora
+    from lorakit.train import lora, master_weights
     from lorakit.train.clock import PARTS, Clock
     from lorakit.train.learner import compile_blocks
     from lorakit.train.optimizer import make_optimizer
@@ -203,8 +246,9 @@ def step(place: Place, base: str, held: str, ckpt: bool, batch: int, optimizer: 
     before = start_counting(place.device)
     family = random_family(cls, config, settings, place)
     parameters = lora.add_lora(family, settings)
-    lora.leave_inputs(family)  # as the loop does under autocast
     made = make_optimizer(family.denoiser, settings)
+    lora.leave_inputs(family)  # this and the masters as the loop has them
+    masters = master_weights.of_adapter(family, settings)
     if settings.checkpoints_gradients:
         family.denoiser.enable_gradient_checkpointing()
     family.swap_blocks(min(swap, len(family.repeated_blocks())))
@@ -214,7 +258,7 @@ def step(place: Place, base: str, held: str, ckpt: bool, batch: int, optimizer: 
     found: dict[str, Any] = {}
     if batch == 1:
         found |= attempt("predicted", lambda: {"GB predicted": need_of(card, config, settings)})
-    one = Step(family, parameters, made, settings)
+    one = Step(family, parameters, masters, made, settings)
     loss = one(Clock(place.device))  # makes the optimizer's moments, and lets the libraries choose their kernels
     clock, rounds = Clock(place.device), 0
     began = time.perf_counter()
@@ -253,12 +297,12 @@ def predicted(place: Place, base: str, held: str, ckpt: bool, batch: int, optimi
 class Step:
     """One step of random numbers: what the loop does, in its order, and nothing that it waits for."""
 
-    def __init__(self, family: Any, parameters: list, optimizer: Any, settings: Any):
+    def __init__(self, family: Any, parameters: list, masters: Any, optimizer: Any, settings: Any):
         import torch
 
         from lorakit.bases.schedules import Diffusion
 
-        self.family, self.parameters, self.optimizer, self.settings = family, parameters, optimizer, settings
+        self.family, self.parameters, self.masters, self.optimizer, self.settings = family, parameters, masters, optimizer, settings
         self.is_diffusion = family.PROCESS is Diffusion
         self.generator = torch.Generator().manual_seed(0)
         side = settings.resolution // 8
@@ -279,10 +323,12 @@ class Step:
         loss = self.forward(*batch)
         clock.mark("backward")
         loss.backward()
+        self.masters.collect_gradients()
         self.family.settle_blocks()
         clock.mark("optimizer")
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
         update_where(self.optimizer, self.parameters, loss.detach().isfinite() & norm.isfinite())
+        self.masters.round()
         self.optimizer.zero_grad(set_to_none=True)
         clock.mark("between two")
         return loss.detach()
@@ -322,7 +368,7 @@ def rates_of(one: Step, seconds: float, ckpt: bool, device: str) -> dict[str, An
     with FlopCounterMode(display=False) as backwards:
         loss.backward()
     one.family.settle_blocks()
-    one.optimizer.zero_grad(set_to_none=True)
+    one.masters.drop_gradients()
     done = forwards.get_total_flops() + backwards.get_total_flops()
     of_model = done - (forwards.get_total_flops() if ckpt else 0)
     found = {"TFLOP forward": forwards.get_total_flops() / 1e12, "TFLOP backward": backwards.get_total_flops() / 1e12}
@@ -334,18 +380,18 @@ def rates_of(one: Step, seconds: float, ckpt: bool, device: str) -> dict[str, An
 def sampling(place: Place, base: str) -> dict[str, Any]:
     """A step of the sampler, then the VAE whole and in tiles, and a picture encoded: seconds, and memory beside the weights."""
     import torch
-    from diffusers import AutoencoderKL
 
-    from lorakit.bases.autoencoder import MAPS
-    from lorakit.bases.single_file_configs import AUTOENCODER
+    from lorakit.bases import autoencoder
 
     _, cls, config, settings = settings_of(base, place)
+    cls = type(cls.__name__, (cls,), {"_about": lambda self: {}})  # Krea 2 asks its checkpoint how it draws
     side, steps = settings.resolution, 2 if place.tiny else 4
     start_counting(place.device)
     family = random_family(cls, config, settings, place)
     family.denoiser.eval()
-    family.vae_config = {**AUTOENCODER, **cls.VAE_CONFIG, **(TINY_VAE if place.tiny else {})}
+    family.vae_config = vae_config(cls, place)
     pipeline = family.pipeline()
+    pipeline.vae_scale_factor = family.latent_side
     pipeline.set_progress_bar_config(disable=True)
     text, empty = (
         {name: torch.randn(1, *shape, device=place.device, dtype=family.dtype) for name, shape in family.text_shapes().items()}
@@ -353,21 +399,24 @@ def sampling(place: Place, base: str) -> dict[str, Any]:
     )
 
     @torch.no_grad()
-    def draw():
-        options = {"width": side, "height": side, "num_inference_steps": steps, "guidance_scale": 5.0, "output_type": "latent"}
+    def draw(pipeline):
+        options = {"width": side, "height": side, "num_inference_steps": steps, cls.GUIDANCE: 5.0, "output_type": "latent"}
         drawn = pipeline(**family.prompt_options(text, empty), **options, generator=torch.Generator().manual_seed(0))
         return family.latents_of(drawn.images, side, side)
 
     before = start_counting(place.device)
-    found = {"s/step of the sampler": timed(draw, place.device, 1) / steps, **measured_peak(place.device, before, "GB beside, denoiser")}
-    latents = draw()
+    found = {
+        "s/step of the sampler": timed(partial(draw, pipeline), place.device, 1) / steps,
+        **measured_peak(place.device, before, "GB beside, denoiser"),
+    }
+    latents = draw(pipeline)
     found["latents are numbers"] = bool(torch.isfinite(latents).all())
     family._parts.clear()  # as where memory is short: the VAE alone
-    pipeline.register_modules(**{cls.FOLDER: None})
+    del pipeline
     with torch.device(place.device):
-        vae = AutoencoderKL(**family.vae_config).eval().requires_grad_(False)
+        vae = cls.VAE(**family.vae_config).eval().requires_grad_(False)
     family._parts["vae"] = vae
-    found["GB predicted, VAE whole"] = MAPS * vae.config.block_out_channels[0] * 4 * side**2 / GB
+    found["GB predicted, VAE whole"] = autoencoder.whole_gb(vae.config, side, side)
     latents = latents.nan_to_num().clamp(-4, 4)
     for name, tile in (("whole", None), ("tiles of 512", 512), ("tiles of 256", 256)):
         before = start_counting(place.device)
@@ -379,36 +428,62 @@ def sampling(place: Place, base: str) -> dict[str, Any]:
     return found | measured_peak(place.device, before, "GB beside, encoded")
 
 
+def vae_config(cls: Any, place: Place) -> dict[str, Any]:
+    import torch
+    from diffusers import AutoencoderKLQwenImage
+
+    from lorakit.bases.single_file_configs import AUTOENCODER
+
+    if cls.VAE is AutoencoderKLQwenImage:
+        with torch.device("meta"):
+            whole = cls.VAE(**cls.VAE_CONFIG, **(TINY_VAE_OF_VIDEO if place.tiny else {})).config
+        return {key: value for key, value in whole.items() if not key.startswith("_")}
+    return {**AUTOENCODER, **cls.VAE_CONFIG, **(TINY_VAE if place.tiny else {})}
+
+
 def _decode(vae: Any, latents: Any, tile: int | None, place: Place) -> float:
     import torch
 
-    vae.use_tiling = tile is not None
-    if tile:
-        tile = tile // 8 if place.tiny else tile
-        vae.tile_sample_min_size, vae.tile_latent_min_size = tile, tile // 2 ** (len(vae.config.block_out_channels) - 1)
+    from lorakit.bases import autoencoder
+
+    autoencoder.use_tiles(vae, tile // 8 if tile and place.tiny else tile)
     with torch.no_grad():
-        return timed(lambda: vae.decode(latents.to(place.device, torch.float32)).sample, place.device, 1)
+        return timed(lambda: autoencoder.decode(vae, latents.to(place.device, torch.float32)), place.device, 1)
 
 
-def t5(place: Place, held: str) -> dict[str, Any]:
-    """T5-XXL: what it takes, and seconds for one text of 512 tokens."""
+def encoder(place: Place, base: str, held: str) -> dict[str, Any]:
+    """The large text encoder of a base, T5-XXL or a language model: what it takes, and seconds for one text of 512 tokens."""
     import torch
-    from transformers import T5Config, T5EncoderModel
 
     from lorakit.bases import large_encoders, streaming
-    from lorakit.bases.single_file_configs import T5_XXL
 
-    config = T5Config(**{**T5_XXL, **(TINY_T5 if place.tiny else {})})
+    cls = settings_of(base, place)[1]
+    name = cls.large_encoders()[-1]
+    kind = cls.ENCODERS[name]
+    config = kind.config_class(**(tiny_encoder(cls.ENCODER_CONFIGS[name]) if place.tiny else cls.ENCODER_CONFIGS[name]))
     before = start_counting(place.device)
-    model = streaming.build(lambda: T5EncoderModel(config), "int8" if held == "int8" else None, torch.bfloat16).to(torch.bfloat16)
+    model = streaming.build(lambda: kind(config), "int8" if held == "int8" else None, torch.bfloat16).to(torch.bfloat16)
     fill_at_random(model, place.device)
     model.tie_weights()
     model.eval().requires_grad_(False)
     ids = torch.ones(1, 32 if place.tiny else 512, dtype=torch.int64, device=place.device)
     with torch.no_grad():
         seconds = timed(lambda: model(ids)[0], place.device, 3)
-    predicted = large_encoders.size_gb(T5EncoderModel, config, torch.bfloat16) * (0.5 if held == "int8" else 1.0)
-    return {"s/text": seconds, "GB predicted": predicted, **measured_peak(place.device, before)}
+    predicted = large_encoders.size_gb(kind, config, torch.bfloat16) * (0.5 if held == "int8" else 1.0)
+    return {"encoder": kind.__name__, "s/text": seconds, "GB predicted": predicted, **measured_peak(place.device, before)}
+
+
+def tiny_encoder(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, so small that CI has time for it."""
+    if "text_config" in config:
+        text, eyes = config["text_config"], config["vision_config"]
+        parts = {"rope_type": "default", "mrope_section": [2, 3, 3]}
+        return {
+            **config,
+            "text_config": {**text, **TINY_WORDS, "head_dim": 16, "rope_scaling": parts},
+            "vision_config": {**eyes, **TINY_EYES},
+        }
+    return {**config, **(TINY_T5 if "d_model" in config else TINY_WORDS | {"head_dim": 16})}
 
 
 def captioner(place: Place, captioner: str, size: str) -> dict[str, Any]:

@@ -57,11 +57,13 @@ def unnormalised(config: Mapping[str, Any], latents: Tensor) -> Tensor:
 def set_tiles(vae: Autoencoder, height: int, width: int, where: str) -> None:
     """Make ready for a picture of this size: in one piece where the memory that is free on the device allows it. What tiles give
     differs a little from the whole, so they are taken only where they are needed."""
-    of_video = _is_of_video(vae.config)
-    channels, maps = (vae.config.base_dim, MAPS_OF_VIDEO) if of_video else (vae.config.block_out_channels[0], MAPS)
-    side = tile_side(height, width, channels, device.free_gb(where), maps)
+    use_tiles(vae, tile_side(height, width, *_size(vae.config), device.free_gb(where)))
+
+
+def use_tiles(vae: Autoencoder, side: int | None) -> None:
+    """Work in tiles of so many pixels by side; in one piece where that is None."""
     vae.use_tiling = side is not None
-    if side and of_video:
+    if side and _is_of_video(vae.config):
         vae.tile_sample_min_height = vae.tile_sample_min_width = side
         vae.tile_sample_stride_height = vae.tile_sample_stride_width = side * 3 // 4
     elif side:
@@ -69,7 +71,18 @@ def set_tiles(vae: Autoencoder, height: int, width: int, where: str) -> None:
         vae.tile_latent_min_size = side // latent_side(vae.config)
 
 
-def tile_side(height: int, width: int, channels: int, free: float | None, maps: int = MAPS) -> int | None:
+def whole_gb(config: Mapping[str, Any], height: int, width: int) -> float:
+    """What a picture of this size takes in one piece, beside the weights."""
+    channels, maps = _size(config)
+    return maps * channels * 4 * height * width / 2**30
+
+
+def _size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """(channels of the first level, maps of full size that are there at once)."""
+    return (config["base_dim"], MAPS_OF_VIDEO) if _is_of_video(config) else (config["block_out_channels"][0], MAPS)
+
+
+def tile_side(height: int, width: int, channels: int, maps: int, free: float | None) -> int | None:
     """The largest tile, in pixels, that fits into `free` GB; the smallest where none does; None for the whole picture."""
     if free is None:
         return None

@@ -3,7 +3,9 @@ where the card's memory was not enough, and goes on with the same numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from lorakit.bases.load import load_family
 from lorakit.console import warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project
-from lorakit.train import from_lora, lora
+from lorakit.train import from_lora, lora, master_weights
 from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
 from lorakit.train.batches import Batch, BatchSampler
@@ -51,6 +53,7 @@ class Learner:
         self.parameters = lora.add_lora(family, settings)
         self._start = from_lora.put_in(family, settings)
         self.optimizer = optim.make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
+        self.masters = master_weights.of_adapter(family, settings)
         self.scaler = torch.amp.GradScaler(family.device.split(":")[0], enabled=family.dtype == torch.float16)
         if settings.checkpoints_gradients:
             family.denoiser.enable_gradient_checkpointing()
@@ -93,6 +96,7 @@ class Learner:
         else:
             optim.update_where(self.optimizer, self.parameters, loss.isfinite() & norm.isfinite())
         self.average.update()
+        self.masters.round()
         self._is_updating = False
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -105,7 +109,7 @@ class Learner:
         """(losses, photos, regularisation photos, FLOPs of the model) of a step's batches, whose gradients have been added up."""
         losses, photos, regularisation, flops = [], [], [], 0.0
         count = self.settings.gradient_accumulation
-        self.optimizer.zero_grad(set_to_none=True)
+        self._drop_gradients()
         for number in range(self.step * count, (self.step + 1) * count):
             clock.mark("data")
             batch, drawn = self._draw(sampler, number)
@@ -114,6 +118,7 @@ class Learner:
             flops += OF_A_STEP * of_batch
             clock.mark("backward")
             self.scaler.scale(loss / count).backward()
+            self.masters.collect_gradients()
             self.family.settle_blocks()
             losses.append(loss.detach())
             (regularisation if batch[0].get("regularisation") else photos).extend(record["file"] for record in batch)
@@ -140,10 +145,20 @@ class Learner:
         loss, self._flops[shape] = counted(lambda: self.batch_loss.loss_of(drawn))
         return loss, self._flops[shape]
 
+    def _drop_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.masters.drop_gradients()
+
+    @contextmanager
+    def given_out(self) -> Iterator[None]:
+        """The model holds the weights that this training gives, in fp32: to read them, to validate, to draw pictures."""
+        with self.masters.in_the_model(), self.average.averaged_weights():
+            yield
+
     def keep(self) -> Kept:
         """What a checkpoint is written of."""
         state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), **self.average.state()}
-        with self.average.averaged_weights():
+        with self.given_out():
             return Kept(self.step, _to_cpu(lora.read_lora(self.family)), state)
 
     def rescue(self) -> Kept | None:
@@ -151,16 +166,18 @@ class Learner:
         so that some of the weights are those of before and some those of after."""
         if self._is_updating:
             return None
-        self.optimizer.zero_grad(set_to_none=True)
+        self._drop_gradients()
         kept = self.keep()
         return Kept(kept.step, kept.adapter, _to_cpu(kept.state))
 
     def take(self, kept: Kept) -> None:
         """Go on from there. Raises `ValueError` where the adapter is another."""
-        lora.set_lora(self.family, kept.adapter)
+        with self.masters.in_the_model():
+            lora.set_lora(self.family, kept.adapter)
         optim.load_state(self.optimizer, kept.state["optimizer"])
         self.scaler.load_state_dict(kept.state["scaler"])
         self.average.load_state(kept.state)
+        self.masters.round()
         self.step = kept.step
 
     def _compiler_errors(self) -> tuple[type[Exception], ...]:

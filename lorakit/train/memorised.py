@@ -1,13 +1,16 @@
-"""Whether samples repeat single training photos: the nearest of them, by pixels, against what the base draws for the same prompt."""
+"""Whether samples repeat single training photos: the nearest of them, by pixels and as open_clip sees them, against what the base draws for
+the same prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from lorakit import device
+from lorakit.clip import Clip
 from lorakit.console import warn
 from lorakit.project import Project
 
@@ -47,8 +50,9 @@ def _is_whole(path: Path) -> bool:
 
 
 def look(project: Project, folder: Path) -> dict:
-    """{"memorised": whether any sample repeats a photo, "nearest": [[photo, correlation, the base's], ...] by prompt} of the pairs
-    `<n>_base.png`, `<n>_lora.png`; {} where there is nothing to look at."""
+    """{"memorised": whether any sample repeats a photo, "nearest": [[photo, likeness, the base's], ...] by prompt, "nearest_by"} of the pairs
+    `<n>_base.png`, `<n>_lora.png`; {} where there is nothing to look at. A likeness is a correlation of pixels, or where open_clip alone
+    sees the repetition, a cosine."""
     photos = [project.dataset_folder / r["dataset"]["file"] for r in project.manifest.selected if r.get("dataset")][:MOST]
     photos = [path for path in photos if path.is_file() and _is_whole(path)]
     drawn = sorted(folder.glob("*_lora.png"), key=lambda path: int(path.name.split("_")[0]))
@@ -56,7 +60,34 @@ def look(project: Project, folder: Path) -> dict:
     drawn = [path for path in drawn if _is_whole(path) and _is_whole(path.with_name(path.name.replace("_lora", "_base")))]
     if not photos or not drawn:
         return {}
-    by_lora = nearest(drawn, photos)
-    by_base = nearest([path.with_name(path.name.replace("_lora", "_base")) for path in drawn], photos)
-    lines = [[name, likeness, of_base] for (name, likeness), (_, of_base) in zip(by_lora, by_base, strict=True)]
-    return {"memorised": any(likeness >= COPY and likeness >= of_base + ABOVE_BASE for _, likeness, of_base in lines), "nearest": lines}
+    of_base = [path.with_name(path.name.replace("_lora", "_base")) for path in drawn]
+    lines = _lines(nearest(drawn, photos), nearest(of_base, photos))
+    if any(likeness >= COPY and likeness >= base + ABOVE_BASE for _, likeness, base in lines):
+        return {"memorised": True, "nearest": lines, "nearest_by": "pixels"}
+    if project.settings.embed.clip and len(photos) > 1:
+        seen, limit = _as_clip_sees(Clip(project.settings.embed.clip, "embed.clip", device.choose(project.device)), drawn, of_base, photos)
+        if any(likeness >= limit and base < limit for _, likeness, base in seen):
+            return {"memorised": True, "nearest": seen, "nearest_by": "open_clip"}
+    return {"memorised": False, "nearest": lines, "nearest_by": "pixels"}
+
+
+def _as_clip_sees(clip: Clip, drawn: Sequence[Path], of_base: Sequence[Path], photos: Sequence[Path]) -> tuple[list[list], float]:
+    """(lines as above of cosines, the cosine from which a picture repeats a photo: half-way from those two photos that are most alike to
+    one and the same). Cut out or moved, a photo is still found, where its pixels no longer lie over each other."""
+    points, by_lora, by_base = (np.stack(list(clip.see(_opened(paths)))) for paths in (photos, drawn, of_base))
+    among = points @ points.T
+    np.fill_diagonal(among, -1.0)
+    best = by_lora @ points.T
+    names = [(photos[int(row.argmax())].name, round(float(row.max()), 4)) for row in best]
+    base = [("", round(float(row.max()), 4)) for row in by_base @ points.T]
+    return _lines(names, base), (1 + float(among.max())) / 2
+
+
+def _opened(paths: Sequence[Path]) -> Iterator[Image.Image]:
+    for path in paths:
+        with Image.open(path) as image:
+            yield image.convert("RGB")
+
+
+def _lines(by_lora: list[tuple[str, float]], by_base: list[tuple[str, float]]) -> list[list]:
+    return [[name, likeness, of_base] for (name, likeness), (_, of_base) in zip(by_lora, by_base, strict=True)]

@@ -20,7 +20,7 @@ from lorakit.bases import quantised
 from lorakit.bases.families.base import Family
 from lorakit.bases.schedules import Diffusion
 from lorakit.settings import Train
-from lorakit.train import lora
+from lorakit.train import lora, master_weights
 from lorakit.train.loss import preservation_loss, step_loss
 from lorakit.train.optimizer import make_optimizer
 
@@ -78,10 +78,13 @@ def predict_step(cls: type[Family], config: dict[str, Any], settings: Train, sha
         whole = counter.live
         adapter = sum(_allocated(p.nbytes) for p in parameters)
         optimizer = make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
+        masters = master_weights.of_adapter(family, settings)
         _run_backward(_loss(family, shape))
+        masters.collect_gradients()
         of_backward, counter.peak = counter.peak, counter.live
         torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm or torch.inf)
         optimizer.step()
+        masters.round()
         state = sum(_allocated(t.nbytes) for held in optimizer.state.values() for t in held.values() if isinstance(t, Tensor))
     return Prediction(whole - adapter, adapter, state, max(of_backward + state, counter.peak))
 

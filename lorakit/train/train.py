@@ -121,7 +121,7 @@ def learn(
         validation = Validation(project, learner.batch_loss, views.watched or views.trained, bool(views.watched)) if every else None
         learn_steps(project, run, learner, sampler, validation, steps, stop, trackers)
         if validation:
-            with learner.average.averaged_weights():
+            with learner.given_out():
                 views.found.update(validation.look_back(views.trained))
         return None
     except (RuntimeError, MemoryError) as error:
@@ -200,7 +200,7 @@ def learn_steps(
 def watch(learner: Learner, validation: Validation) -> dict[str, float]:
     """What the validation measures; nothing where it finds no memory, and the training goes on."""
     try:
-        with learner.average.averaged_weights():
+        with learner.given_out():
             return validation.measure()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -213,7 +213,7 @@ def watch(learner: Learner, validation: Validation) -> dict[str, float]:
 def draw_samples(project: Project, run: Run, learner: Learner, step: int, trackers: Trackers) -> None:
     """Pictures in the middle. Where they find no memory there are none, and the training goes on."""
     try:
-        with learner.average.averaged_weights(), lora.inputs_cast(learner.family):
+        with learner.given_out(), lora.inputs_cast(learner.family):
             trackers.samples(sample_in_training(project, run, learner.family, step), step)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -8,7 +8,7 @@ import torch
 
 from lorakit import device
 from lorakit.bases import autoencoder, families
-from lorakit.bases.autoencoder import tile_side
+from lorakit.bases.autoencoder import MAPS, tile_side
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from lorakit.bases.autoencoder import tile_side
      (1024, 1024, 1.5, 512), (512, 512, 1.0, None), (1024, 1024, 0.1, 256)],
 )  # fmt: skip
 def test_tiles_are_as_large_as_what_is_free(height, width, free, side):
-    assert tile_side(height, width, 128, free) == side
+    assert tile_side(height, width, 128, MAPS, free) == side
 
 
 @pytest.mark.parametrize("name", ["flux1", "krea2"])

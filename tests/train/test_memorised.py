@@ -1,9 +1,21 @@
 """A sample that repeats a training photo is told from one that only shows the same thing."""
 
+from pathlib import Path
 from types import SimpleNamespace
+
+from PIL import Image
 
 from lorakit.train import memorised
 from tests.conftest import draw_photo
+
+MINI_CLIP = Path(__file__).parents[2] / "models" / "mini" / "clip"
+
+
+def a_project(photos, records):
+    embed = SimpleNamespace(clip=None)
+    return SimpleNamespace(
+        dataset_folder=photos, manifest=SimpleNamespace(selected=records), device="cpu", settings=SimpleNamespace(embed=embed)
+    )
 
 
 def test_a_sample_that_repeats_a_photo_is_named(tmp_path, capsys):
@@ -12,7 +24,7 @@ def test_a_sample_that_repeats_a_photo_is_named(tmp_path, capsys):
     for number in range(3):
         draw_photo(number, (512, 512)).save(photos / f"{number}.png")
     records = [{"dataset": {"file": f"{number}.png"}} for number in range(3)]
-    project = SimpleNamespace(dataset_folder=photos, manifest=SimpleNamespace(selected=records))
+    project = a_project(photos, records)
     assert memorised.look(project, samples) == {}
     for number in range(2):
         draw_photo(90 + number, (256, 256)).save(samples / f"{number}_base.png")
@@ -30,3 +42,23 @@ def test_a_sample_that_repeats_a_photo_is_named(tmp_path, capsys):
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
     assert memorised.look(project, samples)["memorised"], "a photo that is damaged is left out, and ends nothing"
     assert "0.png: cannot be read" in capsys.readouterr().err
+
+
+def test_open_clip_finds_a_photo_that_was_cut_and_moved(tmp_path):
+    """Its pixels no longer lie over those of the photo. A picture of the same thing is not one."""
+    photos, samples = tmp_path / "photos", tmp_path / "samples"
+    photos.mkdir(), samples.mkdir()
+    for number in range(4):
+        draw_photo(number, (512, 512)).save(photos / f"{number}.png")
+    records = [{"dataset": {"file": f"{number}.png"}} for number in range(4)]
+    project = a_project(photos, records)
+    draw_photo(90, (256, 256)).save(samples / "0_base.png")
+    with Image.open(photos / "2.png") as photo:
+        photo.crop((90, 60, 512, 482)).resize((256, 256)).save(samples / "0_lora.png")
+    by_pixels = memorised.look(project, samples)
+    assert by_pixels["nearest_by"] == "pixels" and not by_pixels["memorised"]
+    project.settings.embed.clip = str(MINI_CLIP)
+    found = memorised.look(project, samples)
+    assert found["memorised"] and found["nearest_by"] == "open_clip" and found["nearest"][0][0] == "2.png"
+    draw_photo(70, (256, 256)).save(samples / "0_lora.png")
+    assert not memorised.look(project, samples)["memorised"]
