@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/installed
 
+# What Python has compiled is kept whatever the environment says, or every process would compile torch anew: 14 s of CPU each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install test browser quick lint types demo mini lock clean
 install: $(INSTALLED)
 

@@ -29,6 +29,10 @@ TINY: dict[str, dict[str, Any]] = {  # what is otherwise in a denoiser that CI h
     "z_image": {"dim": 48, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 3, "n_kv_heads": 3, "cap_feat_dim": 64, "axes_dims": (4, 6, 6)},
     "flux2": {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2, "joint_attention_dim": 96,
               "axes_dims_rope": (4, 4, 4, 4), "timestep_guidance_channels": 16},
+    "chroma1": {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2, "joint_attention_dim": 64,
+                "axes_dims_rope": (4, 6, 6), "approximator_num_channels": 16, "approximator_hidden_dim": 24, "approximator_layers": 2},
+    "flux2_dev": {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2, "joint_attention_dim": 96,
+                  "axes_dims_rope": (4, 4, 4, 4), "timestep_guidance_channels": 16},
     "krea2": {"num_layers": 2, "attention_head_dim": 16, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96,
               "timestep_embed_dim": 32, "text_hidden_dim": 64, "text_num_attention_heads": 4, "text_num_key_value_heads": 4,
               "text_intermediate_size": 96, "num_layerwise_text_blocks": 1, "num_refiner_text_blocks": 1, "axes_dims_rope": (4, 6, 6)},
@@ -91,7 +95,8 @@ def rows(tiny: bool) -> list[Row]:
         _step("flux1-dev", "fp8", True, batch=4), _step("sd35-medium", "nf4", True, optimizer="adamw8bit"), _step("sd35-medium"),
         _step("sd15", batch=8, compiled=True), _step("flux1-dev", ckpt=True, compiled=True),
         _step("z-image", ckpt=True), _step("flux2-klein-4b", ckpt=True), _step("flux2-klein-9b", "fp8", True), _step("krea2", "fp8", True),
-        _step("qwen-image", "fp8", True), _step("z-image", "nf4", True, optimizer="adamw8bit"),
+        _step("qwen-image", "fp8", True), _step("z-image", "nf4", True, optimizer="adamw8bit"), _step("chroma", "fp8", True),
+        _step("flux2-dev", "nf4", True, optimizer="adamw8bit"),
     ]  # fmt: skip
     of_tests = [Row("device_tests", limit=150)]
     captioners = [Row("captioner", {"captioner": name, "size": size}, 120) for name, size in (("blip", "large"), ("florence2", "base"))]

@@ -23,7 +23,19 @@ from lorakit.train import rungs, standing
 from lorakit.train.memory import Shape, predict_step
 from lorakit.weights import quiet_libraries
 
-BASES = ("sd15", "sdxl", "flux1-dev", "sd35-medium", "z-image", "flux2-klein-4b", "flux2-klein-9b", "krea2", "qwen-image", "anima")
+BASES = (
+    "sd15",
+    "sdxl",
+    "flux1-dev",
+    "sd35-medium",
+    "z-image",
+    "flux2-klein-4b",
+    "flux2-klein-9b",
+    "flux2-dev",
+    "krea2",
+    "qwen-image",
+    "anima",
+)
 ROUNDS = (
     (None, True),
     (None, False),

@@ -22,7 +22,7 @@ from lorakit.project import runs
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "sample_data" / "photos"
-FEW = ("IMG_2041.jpg", "IMG_2046.jpg", "IMG_2051.jpg", "IMG_2056.jpg")
+FEW = ("IMG_2041.jpg", "IMG_2045.jpg", "IMG_2052.jpg", "IMG_2058.jpg")
 NOISE = {"three_bad_photos": 3, "one_bad_photo": 1}  # pictures of it among the robot's
 RATE = 1e-3
 RUNS = {
@@ -33,7 +33,7 @@ RUNS = {
     "long": {"train.steps": 1200, "train.learning_rate": 2 * RATE, "train.keep_checkpoints": 0},
     "three_bad_photos": {"train.steps": 300, "train.learning_rate": RATE, "train.batch_size": 1},
     "one_bad_photo": {"train.steps": 300, "train.learning_rate": RATE, "train.batch_size": 1},
-    "four_photos": {"train.steps": 300, "train.learning_rate": RATE, "train.batch_size": 1},
+    "four_photos": {"train.steps": 480, "train.learning_rate": RATE, "train.batch_size": 1},
 }
 
 
@@ -84,7 +84,7 @@ def photos_of(work: Path, name: str) -> Path:
 
 
 def record(project: Path) -> dict:
-    """{"settings", "saved", "result", "loss": [by step], "validation": {step: loss}, "photos"} of a project's newest training."""
+    """{"settings", "saved", "result", "loss": [by step], "photos": how many are learned, "validation": {step: loss}} of a project's newest training."""
     run = runs.all_runs(project)[-1]
     lines, result = run.read_metrics(), run.facts.get("result", {})
     kept = ("strengths", "fit", "not_a_number", "pictures")
@@ -93,6 +93,7 @@ def record(project: Path) -> dict:
         "saved": run.saved_steps,
         "result": {key: result[key] for key in kept if result.get(key) is not None},
         "loss": [float(f"{line['loss']:.4g}") for line in lines],
+        "photos": len({name for line in lines for name in line["photos"]}),
         "validation": {line["step"]: float(f"{line['validation']:.4g}") for line in lines if "validation" in line},
     }
 

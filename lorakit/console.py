@@ -18,6 +18,8 @@ PLAIN_EVERY = 5.0  # seconds between two progress lines when the output is no te
 def safe(text: str) -> str:
     """Names, captions, keys and messages come from others' files: control characters, line breaks, ESC and marks that turn the
     direction of writing stand by their escapes, so that a line on the terminal stays the line that it is."""
+    if text.isprintable():  # nearly always
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -38,7 +40,17 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
+    global _warnings
+    _warnings += 1
     say(f"warning: {text}")
+
+
+_warnings = 0
+
+
+def warnings() -> int:
+    """How many warnings there have been: work that has warned has something to say the next time too."""
+    return _warnings
 
 
 _silence = threading.Lock()

@@ -7,11 +7,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+FRESH = 2_000_000_000  # nanoseconds: FAT counts in steps of two seconds
 MOST_BYTES = 200  # of a file's name: file systems take 255, and endings and marks of checkpoints are added
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}  # on Windows
 
@@ -111,6 +114,40 @@ def _is_part(name: str) -> bool:
     return name.startswith(".") and name.endswith(".part")
 
 
+def folder_state(folder: Path, goes_into: Callable[[os.DirEntry], bool] = lambda entry: False, ending: str = "") -> tuple[str, int]:
+    """(fingerprint of a folder, the newest time of any file in it): of every file whose name has the `ending` its name, size, times and
+    inode, and of folders the names and, where `goes_into` says so, what lies in them. Nothing is opened. Raises `OSError`."""
+    digest, newest = hashlib.blake2b(digest_size=16), 0
+    for line, changed in _states_in(os.fspath(folder), goes_into, ending):
+        digest.update(line.encode("utf-8", "surrogateescape"))
+        newest = max(newest, changed)
+    return digest.hexdigest(), newest
+
+
+def _states_in(folder: str, goes_into: Callable[[os.DirEntry], bool], ending: str) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as found:
+        entries = sorted((entry for entry in found if entry.name.endswith(ending)), key=lambda entry: entry.name)
+    for entry in entries:
+        facts = entry.stat(follow_symlinks=False)
+        link = facts.st_ino if stat.S_ISLNK(facts.st_mode) else 0
+        if link:
+            with suppress(OSError):  # where it leads nowhere, the link itself
+                facts = entry.stat()
+        if stat.S_ISDIR(facts.st_mode):
+            yield f"{entry.name}\0{link}\0", 0
+            if not link and goes_into(entry):
+                yield from _states_in(entry.path, goes_into, ending)
+                yield "\0\0", 0
+        else:
+            state = f"{entry.name}\0{link} {facts.st_mode} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}\0"
+            yield state, max(facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+def would_show(newest: int) -> bool:
+    """Whether one more change of files that were last changed then would show in their times, which a system counts in steps."""
+    return newest < time.time_ns() - FRESH
+
+
 def is_plain_name(name: Any) -> bool:
     """Whether `name`, read from a file that others may have written, names something in a folder and nowhere else."""
     return isinstance(name, str) and name.strip() not in ("", ".", "..") and len(os.fsencode(name)) < 256 and not set(name) & set("/\\:\0")
@@ -132,5 +169,17 @@ def file_hash(path: Path) -> str:
 
 def short_hash(*facts: Any) -> str:
     """BLAKE2b over the JSON of `facts`, 16 hex digits."""
-    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return hash_of_texts([as_fact(facts)])
+
+
+def as_fact(value: Any) -> str:
+    """The JSON of which `short_hash` takes the hash."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def hash_of_texts(texts: Iterable[str]) -> str:
+    """BLAKE2b over one text that is given in parts, 16 hex digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

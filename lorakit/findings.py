@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from lorakit.curate import account
-from lorakit.project import Project
+from lorakit.project import Project, judged
 from lorakit.quality import faults, verdicts
 from lorakit.record import Record
 
@@ -28,14 +28,14 @@ def _scan(project: Project) -> str:
 
 
 def _check(project: Project) -> str:
-    judged = [verdicts.judge(r, project.settings, with_duplicates=False) for r in project.manifest]
+    found = [verdicts.judge(r, project.settings, with_duplicates=False) for r in project.manifest]
     parts = []
     for verdict in verdicts.ORDER:
-        these = [found for found in judged if found.verdict == verdict]
-        why = Counter(reason for found in these for reason in {r.reason for r in found.reasons if r.verdict == verdict})
+        these = [one for one in found if one.verdict == verdict]
+        why = Counter(reason for one in these for reason in {r.reason for r in one.reasons if r.verdict == verdict})
         if these:
             parts.append(f"{len(these)} {verdict}{_in_brackets(why)}")
-    return f"{_photos(len(judged))}: {', '.join(parts)}" if judged else "no photos"
+    return f"{_photos(len(found))}: {', '.join(parts)}" if found else "no photos"
 
 
 def _dedupe(project: Project) -> str:
@@ -55,10 +55,10 @@ def _embed(project: Project) -> str | None:
 
 
 def _select(project: Project) -> str:
-    judged = verdicts.judge_all(list(project.manifest), project.settings)
+    verdicts_of = judged.judge_all(project)
     chosen = project.manifest.selected
-    usable = sum(verdict.verdict != "reject" for verdict in judged.values())
-    found = Counter(judged[r["id"]].verdict for r in chosen)
+    usable = sum(verdict.verdict != "reject" for verdict in verdicts_of.values())
+    found = Counter(verdicts_of[r["id"]].verdict for r in chosen)
     return f"{len(chosen)} of {_many(usable, 'usable photo')} chosen{_in_brackets(found)}"
 
 

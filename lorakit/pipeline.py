@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lorakit import device, files, findings, lookup, weights
 from lorakit.caption.review import adopt_edits
 from lorakit.console import say, warn
 from lorakit.curate import account
 from lorakit.errors import UnknownName, WeightsMissing
-from lorakit.project import Project, by_hand, catalog, runs, stamps
+from lorakit.project import Project, by_hand, catalog, judged, runs, stamps
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record, sidecar_of
 from lorakit.text import prompts
@@ -83,16 +83,22 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
             if STAGES[NAMES.index(name)].wing == "train":  # it wants the memory
                 project.engine.close()
             project.take_decisions()
-            before, there = progress_of(project, name), _photos_there(project)
+            before, there, changes = progress_of(project, name), list(project.manifest), project.manifest.changes
             if not is_settled(project, name):
                 stage_function(name)(project)
             if name == "scan" and "caption" in names:
                 _check_texts_beside(project)
             after = progress_of(project, name)
-            has_worked = after != before or _photos_there(project) != there  # as many may be others
+            # As many photos may be others.
+            has_worked = after != before or project.manifest.changes != changes and _photos(project.manifest) != _photos(there)
             if has_worked:
                 worked.append(name)
             say(f"{name:<9} {_in_words(project, name, after)}{'' if has_worked else ' (nothing to do)'}")
+        if worked:  # what a first look at the finished book would work out, noted for the next command
+            for name in names:
+                if STAGES[NAMES.index(name)].works_on == "photos":
+                    _in_words(project, name, progress_of(project, name))
+        project.manifest.note()
         project.take_decisions()
         if meanwhile := len(project.manifest.decisions.lines) - begun:
             counted = "1 decision was" if meanwhile == 1 else f"{meanwhile} decisions were"
@@ -100,8 +106,8 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
     return worked
 
 
-def _photos_there(project: Project) -> set[tuple[str, str]]:
-    return {(r["id"], r["file"]) for r in project.manifest}
+def _photos(records: Iterable[Record]) -> set[tuple[str, str]]:
+    return {(r["id"], r["file"]) for r in records}
 
 
 def is_settled(project: Project, name: str) -> bool:
@@ -203,10 +209,15 @@ def progress_of(project: Project, name: str) -> dict[str, int]:
     if stage.works_on == "run":
         done = is_run_done(project, name)
         return {"done": int(done), "pending": int(not done), "failed": 0}
-    records = list(project.manifest) if stage.works_on == "photos" else _chosen_for(project, name)
-    failed = sum(1 for r in records if name in r.get("failed", {}))
+    if stage.works_on == "photos" and name != "embed":  # which depends on files beside the project
+        return dict(stamps.noted(project, f"progress of {name}", lambda: _count(project, list(project.manifest), name)))
+    return _count(project, list(project.manifest) if stage.works_on == "photos" else _chosen_for(project, name), name)
+
+
+def _count(project: Project, records: list[Record], name: str) -> dict[str, int]:
+    failed = sum(1 for r in records if name in r.get("failed", ()))
     wanted = _stamper(project, name)
-    done = sum(1 for r in records if name not in r.get("failed", {}) and r.get("done", {}).get(name) == wanted(r))
+    done = sum(1 for r in records if "done" in r and r["done"].get(name) == wanted(r) and name not in r.get("failed", ()))
     return {"done": done, "pending": len(records) - done - failed, "failed": failed}
 
 
@@ -240,14 +251,14 @@ def status(project: Project) -> dict:
     """All that `lorakit status --json` prints: one entry a photo, and the counts of every stage."""
     names = {r["id"]: r["file"] for r in project.manifest.everything()}
     run = runs.find(project.folder, stamps.train(project)) if any(r.get("dataset") for r in project.manifest) else None
-    judged = faults.judge(list(project.manifest), project.settings)
+    found = faults.judge(list(project.manifest), project.settings, judged.judge_all(project))
     return {
         "project": str(project.folder),
         "base": project.card.name,
         "kind": project.kind.name,
         "trigger": project.trigger,
         "scan": account.read(project),
-        "photos": [photo_status(record, names, judged[record["id"]]) for record in project.manifest],
+        "photos": [photo_status(record, names, found[record["id"]]) for record in project.manifest],
         "waiting": [record["file"] for record in by_hand.waiting(project.manifest)],
         "lacks": coverage.find(project.manifest.selected, project.kind, project.settings),
         "stages": {name: progress_of(project, name) for name in NAMES},
@@ -256,30 +267,38 @@ def status(project: Project) -> dict:
     }
 
 
+_NOTHING: dict[str, Any] = {}
+
+
 def photo_status(record: Record, names: dict[str, str], found: verdicts.Verdict) -> dict:
-    caption = record.get("caption") or {}
+    caption, inherited, trigger = record.get("caption"), record.get("inherited") or _NOTHING, record.get("trigger") or _NOTHING
+    human, copy_of = record.get("human", _NOTHING), record["dedupe"].get("of") if "dedupe" in record else None
     return {
         "file": record["file"],
         "verdict": found.verdict,
         "reasons": [{"reason": r.reason, "value": r.value, "threshold": r.threshold} for r in found.reasons],
         "by_hand": found.by_hand,
-        "decided": {key: value for key, value in record.get("human", {}).items() if key not in ("apart", "taken_from")},
-        "decided_of": {what: names.get(id) for what, id in record.get("human", {}).get("taken_from", {}).items()},
-        "caption_of": names.get((record.get("inherited") or {}).get("sidecar_of", "")),
-        "mask_of": names.get((record.get("inherited") or {}).get("mask_of", "")),
-        "duplicate_of": names.get(record.get("dedupe", {}).get("of") or ""),
-        "selected": bool(record.get("select", {}).get("selected")),
+        "decided": {key: value for key, value in human.items() if key not in ("apart", "taken_from")},
+        "decided_of": {what: names.get(id) for what, id in human.get("taken_from", _NOTHING).items()},
+        "caption_of": names.get(inherited.get("sidecar_of", "")),
+        "mask_of": names.get(inherited.get("mask_of", "")),
+        "duplicate_of": names.get(copy_of or ""),
+        "selected": bool(record.get("select", _NOTHING).get("selected")),
         "crop": record.get("crop"),
-        "caption": RawCaption(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None,
+        "caption": RawCaption(caption.get("sentence", ""), tuple(caption.get("tags", ()))).text or None if caption else None,
         "text": record.get("text"),
         "readings": record.get("readings", []),
-        "agreement": (record.get("trigger") or {}).get("agreement"),
-        "worst": (record.get("trigger") or {}).get("worst"),
+        "agreement": trigger.get("agreement"),
+        "worst": trigger.get("worst"),
         "phash": record.get("phash"),
         "failed": record.get("failed", {}),
     }
 
 
 def _in_words(project: Project, name: str, counts: dict[str, int]) -> str:
-    told = findings.of_stage(project, name) or f"{counts['done']} done"
+    if STAGES[NAMES.index(name)].works_on == "photos" and name != "scan":  # which tells what its account says
+        told = stamps.noted(project, f"told of {name}", lambda: findings.of_stage(project, name))
+    else:
+        told = findings.of_stage(project, name)
+    told = told or f"{counts['done']} done"
     return ", ".join([told, *(f"{counts[key]} {key}" for key in ("pending", "failed") if counts[key])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,9 +114,40 @@ def local_base(
         place, *found = split_files(place)
         files = [*found, *files]
     if place.suffix == ".safetensors" and place.is_file():
-        further = tuple(str(Path(file).expanduser().resolve()) for file in files)
-        return Source(str(place.resolve()), True, title, size_gb, configs=str(configs), files=further, rest=rest)
+        further = tuple(os.path.abspath(Path(file).expanduser()) for file in files)  # links stay: in the hub's cache they have the names
+        return Source(os.path.abspath(place), True, title, size_gb, configs=str(configs), files=further, rest=rest)
     return Source(str(local_folder(place, "model_index.json", "--weights")), True, title, size_gb)
+
+
+def files_on_hub(name: str) -> Path | None:
+    """Where the hub's cache has `owner/name/FILE.safetensors`, or all that was fetched of a repository that is split as ComfyUI's are; None for
+    a diffusers repository, or one of which nothing is here. Raises `LorakitError` for a file that is not here."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    owner, _, rest = name.partition("/")
+    repository, _, file = rest.partition("/")
+    try:
+        if file:
+            found = try_to_load_from_cache(f"{owner}/{repository}", file)
+            if isinstance(found, str):
+                return Path(found)
+            raise LorakitError(
+                f"--weights hf://{name}: not on this machine; `hf download {owner}/{repository} {file}` fetches it, then the same again"
+            )
+        folder = Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return folder if is_split(folder) else None
+
+
+def no_diffusers_folder(name: str) -> str:
+    """Why a repository of the hub that has no index is of no use as it is, and what is to be done, in a line."""
+    return (
+        f"--weights hf://{name}: has no {INDEX[0]}, so it is no diffusers repository. Of one with single files `hf download {name} FILE` fetches "
+        f"one for --weights hf://{name}/FILE; of one that is split as ComfyUI's are ({SPLIT[0]}/, {SPLIT[1]}/, {SPLIT[2]}/) those of one base, "
+        "and then the same again"
+    )
 
 
 def is_split(path: str | Path) -> bool:
@@ -126,7 +158,7 @@ def is_split(path: str | Path) -> bool:
 
 def split_files(folder: Path) -> list[Path]:
     """The files of such a base, the denoiser first. Raises `LorakitError` where there are several denoisers: the folder is ComfyUI's own
-    then, with many bases in it."""
+    then, with many bases in it, or a repository with one base in several precisions."""
     inside = next(place for place in (folder, folder / "split_files") if (place / SPLIT[0]).is_dir())
     found = [sorted((inside / name).glob("*.safetensors")) for name in SPLIT]
     if len(found[0]) != 1:
@@ -228,6 +260,7 @@ def quiet_libraries() -> None:
     import transformers
 
     huggingface_hub.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", "`FluxPosEmbed` is deprecated", FutureWarning)  # said by diffusers of its own Chroma
     quiet_bitsandbytes()
     for library in (transformers.utils.logging, diffusers.utils.logging):
         library.set_verbosity_error()

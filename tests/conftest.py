@@ -9,14 +9,29 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: threads would only wait for each other, here and in the children
     os.environ["OMP_NUM_THREADS"] = "1"
 
+import gc
+import io
 import json
 import shutil
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
+
+
+def pytest_collection_finish():
+    """What the imports left, a million objects, outlives every test: the garbage collector need not walk over it a thousand times,
+    nor over the rest at every 700 objects more."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +47,11 @@ def same_numbers_for_all():
 
 def draw_photo(seed: int, size: tuple[int, int] = (640, 512)) -> Image.Image:
     """A sharp, textured picture of coloured shapes over grain; different for every seed."""
+    return _drawn(seed, size).copy()
+
+
+@lru_cache(maxsize=64)  # the same few are asked for hundreds of times
+def _drawn(seed: int, size: tuple[int, int]) -> Image.Image:
     random = np.random.default_rng(seed)
     width, height = size
     ramp = np.linspace(0, 1, width)[None, :, None] * random.uniform(60, 160, 3) + random.uniform(20, 90, 3)
@@ -60,13 +80,27 @@ def make_photo(tmp_path):
     return make
 
 
+# None so near another that dedupe looks at the pair more closely: that would be half the work of a small project.
+GOOD = ((0, (640, 512)), (1, (640, 512)), (2, (512, 640)), (3, (512, 640)), (140, (600, 600)), (150, (600, 600)))
+
+WRITTEN = 1_700_000_000  # when, so that a project's copy finds them as it left them
+
+
+@lru_cache(maxsize=16)
+def _good_jpeg(seed: int, size: tuple[int, int]) -> bytes:
+    draw_photo(seed, size).save(kept := io.BytesIO(), "JPEG", quality=92)
+    return kept.getvalue()
+
+
 @pytest.fixture
-def photo_folder(make_photo, tmp_path) -> Path:
+def photo_folder(tmp_path) -> Path:
     """A folder of six good photos in three aspects."""
-    sizes = [(640, 512), (640, 512), (512, 640), (512, 640), (600, 600), (600, 600)]
-    for number, size in enumerate(sizes):
-        make_photo(f"photo_{number}.jpg", seed=number, size=size, quality=92)
-    return tmp_path / "photos"
+    folder = tmp_path / "photos"
+    folder.mkdir(exist_ok=True)
+    for number, (seed, size) in enumerate(GOOD):
+        (folder / f"photo_{number}.jpg").write_bytes(_good_jpeg(seed, size))
+        os.utime(folder / f"photo_{number}.jpg", (WRITTEN, WRITTEN))
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +130,44 @@ def make_project(tmp_path, photo_folder, tiny_weights):
             tmp_path / name, photo_folder, base=base, kind=kind, trigger=trigger, class_word="mug", device="cpu",
             settings={**QUICK, **weights, **settings},
         )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def six_cropped(tmp_path_factory, tiny_weights) -> Path:
+    """The project that make_project begins, walked up to the crops once."""
+    import lorakit
+
+    folder = tmp_path_factory.mktemp("six")
+    (folder / "photos").mkdir()
+    for number, (seed, size) in enumerate(GOOD):
+        (folder / "photos" / f"photo_{number}.jpg").write_bytes(_good_jpeg(seed, size))
+        os.utime(folder / "photos" / f"photo_{number}.jpg", (WRITTEN, WRITTEN))
+    project = lorakit.new_project(
+        folder / "project", folder / "photos", base="tiny-random", kind="object", trigger="zwx", class_word="mug", device="cpu",
+        settings={**QUICK, "train.weights": str(tiny_weights)},
+    )  # fmt: skip
+    lorakit.walk(project, last="crop")
+    return folder
+
+
+@pytest.fixture
+def make_cropped(six_cropped, tmp_path, photo_folder):
+    """make_cropped(**settings) is a project on photo_folder whose photos are chosen and cropped: a copy, of which only that is done
+    again which the settings, or other files in the folder, ask for."""
+    from lorakit import open_project, pipeline
+
+    def make(name: str = "project", base: str | None = None, kind: str | None = None, **settings):
+        folder = tmp_path / name
+        shutil.copytree(six_cropped / "project", folder, ignore=shutil.ignore_patterns(".lock"))
+        for file in (folder / "project.yaml", folder / "manifest.jsonl"):
+            words = file.read_text(encoding="utf-8").replace(str(six_cropped / "photos"), str(photo_folder))
+            file.write_text(words, encoding="utf-8")
+        project = open_project(folder, base=base, kind=kind, settings=settings, device="cpu")
+        project.keep_words()
+        pipeline.walk(project, last="crop")
+        return project
 
     return make
 
@@ -154,13 +226,13 @@ BY_HAND = {"caption.captioner": "text_files", "select.everything": True, "train.
 
 
 @pytest.fixture
-def make_dataset(make_project, photo_folder):
+def make_dataset(make_cropped, photo_folder):
     """make_dataset(**settings) is a project walked up to its dataset; six photos in three buckets, each with its words."""
 
     def make(name: str = "project", **settings):
         for path in photo_folder.glob("*.jpg"):
             path.with_suffix(".txt").write_text(f"a mug, {path.stem}", encoding="utf-8")
-        project = make_project(name, **{**BY_HAND, **settings})
+        project = make_cropped(name, **{**BY_HAND, **settings})
         from lorakit import pipeline
 
         pipeline.walk(project, last="dataset")

@@ -13,10 +13,13 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     CosmosTransformer3DModel,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
+    Flux2Pipeline,
     Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
@@ -36,6 +39,10 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    PixtralImageProcessor,
+    PixtralProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -56,6 +63,11 @@ KLEIN_WIDTH = 32
 CHAT = (  # what Qwen3's own template makes of one message
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+MISTRAL_CHAT = (  # what Mistral's own makes of a message about the model and one of a user
+    "{{ bos_token }}{% for message in messages %}{% for block in message.content %}"
+    "{% if message.role == 'system' %}[SYSTEM_PROMPT]{{ block.text }}[/SYSTEM_PROMPT]{% else %}[INST]{{ block.text }}[/INST]{% endif %}"
+    "{% endfor %}{% endfor %}"
 )
 
 
@@ -106,6 +118,15 @@ def _flux1(folder: Path) -> FluxPipeline:
     )  # fmt: skip
 
 
+def _chroma(folder: Path) -> ChromaPipeline:
+    transformer = ChromaTransformer2DModel(
+        in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=T5_WIDTH,
+        axes_dims_rope=(4, 6, 6), approximator_num_channels=16, approximator_hidden_dim=24, approximator_layers=2,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    return ChromaPipeline(vae=_vae(16), transformer=transformer, scheduler=scheduler, text_encoder=_t5(), tokenizer=_letters())
+
+
 def _z_image(folder: Path) -> ZImagePipeline:
     transformer = ZImageTransformer2DModel(
         dim=48, n_layers=3, n_refiner_layers=1, n_heads=3, n_kv_heads=3, cap_feat_dim=QWEN_WIDTH, axes_dims=(4, 6, 6), axes_lens=(1536, 64, 64),
@@ -121,25 +142,41 @@ def _z_image(folder: Path) -> ZImagePipeline:
     )
 
 
-def _flux2(folder: Path) -> Flux2KleinPipeline:
+def _flux2_parts(guided: bool):
+    """{name: part} that klein and dev have both."""
     transformer = Flux2Transformer2DModel(
         in_channels=128, num_layers=2, num_single_layers=3, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=3 * KLEIN_WIDTH,
-        axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False, timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4), guidance_embeds=guided, timestep_guidance_channels=16,
     )  # fmt: skip
     vae = AutoencoderKLFlux2(block_out_channels=(8, 8, 16, 16), layers_per_block=1, latent_channels=32, norm_num_groups=4, sample_size=512)
     vae.bn.running_mean.normal_()
     vae.bn.running_var.uniform_(0.5, 2.0)
+    return {"transformer": transformer, "vae": vae, "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)}
+
+
+def _flux2(folder: Path) -> Flux2KleinPipeline:
+    parts = _flux2_parts(guided=False)
     words = Qwen3Config(
         vocab_size=64, hidden_size=KLEIN_WIDTH, intermediate_size=48, num_hidden_layers=28, num_attention_heads=2, num_key_value_heads=1,
         head_dim=16, max_position_embeddings=1024, tie_word_embeddings=False, rope_theta=1e6,
     )  # fmt: skip
-    return Flux2KleinPipeline(
-        vae=vae,
-        transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
-        text_encoder=Qwen3ForCausalLM(words),  # as it is published, with the head that predicts words
-        tokenizer=_chat_letters(),
-    )
+    # as it is published, with the head that predicts words
+    return Flux2KleinPipeline(**parts, text_encoder=Qwen3ForCausalLM(words), tokenizer=_chat_letters())
+
+
+def _flux2_dev(folder: Path) -> Flux2Pipeline:
+    parts = _flux2_parts(guided=True)
+    words = {
+        "model_type": "mistral", "vocab_size": 64, "hidden_size": KLEIN_WIDTH, "intermediate_size": 48, "num_hidden_layers": 32,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 1024, "rope_theta": 1e6,
+    }  # fmt: skip
+    sights = {
+        "model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8,
+        "image_size": 32, "patch_size": 8,
+    }  # fmt: skip
+    processor = PixtralProcessor(PixtralImageProcessor(), _mistral_letters(), chat_template=MISTRAL_CHAT)
+    encoder = Mistral3ForConditionalGeneration(Mistral3Config(text_config=words, vision_config=sights))  # that sees too, as it is published
+    return Flux2Pipeline(**parts, text_encoder=encoder, tokenizer=processor)
 
 
 def _krea2(folder: Path) -> Krea2Pipeline:
@@ -252,6 +289,31 @@ def _chat_letters() -> PreTrainedTokenizerFast:
     return found
 
 
+def _mistral_letters() -> PreTrainedTokenizerFast:
+    """Filled up in front, as Mistral's is."""
+    special = [
+        "<pad>",
+        "<s>",
+        "</s>",
+        "<unk>",
+        "[SYSTEM_PROMPT]",
+        "[/SYSTEM_PROMPT]",
+        "[INST]",
+        "[/INST]",
+        "[IMG]",
+        "[IMG_BREAK]",
+        "[IMG_END]",
+    ]
+    vocabulary = {token: number for number, token in enumerate([*special, "\n", " ", *string.ascii_lowercase, *string.digits])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>", model_max_length=1024,
+        padding_side="left", additional_special_tokens=special[4:],
+    )  # fmt: skip
+
+
 def _letters() -> PreTrainedTokenizerFast:
     vocabulary = {token: number for number, token in enumerate(["<pad>", "</s>", "<unk>", *string.ascii_lowercase, *string.digits])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -264,8 +326,10 @@ MAKERS = {
     "sdxl": _sdxl,
     "sd3": _sd3,
     "flux1": _flux1,
+    "chroma1": _chroma,
     "z_image": _z_image,
     "flux2": _flux2,
+    "flux2_dev": _flux2_dev,
     "krea2": _krea2,
     "qwen_image": _qwen_image,
     "anima": _anima,

@@ -9,14 +9,18 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from lorakit.bases import families
 from lorakit.bases.families.base import Family
+from lorakit.bases.purposes import purpose
 from lorakit.errors import LorakitError
+from lorakit.weights import INDEX
 
 
 def check_folder(family: type[Family], folder: Path, card: str = "") -> None:
     """Raises `LorakitError` naming the first part that does not fit: a denoiser of another architecture, one for inpainting or control,
     one that is quantised or not there as .safetensors, other text encoders, a VAE that cannot encode, or another base of the family than
     that of `card`."""
+    check_pipeline(family, folder)
     check_layout(family, folder, card)
     denoiser = _config(folder / family.FOLDER)
     found = denoiser.get("_class_name", family.DENOISER.__name__)
@@ -31,14 +35,34 @@ def check_folder(family: type[Family], folder: Path, card: str = "") -> None:
     if reads and wanted and reads != wanted:
         raise LorakitError(f"{folder}: reads {reads} channels in place of {wanted}, for inpainting, fill or control; give the plain base")
     for name, cls in family.ENCODERS.items():
-        kind, usual = _config(folder / name).get("model_type"), cls.config_class.model_type
-        if kind and kind.split("_")[0] != usual.split("_")[0]:
+        config, usual = _config(folder / name), cls.config_class.model_type
+        kind, words = (
+            config.get("model_type"),
+            (config.get("text_config") or {}).get("model_type"),
+        )  # of one that sees too, what reads words
+        if kind and usual.split("_")[0] not in (kind.split("_")[0], words):
             raise LorakitError(f"{folder}: its {name} is a {kind}, not a {usual}; it is no base of {family.NAME}")
+    if other := next((title for key, title in family.OTHER_CONFIGS.items() if denoiser.get(key)), None):
+        raise LorakitError(f"{folder}: is {other}, by its {family.FOLDER}'s configuration; give the plain base")
     dtypes = _dtypes(folder / family.FOLDER)
     if fp8 := next((key for key, dtype in dtypes.items() if dtype.startswith("F8")), None):
         raise LorakitError(f"{folder}: its {family.FOLDER} is in fp8 ({fp8}); a LoRA is trained on the fp16 or bf16 version")
     if (keys := _dtypes(folder / "vae")) and not any(key.startswith("encoder.") for key in keys):
         raise LorakitError(f"{folder}: its vae has a decoder only, and pictures cannot be encoded with it; give the whole VAE")
+
+
+def check_pipeline(family: type[Family], folder: Path) -> None:
+    """Raises `LorakitError` when a folder says that another pipeline than this family's draws with it: one that edits, fills or varies
+    pictures, or that of another family with the same denoiser."""
+    drawn_by = next((found for name in INDEX if (found := _config(folder, name).get("_class_name"))), family.PIPELINE.__name__)
+    if drawn_by == family.PIPELINE.__name__:
+        return
+    if what := purpose(drawn_by):
+        raise LorakitError(f"{folder}: is {what}, by the {drawn_by} of its {INDEX[0]}; give the plain base")
+    for other in (families.load(name) for name in families.names()):
+        if other.PIPELINE.__name__ == drawn_by and other.LAYOUTS:
+            layout = other.LAYOUTS[0]
+            raise LorakitError(f"{folder}: is {layout.title}, by its {INDEX[0]}; choose --base {layout.usual}, or weights of this one")
 
 
 def check_layout(family: type[Family], folder: Path, card: str) -> None:
@@ -49,6 +73,12 @@ def check_layout(family: type[Family], folder: Path, card: str) -> None:
     if own and other and own.text_width and other is not own:
         raise LorakitError(
             f"{folder}: is {other.title}, by the texts that it reads; choose --base {other.usual}, or weights of {own.title}"
+        )
+    widths = [layout.text_width for layout in family.LAYOUTS if layout.text_width]
+    if reads and widths and reads not in widths and 2 * reads > min(widths):  # a tiny base may be of any width
+        wanted = " or ".join(map(str, widths))
+        raise LorakitError(
+            f"{folder}: reads texts {reads} wide in place of {wanted}: a refiner, or another architecture; give the plain base"
         )
     if own and (found := _card_by_layers(family, _config(folder / family.FOLDER), card)):
         raise LorakitError(f"{folder}: is {found}, by its layers; choose --base {found}, or weights of {card}")

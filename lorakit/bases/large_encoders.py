@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from accelerate import init_empty_weights
 from torch import nn
@@ -15,12 +17,19 @@ BESIDE = 0.5  # GB: what it computes with for one text, and CUDA's own; a guess 
 
 
 def build(
-    kind: type, config: PretrainedConfig, tensors: streaming.Tensors, precision: str | None, dtype: torch.dtype, where: str, place: str
+    kind: type,
+    config: PretrainedConfig,
+    tensors: streaming.Tensors,
+    precision: str | None,
+    dtype: torch.dtype,
+    where: str,
+    place: str,
+    depth: int | None = None,
 ) -> nn.Module:
-    """An encoder of the class `kind` on the device `where` with these tensors, which are `place`'s. In fp16 the layers that
-    overflow there compute in fp32."""
+    """An encoder of the class `kind` on the device `where` with these tensors, which are `place`'s; of a language model the first `depth`
+    layers alone, if it says so. In fp16 the layers that overflow there compute in fp32."""
     exact = tuple(getattr(kind, "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else ()
-    model = streaming.build(lambda: kind(config), precision, dtype)
+    model = streaming.build(lambda: _made(kind, config, depth), precision, dtype)
     for name, layer in model.named_modules():
         if isinstance(layer, quantised.QuantisedLinear) and name.rpartition(".")[2] in exact:
             layer.dtype = torch.float32
@@ -30,16 +39,29 @@ def build(
     return model
 
 
-def fits(kind: type, config: PretrainedConfig, dtype: torch.dtype, where: str) -> bool:
+def fits(kind: type, config: PretrainedConfig, dtype: torch.dtype, where: str, depth: int | None = None) -> bool:
     """Whether it fits as it is into what is free on the device; always where memory is the machine's."""
     free = device.free_gb(where)
-    return free is None or size_gb(kind, config, dtype) + BESIDE <= free
+    return free is None or size_gb(kind, config, dtype, depth) + BESIDE <= free
 
 
-def size_gb(kind: type, config: PretrainedConfig, dtype: torch.dtype) -> float:
+def size_gb(kind: type, config: PretrainedConfig, dtype: torch.dtype, depth: int | None = None) -> float:
     with init_empty_weights():
-        model: nn.Module = kind(config)
+        model = _made(kind, config, depth)
     return sum(p.numel() for name, p in model.named_parameters() if name != SAME) * dtype.itemsize / 2**30
+
+
+def _made(kind: type, config: PretrainedConfig, depth: int | None) -> nn.Module:
+    """A model without weights. Where it ends before its last layer there is no norm behind it: what is read are the states between layers."""
+    if depth is None:
+        return kind(config)
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = depth
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:depth]
+    model = kind(config)
+    model.norm = nn.Identity()
+    return model
 
 
 def _under_both_names(tensors: streaming.Tensors) -> streaming.Tensors:
@@ -56,9 +78,13 @@ def _under_both_names(tensors: streaming.Tensors) -> streaming.Tensors:
 
 def _without_head(tensors: streaming.Tensors, kind: type, sees: bool) -> streaming.Tensors:
     """A language model is published with the head that predicts words, one level above what reads them; the head itself is passed over.
-    One that sees too has its layers beside those of its eyes, in older files and in ComfyUI's at their place."""
+    One that sees too has its layers beside those of its eyes, in older files and in ComfyUI's at their place; where its words are read
+    alone, its eyes are passed over as well."""
+    own = f"{kind.base_model_prefix}."
     for key, tensor, scale in tensors:
-        key = key.removeprefix(f"{kind.base_model_prefix}.")
-        if sees and not key.startswith(("language_model.", "visual.", "lm_head.")):
+        key = key.removeprefix(own)
+        if not sees:
+            key = key.removeprefix("language_model.").removeprefix(own)
+        elif not key.startswith(("language_model.", "visual.", "lm_head.")):
             key = f"language_model.{key}"
         yield key, tensor, scale

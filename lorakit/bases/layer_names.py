@@ -13,6 +13,10 @@ from lorakit.bases import families
 CLIP_PARTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2")
 T5_PARTS = (*(f"0.SelfAttention.{part}" for part in "qkvo"), *(f"1.DenseReluDense.{part}" for part in ("wi_0", "wi_1", "wo")))
 SINGLE, QKV = (1,), (1, 1, 1)
+SLOTS = {"q": 0, "k": 1, "v": 2}  # of a fused layer
+JOINT_ATTENTION = (  # of picture and text, as diffusers calls it in all of its transformers that have it
+    "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
+)  # fmt: skip
 
 Shape = tuple[int, ...]
 
@@ -38,17 +42,29 @@ class OddForm:
     whole: bool = False  # one such key tells what the whole file is
 
 
+@dataclass(frozen=True)
+class LokrForm:
+    """A form of LoKr files that diffusers loads: what its layers are called after `prefix`. `names` are "paths", diffusers' own; "blocks", the
+    same of blocks with `_` for dots; or "original"."""
+
+    prefix: str
+    names: str
+    alphas: bool = True  # whether it takes alphas beside
+    by_alphas: bool = False  # whether it is these that tell the form
+
+
 @cache
 def members(family: str) -> tuple[dict[str, Shape], ...]:
     """{path: weight's shape} of every linear layer and convolution of the full-size denoiser, one table for each of the
     bases that the family has, its usual one first; built without memory."""
-    import torch
     from torch import nn
+
+    from lorakit.bases.streaming import without_memory
 
     cls = families.load(family)
     found = []
     for changes in ({}, *cls.MEMBERS.values()):
-        with torch.device("meta"):
+        with without_memory():
             model = cls.DENOISER(**{**cls.CONFIG, **changes})
         found.append({name: tuple(m.weight.shape) for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))})
     return tuple(found)
@@ -118,6 +134,12 @@ def kohya_stem(family: str, path: str) -> str:
     """The name of a denoiser's layer in the kohya files that are written for the family."""
     by_original = families.load(family).KOHYA_NAMES[0] == "original"
     return underscored("lora_unet", originals(family)[path].name if by_original else path)
+
+
+def lycoris_stem(family: str, path: str) -> str:
+    """The name of a denoiser's layer with LoKr or LoHa, in a family whose original code fuses layers."""
+    prefix = families.load(family).LYCORIS_PREFIX
+    return prefix + (path if prefix.endswith(".") else path.replace(".", "_"))
 
 
 def kohya_paths(family: str) -> dict[str, list[str]]:

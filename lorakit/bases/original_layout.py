@@ -87,5 +87,8 @@ def as_original(place: PlaceOf, state: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def count_blocks(blocks: str, keys: Iterable[str]) -> int:
-    """How many blocks of a name there are: 'double_blocks.18.x' is of the nineteenth."""
-    return 1 + max(int(found[1]) for key in keys if (found := re.match(rf"{blocks}\.(\d+)\.", key)))
+    """How many blocks of a name there are: 'double_blocks.18.x' is of the nineteenth. Raises `KeyError` where there is none."""
+    numbers = [int(found[1]) for key in keys if (found := re.match(rf"{blocks}\.(\d+)\.", key))]
+    if not numbers:
+        raise KeyError(f"{blocks}.0".replace("\\", ""))
+    return 1 + max(numbers)

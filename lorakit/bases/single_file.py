@@ -18,12 +18,13 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, PretrainedConfig, Qwen3Config, T5EncoderModel
+from transformers import CLIPTextConfig, MistralConfig, PretrainedConfig, Qwen3Config, T5EncoderModel
 
 from lorakit import files
 from lorakit.bases import families, original_layout, quantised, streaming
 from lorakit.bases.block_swap import last_blocks
-from lorakit.bases.single_file_configs import AUTOENCODER, Layout, qwen3_sizes
+from lorakit.bases.purposes import purpose
+from lorakit.bases.single_file_configs import AUTOENCODER, Layout, language_model_sizes
 from lorakit.bases.tiny_random import clip_tokenizer
 from lorakit.errors import LorakitError
 from lorakit.weights import Source
@@ -34,6 +35,8 @@ VAE = ("first_stage_model.", "vae.")
 OPEN_CLIP = ("cond_stage_model.model.", "conditioner.embedders.1.model.")  # laid out as open_clip does
 QUANTISED = (".absmax", ".quant_map", "bitsandbytes", ".weight_scale_2", ".qweight", ".wscales")
 FP8 = ("F8_E4M3", "F8_E5M2")
+REFINER = 1280  # the width of the texts that SDXL's refiner reads
+ARCHITECTURE = "modelspec.architecture"  # of a header
 FLOATS = ("F64", "F32", "F16", "BF16", *FP8)
 
 
@@ -90,12 +93,13 @@ def open_file(path: Path, family: str, beside: Iterable[Path] = ()) -> SingleFil
     shapes, kinds, header = _read(path)
     own, layout = find_layout(shapes)
     if layout is None:
-        hint = "is a LoRA, no base" if any("lora" in key for key in shapes) else "has no U-Net or transformer of a base that lorakit knows"
-        raise LorakitError(f"{path}: {hint}; give a full checkpoint, or a diffusers folder")
+        raise LorakitError(f"{path}: {_no_base(shapes)}; give a full checkpoint, or a diffusers folder")
     if own != family:
         raise LorakitError(f"{path}: is {layout.title}, which this base is not; choose --base {layout.usual}, or weights of this one")
     if other := _other_title(layout, shapes):
         raise LorakitError(f"{path}: is {other}, whose blocks are called as those of {layout.title}; lorakit does not know it")
+    if what := purpose(header.get(ARCHITECTURE, "")):
+        raise LorakitError(f"{path}: is {what}, as it says of itself ({ARCHITECTURE} = {header[ARCHITECTURE]}); give the plain base")
     cls = families.load(own)
     folder = cls.FOLDER
     begins = {folder: (DENOISER, OWN, ""), "vae": VAE, **{name: layout.begins(name) for name in layout.encoders}}
@@ -193,11 +197,23 @@ def _first(prefixes: Iterable[str], keys: Iterable[str], layout: Layout) -> str 
     return None
 
 
+def _no_base(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    if any("lora" in key for key in shapes):
+        return "is a LoRA, no base"
+    if any(key.endswith("attn2.to_k.weight") and shape[1:] == (REFINER,) for key, shape in shapes.items()):
+        return "is SDXL's refiner, which finishes pictures of the base"
+    return "has no U-Net or transformer of a base that lorakit knows"
+
+
 def find_layout(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, Layout] | tuple[None, None]:
     """(family, layout) by keys that only this architecture has; a U-Net alone by the width of the text that it reads."""
     known = [(name, layout) for name in families.names() for layout in families.load(name).LAYOUTS]
     bare = [key.removeprefix(DENOISER).removeprefix(OWN) for key in shapes]
-    like = [(name, layout) for name, layout in known if layout.blocks and any(key.startswith(layout.blocks) for key in bare)]
+    like = [
+        (name, layout)
+        for name, layout in known
+        if layout.blocks and any(key.startswith(layout.blocks) for key in bare) and any(layout.needs in key for key in bare)
+    ]
     if like:  # of those whose blocks are called so, the one that it is no other base's of, if there is one
         own = [found for found in like if not _other_title(found[1], shapes)]
         return (own or sorted(like, key=lambda found: -len(found[1].blocks)))[0]
@@ -231,10 +247,10 @@ def denoiser_config(family: type, file: SingleFile) -> dict[str, Any]:
 
 def encoder_config(family: type, file: SingleFile, name: str) -> PretrainedConfig:
     config = dict(file.layout.encoder_configs.get(name) or family.ENCODER_CONFIGS[name])
-    if family.ENCODERS[name].config_class is Qwen3Config:  # of which a family's bases have several
+    if family.ENCODERS[name].config_class in (Qwen3Config, MistralConfig):  # of which a family's bases have several
         own = {key.removeprefix(file.prefixes[name]): shape for key, shape in file.shapes.items() if key.startswith(file.prefixes[name])}
         try:
-            config |= qwen3_sizes({key.removeprefix("model."): shape for key, shape in own.items()})
+            config |= language_model_sizes({key.removeprefix("model."): shape for key, shape in own.items()}, config["head_dim"])
         except KeyError as error:
             raise LorakitError(f"{file.path}: its {name} lacks {error.args[0]}; give another copy of the file") from None
     return family.ENCODERS[name].config_class(**config)

@@ -20,6 +20,7 @@ class Layout:
     blocks: str = ""  # ... or, of a transformer, which may also lie bare in the file, of its blocks
     inputs: tuple[str, int] = ("", 0)  # the denoiser's first weight, and how many channels it reads
     others: Mapping[str, str] = field(default_factory=dict)  # part of a key -> title of another base with blocks of these names
+    needs: str = ""  # part of a key that tells it from such another base, which lacks it
     text_width: int = 0  # by which a U-Net alone is told: of the text that it reads
     config: Mapping[str, Any] = field(default_factory=dict)  # of the denoiser, what is otherwise than in the family's
     encoder_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # text encoders that are others than the family's
@@ -86,13 +87,19 @@ QWEN2_5_VL_7B = {
         "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31],
     },
 }  # fmt: skip
+MISTRAL_SMALL_3 = {
+    "vocab_size": 131072, "hidden_size": 5120, "intermediate_size": 32768, "num_hidden_layers": 40, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 1000000000.0,
+    "sliding_window": None, "tie_word_embeddings": False,
+}  # fmt: skip
 
 
-def qwen3_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """What the shapes of a Qwen3's tensors tell of its configuration; `KeyError` for one that it lacks."""
+def language_model_sizes(shapes: Mapping[str, tuple[int, ...]], head: int) -> dict[str, Any]:
+    """What the shapes of a language model's tensors tell of its configuration; `KeyError` for one that it lacks. A model whose heads have no
+    norm, as Mistral's, does not tell how wide they are: then that is `head`."""
     first = "layers.0.self_attn"
     words, width = shapes["embed_tokens.weight"]
-    head = shapes[f"{first}.q_norm.weight"][0]
+    head = shapes.get(f"{first}.q_norm.weight", (head,))[0]
     return {
         "vocab_size": words, "hidden_size": width, "intermediate_size": shapes["layers.0.mlp.gate_proj.weight"][0],
         "num_hidden_layers": 1 + max(int(key.split(".")[1]) for key in shapes if key.startswith("layers.")), "head_dim": head,

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
+from diffusers.models.modeling_utils import no_init_weights
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -22,9 +24,17 @@ READ_AT_ONCE = 1 << 30  # bytes after which a file is opened anew: what was read
 Tensors = Iterator[tuple[str, Tensor, "Tensor | None"]]  # key, values, and the scale of those in fp8, where the file has one
 
 
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """What is made in here has shapes and no values. Nothing is drawn at random either: on the meta device that takes longer than
+    all the rest."""
+    with no_init_weights(), torch.device("meta"):
+        yield
+
+
 def build(make: Callable[[], nn.Module], precision: str | None, dtype: torch.dtype) -> nn.Module:
     """A model without weights, its linear layers as they will be held; buffers that no file has are real."""
-    with init_empty_weights(include_buffers=False):
+    with no_init_weights(), init_empty_weights(include_buffers=False):
         model = make()
     return quantised.replace_layers(model, precision, dtype) if precision else model
 

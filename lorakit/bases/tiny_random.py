@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -70,6 +71,16 @@ def _text_encoder() -> CLIPTextModel:
 
 def clip_tokenizer(folder: Path) -> CLIPTokenizer:
     """CLIP's tokenizer from the merges that open_clip carries; `folder` takes the two files that it is read from."""
+    source = folder / "tokenizer"
+    source.mkdir(parents=True, exist_ok=True)
+    for name, text in _clip_vocabulary().items():
+        (source / name).write_text(text, encoding="utf-8")
+    return CLIPTokenizer.from_pretrained(source, model_max_length=77)
+
+
+@cache
+def _clip_vocabulary() -> dict[str, str]:
+    """{"vocab.json": ..., "merges.txt": ...}, as OpenAI published them."""
     import open_clip
 
     packed = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
@@ -78,8 +89,5 @@ def clip_tokenizer(folder: Path) -> CLIPTokenizer:
     letters = list(open_clip.tokenizer.bytes_to_unicode().values())
     vocabulary = letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
     vocabulary += ["<|startoftext|>", "<|endoftext|>"]
-    source = folder / "tokenizer"
-    source.mkdir(parents=True, exist_ok=True)
-    (source / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}), encoding="utf-8")
-    (source / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    return CLIPTokenizer.from_pretrained(source, model_max_length=77)
+    numbered = {token: number for number, token in enumerate(vocabulary)}
+    return {"vocab.json": json.dumps(numbered), "merges.txt": "#version: 0.2\n" + "\n".join(merges) + "\n"}

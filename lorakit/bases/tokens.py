@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lorakit.project.catalog import Card
 
 CLIP_BUDGET = 75  # of CLIP's 77 positions, two are for start and end
-LARGE = ("T5", "Qwen2")  # how the classes of the tokenizers begin that read more than CLIP
+LARGE = ("T5", "Qwen2", "Llama")  # how the classes of the tokenizers begin that read more than CLIP
 TOKENS_A_WORD = 1.4  # an estimate, where none of these is at hand
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lorakit import files
 from lorakit.console import say
 from lorakit.project import Project, by_hand, manifest
 from lorakit.record import Record
 from lorakit.text import sidecars
 from lorakit.text.cleaning import captions_in
+
+TEXTS = "texts"  # what is noted of those in dataset/
 
 
 def review(
@@ -51,6 +54,9 @@ def _as_one_line(text: str) -> str:
 
 def adopt_edits(project: Project) -> int:
     """Take over texts that a person has edited in `dataset/*.txt` since they were written, as one decision. Returns how many."""
+    noted, now = project.manifest.notes.found, _state_of_texts(project)
+    if now and project.manifest.is_saved and noted.get(TEXTS) == now[0]:
+        return 0  # they were read when all was as it is now
     changes, edited = [], []
     for record in project.manifest.everything():
         found = record.get("dataset")
@@ -61,10 +67,12 @@ def adopt_edits(project: Project) -> int:
             continue
         if path.stat().st_size > sidecars.MOST_BYTES:
             sidecars.pass_over(str(path), "too large for a caption")
+            now = None
             continue
         text = _as_one_line(sidecars.read_text(path))
         if not text:
             path.unlink()  # emptied by accident: stage dataset writes it again
+            now = None
         elif text != found["text"]:
             changes.append(by_hand.change(record, "text", text))
             taken: Record = {**record, "dataset": {**found, "text": text}}
@@ -74,4 +82,14 @@ def adopt_edits(project: Project) -> int:
         project.manifest.keep(*edited)
         project.manifest.save()
         say(f"caption   {len(edited)} texts edited by hand in dataset/ are taken over and kept")
+    elif now and project.manifest.is_saved and files.would_show(now[1]):
+        noted[TEXTS] = now[0]
     return len(edited)
+
+
+def _state_of_texts(project: Project) -> tuple[str, int] | None:
+    """(what tells the texts in dataset/ as they are from any others, when the newest was changed)."""
+    try:
+        return files.folder_state(project.dataset_folder, ending=".txt")
+    except OSError:
+        return None

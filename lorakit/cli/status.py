@@ -36,10 +36,13 @@ def command(project, as_json) -> None:
 def show_lines(found: dict) -> None:
     """One line a photo, for files and pipes."""
     width = min(WIDEST, max((len(photo["file"]) for photo in found["photos"]), default=0))
+    lines = []
     for photo in found["photos"]:
         parts = [why(photo), photo["text"] or ""]
         line = f"{photo['file']:<{width}}  {photo['verdict']:<6}  {'chosen' if photo['selected'] else '-':<6}  {' | '.join(p for p in parts if p)}"
-        click.echo(safe(line).rstrip())
+        lines.append(safe(line).rstrip())
+    if lines:  # at once: to write each by itself takes as long as to judge it
+        click.echo("\n".join(lines))
     for line in [*(f"lacks: {line}" for line in found["lacks"]), *worst_texts(found), *by_hand(found)]:
         click.echo(line)
     click.echo(stage_line(found))

@@ -180,6 +180,16 @@ def _of_repeats(found: dict[str, Any]) -> list[str]:
 def tell(project: Project, found: dict[str, Any]) -> None:
     """Keep the account, and say it; its first line is said by whoever walks the stages."""
     files.write_json(project.folder / FILE, found)
+    _say(found)
+
+
+def say_again(project: Project) -> None:
+    """Say what the last scan said, of which nothing has changed."""
+    if found := read(project):
+        _say(found)
+
+
+def _say(found: dict[str, Any]) -> None:
     for line in found["lines"][1:]:
         say(f"scan      {line}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ def check(project: Project) -> None:
 
     Photos that cannot be decoded get a measure of their own under `damaged`; none of them stops the stage.
     """
-    wanted = {r["id"]: stamps.check(project, r) for r in project.manifest}
-    todo = [r for r in project.manifest if r.get("done", {}).get("check") != wanted[r["id"]] or _could_not_be_opened(r)]
+    if stamps.noted(project, "all checked", lambda: next(_to_do(project), None) is None):
+        project.manifest.save()  # where a killed run has left them in the journal
+        return
+    wanted = {r["id"]: stamp for r, stamp in _to_do(project)}
+    todo = [project.manifest[id] for id in wanted]
     if todo:
         _say_what_is_passed_over()
     with progress("check", len(todo)) as shown:
@@ -37,6 +41,14 @@ def check(project: Project) -> None:
             project.manifest.keep(manifest.finish(record, "check", wanted[record["id"]], **found))
             shown.advance()
     project.manifest.save()
+
+
+def _to_do(project: Project) -> Iterator[tuple[Record, str]]:
+    """(photo, its stamp) of what is to be looked at."""
+    for record in project.manifest:
+        stamp = stamps.check(project, record)
+        if record.get("done", {}).get("check") != stamp or _could_not_be_opened(record):
+            yield record, stamp
 
 
 def _could_not_be_opened(record: Record) -> bool:

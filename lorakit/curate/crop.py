@@ -28,8 +28,7 @@ def crop(project: Project) -> None:
             bucket = bucket_for(region, project.settings)
             box = place(region, bucket, record, project.settings.crop.faces)
         changed.append(manifest.finish(record, "crop", stamp, crop={"box": list(box), "bucket": list(bucket)}))
-    project.manifest.keep(*changed)
-    project.manifest.save()
+    project.manifest.keep_all(changed)
 
 
 def region_of(record: Record, settings: Settings) -> Box:

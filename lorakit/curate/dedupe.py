@@ -38,7 +38,7 @@ def dedupe(project: Project) -> None:
     records = list(project.manifest)
     if all(r.get("done", {}).get("dedupe") == stamp for r in records):
         if any("inherited" in r for r in records):  # captions come and go without the photos; older projects stay as they are
-            _inherit(project)
+            project.manifest.keep(*_inherit(records))
         return
     ranked = sorted(records, key=lambda r: _rank(r, project))
     copies = exact_copies(ranked)
@@ -49,18 +49,14 @@ def dedupe(project: Project) -> None:
     finished = [
         manifest.finish(r, "dedupe", stamp, dedupe=copies.get(r["id"], {"of": None, **takes.get(r["id"], {})})) for r in project.manifest
     ]
-    project.manifest.keep(*finished)
-    _inherit(project)
-    project.manifest.save()
+    heirs = {r["id"]: r for r in _inherit(finished)}
+    project.manifest.keep_all(heirs.get(r["id"], r) for r in finished)
 
 
-def _inherit(project: Project) -> None:
-    """Let kept photos have the captions and masks of their copies, and say so."""
-    records = list(project.manifest)
+def _inherit(records: list[Record]) -> list[Record]:
+    """Let kept photos have the captions and masks of their copies, and say so. Returns the records of which that changes anything."""
     found, unused = inherited(records)
-    project.manifest.keep(
-        *(cast(Record, {**r, "inherited": now}) for r in records if r.get("inherited", ...) != (now := found.get(r["id"])))
-    )
+    heirs = [cast(Record, {**r, "inherited": now}) for r in records if r.get("inherited", ...) != (now := found.get(r["id"]))]
     captions, masks = sum("sidecar" in entry for entry in found.values()), sum("mask" in entry for entry in found.values())
     if captions or masks:
         what = " and ".join(f"{count} {name}" for count, name in ((captions, "captions"), (masks, "masks")) if count)
@@ -69,6 +65,7 @@ def _inherit(project: Project) -> None:
         say(
             f"dedupe    {len(unused)} copies had captions or masks that are not used: {', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
         )
+    return heirs
 
 
 def inherited(records: list[Record]) -> tuple[dict[str, Inherited], list[str]]:

@@ -42,8 +42,7 @@ def embed(project: Project) -> None:
         found = _see(project, [r for r in records if verdicts.judge(r, project.settings, with_embed=False).verdict != "reject"])
     else:
         say("embed     no open_clip weights, so nothing is looked at by meaning; --set embed.clip=FOLDER gives them")
-    project.manifest.keep(*(manifest.finish(r, "embed", stamp, embed=found.get(r["id"])) for r in records))
-    project.manifest.save()
+    project.manifest.keep_all(manifest.finish(r, "embed", stamp, embed=found.get(r["id"])) for r in records)
 
 
 def _see(project: Project, records: list[Record]) -> dict[str, dict[str, Any]]:

@@ -63,7 +63,7 @@ def may_hold_photos(place: Path | str) -> bool:
     if isinstance(place, str) or not place.is_dir():
         return True
     for folder, subfolders, names in os.walk(place):
-        subfolders[:] = [name for name in subfolders if _is_looked_into(name)]
+        subfolders[:] = [name for name in subfolders if is_looked_into(name)]
         paths = [Path(folder, name) for name in names]
         if any(_is_photo(path) or hf_datasets.is_table(path) for path in paths):
             return True
@@ -131,7 +131,7 @@ def _in_folder(root: Path, project: Project) -> Place:
         found.passed_over["hidden folders"] += [
             path for path in hidden if path.name not in (".git", ".cache", ".thumbnails", ".ipynb_checkpoints")
         ]
-        subfolders[:] = sorted(s for s in subfolders if inside and _is_looked_into(s) and here / s != project.folder)
+        subfolders[:] = sorted(s for s in subfolders if inside and is_looked_into(s) and here / s != project.folder)
         if settings.roles:
             for name in [s for s in subfolders if _is_lorakit_project(here / s)]:
                 subfolders.remove(name)
@@ -154,7 +154,7 @@ def _in_store(address: str, project: Project) -> Place:
             found.passed_over["with a name that is refused (out of its place, or too long)"].append(root / name)
             continue
         path = root / inside
-        if not all(map(_is_looked_into, inside.parts[:-1])) or (len(inside.parts) > 1 and not settings.recursive):
+        if not all(map(is_looked_into, inside.parts[:-1])) or (len(inside.parts) > 1 and not settings.recursive):
             continue
         if stores.is_shard(name):
             _take_shard(found, one, project)
@@ -380,7 +380,7 @@ def _in_table(path: Path, project: Project) -> list[Place]:
     return [found]
 
 
-def _is_looked_into(folder: str) -> bool:
+def is_looked_into(folder: str) -> bool:
     return not folder.startswith(".") and folder.lower() not in PASSED_OVER
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from lorakit import files
-from lorakit.console import say, track
-from lorakit.curate import account, stores
+from lorakit.console import say, track, warnings
+from lorakit.curate import account, folders, stores
 from lorakit.curate.embedded import description_in
 from lorakit.curate.places import Place, is_regular, look_into, may_hold_photos
 from lorakit.errors import LorakitError, UnreadablePhoto
@@ -29,10 +29,16 @@ def scan(project: Project) -> None:
     """Read the photo folders into the manifest.
 
     A photo is known by the hash of its bytes: renamed or moved, it keeps its record; gone, its record stays but is no
-    longer listed. Files whose size and time have not changed are not read again.
+    longer listed. Files whose size and time have not changed are not read again; where nothing at all has changed in the folders,
+    none is opened.
 
     Raises `LorakitError` when a folder is missing or no photo is found at all.
     """
+    interrupted = project.cache_folder / INTERRUPTED
+    if not interrupted.exists() and folders.are_as_scanned(project):
+        account.say_again(project)
+        return
+    before_it, warned = folders.state_of(project), warnings()
     sidecars.pass_over.cache_clear()
     places = [found for place in project.photos for found in look_into(place, project)]
     found = {path: place for place in reversed(places) for path in reversed(place.photos)}  # each once, in the first place that has it
@@ -44,7 +50,6 @@ def scan(project: Project) -> None:
         raise _no_photos(project, places)
     captions = {id(place): Captions(place.photos, place.texts, place.root) for place in places}
     repeats, unused = _repeats(project, places)
-    interrupted = project.cache_folder / INTERRUPTED
     before = (*_read_interrupted(interrupted), *project.manifest.everything())
     known = {_state(r): r for r in before if not r["hash"].startswith(UNREADABLE) and r["modified"]}
     several = len(project.photos) > 1
@@ -65,6 +70,8 @@ def scan(project: Project) -> None:
     project.manifest.replace(records)
     interrupted.unlink()
     account.tell(project, account.make([(place, captions[id(place)]) for place in places], fresh, unused, project.settings.caption.several))
+    if warned == warnings() and len(places) == len(project.photos) and not any(r["hash"].startswith(UNREADABLE) for r in records):
+        folders.note(project, before_it)
 
 
 def check_places(project: Project) -> None:

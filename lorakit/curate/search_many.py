@@ -19,8 +19,8 @@ SIDE = 6  # of the square of lowest coefficients with even row and column
 HALF = SIDE * SIDE // 2  # bits of a key
 DIFFERING = 7  # bits of the 36: all of 210 lightly edited copies lay within, and 7 of 10 heavily edited ones
 MANY, DIFFERING_OF_MANY = 200_000, 5  # beyond so many photos 99 and 56 in 100, in a fifth of the time
+EVEN = HASH_SIZE * HASH_SIZE // 4  # bits with even row and column
 BLOCK = 1 << 21  # pairs looked at at once
-FLIPS = range(4)
 
 Pairs = tuple[np.ndarray, np.ndarray]  # positions of either photo
 
@@ -39,9 +39,14 @@ def _pairs_of(hashes: np.ndarray, limit: int, differing: int, turns: bool, half:
     """What one half of the bits finds, with rows and columns of one picture exchanged (`sides`) or not."""
     asked = turned(hashes, 4) if sides else hashes
     shapes, known = _shapes(asked), _shapes(hashes)
+    asked_bits, known_bits = _by_class(asked), _by_class(hashes)
+    asked_even, known_even = asked_bits[:, 0].copy(), known_bits[:, 0].copy()  # which no mirroring changes
     found: list[tuple[int, int]] = []
     for left, right in _candidates(shapes, known, half, differing, once=not sides):
-        near = _distance(asked[left], hashes[right], turns) <= limit
+        if limit < EVEN:
+            near = np.bitwise_count(asked_even[left] ^ known_even[right]) <= limit
+            left, right = left[near], right[near]
+        near = _distance(asked_bits[left], known_bits[right], turns) <= limit
         near &= left != right  # a picture may be its own mirror image
         found += zip(left[near].tolist(), right[near].tolist(), strict=True)
     return found
@@ -59,19 +64,20 @@ def _candidates(shapes: np.ndarray, known: np.ndarray, half: int, differing: int
     as many in one half. `once`: both are the same, and each pair is wanted once."""
     keys = _keys(known, half)
     order = np.argsort(keys, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=1 << HALF))])
+    filled = np.bincount(keys, minlength=1 << HALF)
+    starts, filled = np.concatenate([[0], np.cumsum(filled)]), filled > 0  # a byte a key: what is asked for most often stays near
     ordered, asked, asked_shapes = known[order], _keys(shapes, half)[order], shapes[order]  # neighbours ask for neighbours
     for mask in _masks(differing // 2):
-        wanted = asked ^ mask
-        first, last = starts[wanted], starts[wanted + 1]
+        rows = np.flatnonzero(filled[asked ^ mask])
+        wanted = asked[rows] ^ mask
+        first = starts[wanted]
         if once and mask == 0:
-            first = np.arange(1, len(order) + 1)  # those behind itself
-        counts = last - first
+            first = rows + 1  # those behind itself
+        counts = starts[wanted + 1] - first
         if once and mask:
-            counts[asked > wanted] = 0
-        asking = np.nonzero(counts)[0]
-        for rows in _in_blocks(asking, counts):
-            left, right = _near(asked_shapes, ordered, rows, first[rows], counts[rows], differing)
+            counts[asked[rows] > wanted] = 0
+        for some in _in_blocks(counts):
+            left, right = _near(asked_shapes, ordered, rows[some], first[some], counts[some], differing)
             yield order[left], order[right]
 
 
@@ -85,8 +91,9 @@ def _masks(most: int) -> Iterator[int]:
             yield sum(1 << place for place in places)
 
 
-def _in_blocks(rows: np.ndarray, counts: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows in parts that together have about BLOCK counts."""
+def _in_blocks(counts: np.ndarray) -> Iterator[np.ndarray]:
+    """Where there are any, in parts that together have about BLOCK counts."""
+    rows = np.flatnonzero(counts)
     sums = np.cumsum(counts[rows])
     cuts = np.searchsorted(sums, np.arange(BLOCK, sums[-1] if len(sums) else 0, BLOCK))
     yield from (part for part in np.split(rows, cuts) if len(part))
@@ -101,8 +108,19 @@ def _near(asked: np.ndarray, known: np.ndarray, rows: np.ndarray, first: np.ndar
     return rows[np.searchsorted(ends, near, side="right")], places[near]
 
 
+def _by_class(hashes: np.ndarray) -> np.ndarray:
+    """[n, 4] uint64: the bits of coefficients with even row and column, odd column, odd row, and both odd."""
+    signs = np.unpackbits(hashes, axis=1).reshape(-1, HASH_SIZE, HASH_SIZE)
+    classes = [signs[:, row::2, column::2].reshape(len(hashes), -1) for row in (0, 1) for column in (0, 1)]
+    return np.concatenate([np.packbits(bits, axis=1) for bits in classes], axis=1).view(np.uint64)
+
+
 def _distance(asked: np.ndarray, known: np.ndarray, turns: bool) -> np.ndarray:
-    """Bits by which hashes [n, 32] differ; with `turns` in the nearest of the four mirrorings, which flip the same bits of all."""
-    flips = [turned(np.zeros((1, 32), np.uint8), flip) for flip in (FLIPS if turns else FLIPS[:1])]
-    apart = [np.bitwise_count((asked ^ known ^ flip).view(np.uint64)).sum(axis=1) for flip in flips]
-    return np.minimum.reduce(apart)
+    """Bits by which hashes [n, 4], told by class, differ; with `turns` in the nearest of the four mirrorings, each of which flips all bits
+    of two classes: of 64 bits those that were alike differ then."""
+    apart = np.bitwise_count(asked ^ known).astype(np.int16)
+    odd = apart[:, 1] + apart[:, 2] + apart[:, 3]
+    if turns:
+        least = np.minimum(np.minimum(apart[:, 1], apart[:, 2]), apart[:, 3])
+        odd = np.minimum(odd, 128 + 2 * least - odd)
+    return apart[:, 0] + odd

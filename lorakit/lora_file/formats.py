@@ -341,7 +341,7 @@ def _write_kohya(network: Mapping[str, LayerAdapter], family: str) -> dict[str, 
             continue
         if isinstance(delta, LycorisLayer):
             inner = path.removeprefix(f"{layer_names.denoiser_folder(family)}.")
-            own = layer_names.underscored("lycoris", inner) if layer_names.is_fused(family) and inner != path else stem
+            own = layer_names.lycoris_stem(family, inner) if layer_names.is_fused(family) and inner != path else stem
             tensors |= {f"{own}.{name}": tensor for name, tensor in delta.tensors.items()} | _scales(own, delta, delta.change)
             continue
         fused.setdefault(stem, {})[original.slot] = delta.swapped() if is_swapped(path, delta) else delta

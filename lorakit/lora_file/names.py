@@ -53,6 +53,7 @@ def layers_by_stem(family: str) -> dict[str, Held]:
         if "diffusers" in cls.KOHYA_NAMES:
             stems.append(underscored("lora_unet", path))
         stems += [f"{prefix}.{path}".removeprefix(".") for prefix in cls.COMFYUI_PREFIXES]
+        stems += [f"{form.prefix}{path}" for form in cls.DIFFUSERS_LOKR if form.names == "paths"]
         if cls.DIFFUSERS_CONVERTS_PATHS and re.search(cls.DIFFUSERS_CONVERTS_PATHS, path):
             stems += [f"{prefix}{path}" for prefix in cls.DIFFUSERS_CONVERTS_ORIGINAL]
         found |= dict.fromkeys((*stems, *((path, *old_stems(path)) if folder == "unet" else ())), Held((f"{folder}.{path}",)))

@@ -13,7 +13,7 @@ from lorakit.bases import families, layer_names
 from lorakit.bases.layer_names import OddForm, underscored
 from lorakit.errors import LorakitError, UnknownName
 from lorakit.lora_file import faults, names, strangers
-from lorakit.lora_file.names import ADAPTER, KOHYA, LYCORIS, OLD, OLD_ATTENTION, OLD_TEXT, PAIRS, PEFT, old_stems, split_key
+from lorakit.lora_file.names import ADAPTER, KOHYA, LOKR, LYCORIS, OLD, OLD_ATTENTION, OLD_TEXT, PAIRS, PEFT, old_stems, split_key
 
 TOOLS = ("comfyui", "a1111", "forge", "diffusers")
 FORGE_LIMIT = 12  # with more unknown keys than this Forge loads nothing of a file
@@ -94,8 +94,10 @@ def find_family(shapes: Shapes, about: Mapping[str, str] | None = None) -> str |
 
     said = _family_said(about or {})
 
-    def rank(name: str) -> tuple[int, int, bool, int]:  # CLIP's layers alone fit several: then it is the one that most tools know
-        return found[name].fit, found[name].exact, name == said, len(families.load(name).TOOLS)
+    def rank(name: str) -> tuple[int, int, bool, int, int]:
+        """Of names that several have it is the one of which ComfyUI knows them; CLIP's layers alone are the one's that most tools know."""
+        known = len(sizes.keys() & _comfyui_stems(name))
+        return found[name].fit, found[name].exact, name == said, known, len(families.load(name).TOOLS)
 
     best = max(families.names(), key=rank)
     return best if found[best].fit > found[best].misfit else None
@@ -105,7 +107,8 @@ def _family_said(about: Mapping[str, str]) -> str | None:
     """The family whose bases the header of a file names, as trainers do: flux2_klein_4b, flux-2-klein-4b/lora."""
     words = [re.sub(r"[^a-z0-9]", "", about.get(key, "").lower()) for key in ("ss_base_model_version", "modelspec.architecture")]
     begins = {name: families.load(name).IN_HEADERS for name in families.names()}
-    return next((name for name, start in begins.items() if start and any(word.startswith(start) for word in words)), None)
+    said = [name for name, start in begins.items() if start and any(word.startswith(start) for word in words)]
+    return max(said, key=lambda name: len(begins[name]), default=None)  # flux2dev is no flux2
 
 
 @dataclass(frozen=True)
@@ -285,6 +288,56 @@ def _is_read_by_diffusers(tensor: _Tensor) -> bool:
     return not _converts(tensor) and tensor.suffix in (*PEFT, *old, "lora_magnitude_vector")
 
 
+def _why_no_lokr(tensor: _Tensor) -> str:
+    """Why diffusers does not take a tensor of a LoKr file; empty where it does."""
+    form = next((form for form in tensor.base.DIFFUSERS_LOKR if _is_of(form, tensor.shapes)), None)
+    if form is None or tensor.suffix not in (*LOKR[:-1], *(["alpha"] if form.alphas else [])):
+        return f"{_REFUSED} in a LoKr file"
+    if tensor.stem not in _lokr_stems(tensor.family, form):
+        return f"{_REFUSED} in a LoKr file"
+    if not _has_one_factor(tuple(sorted(_lokr_sides(tensor.shapes)))):
+        return "diffusers finds no one factor that takes all of the file's layers apart"
+    return tensor.broken()
+
+
+def _is_of(form: layer_names.LokrForm, shapes: Shapes) -> bool:
+    if form.by_alphas:
+        return any(key.endswith(".alpha") for key in shapes)
+    return any(key.startswith(form.prefix) for key in shapes)
+
+
+@cache
+def _lokr_stems(family: str, form: layer_names.LokrForm) -> frozenset[str]:
+    if form.names == "original":
+        return frozenset(form.prefix + name for name in _original_names(family))
+    paths = layer_names.layers(family)
+    if form.names == "blocks":
+        return frozenset(form.prefix + path.replace(".", "_") for path in paths if _in_blocks(family, path))
+    return frozenset(form.prefix + path for path in paths)
+
+
+def _in_blocks(family: str, path: str) -> bool:
+    return re.search(rf"({'|'.join(families.load(family).BLOCKS)})\.\d+\.", path) is not None
+
+
+def _lokr_sides(shapes: Shapes) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """((outputs of w1, of w2), (inputs of w1, of w2)) of each layer that has both."""
+    for stem in {split_key(key)[0] for key in shapes if ".lokr_" in key}:
+        own = {name: shapes[f"{stem}.{name}"] for name in LOKR if len(shapes.get(f"{stem}.{name}", ())) > 1}
+        first, second = (own.get(name) or _product(own.get(f"{name}_a"), own.get(f"{name}_b")) for name in ("lokr_w1", "lokr_w2"))
+        if first and second:
+            yield (first[0], second[0]), (first[1], second[1])
+
+
+@cache
+def _has_one_factor(sides: tuple[tuple[tuple[int, int], tuple[int, int]], ...]) -> bool:
+    """Whether peft, which diffusers leaves the layers to, takes all of them apart as the file does, by one factor (`_create_lokr_config`)."""
+    from peft.tuners.lokr.layer import factorization
+
+    candidates = {out for (out, _), _ in sides} | {-1}
+    return any(all(factorization(a * b, factor) == (a, b) for pair in sides for a, b in pair) for factor in candidates)
+
+
 _COMFYUI: tuple[Rule, ...] = (  # Forge took ComfyUI's loader over
     (lambda t: t.suffix not in SUFFIXES[t.tool], _unknown_suffix),
     (lambda t: t.stem not in _comfyui_stems(t.family), lambda t: f"{t.tool} knows no layer of this name"),
@@ -298,6 +351,7 @@ _A1111: tuple[Rule, ...] = (
 _DIFFUSERS: tuple[Rule, ...] = (
     (lambda t: t.odd is not None and t.tool in t.odd.tools, ""),
     (lambda t: t.suffix == "dora_scale", "diffusers leaves DoRA's dora_scale out, so the layer changes in another way than it was trained to"),
+    (lambda t: t.base.DIFFUSERS_LOKR and not t.is_kohya and any(".lokr_" in key for key in t.shapes), lambda t: _why_no_lokr(t)),
     (lambda t: t.suffix.startswith(("lokr_", "hada_")), f"{_REFUSED}, LoKr's and LoHa's"),
     (lambda t: _renames(t) and (t.suffix not in PEFT or t.stem not in _renamed(t.family)), f"{_REFUSED} in a file of original names"),
     (_renames, _Tensor.broken),
@@ -406,7 +460,7 @@ def _kohya_stems(family: str) -> frozenset[str]:
         return frozenset(text | set(stems))
     layers = layer_names.layers(family)
     attention = [path for path in layers if ".attn." in path]
-    in_blocks = {stem for stem, paths in stems.items() if any(part.isdecimal() for part in paths[0].split("."))}
+    in_blocks = {stem for stem, paths in stems.items() if _in_blocks(family, paths[0])}
     own = {f"{prefix}{path}" for prefix in families.load(family).DIFFUSERS_CONVERTS for path in layers}
     of_onetrainer = (
         _all_underscored("lora_transformer", attention) if "lora_transformer" in families.load(family).COMFYUI_UNDERSCORED else set()

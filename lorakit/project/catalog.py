@@ -34,6 +34,7 @@ class Card:
     folder: str | None = None  # weights that travel with the card, relative to it
     builder: str | None = None  # a module of lorakit.bases that makes the weights on this machine
     note: str = ""
+    known_as: Sequence[str] = ()  # what stands in names of its files and places, small letters and digits alone; all words of one of these
     memory: Sequence[Mapping[str, Any]] = ()  # predicted GB of activations: {resolution, checkpointing, activations}; bench/memory.py
     metadata: Mapping[str, str] = field(default_factory=dict)  # names that loaders read in the LoRA file's header
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -76,6 +76,10 @@ class Decisions:
         """{"step", "strength"} that was picked of a run, by its folder's name."""
         return self._sum.get(run, {}).get("pick")
 
+    def fingerprint(self) -> str:
+        """By which it shows that something else is decided."""
+        return files.short_hash(self._sum)
+
     @property
     def has_picks(self) -> bool:
         return any("pick" in held for held in self._sum.values())

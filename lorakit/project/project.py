@@ -19,7 +19,7 @@ from lorakit.project.catalog import Card, Kind
 from lorakit.project.decisions import Change, Decision
 from lorakit.project.manifest import Manifest
 from lorakit.settings import Settings
-from lorakit.weights import Source, local_base, local_folder
+from lorakit.weights import Source, files_on_hub, local_base, local_folder
 
 if TYPE_CHECKING:
     from lorakit.cluster import Cluster
@@ -67,10 +67,13 @@ class Project:
     def base_source(self) -> Source:
         """Where the base's weights come from: --weights, the card's folder, built here, or the hub."""
         given, card = self.settings.train.weights, self.card
+        configs = self.cache_folder / "configs" / card.family
         if given and is_on_hub(given):
-            return Source(given.removeprefix(HUB), False, card.title, card.size_gb)
+            name = given.removeprefix(HUB).rstrip("/")
+            if here := files_on_hub(name):
+                return local_base(here, configs, card.title, card.size_gb, self._rest, self._parts[0])
+            return Source(name, False, card.title, card.size_gb)
         if given or card.folder:
-            configs = self.cache_folder / "configs" / card.family
             place = given or card.path.parent / (card.folder or "")
             return local_base(place, configs, card.title, card.size_gb, self._rest, self._parts[0])
         if card.builder:

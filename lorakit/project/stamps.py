@@ -8,14 +8,15 @@ Stages of single photos take (project, record); stages that look at the whole se
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import is_dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit import lookup, weights
-from lorakit.files import file_hash, short_hash
-from lorakit.project import runs
+from lorakit.files import as_fact, file_hash, hash_of_texts, short_hash
+from lorakit.project import judged, runs
 from lorakit.quality import verdicts
 from lorakit.record import Record, mask_of, sidecar_of
 from lorakit.settings import for_stamp, in_stamp, is_neutral, known_keys
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 VERSIONS = dict.fromkeys(
     ("check", "dedupe", "embed", "select", "crop", "caption", "trigger", "dataset", "cache", "train", "sample", "export", "report"), 1
 ) | {"trigger": 2, "report": 3}
+TOLD_AT_ONCE = 1000  # photos whose facts are in memory as text
 SAME_VIEW = 0.85  # overlap of two crops of a photo from which the words for one are true of the other
 # Settings of `train` that change how the work is done, not what comes out.
 NOT_IN_RESULT = (
@@ -42,10 +44,39 @@ STEP_RULE = ("steps", "steps_per_photo", "min_steps", "max_steps")  # how long i
 
 
 def check(project: Project, record: Record) -> str:
+    known, measured = project.manifest.memo, tuple(record.get("measures", ()))
+    versions = known.get(("versions", measured))
+    if versions is None:  # most photos have the same measures
+        versions = known["versions", measured] = as_fact(_versions(measured))
+    # As `_stamp`, in a tenth of its time: this is asked of every photo by every command.
+    return hash_of_texts([f'["check", {VERSIONS["check"]}, {as_fact(record["hash"])}, {versions}]'])
+
+
+def _versions(measured: Sequence[str]) -> dict[str, int]:
+    """Of the checks that are at work; one whose extra is not installed here may have been at work elsewhere."""
     checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
-    measured = record.get("measures", {})  # one whose extra is not installed here may have been at work elsewhere
-    versions = {name: module.VERSION for name, module in checks.items() if name in measured or lookup.is_installed(module)}
-    return _stamp("check", record["hash"], versions)
+    return {name: module.VERSION for name, module in checks.items() if name in measured or lookup.is_installed(module)}
+
+
+def noted(project: Project, what: str, work: Callable[[], Any]) -> Any:
+    """What `work` finds out of all records and settings alone, or what it or a former command has found out of this very book with these
+    settings, decisions and checks: a value that JSON can hold."""
+
+    def found() -> Any:
+        book = project.manifest
+        if not book.is_saved:
+            return work()
+        known = book.notes.found.setdefault("found", {})
+        by = judged.once(project, "by", lambda: _by(project))
+        if what not in known or known[what][0] != by:
+            known[what] = [by, work()]
+        return known[what][1]
+
+    return judged.once(project, what, found)
+
+
+def _by(project: Project) -> str:
+    return short_hash(VERSIONS, _versions(()), project.settings.flat(), project.manifest.decisions.fingerprint())
 
 
 def _once(stamp: Callable[[Project], str]) -> Callable[[Project], str]:
@@ -54,19 +85,16 @@ def _once(stamp: Callable[[Project], str]) -> Callable[[Project], str]:
 
     @functools.wraps(stamp)
     def remembered(project: Project) -> str:
-        known = project.manifest.memo.get(stamp.__name__)
-        if known is None or known[0] is not project.settings:
-            known = project.manifest.memo[stamp.__name__] = project.settings, stamp(project)
-        return known[1]
+        return noted(project, stamp.__name__, lambda: stamp(project))
 
     return remembered
 
 
 @_once
 def dedupe(project: Project) -> str:
-    facts = [(r["id"], r["hash"], r.get("look"), verdicts.quality(r, project.settings)) for r in project.manifest]
-    apart = [(r["id"], sorted(r["human"]["apart"])) for r in project.manifest if r.get("human", {}).get("apart")]
-    return _stamp("dedupe", for_stamp(project.settings.dedupe), facts, *([apart] if apart else []))
+    facts = ((r["id"], r["hash"], r.get("look"), verdicts.quality(r, project.settings)) for r in project.manifest)
+    apart = [(r["id"], sorted(r["human"]["apart"])) for r in project.manifest if "human" in r and r["human"].get("apart")]
+    return _stamp_of_all("dedupe", for_stamp(project.settings.dedupe), facts, *([apart] if apart else []))
 
 
 def embed(project: Project) -> str:
@@ -88,8 +116,8 @@ def clip_identity(given: str) -> str:
 
 @_once
 def select(project: Project) -> str:
-    odd = verdicts.odd_ones(list(project.manifest), project.settings)
-    facts = [
+    odd = judged.odd_ones(project)
+    facts = (
         (
             r["id"],
             verdicts.judge(r, project.settings).verdict,
@@ -98,8 +126,8 @@ def select(project: Project) -> str:
             r.get("embed"),
         )  # fmt: skip
         for r in project.manifest
-    ]
-    return _stamp("select", for_stamp(project.settings.select), facts)
+    )
+    return _stamp_of_all("select", for_stamp(project.settings.select), facts)
 
 
 def crop(project: Project, record: Record) -> str:
@@ -302,8 +330,8 @@ def pick(project: Project) -> dict[str, Any] | None:
 
 def report(project: Project) -> str:
     shown = [{key: r.get(key) for key in ("id", "file", "select", "crop", "text", "trigger", "dedupe", "human")} for r in project.manifest]
-    judged = [verdict.verdict for verdict in verdicts.judge_all(list(project.manifest), project.settings).values()]
-    facts = (shown, judged, project.settings.flat_for_stamp(), sample(project), export(project))
+    verdicts_ = [verdict.verdict for verdict in judged.judge_all(project).values()]
+    facts = (shown, verdicts_, project.settings.flat_for_stamp(), sample(project), export(project))
     return _stamp("report", *facts, *_grids(project))
 
 
@@ -315,3 +343,17 @@ def _grids(project: Project) -> list[str]:
 
 def _stamp(stage: str, *facts: Any) -> str:
     return short_hash(stage, VERSIONS[stage], *facts)
+
+
+def _stamp_of_all(stage: str, limits: Any, facts: Iterable[Any], *more: Any) -> str:
+    """`_stamp(stage, limits, list(facts), *more)`, without the whole text in memory at once."""
+
+    def texts() -> Iterator[str]:
+        yield as_fact([stage, VERSIONS[stage], limits])[:-1] + ", ["
+        rest, gap = iter(facts), ""
+        while some := list(islice(rest, TOLD_AT_ONCE)):
+            yield gap + as_fact(some)[1:-1]
+            gap = ", "
+        yield "]" + "".join(f", {as_fact(fact)}" for fact in more) + "]"
+
+    return hash_of_texts(texts())

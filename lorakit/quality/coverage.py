@@ -3,6 +3,7 @@ person, distances."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -66,7 +67,7 @@ def _occasion(chosen: list[Record], settings: Settings) -> Iterator[str]:
     if len(times) < max(ENOUGH, len(chosen) / 2):
         return
     minutes = settings.check.moment.one_occasion
-    together = max(sum(start <= time <= start + timedelta(minutes=minutes) for time in times) for start in times)
+    together = max(bisect_right(times, start + timedelta(minutes=minutes)) - bisect_left(times, start) for start in times)
     day, of_day = Counter(time.date() for time in times).most_common(1)[0]
     if together >= NEARLY_ALL * len(times):
         yield f"{together} of {len(times)} dated photos were taken within {minutes} minutes; other occasions would help"

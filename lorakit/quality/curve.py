@@ -112,13 +112,15 @@ def best_step(metrics: Sequence[dict[str, Any]], saved: Sequence[int] = ()) -> i
     there = [step for step in saved if step <= steps[-1]]
     if len(saved) and not there:
         return None
+    alike = 0.0
     if by == "validation":
         level = np.convolve(np.pad(logs, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")
+        alike = _scatter_about_lines(logs) if len(logs) >= LEAST_VALIDATIONS else 0.0
     else:
         level = fit_course(steps, logs).level
     candidates = np.array(sorted(there), dtype=float) if there else steps
     values = np.interp(candidates, steps, level)
-    return int(candidates[len(values) - 1 - int(np.argmin(values[::-1]))])  # of equal ones the last, which has seen most
+    return int(candidates[values <= values.min() + alike][-1])  # of those that cannot be told apart the last, which has seen most
 
 
 def fit_course(steps: np.ndarray, logs: np.ndarray) -> Course:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 
 from lorakit.quality import verdicts
 from lorakit.quality.verdicts import Reason, Verdict
@@ -65,11 +67,11 @@ def _of_another_thing(records: list[Record], settings: Settings) -> list[Record]
     return without if len(without) <= OTHERS * len(read) else []
 
 
-def judge(records: list[Record], settings: Settings) -> dict[str, Verdict]:
+def judge(records: list[Record], settings: Settings, photos: Mapping[str, Verdict] | None = None) -> dict[str, Verdict]:
     """{record id: the verdict on the photo, with what is wrong with the text of a chosen one}. A text's fault warns of a
-    photo that is kept; it never changes which photos are chosen."""
-    wrong = find([r for r in records if r.get("select", {}).get("selected")], settings)
-    photos = verdicts.judge_all(records, settings)
+    photo that is kept; it never changes which photos are chosen. `photos`: the verdicts without the texts, where they are known."""
+    wrong = find([r for r in records if "select" in r and r["select"].get("selected")], settings)
+    photos = verdicts.judge_all(records, settings) if photos is None else photos
     return {id: verdicts.add_warnings(verdict, wrong.get(id, ())) for id, verdict in photos.items()}
 
 
@@ -78,20 +80,51 @@ def alike(records: list[Record]) -> dict[str, int]:
     few words count only where they are all the same."""
     sets = {r["id"]: frozenset(stems(r["text"])) for r in records}
     counts = Counter(sets.values())
-    groups = list(counts)
-    others = {said: counts[said] - 1 for said in groups}
-    rarity = Counter(word for said in groups for word in said)
-    holders: dict[str, list[frozenset]] = defaultdict(list)
-    for said in (said for said in groups if len(said) >= MANY_WORDS):
-        # Two texts so alike share at least one of their few rarest words, so only those need to be looked up.
-        rarest = sorted(said, key=lambda word: (rarity[word], word))[: len(said) - math.ceil(ALIKE * len(said)) + 1]
-        for other in {other for word in rarest for other in holders[word]}:
-            if len(said & other) >= ALIKE * len(said | other):
-                others[said] += counts[other]
-                others[other] += counts[said]
-        for word in rarest:
-            holders[word].append(said)
+    others = {said: count - 1 for said, count in counts.items()}
+    for said, other in _nearly_the_same(list(counts)):
+        others[said] += counts[other]
+        others[other] += counts[said]
     return {id: others[said] for id, said in sets.items()}
+
+
+def _nearly_the_same(texts: list[frozenset[str]]) -> Iterator[tuple[frozenset[str], frozenset[str]]]:
+    """Every two of different sets of words that have ALIKE of their words in common, once.
+
+    Such two differ in few words (`_most_other_words`). Cut into one more part than that by what the words are, they have one part quite the
+    same, so only sets with the same part are compared; the parts have several words each, and few texts share them. Words that no other
+    text has are certain to differ, and are counted beforehand (Arasu, Ganti and Kaushik 2006: PartEnum)."""
+    said_in = Counter(word for said in texts for word in said)
+    holders: dict[tuple, list[frozenset[str]]] = defaultdict(list)
+    for said in (said for said in texts if len(said) >= MANY_WORDS):
+        shared = [word for word in said if said_in[word] > 1]
+        parts = list(_parts(shared, len(said), len(said) - len(shared)))
+        for other in {other for part in parts for other in holders.get(part, ())}:
+            if len(said & other) >= ALIKE * len(said | other):
+                yield said, other
+        for part in parts:
+            holders[part].append(said)
+
+
+def _parts(words_: list[str], count: int, own: int) -> Iterator[tuple]:
+    """What another text must have one of to be nearly the same as one of `count` words of which `own` stand nowhere else."""
+    smaller = range(math.ceil(ALIKE * count), count + 1)  # words of the one of the two that has fewer
+    for differing in sorted({left for size in smaller for left in range(_most_other_words(size) - own + 1)}):
+        cut: list[list[str]] = [[] for _ in range(differing + 1)]
+        for word in words_:
+            cut[_number_of(word) % len(cut)].append(word)
+        for number, part in enumerate(cut):
+            yield differing, number, frozenset(part)
+
+
+@cache
+def _most_other_words(count: int) -> int:
+    """In how many words two texts that are nearly the same can differ, where the shorter has `count`."""
+    both = ((common, union) for union in range(count, 2 * count + 2) for common in range(count + 1))
+    return max(union - common for common, union in both if common >= ALIKE * union)
+
+
+def _number_of(word: str) -> int:
+    return zlib.crc32(word.encode("utf-8", "surrogatepass"))
 
 
 def _of_words(record: Record) -> Iterator[Reason]:

@@ -16,7 +16,10 @@ LEAK = 0.5  # share of the trigger's own effect that the class word alone has, f
 OWN_RATE = ("prodigy", "dadapt", "schedulefree.Prodigy")  # optimizers that find the rate themselves
 LITTLE_GAIN = 8000  # steps past which little is gained
 FASTER, SLOWER = 2.0, 1 / 3  # what a rate that is too low, or too high, is changed by
-NAMED = 4  # photos of a spike
+LOOKS = 100  # at each photo, as trainings usually take
+NONE_HELD_OUT = 8  # photos, of fewer than which none is held out (train/validation.py)
+NAMED = 4  # photos of a spike, or that never fit
+NEVER_FIT = 2.0  # times the median photo's loss at the training's end, from which a photo is named
 MOST_OF_IT = 0.8  # share of what the LoRA gains at its best strength from which a strength is enough
 TELLING = 0.01  # share of the base's loss that the LoRA must gain for its strengths to tell anything
 START = 0.7  # where nothing can be told
@@ -52,7 +55,7 @@ def judge(
     metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], saved: Sequence[int] = (), result: Any = None, chosen: int | None = None
 ) -> Judgement:
     """The verdict on the lines of metrics.jsonl under flat `settings` ('train.learning_rate': 1e-4, ...); `saved` are the steps whose
-    checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths", or "not_a_number", the step that stopped it) and of
+    checkpoints are kept, of which the best is named; `result` is what run.json has of the training's end ("memorised", "strengths", "fit", or "not_a_number", the step that stopped it) and of
     its grids ("pictures": {step: see train/picture_scores.py}). The strength is that of the file, of step `chosen`, or the last."""
     memorised, strengths, pictures, broke = ((result or {}).get(key) for key in ("memorised", "strengths", "pictures", "not_a_number"))
     findings = judge_curve(metrics)
@@ -80,6 +83,10 @@ def judge(
             f"the class word alone brings {100 * leak:.0f} % of what the trigger brings: try train.preservation "
             f"{settings.get('train.preservation', 0)} -> {1 if not settings.get('train.preservation') else 2 * settings['train.preservation']}"
         )
+    odd = sorted(((ratio, name) for name, ratio in ((result or {}).get("fit") or {}).items() if ratio >= NEVER_FIT), reverse=True)[:NAMED]
+    if odd:
+        named = ", ".join(name for _, name in odd)
+        words.append(f"{named} never fit ({odd[0][0]:.1f} times the loss of the others): look whether they belong there")
     advice = "; ".join(dict.fromkeys(word for word in words if word))
     strength, strength_by = told_strength(strengths, pictures, chosen)
     return Judgement(first.verdict, first.since_step, best, memorised, leak, strength, advice, findings, drift, best_by, strength_by)
@@ -224,6 +231,13 @@ def _go_on(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any]) -> st
     last = judge_curve(metrics[2 * len(metrics) // 3 :])[0]
     if last.verdict != "learning" or len(metrics) >= LITTLE_GAIN:
         return "the last checkpoint is the one to take"
+    seen = Counter(name for entry in metrics for name in entry.get("photos", ()))
+    looks = sum(seen.values()) / max(1, len(seen))
+    if 0 < len(seen) < NONE_HELD_OUT and looks >= LOOKS:
+        return (
+            f"it still falls, but these are its own {len(seen)} photos, of which it has seen each {looks:.0f} times ({LOOKS} are usual): "
+            "hold the last samples against earlier ones, and add photos"
+        )
     return f"it still falls at the end: {_steps(settings, len(metrics), min(LITTLE_GAIN, round(1.5 * len(metrics))))} may gain more"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,11 +15,10 @@ from lorakit.settings import Settings
 SMALL_FOR_ANY = 512  # pixels of the shorter side
 ORDER = {"keep": 0, "warn": 1, "reject": 2}
 MOST_KNOWN = 1 << 18  # photos whose reasons are kept in memory
-# By the measures themselves, which no one changes once they stand in a record: {their id: (measures, (limits, checks), reasons)}.
-_known: dict[int, tuple[dict[str, Any], tuple[Any, Any], tuple[Reason, ...]]] = {}
+MOST_LIMITS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reason:
     """Why a photo is not simply kept: one word, the number that was measured and the number that it was held against."""
 
@@ -29,7 +28,7 @@ class Reason:
     threshold: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """keep, warn or reject, with every reason for it; `by_hand` when a person has decided."""
 
@@ -38,44 +37,95 @@ class Verdict:
     by_hand: bool = False
 
 
+@dataclass(slots=True)
+class _Alone:
+    """What a photo's measures say of it without its set: the verdict, and its quality for a base's resolution."""
+
+    measures: dict[str, Any]  # held, so that nothing else gets their id
+    by: _Limits
+    verdict: Verdict
+    resolution: int = 0
+    quality: float = 0.0
+
+
+@dataclass(slots=True)
+class _Limits:
+    """The checks that are there, each with its limits: {name: (judge, settings)}."""
+
+    settings: Any
+    checks: tuple[str, ...]
+    judges: dict[str, tuple[Any, Any]]
+
+
+_KEEP = Verdict("keep", ())
+_NOTHING: dict[str, Any] = {}
+# By the id of the measures themselves, which no one changes once they stand in a record.
+_known: dict[int, _Alone] = {}
+_limits: dict[int, _Limits] = {}  # by the id of the settings; a page compares two at once
+
+
 def judge(record: Record, settings: Settings, with_duplicates: bool = True, with_embed: bool = True) -> Verdict:
     """The verdict on a photo. `with_duplicates=False` judges it alone, as `dedupe` needs it; `with_embed=False` by what
     was known before `embed`."""
-    reasons = list(_check_reasons(record, settings))
-    found = record.get("dedupe", {})
-    if with_duplicates and found.get("of") and found["of"] not in record.get("human", {}).get("apart", ()):
+    alone = _alone(record, settings).verdict
+    found, human = record.get("dedupe"), record.get("human", _NOTHING)
+    is_copy = with_duplicates and found and found.get("of") and found["of"] not in human.get("apart", ())
+    embedded = with_duplicates and with_embed and record.get("embed")
+    by_hand = human.get("verdict")
+    if not is_copy and not embedded and not by_hand:
+        return alone
+    reasons = list(alone.reasons)
+    if is_copy and found:
         reasons.append(Reason("reject", found["reason"], found["distance"], settings.dedupe.distance))
-    if with_duplicates and with_embed:
+    if embedded:
         reasons += _embed_reasons(record, settings)
-    by_hand = record.get("human", {}).get("verdict")
-    worst = max((reason.verdict for reason in reasons), key=ORDER.__getitem__, default="keep")
-    return Verdict(by_hand or worst, tuple(reasons), by_hand is not None)
+    return Verdict(by_hand or _worst(reasons), tuple(reasons), by_hand is not None)
 
 
-def _check_reasons(record: Record, settings: Settings) -> tuple[Reason, ...]:
+def _worst(reasons: Sequence[Reason]) -> str:
+    return max((reason.verdict for reason in reasons), key=ORDER.__getitem__, default="keep")
+
+
+def _alone(record: Record, settings: Settings) -> _Alone:
     """Of one photo alone; it is asked for many times over, and is another only where measures or limits are others."""
-    measures: dict[str, Any] = record.get("measures", {})
-    known, limits = _known.get(id(measures)), (settings.check, lookup.names(lookup.CHECKS))
-    if known is not None and known[0] is measures and known[1][0] is limits[0] and known[1][1] is limits[1]:
-        return known[2]
-    reasons = tuple(_reasons_of(record, measures, settings))
+    measures: dict[str, Any] = record.get("measures", _NOTHING)
+    known = _known.get(id(measures))
+    if known is not None and known.measures is measures:
+        by = known.by
+        if by.settings is settings.check and by.checks is lookup.names(lookup.CHECKS):
+            return known
+    limits = _limits_of(settings)
+    reasons = tuple(_reasons_of(record, measures, limits))
     if len(_known) >= MOST_KNOWN:
         _known.clear()
-    _known[id(measures)] = measures, limits, reasons
+    known = _known[id(measures)] = _Alone(measures, limits, Verdict(_worst(reasons), reasons) if reasons else _KEEP)
+    return known
+
+
+def _limits_of(settings: Settings) -> _Limits:
+    checks, held = lookup.names(lookup.CHECKS), _limits.get(id(settings.check))
+    if held is None or held.settings is not settings.check or held.checks is not checks:
+        judges = {name: (lookup.load(lookup.CHECKS, name).judge, getattr(settings.check, name)) for name in checks}
+        if len(_limits) >= MOST_LIMITS:
+            _limits.clear()
+        held = _limits[id(settings.check)] = _Limits(settings.check, checks, judges)
+    return held
+
+
+def _reasons_of(record: Record, measures: dict[str, Any], limits: _Limits) -> list[Reason]:
+    reasons: list[Reason] = []
+    name = ""
+    try:
+        for name, found in measures.items():
+            if name in limits.judges:
+                judge, its_limits = limits.judges[name]
+                reasons.extend(judge(found, its_limits))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # by a hand or a bad disk: no code writes such
+        raise LorakitError(
+            f"manifest.jsonl: what is measured of {record['file']} under {name} cannot be read ({error!r}); "
+            "remove the line of this photo, and it is looked at anew"
+        ) from None
     return reasons
-
-
-def _reasons_of(record: Record, measures: dict[str, Any], settings: Settings) -> Iterator[Reason]:
-    checks = lookup.names(lookup.CHECKS)
-    for name, found in measures.items():
-        if name in checks:
-            try:
-                yield from lookup.load(lookup.CHECKS, name).judge(found, getattr(settings.check, name))
-            except (AttributeError, KeyError, TypeError, ValueError) as error:  # by a hand or a bad disk: no code writes such
-                raise LorakitError(
-                    f"manifest.jsonl: what is measured of {record['file']} under {name} cannot be read ({error!r}); "
-                    "remove the line of this photo, and it is looked at anew"
-                ) from None
 
 
 def _embed_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
@@ -87,9 +137,9 @@ def _embed_reasons(record: Record, settings: Settings) -> Iterator[Reason]:
         yield Reason("warn", "same_meaning", cosine, limits.same)
 
 
-def judge_all(records: list[Record], settings: Settings) -> dict[str, Verdict]:
-    """{record id: verdict} of a whole set, with what is odd about a photo among the others."""
-    odd = odd_ones(records, settings)
+def judge_all(records: list[Record], settings: Settings, odd: Mapping[str, Sequence[Reason]] | None = None) -> dict[str, Verdict]:
+    """{record id: verdict} of a whole set, with what is odd about a photo among the others (`odd`, where that is known already)."""
+    odd = odd_ones(records, settings) if odd is None else odd
     return {r["id"]: add_warnings(judge(r, settings), odd.get(r["id"], ())) for r in records}
 
 
@@ -120,20 +170,28 @@ def are_apart(one: Record, other: Record) -> bool:
 
 
 def is_readable(record: Record) -> bool:
-    return "size" in record.get("measures", {})
+    return "size" in record.get("measures", _NOTHING)
 
 
 def quality(record: Record, settings: Settings, odd: Sequence[Reason] = ()) -> float:
     """0..1: pixels (up to twice the wanted side), sharpness, and a fifth off for every warning, also those of `odd_ones`."""
-    measures = record.get("measures", {})
     if not is_readable(record):
         return 0.0
+    alone = _alone(record, settings)
+    if odd:
+        return _quality(alone, settings, len(odd))
+    if alone.resolution != settings.train.resolution:
+        alone.resolution, alone.quality = settings.train.resolution, _quality(alone, settings, 0)
+    return alone.quality
+
+
+def _quality(alone: _Alone, settings: Settings, odd: int) -> float:
+    measures = alone.measures
     side = min(measures["size"]["width"], measures["size"]["height"])
     pixels = min(1.0, side / (2 * settings.train.resolution))
     sharp = measures["sharpness"]["sharpness"]
-    reasons = judge(record, settings, with_duplicates=False).reasons
     # `pixels` says already how small a photo is for a large base; only what is small for any base counts a second time
-    warnings = sum(not (reason.reason == "small" and side >= SMALL_FOR_ANY) for reason in reasons) + len(odd)
+    warnings = sum(not (reason.reason == "small" and side >= SMALL_FOR_ANY) for reason in alone.verdict.reasons) + odd
     return round(pixels**0.5 * (0.5 if sharp is None else 0.2 + 0.8 * sharp) * 0.8**warnings, 4)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from lorakit.bases import families, single_file
 from lorakit.bases.families.base import Family
 from lorakit.bases.load import base_source
+from lorakit.bases.streaming import without_memory
 from lorakit.console import say
 from lorakit.lora_file import formats
 from lorakit.project import Project
@@ -71,7 +72,7 @@ def skeleton_of(cls: type[Family], source: Source, settings: Train) -> Skeleton:
         else:
             config = cls.DENOISER.load_config(source.location, subfolder=cls.FOLDER)
             encoders = {name: cls.ENCODERS[name].config_class.from_pretrained(source.location, subfolder=name) for name in names}
-    with torch.device("meta"):
+    with without_memory():
         return Skeleton(
             cls.FOLDER, cls.TARGETS, cls.NOT_TARGETS, cls.DENOISER.from_config(config).requires_grad_(False),
             {name: cls.ENCODERS[name](encoder).requires_grad_(False) for name, encoder in encoders.items()},
@@ -80,7 +81,7 @@ def skeleton_of(cls: type[Family], source: Source, settings: Train) -> Skeleton:
 
 def size_of(skeleton: Skeleton, family: str, settings: Train, format: str, dtype: torch.dtype) -> Size:
     """The adapter is put in for good, on the meta device, and written to a file that holds nothing."""
-    with torch.device("meta"):
+    with without_memory():
         parameters = lora.add_lora(skeleton, settings)
     network = formats.from_adapter(lora.read_lora(skeleton))
     tensors = formats.write(network, family, format, dtype)

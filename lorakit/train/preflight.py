@@ -13,18 +13,20 @@ from lorakit import device
 from lorakit.bases import families, layer_names, single_file
 from lorakit.bases.folder import check_folder, is_distilled
 from lorakit.bases.load import check_base_precision, check_numbers, compute_dtype
+from lorakit.bases.purposes import purpose_of_file
 from lorakit.bases.schedules import Diffusion
 from lorakit.bases.tokens import cached_folder
 from lorakit.console import say, typed, warn
 from lorakit.errors import LorakitError
 from lorakit.project import Project
 from lorakit.project.catalog import check_family
+from lorakit.project.project import HUB, is_on_hub
 from lorakit.record import Record
 from lorakit.settings import Train
 from lorakit.text.words import count_word
 from lorakit.train import batches, lora, optimizer, trackers, training_adapter
 from lorakit.train.regularisation import regularisation_photos
-from lorakit.weights import check_reachable, has_index, hub_configs, is_split
+from lorakit.weights import check_reachable, files_on_hub, has_index, hub_configs, is_split, no_diffusers_folder
 
 DIFFUSION_ONLY = ("prediction", "zero_terminal_snr", "loss_weighting")
 MOST_VISITS = 1_000_000  # of photos in one epoch
@@ -101,6 +103,10 @@ def check_single_file(project: Project) -> list[str]:
         folder = Path(source.location) if source.is_local else hub_configs(source)
         if folder and has_index(folder):
             check_folder(family, folder, project.card.name)
+        elif folder and not source.is_local:
+            if not any(folder.glob("*.safetensors")):
+                check_reachable(source)  # else the index may only not have been fetched yet
+            raise LorakitError(no_diffusers_folder(source.location))
         return []
     file = single_file.open_source(source, family.NAME)
     card = single_file.card_of(file)
@@ -128,6 +134,8 @@ def of_weights(project: Project) -> Iterator[str]:
     if source.configs:
         for part, other in single_file.open_source(source, project.card.family).beside.items():
             yield f"{part}: {other.path.name}"
+        if what := purpose_of_file(Path(source.location).stem):
+            yield f"warning: {Path(source.location).name} is {what}, by its name; its layers do not tell it from the plain base, which is the one to take"
         return
     folder = Path(source.location) if source.is_local else cached_folder(source.location)
     own = project.card.hub == source.location  # the card says it by itself
@@ -210,7 +218,7 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
         "train.preservation keeps the base where the trigger is not said; give a --trigger",
     )
     yield (
-        train.text_encoder and not (family.clip_encoders() or family.t5_encoders()),
+        train.text_encoder and not family.encoders_that_learn(dataclasses.replace(train, t5=True)),
         f"train.text_encoder: the language model that reads {name}'s texts does not learn; take it out",
     )
     yield from lora.conflicts(train, export.format)
@@ -221,14 +229,22 @@ def _fights(project: Project) -> Iterator[tuple[bool, str]]:
         train.compile and train.swap_blocks > 0,
         "train.compile and train.swap_blocks: blocks that come and go cannot be compiled; take one of them out",
     )
-    in_files = (train.weights or "").endswith(".safetensors") or bool(train.weights and is_split(train.weights))
-    yield bool(train.parts) and not in_files, "train.parts is for weights in a single .safetensors, which may lack some; take it out"
+    yield (
+        bool(train.parts) and not _lie_in_files(train.weights or ""),
+        "train.parts is for weights in a single .safetensors, which may lack some; take it out",
+    )
     yield train.mask_outside > 0 and not train.masked_loss, "train.mask_outside has no effect without train.masked_loss=true"
     dora_in_kohya = train.adapter == "dora" and export.format == "kohya"
     yield (
         dora_in_kohya and layer_names.is_fused(family.NAME),
         f"train.adapter=dora cannot be written as export.format=kohya for {name}; use auto",
     )
+
+
+def _lie_in_files(weights: str) -> bool:
+    if is_on_hub(weights):
+        return files_on_hub(weights.removeprefix(HUB)) is not None
+    return weights.endswith(".safetensors") or bool(weights and is_split(weights))
 
 
 def say_plan(project: Project, photos: list[Record], steps: int, reg_photos: Sequence[Record] = ()) -> None:

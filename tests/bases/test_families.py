@@ -9,6 +9,7 @@ from diffusers import (
     AnimaAutoBlocks,
     ClassifierFreeGuidance,
     Flux2KleinPipeline,
+    Flux2Pipeline,
     FluxPipeline,
     Krea2Pipeline,
     QwenImagePipeline,
@@ -20,14 +21,17 @@ from PIL import Image
 
 from lorakit import pipeline
 from lorakit.project import runs, stamps
+from tests.bases.test_chroma1 import Hiding
 from tests.conftest import write_training_adapter
 
 BASES = {
     "sdxl": ("sdxl", StableDiffusionXLPipeline),
     "sd3": ("sd35-medium", StableDiffusion3Pipeline),
     "flux1": ("flux1-dev", FluxPipeline),
+    "chroma1": ("chroma", Hiding),
     "z_image": ("z-image", ZImagePipeline),
     "flux2": ("flux2-klein-4b", Flux2KleinPipeline),
+    "flux2_dev": ("flux2-dev", Flux2Pipeline),
     "krea2": ("krea2", Krea2Pipeline),
     "qwen_image": ("qwen-image", QwenImagePipeline),
     "anima": ("anima", None),

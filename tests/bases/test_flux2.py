@@ -1,20 +1,20 @@
-"""FLUX.2 klein beside diffusers' own pipeline on a tiny checkpoint: texts, latents, samples, and what of its denoiser is held, swapped and
-trained; its single files."""
+"""FLUX.2 klein and dev beside diffusers' own pipelines on tiny checkpoints: texts, latents, samples, and what of their denoisers is held,
+swapped and trained; their single files."""
 
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from diffusers import Flux2KleinPipeline
+from diffusers import Flux2KleinPipeline, Flux2Pipeline
 from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
 from safetensors.torch import save_file
-from transformers import Qwen3Config, Qwen3Model
 
 from lorakit.bases import families, large_encoders, original_layout, quantised
 from lorakit.bases.families.flux2 import Flux2
+from lorakit.bases.families.flux2_dev import Flux2Dev
 from lorakit.bases.folder import check_folder, is_distilled
-from lorakit.bases.single_file_configs import QWEN3_4B, QWEN3_8B
+from lorakit.bases.single_file_configs import MISTRAL_SMALL_3, QWEN3_4B, QWEN3_8B
 from lorakit.errors import LorakitError
 from lorakit.project import catalog
 from lorakit.settings import Train, resolve
@@ -24,23 +24,29 @@ from lorakit.weights import Source
 from tests.bases.test_folder import change_config
 from tests.bases.test_single_file import vae_key
 
-TEXTS = ["zwx mug on a table", "", "a mug " * 120]  # the last is cut at 512 tokens
+TEXTS = ["zwx mug on a table [IMG]", "", "a mug " * 120]  # the last is cut at 512 tokens
+
+
+PIPELINES = {"flux2": Flux2KleinPipeline, "flux2_dev": Flux2Pipeline}
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny_base):
-    return Flux2KleinPipeline.from_pretrained(tiny_base("flux2"))
+def pipelines(tiny_base):
+    return {family: cls.from_pretrained(tiny_base(family)) for family, cls in PIPELINES.items()}
 
 
-def test_texts_are_those_of_the_pipeline_with_what_fills_them_up(load_tiny, pipeline):
-    wanted, _ = pipeline.encode_prompt(list(TEXTS), device="cpu")
-    found = torch.stack([text["states"] for text in load_tiny("flux2").encode_texts(TEXTS)])
+@pytest.mark.parametrize("name", PIPELINES)
+def test_texts_are_those_of_the_pipeline_with_what_fills_them_up(load_tiny, pipelines, name):
+    wanted, _ = pipelines[name].encode_prompt(list(TEXTS), device="cpu")
+    found = torch.stack([text["states"] for text in load_tiny(name).encode_texts(TEXTS)])
     assert found.shape == (3, 512, 3 * 32) and torch.allclose(found, wanted, atol=1e-5)
-    assert not torch.equal(found[0, 400], found[1, 400])  # pads differ from text to text: they cannot be left out
+    pad = 400 if name == "flux2" else 100  # of dev in front
+    assert not torch.equal(found[0, pad], found[1, pad]) or name == "flux2_dev"  # klein's pads differ: they cannot be left out
 
 
-def test_latents_are_those_of_the_pipeline_there_and_back(load_tiny, pipeline):
-    family, vae = load_tiny("flux2"), pipeline.vae
+def test_latents_are_those_of_the_pipeline_there_and_back(load_tiny, pipelines):
+    family, pipeline = load_tiny("flux2"), pipelines["flux2"]
+    vae = pipeline.vae
     pixels = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0)) * 2 - 1
     found = family.encode_picture(pixels)
     with torch.no_grad():
@@ -53,9 +59,9 @@ def test_latents_are_those_of_the_pipeline_there_and_back(load_tiny, pipeline):
     assert torch.allclose(family.unnormalised(found["mean"][None]), raw.mean, atol=1e-5)
 
 
-@pytest.mark.parametrize("guidance", [pytest.param(1.0, marks=pytest.mark.slow), 4.0])
-def test_samples_are_those_of_the_pipeline_without_the_vae_beside_the_denoiser(load_tiny, pipeline, guidance):
-    family = load_tiny("flux2")
+@pytest.mark.parametrize(("name", "guidance"), [pytest.param("flux2", 1.0, marks=pytest.mark.slow), ("flux2", 4.0), ("flux2_dev", 4.0)])
+def test_samples_are_those_of_the_pipeline_without_the_vae_beside_the_denoiser(load_tiny, pipelines, name, guidance):
+    family, pipeline = load_tiny(name), pipelines[name]
     text, empty = ({"states": family.encode_text(words)["states"][None]} for words in (TEXTS[0], ""))
     options = {"width": 80, "height": 64, "num_inference_steps": 3, "guidance_scale": guidance}
     drawing = family.pipeline()
@@ -71,16 +77,16 @@ def test_samples_are_those_of_the_pipeline_without_the_vae_beside_the_denoiser(l
     assert np.abs(np.asarray(family.decode(latents)) / 255 - wanted).max() <= 0.5 / 255 + 1e-5
 
 
-SIZES = {  # of the denoiser, of its language model, with the head that is published with it; billions
-    "flux2-klein-4b": (3.876, QWEN3_4B, 4.0225, 0.0),
-    "flux2-klein-9b": (9.079, QWEN3_8B, 7.5684, 0.6223),
-    "flux2-dev": (32.223, None, 0, 0),
+SIZES = {  # of the denoiser and of its whole language model, without the head that is published with it; billions
+    "flux2-klein-4b": (3.876, QWEN3_4B, 4.0225),
+    "flux2-klein-9b": (9.079, QWEN3_8B, 7.5684),
+    "flux2-dev": (32.223, MISTRAL_SMALL_3, 22.901),
 }
 
 
 @pytest.mark.parametrize("card", [pytest.param(name, marks=pytest.mark.slow if name == "flux2-dev" else ()) for name in SIZES])
 def test_the_full_size_denoisers_and_what_of_them_is_trained_swapped_and_held_in_few_bits(card):
-    cls, (size, words, reads, _) = families.load("flux2"), SIZES[card]
+    cls, (size, words, reads) = families.load(catalog.card(card).family), SIZES[card]
     family = memory.family_without_weights(cls, cls.config_of(card), Train(base_precision="bf16"), torch.bfloat16)
     model, config = family.denoiser, family.denoiser.config
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(size * 1e9, rel=1e-3)
@@ -95,10 +101,10 @@ def test_the_full_size_denoisers_and_what_of_them_is_trained_swapped_and_held_in
     assert len(parameters) == 2 * (12 * double + 2 * single)
     in_double, in_single = 8 * 2 * width + 2 * (7 * width + 4 * width), (width + 9 * width) + (4 * width + width)
     assert sum(p.numel() for p in parameters) == 32 * (double * in_double + single * in_single)
-    if words:
-        assert config.joint_attention_dim == 3 * words["hidden_size"]
-        found = large_encoders.size_gb(Qwen3Model, Qwen3Config(**words), torch.bfloat16)
-        assert found == pytest.approx(reads * 2e9 / 2**30, rel=1e-3)
+    assert config.joint_attention_dim == 3 * words["hidden_size"]
+    reader, depth = cls.ENCODERS["text_encoder"], cls.LAYERS_READ["text_encoder"]
+    whole, read = (large_encoders.size_gb(reader, reader.config_class(**words), torch.bfloat16, to) for to in (None, depth))
+    assert whole == pytest.approx(reads * 2e9 / 2**30, rel=1e-3) and read < 0.8 * whole
 
 
 @pytest.mark.parametrize(("name", "vram"), [("flux2-klein-4b", 8), ("flux2-klein-9b", 12), ("z-image", 10)])
@@ -123,6 +129,16 @@ class TinyFlux2(Flux2):
     VAE_CONFIG = {**Flux2.VAE_CONFIG, "block_out_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_num_groups": 4}
 
 
+class TinyFlux2Dev(Flux2Dev):
+    CONFIG, VAE_CONFIG = {**Flux2Dev.CONFIG, "axes_dims_rope": (4, 4, 4, 4)}, TinyFlux2.VAE_CONFIG
+    ENCODER_CONFIGS = {
+        "text_encoder": {**MISTRAL_SMALL_3, "head_dim": 16, "max_position_embeddings": 1024, "rope_theta": 1e6, "rms_norm_eps": 1e-6}
+    }
+
+
+TINY = {"flux2": TinyFlux2, "flux2_dev": TinyFlux2Dev}
+
+
 def original_vae(vae, inside):
     """As the original code has it; the outer convolutions inside of encoder and decoder, or beside them."""
     found = {}
@@ -134,20 +150,22 @@ def original_vae(vae, inside):
     return found
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["with its texts and VAE", "as ComfyUI splits it"])
-def test_single_files_are_read_as_diffusers_converts_them(load_tiny, tiny_base, tmp_path, whole):
-    wanted, folder = load_tiny("flux2"), tiny_base("flux2")
+@pytest.mark.parametrize(("name", "whole"), [("flux2", True), ("flux2", False), ("flux2_dev", True)])
+def test_single_files_are_read_as_diffusers_converts_them(load_tiny, tiny_base, tmp_path, name, whole):
+    """With texts and VAE in them, or as ComfyUI splits them."""
+    wanted, folder = load_tiny(name), tiny_base(name)
     state = wanted.denoiser.state_dict()
     file = original_layout.as_original(Flux2.place, state)
     theirs = convert_flux2_transformer_checkpoint_to_diffusers(dict(file))
     assert theirs.keys() == state.keys() and all(torch.equal(theirs[key], state[key]) for key in state)
     tensors = {f"{'model.diffusion_model.' if whole else ''}{key}": tensor for key, tensor in file.items()}
     if whole:
-        tensors |= {f"text_encoders.qwen3_8b.transformer.model.{key}": t for key, t in wanted.encoder("text_encoder").state_dict().items()}
+        words = wanted.LAYOUTS[0].begins("text_encoder")[-1]
+        tensors |= {f"{words}model.{key}": t for key, t in wanted.encoder("text_encoder").state_dict().items()}
         tensors |= {f"vae.{key}": tensor for key, tensor in original_vae(wanted.vae, inside=True).items()}
     save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, tmp_path / "klein.safetensors")
     source = Source(str(tmp_path / "klein.safetensors"), True, configs=str(tmp_path / "configs"), rest=Source(str(folder), True))
-    found = TinyFlux2(source, "cpu", torch.float32, Train())
+    found = TINY[name](source, "cpu", torch.float32, Train())
     assert all(torch.equal(tensor, state[key]) for key, tensor in found.denoiser.state_dict().items())
     assert torch.equal(found.encode_text("a mug")["states"], wanted.encode_text("a mug")["states"])
     pixels = torch.rand(1, 3, 32, 32)
@@ -171,7 +189,7 @@ def test_the_vae_s_file_is_read_in_every_form_and_never_without_its_statistics(l
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
-        (["guidance_in.in_layer.weight"], "is FLUX.2 dev, .* lorakit does not know it"),
+        (["guidance_in.in_layer.weight"], "is FLUX.2 dev, which this base is not; choose --base flux2-dev"),
         ([], "its transformer lacks img_in.weight"),
     ],
 )

@@ -81,6 +81,50 @@ def test_relatives_of_flux_are_named(tmp_path, in_channels, name, line):
         check_folder(families.load("flux1"), tmp_path)
 
 
+NOT_PLAIN = [  # the pipelines of diffusers 0.42 that draw with the denoisers of these families
+    ("qwen_image", "QwenImageEditPipeline", "for editing pictures"), ("qwen_image", "QwenImageEditPlusPipeline", "for editing pictures"),
+    ("qwen_image", "QwenImageLayeredPipeline", "for pictures in layers"), ("flux1", "FluxKontextPipeline", "for editing pictures"),
+    ("flux1", "FluxFillPipeline", "for inpainting"), ("flux1", "FluxControlPipeline", "for control"),
+    ("flux1", "FluxPriorReduxPipeline", "for variations of a picture"), ("flux2", "Flux2KleinInpaintPipeline", "for inpainting"),
+    ("z_image", "ZImageOmniPipeline", "for several pictures at once"), ("sdxl", "StableDiffusionXLInpaintPipeline", "for inpainting"),
+    ("sdxl", "StableDiffusionXLInstructPix2PixPipeline", "for editing pictures"), ("sd15", "StableDiffusionDepth2ImgPipeline", "for control"),
+    ("sd15", "StableUnCLIPPipeline", "for variations of a picture"), ("sd15", "StableDiffusionUpscalePipeline", "for enlarging pictures"),
+    ("krea2", "Krea2EditPipeline", "for editing pictures"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "drawn_by", "what"), NOT_PLAIN)
+def test_a_folder_that_is_for_something_else_is_told_by_its_pipeline(tmp_path, family, drawn_by, what):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": drawn_by}))
+    with pytest.raises(LorakitError, match=f"is {what}, by the {drawn_by} of its model_index.json; give the plain base"):
+        check_folder(families.load(family), tmp_path)
+
+
+def test_a_folder_of_another_kind_is_told_by_its_parts(tmp_path):
+    def folder(name, index=None, **config):
+        (tmp_path / name / "unet").mkdir(parents=True)
+        (tmp_path / name / "transformer").mkdir()
+        (tmp_path / name / "model_index.json").write_text(json.dumps(index or {}))
+        for part in ("unet", "transformer"):
+            (tmp_path / name / part / "config.json").write_text(json.dumps(config))
+        return tmp_path / name
+
+    refiner = folder(
+        "refiner", {"_class_name": "StableDiffusionXLImg2ImgPipeline"}, _class_name="UNet2DConditionModel", cross_attention_dim=1280
+    )
+    edits = folder("edit", _class_name="QwenImageTransformer2DModel", zero_cond_t=True)
+    sees = folder("omni", _class_name="ZImageTransformer2DModel", siglip_feat_dim=1152)
+    dev = folder("dev", {"_class_name": "Flux2Pipeline"}, _class_name="Flux2Transformer2DModel")
+    for family, place, line in (
+        ("sdxl", refiner, "reads texts 1280 wide in place of 2048: a refiner"),
+        ("qwen_image", edits, "is Qwen-Image-Edit-2511, by its transformer's configuration"),
+        ("z_image", sees, "is Z-Image Omni, which sees pictures too, by its transformer's"),
+        ("flux2", dev, "is FLUX.2 dev, by its model_index.json; choose --base flux2-dev"),
+    ):
+        with pytest.raises(LorakitError, match=line):
+            check_folder(families.load(family), place)
+
+
 def test_it_is_said_before_anything_starts(folder, make_project, tmp_path):
     change_config(folder / "unet/config.json", in_channels=9)
     with pytest.raises(LorakitError, match="reads 9 channels"):
@@ -90,7 +134,9 @@ def test_it_is_said_before_anything_starts(folder, make_project, tmp_path):
         check_single_file(make_project("other", **{"train.weights": str(tmp_path / "flux1-dev-Q4_0.gguf")}))
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux1", "krea2", "qwen_image", "anima"])
+@pytest.mark.parametrize(
+    "family", ["sd15", "sdxl", "sd3", "flux1", "chroma1", "z_image", "flux2", "flux2_dev", "krea2", "qwen_image", "anima"]
+)
 def test_a_base_of_the_family_fits(tiny_base, family):
     check_folder(families.load(family), tiny_base(family))
 

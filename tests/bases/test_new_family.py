@@ -1,6 +1,8 @@
 """A new base is one file of a family and one card: with both in a folder of their own, everything else copes with it."""
 
+import contextlib
 import dataclasses
+import json
 import sys
 
 import pytest
@@ -11,6 +13,7 @@ from lorakit import lookup
 from lorakit.bases import families, layer_names
 from lorakit.errors import LorakitError
 from lorakit.lora_file import formats, verify
+from lorakit.lora_file.beside import About, workflow
 from lorakit.lora_file.convert import convert
 from lorakit.lora_file.formats import LoraLayer
 from lorakit.project import catalog
@@ -23,7 +26,7 @@ import re
 from diffusers import PixArtAlphaPipeline, PixArtTransformer2DModel
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
-from lorakit.bases.families.base import Family
+from lorakit.bases.families.base import Family, flow_in_comfyui
 from lorakit.bases.layer_names import QKV, Original
 from lorakit.bases.schedules import Diffusion
 from lorakit.bases.single_file_configs import CLIP, Layout
@@ -40,7 +43,9 @@ class Toy(Family):
     ENCODER_CONFIGS = {"text_encoder": {**CLIP, "num_hidden_layers": 2}, "text_encoder_2": {"num_layers": 2}}
     TARGETS = {"attention": ("to_q", "to_k", "to_v", "to_out.0"), "mlp": ("ff.net.0.proj", "ff.net.2"), "linear": (), "conv": ()}
     PIPELINE = PixArtAlphaPipeline
-    PROCESS, PIXEL_STEP = Diffusion, 16
+    PROCESS, PIXEL_STEP, PACKED = Diffusion, 16, True
+    OTHER_CONFIGS = {"sees": "Toyland Edit"}
+    IN_TOOLS = {"comfyui": flow_in_comfyui("toy_vae.safetensors", {"clip_name": "toy_words.safetensors", "type": "toy"}, sampler="heun")}
     NAME, FORMAT = "toy", "diffusers"
     NOT_TARGETS = r"^transformer_blocks\\.0\\."
     KOHYA_NAMES = ("original",)
@@ -152,6 +157,30 @@ def test_its_single_files_are_told_by_their_keys(toy):
     assert file.layout.title == "Toyland" and single_file.card_of(file) == "toy"
     with pytest.raises(LorakitError, match="is Toyland, which this base is not; choose --base toy"):
         single_file.open_file(toy / "base.safetensors", families.names()[0])
+
+
+def test_its_folders_are_told_by_its_pipeline_and_its_configuration(toy, tmp_path):
+    from lorakit.bases.folder import check_folder
+
+    (tmp_path / "base" / "transformer").mkdir(parents=True)
+    index, config = tmp_path / "base/model_index.json", tmp_path / "base/transformer/config.json"
+    for drawn_by, own, line in (
+        ("PixArtAlphaPipeline", {}, None),
+        ("PixArtEditPipeline", {}, "is for editing pictures, by the PixArtEditPipeline"),
+        ("PixArtAlphaPipeline", {"sees": True}, "is Toyland Edit, by its transformer's configuration"),
+        ("PixArtAlphaPipeline", {"_class_name": "UNet2DConditionModel"}, "not toy's PixArtTransformer2DModel"),
+    ):
+        index.write_text(json.dumps({"_class_name": drawn_by}), encoding="utf-8")
+        config.write_text(json.dumps(own), encoding="utf-8")
+        with pytest.raises(LorakitError, match=line) if line else contextlib.nullcontext():
+            check_folder(families.load("toy"), tmp_path / "base", "toy")
+
+
+def test_a_workflow_of_comfyui_draws_with_it(toy):
+    about = About("toy", "Toyland", "toy", "toy.safetensors", "zwx mug", "a zwx mug", 1.0, side=512, steps=10, guidance=4.0, notes="")
+    nodes = {node["class_type"]: node["inputs"] for node in workflow(about, "x.safetensors").values()}
+    assert nodes["VAELoader"]["vae_name"] == "toy_vae.safetensors" and nodes["CLIPLoader"]["type"] == "toy"
+    assert nodes["KSampler"]["sampler_name"] == "heun" and nodes["EmptySD3LatentImage"]["width"] == 512
 
 
 def test_what_a_family_does_not_say_is_read_without_importing_it(toy):

@@ -24,7 +24,7 @@ from lorakit.bases.single_file import write_configs
 from lorakit.bases.single_file_configs import CLIP_H, SD2_UNET
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.train.preflight import check_single_file, preflight
+from lorakit.train.preflight import check_single_file, of_weights, preflight
 from lorakit.weights import Source
 
 VAE = {"block_out_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_num_groups": 4}
@@ -142,8 +142,9 @@ def as_dict(converted):
     return {key: tensor for key, tensor, _ in converted}
 
 
-def source_of(path, tmp_path, rest=None):
-    return Source(str(path), True, configs=str(tmp_path / "configs"), rest=rest and Source(str(rest), True))
+def source_of(path, tmp_path, rest=None, configs=None):
+    """A single file, its configurations beside those of the other tests: files of one kind share them, as they do in the user's cache."""
+    return Source(str(path), True, configs=str(configs or tmp_path.parent / "configs"), rest=rest and Source(str(rest), True))
 
 
 def same(ours, theirs, tolerance=1e-3):
@@ -153,8 +154,10 @@ def same(ours, theirs, tolerance=1e-3):
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("family", TINY)
+# each way that a part lies in a file once, each dtype with a U-Net and with a transformer
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("sd15", torch.float16), ("sdxl", torch.bfloat16), ("sd3", torch.float16), ("flux1", torch.bfloat16)]
+)
 def test_every_part_is_the_same_as_in_the_folder(load_tiny, tiny_base, tmp_path, family, dtype):
     wanted = load_tiny(family)
     if family == "sd3":  # CLIP L's projection is none in SD3
@@ -248,14 +251,22 @@ def test_a_weight_that_is_missing_is_named(load_tiny, tmp_path, gone, line):
         ("flux1", ["double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn.qkv.weight.absmax"], "is quantised"),
         ("flux1", ["double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn.qkv.weight_scale_2"], "is quantised"),
         ("flux1", ["transformer_blocks.0.qkv_proj.qweight"], "is quantised"),
-        ("flux1", ["double_blocks.0.x", "distilled_guidance_layer.layers.0.x"], "is Chroma, .* lorakit does not know it"),
+        ("flux1", ["double_blocks.0.x", "distilled_guidance_layer.layers.0.x"], "is Chroma, which this base is not; choose --base chroma"),
+        ("flux1", ["double_blocks.0.x", "controlnet_blocks.0.x"], "is a ControlNet, .* lorakit does not know it"),
+        ("flux1", ["double_blocks.0.x"], "its transformer lacks "),
+        ("qwen_image", ["transformer_blocks.0.img_mod.1.x", "time_text_embed.addition_t_embedding.weight"], "is Qwen-Image-Layered, "),
+        ("qwen_image", ["transformer_blocks.0.img_mod.1.x", "__index_timestep_zero__"], "is Qwen-Image-Edit-2511, "),
+        ("z_image", ["noise_refiner.0.x", "siglip_embedder.1.weight"], "is Z-Image Omni, "),
+        ("sd15", ["cond_stage_model.model.transformer.x", "model.diffusion_model.label_emb.0.0.weight"], "is Stable Diffusion 2 unCLIP, "),
         ("flux1", ["double_blocks.0.x", "double_stream_modulation_img.lin.weight"], "is FLUX.2 klein, which this base is not; choose --base flux2-klein-4b"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_base_or_of_no_use_is_named_in_one_line(tmp_path, family, keys, line):
     save_file({key: torch.zeros(1) for key in keys}, tmp_path / "some.safetensors")
     with pytest.raises(LorakitError, match=line) as error:
-        families.load(family)(source_of(tmp_path / "some.safetensors", tmp_path), "cpu", torch.float32, Train())
+        families.load(family)(
+            source_of(tmp_path / "some.safetensors", tmp_path, configs=tmp_path / "configs"), "cpu", torch.float32, Train()
+        )
     assert "\n" not in str(error.value) and not (tmp_path / "configs").exists()
 
 
@@ -270,6 +281,30 @@ def test_a_base_for_inpainting_is_named(tmp_path, family, mark, first, channels)
     save_file({mark: torch.zeros(1), first: torch.zeros(2, channels, 1, 1)}, tmp_path / "fill.safetensors")
     with pytest.raises(LorakitError, match=f"reads {channels} channels in place of .*, for inpainting or control"):
         single_file.open_file(tmp_path / "fill.safetensors", family)
+
+
+def test_what_its_layers_do_not_tell_its_header_or_its_name_does(tmp_path, make_project):
+    for family, key, said in (
+        ("flux1", "double_blocks.0.img_attn.qkv.weight", "Flux.1-kontext-dev"),
+        ("qwen_image", "transformer_blocks.0.img_mod.1.weight", "Qwen-Image-Edit-2509"),
+    ):
+        save_file({key: torch.zeros(1)}, tmp_path / "some.safetensors", {"modelspec.architecture": said})
+        with pytest.raises(LorakitError, match=rf"is for editing pictures, as it says of itself \(modelspec.architecture = {said}\)"):
+            single_file.open_file(tmp_path / "some.safetensors", family)
+        save_file({key: torch.zeros(1)}, tmp_path / "some.safetensors", {"modelspec.architecture": "flux-1-dev/lora"})
+        single_file.open_file(tmp_path / "some.safetensors", family)
+    for number, name in enumerate(("qwen_image_edit_2509_fp8_e4m3fn", "qwen_image_edition", "qwen_image_fp8")):
+        save_file({"transformer_blocks.0.img_mod.1.weight": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
+        project = make_project(str(number), base="qwen-image", **{"train.weights": str(tmp_path / f"{name}.safetensors")})
+        assert bool([line for line in of_weights(project) if "is for editing pictures, by its name" in line]) is (number == 0)
+
+
+def test_the_refiner_of_sdxl_is_named(tmp_path):
+    save_file(
+        {UNET.replace("1.1", "4.1"): torch.zeros(768, 1280), "conditioner.embedders.0.model.x": torch.zeros(1)}, tmp_path / "r.safetensors"
+    )
+    with pytest.raises(LorakitError, match="is SDXL's refiner"):
+        single_file.open_file(tmp_path / "r.safetensors", "sdxl")
 
 
 UNET = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -376,18 +411,18 @@ def test_comfyui_fp8_is_read_as_it_stands(tiny_base, tmp_path, name, scale):
     assert all(torch.allclose(t.float(), dense.denoiser.state_dict()[key].float(), rtol=0.01) for key, t in others.items())
 
 
-@pytest.mark.parametrize("precision", quantised.PRECISIONS)
 @pytest.mark.parametrize("name", TINY)
-def test_a_single_file_in_few_bits_holds_what_a_whole_reading_gives(tiny_base, tmp_path, name, precision):
+def test_a_single_file_in_few_bits_holds_what_a_whole_reading_gives(load_tiny, tmp_path, name):
     path = tmp_path / "one.safetensors"
-    write_single_file(TINY[name](Source(str(tiny_base(name)), True), "cpu", torch.float32, Train()), path)
-    few, whole = (
-        TINY[name](source_of(path, tmp_path, tiny_base(name)), "cpu", torch.float32, Train(base_precision=wanted)).denoiser
-        for wanted in (precision, "auto")
-    )
-    quantised.replace_layers(whole, precision, torch.float32)
-    ours, theirs = few.state_dict(), whole.state_dict()
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    write_single_file(load_tiny(name), path)
+    for precision in quantised.PRECISIONS:
+        few, whole = (
+            TINY[name](source_of(path, tmp_path), "cpu", torch.float32, Train(base_precision=wanted)).denoiser
+            for wanted in (precision, "auto")
+        )
+        quantised.replace_layers(whole, precision, torch.float32)
+        ours, theirs = few.state_dict(), whole.state_dict()
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs), precision
 
 
 SAYS = {

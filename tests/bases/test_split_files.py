@@ -11,10 +11,12 @@ from lorakit.bases import families, original_layout
 from lorakit.bases.single_file import open_file
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
-from lorakit.train.preflight import check_single_file
+from lorakit.train.preflight import check_settings, check_single_file
 from lorakit.weights import _folder_identity, identity
 from tests.bases.test_anima import TinyAnima
-from tests.bases.test_flux2 import TinyFlux2, original_vae
+from tests.bases.test_chroma1 import TinyChroma
+from tests.bases.test_flux2 import TinyFlux2, TinyFlux2Dev, original_vae
+from tests.bases.test_folder import in_a_cache
 from tests.bases.test_krea2 import TinyKrea2
 from tests.bases.test_qwen_image import TinyQwenImage
 from tests.bases.test_single_file import TinyFlux1, same, vae_key
@@ -34,9 +36,15 @@ class SplitAnima(TinyAnima):
     ENCODER_CONFIGS = TinyZImage.ENCODER_CONFIGS
 
 
-TINY = {"flux1": TinyFlux1, "z_image": TinyZImage, "flux2": TinyFlux2, "krea2": SplitKrea2, "qwen_image": SplitQwenImage,
+TINY = {"flux1": TinyFlux1, "chroma1": TinyChroma, "z_image": TinyZImage, "flux2": TinyFlux2, "flux2_dev": TinyFlux2Dev, "krea2": SplitKrea2, "qwen_image": SplitQwenImage,
         "anima": SplitAnima}  # fmt: skip
-FROM_A_FOLDER = {"z_image": ["scheduler"], "krea2": ["scheduler", "vae"], "qwen_image": ["vae"], "anima": ["vae"]}  # diffusers' converter
+FROM_A_FOLDER = {
+    "chroma1": ["scheduler"],
+    "z_image": ["scheduler"],
+    "krea2": ["scheduler", "vae"],
+    "qwen_image": ["vae"],
+    "anima": ["vae"],
+}  # diffusers' converter
 # of a video's VAE knows its full size alone
 PATHS = {"text_encoder": "text_encoders/a", "text_encoder_2": "text_encoders/b", "vae": "vae/vae", "denoiser": "diffusion_models/base"}
 
@@ -44,7 +52,7 @@ PATHS = {"text_encoder": "text_encoders/a", "text_encoder_2": "text_encoders/b",
 def parts_of(family):
     """{part: tensors}, as the files of model sites have them."""
     parts = {"denoiser": original_layout.as_original(type(family).place, family.denoiser.state_dict())}
-    if family.NAME == "flux2":
+    if family.NAME.startswith("flux2"):
         parts["vae"] = original_vae(family.vae, inside=True)
     elif family.NAME == "anima":
         own = parts["denoiser"] | {f"llm_adapter.{key}": tensor for key, tensor in family.conditioner.state_dict().items()}
@@ -53,7 +61,7 @@ def parts_of(family):
         state = family.vae.state_dict()
         parts["vae"] = {vae_key(key): t[..., None, None] if "attentions" in key and t.dim() == 2 else t for key, t in state.items()}
     for name in family.ENCODERS:
-        level = {"flux1": "text_model." if name == "text_encoder" else ""}.get(family.NAME, "model.")
+        level = {"flux1": "text_model." if name == "text_encoder" else "", "chroma1": ""}.get(family.NAME, "model.")
         states = {key.removeprefix("language_model."): tensor for key, tensor in family.encoder(name).state_dict().items()}
         parts[name] = {
             f"{level}{key.removeprefix(level)}": tensor for key, tensor in states.items() if key != "encoder.embed_tokens.weight"
@@ -80,12 +88,14 @@ def tiny_families(monkeypatch):
     ("family", "card", "form"),
     [
         pytest.param("flux1", "flux1-dev", "files", marks=pytest.mark.slow),
+        ("chroma1", "chroma", "folder"),
         ("z_image", "z-image", "folder"),
         ("krea2", "krea2", "folder"),
         ("qwen_image", "qwen-image", "folder"),
         ("anima", "anima", "folder"),
         ("flux2", "flux2-klein-4b", "folder"),
         ("flux2", "flux2-klein-4b", "files"),
+        ("flux2_dev", "flux2-dev", "folder"),
     ],
 )
 def test_every_part_is_read_from_its_own_file(load_tiny, tiny_base, make_project, tmp_path, tiny_families, family, card, form):
@@ -133,6 +143,34 @@ def test_comfyui_s_fp8_is_read_in_every_part(load_tiny, tiny_base, make_project,
     save_file({**load_file(path), "bn.running_mean": torch.zeros(128)}, path)
     _folder_identity.cache_clear()
     assert identity(project.base_source) != before  # another VAE: nothing of the cache is taken
+
+
+def test_a_repository_of_the_hub_that_is_split_is_read_as_far_as_it_was_fetched(load_tiny, tiny_base, make_project, tmp_path, monkeypatch):
+    """As `hf download` leaves it in the cache: one transformer of several, with what belongs to it; else it is one line."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    write(tmp_path / "repository/split_files", parts_of(load_tiny("z_image")))
+    in_a_cache(tmp_path / "repository", tmp_path / "hub")
+    snapshot = tmp_path / "hub/models--someone--base/snapshots/0123abcd"
+    settings = {"train.weights": "hf://someone/base", "train.parts": str(tiny_base("z_image"))}
+    project = make_project(base="z-image", **settings)
+    check_settings(project)
+    source, inside = project.base_source, snapshot / "split_files"
+    assert source.location == str(inside / "diffusion_models/base.safetensors") and len(source.files) == 2
+    assert check_single_file(project) == ["tokenizer"]
+    one = make_project(
+        "one", base="z-image", **{**settings, "train.weights": "hf://someone/base/split_files/diffusion_models/base.safetensors"}
+    )
+    assert one.base_source.location == source.location and not one.base_source.files
+    with pytest.raises(LorakitError, match=r"`hf download someone/base other.safetensors` fetches it"):
+        _ = make_project("gone", **{"train.weights": "hf://someone/base/other.safetensors"}).base_source
+    save_file({"x": torch.zeros(1)}, inside / "diffusion_models/second.safetensors")
+    with pytest.raises(LorakitError, match="base.safetensors, second.safetensors in diffusion_models, and one is wanted"):
+        _ = project.base_source
+    (inside / "diffusion_models").rename(snapshot / "elsewhere")
+    save_file({"x": torch.zeros(1)}, snapshot / "flux.safetensors")
+    with pytest.raises(LorakitError, match="hf://someone/base: has no model_index.json, so it is no diffusers repository") as error:
+        check_single_file(make_project("none", base="z-image", **{"train.weights": "hf://someone/base"}))
+    assert "\n" not in str(error.value)
 
 
 def in_fp8(tensors):

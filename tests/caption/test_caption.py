@@ -16,15 +16,9 @@ from tests.conftest import draw_photo
 
 
 @pytest.fixture
-def curated(make_project):
+def curated(make_cropped):
     """curated(**settings): a project whose photos are chosen and cropped."""
-
-    def make(**settings):
-        project = make_project(**settings)
-        lorakit.walk(project, last="crop")
-        return project
-
-    return make
+    return make_cropped
 
 
 def forgotten(project) -> None:

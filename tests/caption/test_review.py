@@ -1,17 +1,21 @@
 """A person's word wins over every stage, and edits in dataset/ are taken over."""
 
+import os
+
 import pytest
 
 import lorakit
+from lorakit import files, open_project
 from lorakit.caption.review import adopt_edits, review
 from lorakit.errors import LorakitError
 from lorakit.project import stamps
 from lorakit.project.manifest import Manifest
+from lorakit.text import sidecars
 
 
 @pytest.fixture
-def project(make_project):
-    made = make_project()
+def project(make_cropped):
+    made = make_cropped()
     lorakit.walk(made, last="dataset")
     return made
 
@@ -50,6 +54,21 @@ def test_edit_in_the_dataset_is_taken_over_whatever_editor_wrote_it(project, enc
     assert adopt_edits(project) == 0
     lorakit.walk(project, last="dataset")
     assert find(project, "photo_2.jpg")["text"] == "zwx mug, grün"
+
+
+def test_texts_that_lie_as_they_did_are_not_read_again_and_every_edit_is_seen(project, monkeypatch):
+    monkeypatch.setattr(files, "FRESH", -(10**12))
+    read, read_text = [], sidecars.read_text
+    monkeypatch.setattr(sidecars, "read_text", lambda path: read.append(path) or read_text(path))
+    for _ in range(2):
+        lorakit.walk(open_project(project.folder), last="dataset")
+    assert len(read) == 6  # once, then noted
+    path = project.dataset_folder / "photo_2.txt"
+    facts, text = path.stat(), path.read_text(encoding="utf-8")
+    path.write_text(text.replace("mug", "cup"), encoding="utf-8")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    lorakit.walk(open_project(project.folder), last="dataset")
+    assert find(project, "photo_2.jpg")["human"]["text"] == text.strip().replace("mug", "cup")
 
 
 def test_emptied_or_removed_text_file_is_written_again(project):

@@ -18,12 +18,11 @@ from lorakit.train.prompts import sample_prompts
 
 
 @pytest.fixture
-def captioned(make_project, photo_folder):
+def captioned(make_cropped):
     """captioned(texts, **settings): a project whose photos have these captions, which a captioner might have written."""
 
     def make(texts: list[str], **settings):
-        project = make_project(**settings)
-        lorakit.walk(project, last="crop")
+        project = make_cropped(**settings)
         for record, text in zip(project.manifest.selected, texts, strict=False):
             read = {"sentence": text, "tags": [], "by": "blip", "own": False, "box": record["crop"]["box"]}
             project.manifest.keep({**record, "caption": read, "done": {**record["done"], "caption": "by the test"}})

@@ -12,12 +12,12 @@ from lorakit.project.manifest import Manifest
 
 
 @pytest.fixture
-def project(make_project, photo_folder):
+def project(make_cropped, photo_folder):
     """Six photos with captions of their own, as far as the dataset."""
     places = ("grass", "snow", "a couch", "a road", "sand", "a chair")
     for number, place in enumerate(places):
         (photo_folder / f"photo_{number}.txt").write_text(f"mug, red spoon, {place}")
-    made = make_project()
+    made = make_cropped()
     lorakit.walk(made, last="dataset")
     return made
 

@@ -5,7 +5,7 @@ import pytest
 
 from lorakit import open_project, pipeline
 from lorakit.caption.review import review
-from lorakit.curate.select import spread
+from lorakit.curate.select import of_looks, of_vectors, spread
 from lorakit.errors import LorakitError
 from lorakit.report.report import render
 
@@ -48,12 +48,38 @@ def test_spread_takes_one_of_each_cluster_and_the_best_first():
     points = np.repeat(centres, 20, axis=0) + random.normal(0, 0.1, (100, 8))
     qualities = random.uniform(0.4, 0.6, 100)
     qualities[33] = 1.0
-    picked = spread(points.astype(np.float32), qualities, 5)
+    picked = spread(of_vectors(points.astype(np.float32)), qualities, 5)
     assert picked[0] == 33 and sorted(p // 20 for p in picked) == [0, 1, 2, 3, 4]
 
 
+def plain_spread(points: np.ndarray, qualities: np.ndarray, count: int) -> list[int]:
+    """Word by word: the best, then always the one with the largest quality x distance to its nearest picked one."""
+    apart = np.sqrt(((points[:, None].astype(float) - points[None].astype(float)) ** 2).sum(axis=2))
+    picked = [int(np.argmax(qualities))]
+    while len(picked) < count:
+        gain = apart[:, picked].min(axis=1) * (0.5 + qualities)
+        gain[picked] = -1
+        picked.append(int(np.argmax(gain)))
+    return picked
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_spread_over_bits_and_colours_picks_what_all_distances_say(seed):
+    """Of a random set, of one in clusters, and with the vectors that bits and colours stand for."""
+    random = np.random.default_rng(seed)
+    hashes, colours = random.integers(0, 256, (300, 32), dtype=np.uint8), random.integers(0, 256, (300, 48), dtype=np.uint8)
+    if seed % 2:
+        hashes, colours = np.repeat(hashes[:60], 5, axis=0), np.repeat(colours[:60], 5, axis=0)
+        hashes[:, 0], colours[:, 0] = random.integers(0, 256, 300), random.integers(0, 256, 300)
+    qualities = np.round(random.uniform(0.2, 0.9, 300), 4)
+    points = np.concatenate([np.unpackbits(hashes, axis=1) / np.sqrt(128), colours / 255 / np.sqrt(3)], axis=1).astype(np.float32)
+    expected = plain_spread(points, qualities, 120)
+    assert spread(of_looks(hashes, colours), qualities, 120) == expected
+    assert spread(of_vectors(points), qualities, 120) == expected
+
+
 def test_spread_takes_all_when_there_are_no_more_than_wanted():
-    assert sorted(spread(np.zeros((3, 2), np.float32), np.array([0.1, 0.9, 0.5]), 5)) == [0, 1, 2]
+    assert sorted(spread(of_vectors(np.zeros((3, 2), np.float32)), np.array([0.1, 0.9, 0.5]), 5)) == [0, 1, 2]
 
 
 def test_second_walk_changes_nothing(curated):

@@ -76,7 +76,7 @@ def test_the_card_of_a1111_names_the_base_in_its_words(card, tmp_path):
     told = json.loads(written[0].read_text())
     assert (told["activation text"], told["preferred weight"], told["notes"]) == ("zwx mug", 0.8, "a mug")
     assert told["sd version"] in ("SD1", "SD2", "SDXL", "SD3", "Unknown")  # those of its list
-    assert (told["sd version"] == "Unknown") is version.startswith(("flux", "zimage", "krea2", "qwen", "anima"))
+    assert (told["sd version"] == "Unknown") is version.startswith(("flux", "zimage", "krea2", "qwen", "anima", "chroma"))
     assert Image.open(written[2]).size == (512, 256)
 
 

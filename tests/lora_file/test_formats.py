@@ -12,7 +12,7 @@ from lorakit.lora_file.formats import LoraLayer
 from lorakit.settings import Train
 from lorakit.train import lora
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2", "qwen_image", "anima")
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "chroma1", "z_image", "flux2", "flux2_dev", "krea2", "qwen_image", "anima")
 
 
 def trained_network(family, settings):
@@ -43,9 +43,9 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
     ("name", "format", "adapter"),
     [("sd15", "kohya", "lora"), ("sd15", "diffusers", "dora"),
      pytest.param("sdxl", "kohya", "lora", marks=pytest.mark.slow), pytest.param("sdxl", "diffusers", "lora", marks=pytest.mark.slow),
-     ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora"),
+     ("sd3", "diffusers", "lora"), ("flux1", "diffusers", "lora"), ("flux1", "diffusers", "dora"), ("chroma1", "diffusers", "lora"),
      ("z_image", "diffusers", "lora"), ("z_image", "kohya", "lora"),
-     ("flux2", "diffusers", "lora"), ("flux2", "kohya", "lora"), ("flux2", "diffusers", "dora"), ("krea2", "diffusers", "lora"),
+     ("flux2", "diffusers", "lora"), ("flux2", "kohya", "lora"), ("flux2", "diffusers", "dora"), ("flux2_dev", "diffusers", "lora"), ("krea2", "diffusers", "lora"),
      ("qwen_image", "diffusers", "lora"), ("qwen_image", "kohya", "lora"), ("anima", "diffusers", "lora")],
 )  # fmt: skip
 def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
@@ -137,8 +137,10 @@ def test_a_key_that_no_layer_has_is_named():
         ("sdxl", [560, 700, 722, 788]),
         ("sd3", [243, 337, 385, 385]),
         ("flux1", [266, 418, 494, 494]),
+        ("chroma1", [266, 418, 418, 418]),
         ("z_image", [120, 210, 210, 210]),
         ("flux2", [80, 100, 100, 100]),
+        ("flux2_dev", [160, 192, 192, 192]),
         ("krea2", [160, 256, 264, 264]),
         ("qwen_image", [480, 720, 720, 720]),
         ("anima", [224, 280, 448, 448]),

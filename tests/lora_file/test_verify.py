@@ -144,6 +144,10 @@ def test_what_two_bases_have_alike_is_the_one_s_that_the_header_names(tmp_path):
     ):
         save_file(tensors, tmp_path / "x.safetensors", about)
         assert judge_file(tmp_path / "x.safetensors", ("comfyui",))[0] == family
+    small = {key: torch.zeros(shape) for key, shape in peft(FLUX, size=(32, 32)).items()}  # of a tiny base, which may be any of them
+    for said, family in (("Flux.2-dev/lora", "flux2_dev"), ("flux-2-klein-9b/lora", "flux2"), ("flux-1-dev/lora", "flux1")):
+        save_file(small, tmp_path / "x.safetensors", {"modelspec.architecture": said})
+        assert judge_file(tmp_path / "x.safetensors", ("comfyui",))[0] == family
 
 
 def of_qwen():
@@ -160,7 +164,7 @@ def of_klein():
 @pytest.mark.parametrize(
     ("shapes", "words"),
     [
-        (of_flux2(), "flux2"),  # dev's, which is not trained here
+        (of_flux2(), "flux2_dev"),
         (of_flux2(4096), "flux2"),
         (
             kohya("lora_unet_double_blocks_0_img_attn_qkv", "lora_unet_distilled_guidance_layer_x"),

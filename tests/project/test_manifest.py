@@ -1,8 +1,11 @@
 """The manifest: a journal that survives a kill, and a book that a person can mend."""
 
+import json
+import os
+
 import pytest
 
-from lorakit.project import manifest
+from lorakit.project import manifest, notes
 from lorakit.project.manifest import Manifest
 
 
@@ -117,3 +120,117 @@ def test_a_decision_of_a_copy_is_laid_over_the_photo_that_takes_it_over(tmp_path
     assert book["a"]["human"] == {"text": "said of the copy", "taken_from": {"text": "b"}}
     book.decide([{"id": "b", "what": "text", "was": "said of the copy", "now": None}], "command")
     assert "text" not in book["a"].get("human", {})
+
+
+def records_of(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_lines_that_did_not_change_are_taken_over_as_a_person_wrote_them(tmp_path):
+    """And all others are written; also those that a killed run had only in its journal, and those that are new."""
+    by_hand = '{"id":"b",   "file":"\u00e4.jpg"}'
+    (tmp_path / "manifest.jsonl").write_bytes(f'{{"id": "a", "text": "old"}}\n{by_hand}\n{{"id": "c"}}\n'.encode())
+    (tmp_path / "manifest.journal").write_text('{"id": "c", "text": "of a killed run"}\n', encoding="utf-8")
+    book = Manifest(tmp_path)
+    book.keep({**book["a"], "text": "new"}, {"id": "d"})
+    book.save()
+    lines = (tmp_path / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines == ['{"id": "a", "text": "new"}', by_hand, '{"id": "c", "text": "of a killed run"}', '{"id": "d"}']
+    assert not book.journal.exists()
+
+
+@pytest.mark.parametrize("gap", ["\n", "  \n", '{"id": "a"}\n', "no record\n"])
+def test_lines_are_not_taken_over_where_they_are_not_one_a_record(tmp_path, gap):
+    (tmp_path / "manifest.jsonl").write_text(
+        f'{{"id": "a", "text": "x"}}\n{gap}{{"id": "b", "text": "old"}}\n{{"id": "c"}}\n', encoding="utf-8"
+    )
+    book = Manifest(tmp_path)
+    book.keep({"id": "b", "text": "new"})
+    book.save()
+    assert [(r["id"], r.get("text")) for r in records_of(tmp_path)][1:] == [("b", "new"), ("c", None)]
+    assert [r["id"] for r in Manifest(tmp_path)] == ["a", "b", "c"]
+
+
+def test_what_somebody_else_wrote_meanwhile_is_not_mixed_in(tmp_path):
+    Manifest(tmp_path).replace([{"id": "a", "file": "a.jpg"}, {"id": "b", "file": "b.jpg"}])
+    book = Manifest(tmp_path)
+    (tmp_path / "manifest.jsonl").write_text('{"id": "z"}\n{"id": "y"}\n', encoding="utf-8")
+    book.keep({**book["b"], "text": "mine"})
+    book.save()
+    assert records_of(tmp_path) == [{"id": "a", "file": "a.jpg"}, {"id": "b", "file": "b.jpg", "text": "mine"}]
+
+
+def test_a_save_with_nothing_to_save_writes_nothing(tmp_path):
+    book = Manifest(tmp_path)
+    book.replace([{"id": "a"}, {"id": "b"}])
+    before = os.stat(book.path)
+    for again in (book, Manifest(tmp_path)):
+        again.replace([{"id": "a"}, {"id": "b"}])
+        again.save()
+    assert (os.stat(book.path).st_ino, os.stat(book.path).st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_records_of_a_whole_set_are_kept_at_once_and_a_kill_before_loses_only_them(tmp_path, monkeypatch):
+    book = Manifest(tmp_path)
+    book.replace([{"id": "a"}, {"id": "b"}])
+    book.keep({"id": "a", "text": "in the journal"})
+    monkeypatch.setattr(manifest.files, "write_whole", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        book.keep_all([{"id": "b", "text": "lost"}])
+    monkeypatch.undo()
+    again = Manifest(tmp_path)
+    assert again["a"]["text"] == "in the journal" and "text" not in again["b"]
+    again.keep_all([{**r, "repeats": 2} for r in again])
+    assert records_of(tmp_path) == [{"id": "a", "text": "in the journal", "repeats": 2}, {"id": "b", "repeats": 2}]
+
+
+def test_a_journal_that_was_removed_while_it_was_written_is_begun_anew(tmp_path):
+    book = Manifest(tmp_path)
+    book.keep({"id": "a"})
+    book.journal.unlink()
+    book.keep({"id": "b"})
+    assert [r["id"] for r in Manifest(tmp_path)] == ["b"] and [r["id"] for r in book] == ["a", "b"]
+
+
+def noted(folder) -> dict:
+    return Manifest(folder).notes.found
+
+
+def test_notes_count_for_the_very_bytes_of_the_book_alone(tmp_path):
+    book = Manifest(tmp_path)
+    book.replace([{"id": "a", "text": "x"}, {"id": "b"}])
+    book.notes.found["found"] = {"stamp": ["by", "1"]}
+    book.note()
+    assert noted(tmp_path) == {"found": {"stamp": ["by", "1"]}, "sound": True}
+    path, kept = tmp_path / "cache" / "book.json", (tmp_path / "cache" / "book.json").read_bytes()
+    for damage in (b"", b"[]", b"{", kept.replace(b'"1"', b'"2"'), kept.replace(b"true", b"null"), b'{"of": 3, "found": {}}'):
+        path.write_bytes(damage)
+        assert noted(tmp_path) == {}
+    path.write_bytes(kept)
+    line = book.path.read_bytes()
+    book.path.write_bytes(line.replace(b'"x"', b"555"))
+    assert noted(tmp_path) == {} and [r["id"] for r in Manifest(tmp_path)] == ["b"]  # of another kind, although it was sound once
+    book.path.write_bytes(line)
+    assert noted(tmp_path) != {}
+    (tmp_path / "manifest.journal").write_text('{"id": "b", "text": "y"}\n', encoding="utf-8")
+    assert not Manifest(tmp_path).is_saved
+
+
+def test_notes_of_another_version_of_the_code_do_not_count(tmp_path, monkeypatch):
+    book = Manifest(tmp_path)
+    book.replace([{"id": "a"}])
+    book.note()
+    assert noted(tmp_path)["sound"]
+    monkeypatch.setattr(notes, "code", lambda: "other")
+    assert noted(tmp_path) == {}
+
+
+def test_records_share_what_is_the_same_line_and_nothing_else(tmp_path):
+    measures = [{"m": {"n": 1}}, {"m": {"n": 1.0}}, {"m": {"n": True}}, {"m": {"n": 1}}, {"m": {"n": None}}]
+    text = "".join(json.dumps({"id": str(number), "measures": found, "failed": {}}) + "\n" for number, found in enumerate(measures))
+    text += '{"id": "5", "measures": {"m": {"n": NaN}}}\n'
+    (tmp_path / "manifest.jsonl").write_text(text, encoding="utf-8")
+    book = Manifest(tmp_path)
+    assert book["0"]["measures"]["m"] is book["3"]["measures"]["m"] and book["0"]["failed"] is book["1"]["failed"]
+    book.keep_all([dict(r) for r in book])
+    assert book.path.read_text(encoding="utf-8") == text

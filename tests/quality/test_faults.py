@@ -1,6 +1,7 @@
 """Each fault of a text is found, and good texts have none."""
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -151,11 +152,18 @@ def test_nearly_the_same_words_are_found_in_long_texts_only():
     assert faults.find([record("a zwx dog on a chair", "a"), record("a zwx dog on a table", "b")], SETTINGS) == {}
 
 
-def test_looking_for_alike_texts_agrees_with_comparing_all_pairs():
-    random = __import__("random").Random(0)
-    vocabulary = [f"word{n}" for n in range(40)]
-    base = [random.sample(vocabulary, 14) for _ in range(30)]
-    said = [*base, *([w if random.random() > 0.06 else random.choice(vocabulary) for w in words] for words in base for _ in range(3))]
+@pytest.mark.parametrize(("seed", "least", "most"), [(0, 14, 14), (1, 7, 13), (2, 16, 40), (3, 5, 60)])
+def test_looking_for_alike_texts_agrees_with_comparing_all_pairs(seed, least, most):
+    """Also with words added and left out, and with some that stand in no other text."""
+    random = Random(seed)
+    vocabulary = [f"word{n}" for n in range(max(40, 2 * most))]
+    base = [random.sample(vocabulary, random.randint(least, most)) for _ in range(40)]
+    said = [*base, *([w if random.random() > 0.05 else random.choice(vocabulary) for w in words] for words in base for _ in range(3))]
+    for number, words in enumerate(said):
+        if random.random() < 0.3:
+            words.append(random.choice([*vocabulary, f"own{number}", f"own{number}"]))
+        if random.random() < 0.3:
+            words.remove(random.choice(words))
     records = [record(" ".join(words), str(n)) for n, words in enumerate(said)]
 
     def is_alike(left: list[str], right: list[str]) -> bool:

@@ -86,6 +86,62 @@ def test_a_lycoris_file_says_what_was_trained(load_tiny, name, adapter):
     assert judged == {**knows, "diffusers": False}
 
 
+LOKR = {  # layers that are called so in a file, and what diffusers makes of them
+    "flux2": {"lycoris_transformer_blocks_0_ff_linear_in": "both", "transformer.transformer_blocks.0.ff.linear_in": "without alphas",
+              "transformer_blocks.0.ff.linear_in": "both", "diffusion_model.transformer_blocks.0.ff.linear_in": "none",
+              "diffusion_model.double_blocks.0.img_mlp.0": "both", "base_model.model.double_blocks.0.img_mlp.0": "both",
+              "lycoris_x_embedder": "none", "lora_unet_double_blocks_0_img_mlp_0": "none"},
+    "z_image": {"diffusion_model.layers.0.feed_forward.w1": "both", "layers.0.feed_forward.w1": "with alphas",
+                "transformer.layers.0.feed_forward.w1": "without alphas", "lycoris_layers_0_feed_forward_w1": "none"},
+}  # fmt: skip
+CASES = [(name, stem, alpha) for name, stems in LOKR.items() for stem in stems for alpha in (True, False)]
+
+
+@pytest.mark.parametrize(("name", "stem", "alpha"), CASES)
+def test_verify_says_of_lokr_what_diffusers_does(load_tiny, tmp_path, name, stem, alpha):
+    family = load_tiny(name)
+    layer = file_names.layers_by_stem(name)[stem].paths[0].removeprefix("transformer.")
+    out, into = family.denoiser.get_submodule(layer).weight.shape
+    parts = {"lokr_w1": (4, 4), "lokr_w2_a": (out // 4, 2), "lokr_w2_b": (2, into // 4)} | ({"alpha": ()} if alpha else {})
+    tensors = {f"{stem}.{part}": torch.ones(shape) for part, shape in parts.items()}
+    save_file(tensors, tmp_path / "lokr.safetensors")
+    try:
+        family.bare_pipeline().load_lora_weights(tmp_path, weight_name="lokr.safetensors", adapter_name="lokr")
+        changed = family.denoiser.get_submodule(layer)
+        loads = bool(torch.allclose(changed.get_delta_weight("lokr"), torch.full((out, into), 1.0 if alpha else 2.0)))
+    except (ValueError, AttributeError):  # peft's for layers that are not there is one too; nothing was put in
+        loads = False
+    assert loads is (LOKR[name][stem] in ("both", "with alphas" if alpha else "without alphas"))
+    _, (judged,) = verify.judge({key: tuple(tensor.shape) for key, tensor in tensors.items()}, ("diffusers",), family=name)
+    assert judged.is_whole is loads
+
+
+@pytest.mark.parametrize("name", LOKR)
+def test_lokr_of_these_bases_is_written_as_diffusers_and_comfyui_load_it(load_tiny, tmp_path, name):
+    settings = Train(rank=2, alpha=3.0, adapter="lokr", targets="mlp")
+    family = load_tiny(name, settings)
+    network = trained(family, settings)
+    wanted = {path: layer.get_delta_weight(lora.NAME).detach() for path, layer in lora.adapted(family)}
+    tensors = formats.write(network, name, "kohya", torch.float32)
+    save_file(tensors, tmp_path / "lokr.safetensors")
+    other = load_tiny(name)
+    other.bare_pipeline().load_lora_weights(tmp_path, weight_name="lokr.safetensors", adapter_name="lokr")
+    for path, change in wanted.items():
+        found = other.denoiser.get_submodule(path.removeprefix("transformer.")).get_delta_weight("lokr")
+        assert torch.allclose(found, change, atol=1e-5), path
+    judged = {j.tool: j.is_whole for j in verify.judge({key: tuple(t.shape) for key, t in tensors.items()}, family=name)[1]}
+    assert judged["diffusers"] and judged["comfyui"]
+
+
+def test_lokr_that_peft_cannot_take_apart_is_said():
+    stems = {f"transformer.transformer_blocks.{n}.ff.linear_in": first for n, first in enumerate((4, 6))}
+    shapes = {
+        f"{stem}.{part}": shape for stem, first in stems.items() for part, shape in (("lokr_w1", (first, 4)), ("lokr_w2", (48 // first, 8)))
+    }
+    _, (judged,) = verify.judge(shapes, ("diffusers",), family="flux2")
+    assert not judged.loaded and "no one factor" in next(iter(judged.skipped.values()))
+
+
 def test_half_a_lokr_or_loha_is_named():
     stem = "lora_unet_down_blocks_0_attentions_0_proj_in"
     half = {f"{stem}.lokr_w1": (4, 4), f"{stem}.lokr_w2_a": (8, 2)}

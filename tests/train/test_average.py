@@ -64,7 +64,7 @@ AVERAGED = [
     pytest.param(
         {"train.optimizer": "schedulefree", "train.learning_rate": 1e-2}, "schedulefree", id="schedulefree", marks=pytest.mark.slow
     ),
-    pytest.param({"train.optimizer": "prodigy", "train.learning_rate": 1.0}, "prodigyopt", id="prodigy"),
+    pytest.param({"train.optimizer": "prodigy", "train.learning_rate": 1.0}, "prodigyopt", id="prodigy", marks=pytest.mark.slow),
     pytest.param({"train.optimizer": "lion"}, "lion_pytorch", id="lion", marks=pytest.mark.slow),
     pytest.param({"train.optimizer": "adamw8bit"}, "bitsandbytes", id="adamw8bit"),
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import (
+    ChromaTransformer2DModel,
     CosmosTransformer3DModel,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
@@ -22,7 +23,13 @@ from lorakit.project import catalog
 from lorakit.settings import resolve
 
 CLIP_L, CLIP_G, CLIP_H, T5, QWEN3_4B, VAE = 0.1237, 0.6947, 0.3404, 4.7623, 4.0225, 0.0838
-QWEN3_8B, QWEN3_VL_4B, QWEN25_VL_7B, VIDEO_VAE = 8.1907, 4.4378, 8.2922, 0.1269  # billions of weights, as published
+QWEN3_8B, MISTRAL_SMALL_3, QWEN3_VL_4B, QWEN25_VL_7B, VIDEO_VAE = (
+    8.1907,
+    24.0114,
+    4.4378,
+    8.2922,
+    0.1269,
+)  # billions of weights, as published
 SD3 = {
     "sample_size": 128, "attention_head_dim": 64, "in_channels": 16, "out_channels": 16, "joint_attention_dim": 4096,
     "pooled_projection_dim": 2048,
@@ -40,11 +47,13 @@ BASES = {  # the denoiser's configuration as published, billions of weights besi
                                                  "guidance_embeds": False}, QWEN3_4B + VAE, 2),
     "flux2-klein-9b": (Flux2Transformer2DModel, {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288,
                                                  "guidance_embeds": False}, QWEN3_8B + VAE, 2),
+    "flux2-dev": (Flux2Transformer2DModel, {}, MISTRAL_SMALL_3 + VAE, 2),
     "krea2": (Krea2Transformer2DModel, {}, QWEN3_VL_4B + VIDEO_VAE, 2),
     "krea2-turbo": (Krea2Transformer2DModel, {}, QWEN3_VL_4B + VIDEO_VAE, 2),
     "qwen-image": (QwenImageTransformer2DModel, {}, QWEN25_VL_7B + VIDEO_VAE, 2),
     "qwen-image-2512": (QwenImageTransformer2DModel, {}, QWEN25_VL_7B + VIDEO_VAE, 2),
     "anima": (CosmosTransformer3DModel, dict(families.load("anima").CONFIG), 0.1347 + 0.5960 + VIDEO_VAE, 2),
+    "chroma": (ChromaTransformer2DModel, {}, T5 + VAE, 2),
     "flux1-schnell": (FluxTransformer2DModel, {"guidance_embeds": False}, CLIP_L + T5 + VAE, 2),
 }  # fmt: skip
 

@@ -91,6 +91,15 @@ def test_embeddings_in_memory_are_bounded_in_bytes(copy_of_trained, monkeypatch)
 
 @pytest.mark.parametrize("name", [checkpoint.ADAPTER, checkpoint.STATE, checkpoint.SUMS])
 @pytest.mark.parametrize("damage", DAMAGES)
+def test_every_damage_of_a_checkpoint_is_found(run, name, damage):
+    assert checkpoint.load_adapter(run, 4) and checkpoint.load_state(run, 4)
+    damage(checkpoint.folder_of(run, 4) / name)
+    with pytest.raises(Damaged):  # whoever goes on reads both
+        checkpoint.load_adapter(run, 4)
+        checkpoint.load_state(run, 4)
+
+
+@pytest.mark.parametrize(("name", "damage"), [(checkpoint.ADAPTER, flip), (checkpoint.STATE, truncate), (checkpoint.SUMS, empty)])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(copy_of_trained, run, name, damage, capsys):
     from lorakit.train.train import train
 

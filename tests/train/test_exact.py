@@ -6,9 +6,11 @@ import torch
 from diffusers import (
     AnimaAutoBlocks,
     AutoencoderKLQwenImage,
+    ChromaPipeline,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
+    Flux2Pipeline,
     FluxPipeline,
     Krea2Pipeline,
     QwenImagePipeline,
@@ -40,7 +42,7 @@ class AnimaBlocks:
 
 PIPELINES = {
     "sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux1": FluxPipeline,
-    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "krea2": Krea2Pipeline,
+    "chroma1": ChromaPipeline,    "z_image": ZImagePipeline, "flux2": Flux2KleinPipeline, "flux2_dev": Flux2Pipeline, "krea2": Krea2Pipeline,
     "qwen_image": QwenImagePipeline, "anima": AnimaBlocks,
 }  # fmt: skip
 TEXTS = ["zwx mug on a table", "a mug"]
@@ -69,6 +71,15 @@ class Beside:
         ours = torch.stack([self.family.encode_picture(p[None])["mean"] for p in pixels])
         assert torch.allclose(ours, self.latents, rtol=1e-4, atol=1e-5)
         self.noise = torch.randn(self.latents.shape, generator=generator)
+
+    def told(self, settings: Train):
+        """The same weights, adapter and noise under other settings of the step."""
+        scheduler = self.family.part("scheduler", self.family.PROCESS.SCHEDULER)
+        self.settings = self.family.settings = settings
+        self.family.process = self.family.PROCESS(scheduler, settings)
+        for parameter in (*self.parameters, *self.reference):
+            parameter.grad = None
+        return self
 
     def ours(self, timesteps):
         text = stack_texts([self.family.encode_text(text) for text in TEXTS])
@@ -102,9 +113,23 @@ def published_latents(pipeline, pixels):
     return ((vae.encode(pixels.unsqueeze(2)).latent_dist.mean - mean) * std)[:, :, 0]
 
 
+@pytest.fixture(scope="module")
+def built():
+    return {}
+
+
 @pytest.fixture
-def beside(load_tiny, tiny_base):
-    return lambda family, **settings: Beside(load_tiny, tiny_base, family, Train(rank=4, alpha=2, **settings))
+def beside(load_tiny, tiny_base, built):
+    """beside('sd15', **settings) is that base on both sides, built once for whatever of it learns."""
+
+    def make(family: str, **settings):
+        given = Train(rank=4, alpha=2, **settings)
+        kind = family, given.targets
+        if kind not in built:
+            built[kind] = Beside(load_tiny, tiny_base, family, given)
+        return built[kind].told(given)
+
+    return make
 
 
 def ddpm_loss(side, predict, timesteps, *, weigh=None, **schedule):
@@ -199,6 +224,29 @@ def test_flux1_with_guidance_and_packed_latents(beside, guidance):
     side.check(timesteps, flow_loss(side, predict, timesteps))
 
 
+def test_chroma_with_texts_of_several_lengths(beside):
+    """Of no script of diffusers: FLUX.1's without guidance, each text alone with one of its pads."""
+    side, timesteps = beside("chroma1", targets="mlp"), torch.tensor([120.5, 871.0])
+    states, mask = side.pipeline._get_t5_prompt_embeds(list(TEXTS))
+    lengths = mask.sum(1).int().tolist()
+    assert len(set(lengths)) == 2 and len(side.reference) == 2 * (2 * 12 + 2 * 5)
+
+    def predict(noisy, t):
+        count, channels, height, width = noisy.shape
+        ids = FluxPipeline._prepare_latent_image_ids(count, height // 2, width // 2, "cpu", noisy.dtype)
+        packed = FluxPipeline._pack_latents(noisy, count, channels, height, width)
+        found = [
+            side.model(
+                hidden_states=packed[n : n + 1], timestep=t[n : n + 1] / 1000, encoder_hidden_states=states[n : n + 1, :length],
+                txt_ids=torch.zeros(length, 3), img_ids=ids, return_dict=False,
+            )[0]
+            for n, length in enumerate(lengths)
+        ]  # fmt: skip
+        return FluxPipeline._unpack_latents(torch.cat(found), height=height * 8, width=width * 8, vae_scale_factor=8)
+
+    side.check(timesteps, flow_loss(side, predict, timesteps))
+
+
 def test_z_image_with_texts_of_several_lengths(beside):
     """train_dreambooth_lora_z_image.py: time runs from noise to picture, and the prediction is that of the opposite direction."""
     side, timesteps = beside("z_image", targets="mlp"), torch.tensor([120.5, 871.0])
@@ -214,16 +262,19 @@ def test_z_image_with_texts_of_several_lengths(beside):
     assert torch.allclose(torch.stack(alone), together, atol=1e-5)
 
 
-def test_flux2_klein_in_patches(beside):
-    """train_dreambooth_lora_flux2_klein.py: noise and loss on the normalised patches, positions of four axes, all 512 rows of a text."""
-    side, timesteps = beside("flux2", targets="mlp"), torch.tensor([120.5, 871.0])
+@pytest.mark.parametrize(("name", "guidance"), [("flux2", None), ("flux2_dev", 3.5)])
+def test_flux2_in_patches(beside, name, guidance):
+    """train_dreambooth_lora_flux2_klein.py and train_dreambooth_lora_flux2.py: noise and loss on the normalised patches, positions of four
+    axes, all 512 rows of a text; dev's guidance beside them."""
+    side, timesteps = beside(name, targets="mlp", **({"guidance": guidance} if guidance else {})), torch.tensor([120.5, 871.0])
+    guided = torch.full([1], guidance).expand(2) if guidance else None
     states, text_ids = side.pipeline.encode_prompt(list(TEXTS), device="cpu")
     assert len(side.reference) == 2 * (2 * 12 + 3 * 2)
     patch, pack = side.pipeline._patchify_latents, side.pipeline._pack_latents
     latents, noise, sigmas = patch(side.latents), patch(side.noise), (timesteps / 1000).view(-1, 1, 1, 1)
     ids = side.pipeline._prepare_latent_ids(latents)
     found = side.model(
-        hidden_states=pack((1.0 - sigmas) * latents + sigmas * noise), timestep=timesteps / 1000, guidance=None, encoder_hidden_states=states,
+        hidden_states=pack((1.0 - sigmas) * latents + sigmas * noise), timestep=timesteps / 1000, guidance=guided, encoder_hidden_states=states,
         txt_ids=text_ids, img_ids=ids, return_dict=False,
     )[0]  # fmt: skip
     found = side.pipeline._unpack_latents_with_ids(found, ids)

@@ -58,7 +58,14 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "family", ["flux1", *(pytest.param(name, marks=SLOW) for name in ("sdxl", "sd3", "z_image", "flux2", "krea2", "qwen_image", "anima"))]
+    "family",
+    [
+        "flux1",
+        *(
+            pytest.param(name, marks=SLOW)
+            for name in ("sdxl", "sd3", "chroma1", "z_image", "flux2", "flux2_dev", "krea2", "qwen_image", "anima")
+        ),
+    ],
 )
 def test_swapped_blocks_give_the_same_gradients_in_every_family(load_tiny, family):
     whole, swapped = gradients_of(load_tiny(family), 0), gradients_of(load_tiny(family), 99)

@@ -14,7 +14,7 @@ EVERYTHING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("settings", [pytest.param({}, marks=pytest.mark.slow), EVERYTHING], ids=["plain", "everything"])
 def test_the_bits_are_those_of_autocast(make_dataset, settings):
     project = make_dataset(**{"train.precision": "bf16"} | settings)
     sampler = BatchSampler(cache(project), 1, 0)
@@ -34,12 +34,3 @@ def test_the_bits_are_those_of_autocast(make_dataset, settings):
     again = Learner(project)
     again.take(one)
     assert torch.equal(again.learn(1e-2, sampler).loss, ours.learn(1e-2, sampler).loss)
-
-
-@pytest.mark.parametrize("adapter", ["dora", "lokr"])
-def test_other_adapters_stay_in_fp32(make_dataset, adapter):
-    project = make_dataset(**{"train.precision": "bf16", "train.adapter": adapter})
-    sampler = BatchSampler(cache(project), 1, 0)
-    learner = Learner(project)
-    assert learner.learn(1e-2, sampler).norm > 0
-    assert {p.dtype for p in learner.family.denoiser.parameters() if p.requires_grad} == {torch.float32}

@@ -13,12 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lorakit.bases import families
 from lorakit.project import catalog
 from lorakit.settings import Train, resolve
-from lorakit.train import lora, memory, rungs
+from lorakit.train import lora, master_weights, memory, rungs
 from lorakit.train import optimizer as optim
 from lorakit.train.average import Average
 from lorakit.train.loss import preservation_loss, step_loss
 
-FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "z_image", "flux2", "krea2", "qwen_image", "anima")
+FAMILIES = ("sd15", "sdxl", "sd3", "flux1", "chroma1", "z_image", "flux2", "flux2_dev", "krea2", "qwen_image", "anima")
 FOLDERS = dict.fromkeys(FAMILIES, "transformer") | {"sd15": "unet", "sdxl": "unet"}
 
 
@@ -120,7 +120,11 @@ def test_on_a_fake_card_every_tensor_of_a_step_is_there_and_of_one_type(tiny_bas
         for model in lora.models(loaded).values():
             memory._make_fake(model, mode)
     parameters = [p for model in lora.models(loaded).values() for p in model.parameters() if p.requires_grad]
+    lora.leave_inputs(loaded)
     with mode, OneType(), fake_card(monkeypatch):
+        optimizer = optim.make_optimizer(loaded.denoiser, settings, [loaded.encoder(name) for name in loaded.learning_encoders])
+        assert optimizer.param_groups[0]["fused"]
+        masters = master_weights.of_adapter(loaded, settings)
         latents = torch.empty(2, loaded.latent_channels(), 8, 8)
         timesteps = torch.zeros(2, dtype=torch.int64 if cls.PROCESS is memory.Diffusion else torch.float32)
         text = loaded.embedded(memory.texts_of_a_step(loaded, 2))
@@ -131,13 +135,17 @@ def test_on_a_fake_card_every_tensor_of_a_step_is_there_and_of_one_type(tiny_bas
         if settings.preservation:
             loss = loss + preservation_loss(loaded, loaded.process.add(latents, noise, timesteps), timesteps, text, sizes)
         assert loss.dtype == torch.float32 and loss.device.type == "cuda" and loss.requires_grad
-        optimizer = optim.make_optimizer(loaded.denoiser, settings, [loaded.encoder(name) for name in loaded.learning_encoders])
-        assert optimizer.param_groups[0]["fused"]
-        for parameter in parameters:
-            assert parameter.dtype == torch.float32 and parameter.device.type == "cuda"
+        for parameter in (p for model in lora.models(loaded).values() for p in model.parameters() if p.requires_grad):
+            assert parameter.dtype == (torch.bfloat16 if settings.adapter == "lora" else torch.float32)
             parameter.grad = torch.empty_like(parameter)
+        masters.collect_gradients()
+        for parameter in parameters:
+            assert (
+                parameter.dtype == parameter.grad.dtype == torch.float32 and parameter.device.type == parameter.grad.device.type == "cuda"
+            )
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         average = Average(parameters, optimizer, settings.ema)
         optim.update_where(optimizer, parameters, loss.isfinite() & norm.isfinite())
         average.update()
+        masters.round()
         assert optimizer.state[parameters[0]]["exp_avg"].device.type == "cuda"

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, Qwen3Model
 
 from lorakit.bases import streaming
-from lorakit.bases.families.base import Family, Text
+from lorakit.bases.families.base import Family, Text, flow_in_comfyui
 from lorakit.bases.layer_names import Original
 from lorakit.bases.original_layout import Place, count_blocks
 from lorakit.bases.schedules import Flow
@@ -75,14 +75,7 @@ class Anima(Family):
     PIPELINE = AnimaModularPipeline
     PROCESS, PIXEL_STEP = Flow, 16
     IN_TOOLS = {
-        "comfyui": {
-            "latent": "EmptySD3LatentImage",
-            "sampler": "euler",
-            "scheduler": "simple",
-            "vae": "qwen_image_vae.safetensors",
-            "clip_loader": "CLIPLoader",
-            "clip": {"clip_name": "qwen_3_06b_base.safetensors", "type": "stable_diffusion"},
-        },
+        "comfyui": flow_in_comfyui("qwen_image_vae.safetensors", {"clip_name": "qwen_3_06b_base.safetensors", "type": "stable_diffusion"})
     }
     NAME, FORMAT = "anima", "diffusers"
 

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
-from lorakit.bases import autoencoder, large_encoders, quantised, single_file, streaming
+from lorakit.bases import autoencoder, large_encoders, patches, quantised, single_file, streaming
 from lorakit.bases.block_swap import BlockSwap, last_blocks, repeated_blocks
-from lorakit.bases.layer_names import OddForm, Original
+from lorakit.bases.layer_names import LokrForm, OddForm, Original
 from lorakit.bases.original_layout import Place
 from lorakit.bases.schedules import Diffusion, Flow
 from lorakit.bases.single_file_configs import Layout
@@ -45,6 +45,9 @@ class Family(ABC):
     VAE: type = AutoencoderKL
     VAE_CONFIG: Mapping[str, Any] = {}  # beside the usual; with the next one only where single files can be read
     ENCODER_CONFIGS: Mapping[str, Mapping[str, Any]] = {}  # of the full-size text encoders
+    LAYERS_READ: Mapping[
+        str, int
+    ] = {}  # of language models, where the last layers of their states are not read: the first so many are loaded
     SCHEDULER_CONFIG: Mapping[str, Any] = {}
     TARGETS: Mapping[
         str, tuple[str, ...]
@@ -83,12 +86,18 @@ class Family(ABC):
     PEFT_ORIGINAL = (
         ""  # what stands before original names where files with lora_A and lora_B are written under these, for more tools to load
     )
+    DIFFUSERS_LOKR: tuple[LokrForm, ...] = ()  # of LoKr files that diffusers loads; the first that a file has a key of holds for all of it
+    LYCORIS_PREFIX = (
+        "lycoris_"  # of LoKr and LoHa where its original code fuses layers; after one that ends in a dot the path keeps its own
+    )
     DIFFUSERS_READS_ALPHA = False  # whether diffusers takes alphas beside lora_A and lora_B
 
     # What those that draw with it call it: under a1111 its version, by how ss_base_model_version begins; under comfyui the nodes and files
     # that a workflow takes.
     IN_TOOLS: Mapping[str, Mapping[str, Any]] = {}
 
+    PACKED = False  # whether two by two pixels of its latents are one token of the denoiser, as `patches` packs them
+    OTHER_CONFIGS: Mapping[str, str] = {}  # what of a denoiser's configuration, where it is set, makes it another base: its title
     LAYOUTS: tuple[Layout, ...] = ()  # how its bases lie in single files; none can be read where there is none
 
     @classmethod
@@ -235,15 +244,15 @@ class Family(ABC):
                     return self.part(name, self.ENCODERS[name], torch_dtype=self.dtype, use_safetensors=True)
                 folder = weights_folder(source, name)
             tensors, where = streaming.read_folder(folder), str(folder)
-        wanted = self.settings.encoder_precision
+        wanted, depth = self.settings.encoder_precision, self.LAYERS_READ.get(name)
         if (
             wanted == "auto"
             and name not in self.learning_encoders
-            and not large_encoders.fits(self.ENCODERS[name], config, self.dtype, self.device)
+            and not large_encoders.fits(self.ENCODERS[name], config, self.dtype, self.device, depth)
         ):
             wanted = "int8"
         precision = "int8" if wanted == "int8" else None
-        return large_encoders.build(self.ENCODERS[name], config, tensors, precision, self.dtype, self.device, where)
+        return large_encoders.build(self.ENCODERS[name], config, tensors, precision, self.dtype, self.device, where, depth)
 
     def tokenizer(self, name: str) -> Any:
         return self.part(name, self.TOKENIZERS[name])
@@ -397,8 +406,16 @@ class Family(ABC):
         tokenizer = self.tokenizer(self.tokenizer_of(name))
         message = [{"role": "user", "content": text}]
         words = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
-        padding = "max_length" if pad else False
-        found = tokenizer(words, padding=padding, max_length=self.text_length, truncation=True, return_tensors="pt").to(self.device)
+        return self.states_side_by_side(name, words, layers, pad=pad)
+
+    @torch.no_grad()
+    def states_side_by_side(self, name: str, words: str, layers: Sequence[int], *, pad: bool, bare: bool = False) -> Tensor:
+        """The same for words that have their template already; `bare` where that has all tokens that mark its beginning."""
+        tokenizer, padding = self.tokenizer(self.tokenizer_of(name)), "max_length" if pad else False
+        options = {"add_special_tokens": False} if bare else {}
+        found = tokenizer(words, padding=padding, max_length=self.text_length, truncation=True, return_tensors="pt", **options).to(
+            self.device
+        )
         return torch.cat(self.language_states(name, found["input_ids"], layers, found["attention_mask"]), dim=-1)
 
     @torch.no_grad()
@@ -420,7 +437,7 @@ class Family(ABC):
         """Shapes of the embeddings of one text, as `embed` gives them; of one that is as long as can be."""
 
     def latent_channels(self) -> int:
-        return self.denoiser.config.in_channels
+        return self.denoiser.config.in_channels // (4 if self.PACKED else 1)
 
     @abstractmethod
     def read(self, name: str, prepared: Tensor) -> Text:
@@ -438,6 +455,11 @@ class Family(ABC):
         """A batch of cached texts as the denoiser takes it: cached whole, or prepared, where text encoders learn."""
         return self.embed(text) if self.learning_encoders else text
 
+    def guidance_input(self, count: int, device: torch.device) -> Tensor | None:
+        """[B]: the guidance that a denoiser takes as an input, which was distilled into it; None for one without."""
+        embeds = getattr(self.denoiser.config, "guidance_embeds", False)
+        return torch.full((count,), self.settings.guidance, device=device, dtype=torch.float32) if embeds else None
+
     @abstractmethod
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """The denoiser's prediction for latents [B, C, h, w]; `sizes` is [B, 6]: height and width of the photo, top and
@@ -453,7 +475,7 @@ class Family(ABC):
 
     def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
         """[B, C, h, w] of what the pipeline gives as latents, for a picture of this size."""
-        return drawn
+        return patches.unpack(drawn, *patches.sides(height, width, self.latent_side)) if self.PACKED else drawn
 
     def bare_pipeline(self) -> Any:
         """A pipeline with the parts that learn and nothing else: enough to load a LoRA file into."""
@@ -471,6 +493,12 @@ class Family(ABC):
         tokenizer = self.tokenizer(name)
         found = tokenizer(text, padding="max_length", max_length=length or tokenizer.model_max_length, truncation=True, return_tensors="pt")
         return found.input_ids.to(self.device)
+
+
+def flow_in_comfyui(vae: str, clip: Mapping[str, str], **others: Any) -> dict[str, Any]:
+    """For `IN_TOOLS`: what a workflow of ComfyUI takes for a flow whose parts lie in files of their own; `others` are other than these."""
+    usual = {"latent": "EmptySD3LatentImage", "sampler": "euler", "scheduler": "simple", "clip_loader": "CLIPLoader"}
+    return {**usual, "vae": vae, "clip": clip, **others}
 
 
 def stack_texts(texts: list[Text]) -> Text:

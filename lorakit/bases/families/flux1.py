@@ -12,10 +12,10 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
-from lorakit.bases import patches
-from lorakit.bases.families.base import Family, Text
-from lorakit.bases.layer_names import QKV, OddForm, Original
-from lorakit.bases.original_layout import Place, count_blocks, outer_place
+from lorakit.bases import double_blocks, patches
+from lorakit.bases.families.base import Family, Text, flow_in_comfyui
+from lorakit.bases.layer_names import QKV, SLOTS, OddForm, Original
+from lorakit.bases.original_layout import Place, outer_place
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, T5_XXL, Layout
 
@@ -36,7 +36,6 @@ OTHER_TRAINERS = {
     "ai_toolkit": {"arch": "flux", "scheduler": "flowmatch", "flag": "is_flux"},
 }
 
-SLOTS = {"q": 0, "k": 1, "v": 2}
 LINEAR1 = (1, 1, 1, 4)  # query, key, value and the MLP of a single block
 BLOCK = {
     "attn.to_out.0": "img_attn.proj", "attn.to_add_out": "txt_attn.proj", "ff.net.0.proj": "img_mlp.0", "ff.net.2": "img_mlp.2",
@@ -50,8 +49,6 @@ ONLY_IN_FILES = {  # of the base, in which no LoRA is trained
        for ours, theirs in (("timestep", "time"), ("guidance", "guidance"), ("text", "vector")) for number, layer in ((1, "in"), (2, "out"))},
     "norm_out.linear": "final_layer.adaLN_modulation.1",
 }  # fmt: skip
-NORMS = {"norm_q": "img_attn.norm.query_norm", "norm_k": "img_attn.norm.key_norm", "norm_added_q": "txt_attn.norm.query_norm",
-         "norm_added_k": "txt_attn.norm.key_norm"}  # fmt: skip
 
 
 class Flux1(Family):
@@ -69,20 +66,15 @@ class Flux1(Family):
         "conv": (),
     }
     PIPELINE = FluxPipeline
-    PROCESS, PIXEL_STEP = Flow, 16
+    PROCESS, PIXEL_STEP, PACKED = Flow, 16, True
     TAKES_NEGATIVE = False  # its guidance is an input of the transformer, and no second prediction is made
     FP16 = False  # sd-scripts#1595
     IN_TOOLS = {
-        "comfyui": {
-            "latent": "EmptySD3LatentImage",
-            "sampler": "euler",
-            "scheduler": "simple",
-            "vae": "ae.safetensors",
-            "clip_loader": "DualCLIPLoader",
-            "clip": {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp16.safetensors", "type": "flux"},
-            "is_distilled": True,
-        },
-    }
+        "comfyui": flow_in_comfyui(
+            "ae.safetensors", {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp16.safetensors", "type": "flux"},
+            clip_loader="DualCLIPLoader", is_distilled=True,
+        )
+    }  # fmt: skip
     NAME, FORMAT = "flux1", "diffusers"
 
     IN_HEADERS = "flux1"
@@ -101,7 +93,7 @@ class Flux1(Family):
         Layout(
             "flux1", "FLUX.1", {"text_encoder": "text_encoders.clip_l.transformer.", "text_encoder_2": "text_encoders.t5xxl.transformer."},
             cards={"flux1-dev": "guidance_in.", "flux1-schnell": ""}, usual="flux1-dev", blocks="double_blocks.", inputs=("img_in.weight", 64),
-            others={"distilled_guidance_layer.": "Chroma", "double_stream_modulation": "FLUX.2"},
+            others={"distilled_guidance_layer.": "Chroma", "double_stream_modulation": "FLUX.2", "controlnet_": "a ControlNet"},
         ),
     )  # fmt: skip
 
@@ -109,11 +101,8 @@ class Flux1(Family):
     def original_name(path: str) -> Original | None:
         if path in OUTER:
             return Original(OUTER[path])
-        if found := re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", path):
-            block, part = f"double_blocks.{found[1]}", found[2]
-            if fused := re.fullmatch(r"attn\.(?:to_([qkv])|add_([qkv])_proj)", part):
-                return Original(f"{block}.{'img' if fused[1] else 'txt'}_attn.qkv", SLOTS[fused[1] or fused[2]], QKV)
-            return Original(f"{block}.{BLOCK[part]}") if part in BLOCK else None
+        if layer := double_blocks.in_double_block(path, BLOCK):
+            return layer
         if found := re.fullmatch(r"single_transformer_blocks\.(\d+)\.(.+)", path):
             block, part = f"single_blocks.{found[1]}", found[2]
             if part == "proj_mlp" or part.startswith("attn.to_"):
@@ -135,25 +124,12 @@ class Flux1(Family):
 
     @staticmethod
     def place(key: str, shape: tuple[int, ...]) -> Place | None:
-        if at := outer_place(ONLY_IN_FILES, key):
-            return at
-        path, _, kind = key.rpartition(".")
-        if found := re.fullmatch(r"transformer_blocks\.(\d+)\.attn\.(norm_(?:added_)?[qk])", path):
-            return Place(f"double_blocks.{found[1]}.{NORMS[found[2]]}.scale")
-        if found := re.fullmatch(r"single_transformer_blocks\.(\d+)\.attn\.norm_([qk])", path):
-            return Place(f"single_blocks.{found[1]}.norm.{'query' if found[2] == 'q' else 'key'}_norm.scale")
-        layer = Flux1.original_name(path)
-        return Place(f"{layer.name}.{kind}", layer.slot, layer.heights) if layer else None
+        return outer_place(ONLY_IN_FILES, key) or double_blocks.place(Flux1.original_name, key)
 
     @classmethod
     def config_from(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        width, channels = shapes["img_in.weight"]
-        head = shapes["double_blocks.0.img_attn.norm.query_norm.scale"][0]
-        return {
-            "num_layers": count_blocks("double_blocks", shapes), "num_single_layers": count_blocks("single_blocks", shapes),
-            "in_channels": channels, "guidance_embeds": "guidance_in.in_layer.weight" in shapes, "attention_head_dim": head,
-            "num_attention_heads": width // head, "joint_attention_dim": shapes["txt_in.weight"][1],
-            "pooled_projection_dim": shapes["vector_in.in_layer.weight"][1],
+        return double_blocks.config_from(shapes) | {
+            "guidance_embeds": "guidance_in.in_layer.weight" in shapes, "pooled_projection_dim": shapes["vector_in.in_layer.weight"][1],
         }  # fmt: skip
 
     @cached_property
@@ -166,9 +142,6 @@ class Flux1(Family):
         """dev is shifted by the picture's size, schnell not at all."""
         shift = {"shift": 3.0, "use_dynamic_shifting": True} if denoiser["guidance_embeds"] else {"shift": 1.0}
         return {**cls.SCHEDULER_CONFIG, **shift}
-
-    def latent_channels(self) -> int:
-        return self.denoiser.config.in_channels // 4  # two by two are one token
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         config = self.denoiser.config
@@ -183,13 +156,10 @@ class Flux1(Family):
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """Two by two latent pixels are one token; where each token stands is told beside it."""
         dtype, (count, _, height, width) = self.dtype, noisy.shape
-        guidance = None
-        if self.denoiser.config.guidance_embeds:
-            guidance = torch.full((count,), self.settings.guidance, device=noisy.device, dtype=torch.float32)
         found = self.denoiser(
             hidden_states=patches.pack(noisy.to(dtype)),
             timestep=timesteps / 1000,
-            guidance=guidance,
+            guidance=self.guidance_input(count, noisy.device),
             pooled_projections=text["pooled"].to(dtype),
             encoder_hidden_states=text["states"].to(dtype),
             txt_ids=torch.zeros(text["states"].shape[1], 3, device=noisy.device, dtype=dtype),
@@ -200,9 +170,6 @@ class Flux1(Family):
 
     def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
         return {"prompt_embeds": text["states"], "pooled_prompt_embeds": text["pooled"]}
-
-    def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
-        return patches.unpack(drawn, *patches.sides(height, width, self.latent_side))
 
     def pipeline(self) -> FluxPipeline:
         return FluxPipeline(**self.sampling_parts(), scheduler=self.process.schedule)

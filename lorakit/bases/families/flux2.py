@@ -1,4 +1,5 @@
-"""FLUX.2 klein: three layers of a language model side by side, and a transformer over patches of 32 channels that learns a rectified flow."""
+"""FLUX.2 klein: three layers of a language model side by side, and a transformer over patches of 32 channels that learns a rectified flow.
+FLUX.2 dev, in a file of its own, has the same transformer and VAE."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2D
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen3Model
 
-from lorakit.bases.families.base import Family, Text
-from lorakit.bases.layer_names import QKV, Original
-from lorakit.bases.original_layout import Place, count_blocks, outer_place
+from lorakit.bases import double_blocks
+from lorakit.bases.families.base import Family, Text, flow_in_comfyui
+from lorakit.bases.layer_names import JOINT_ATTENTION, LokrForm, Original
+from lorakit.bases.original_layout import Place, outer_place
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import QWEN3_4B, Layout
 
@@ -28,7 +30,6 @@ OTHER_TRAINERS = {
 READS = ("Qwen2",)  # how the class of its tokenizer begins
 
 LAYERS = (9, 18, 27)  # of the language model's 36
-SLOTS = {"q": 0, "k": 1, "v": 2}
 BLOCK = {
     "attn.to_out.0": "img_attn.proj", "attn.to_add_out": "txt_attn.proj", "ff.linear_in": "img_mlp.0", "ff.linear_out": "img_mlp.2",
     "ff_context.linear_in": "txt_mlp.0", "ff_context.linear_out": "txt_mlp.2",
@@ -40,8 +41,6 @@ OUTER = {
     **{f"time_guidance_embed.{ours}_embedder.linear_{number}": f"{theirs}_in.{layer}_layer"
        for ours, theirs in (("timestep", "time"), ("guidance", "guidance")) for number, layer in ((1, "in"), (2, "out"))},
 }  # fmt: skip
-NORMS = {"norm_q": "img_attn.norm.query_norm", "norm_k": "img_attn.norm.key_norm", "norm_added_q": "txt_attn.norm.query_norm",
-         "norm_added_k": "txt_attn.norm.key_norm"}  # fmt: skip
 STATISTICS = ("bn.running_mean", "bn.running_var")  # buffers, which would begin as 0 and 1
 
 
@@ -55,45 +54,39 @@ class Flux2(Family):
     VAE = AutoencoderKLFlux2
     VAE_CONFIG = {"latent_channels": 32, "sample_size": 1024}
     ENCODER_CONFIGS = {"text_encoder": QWEN3_4B}  # klein 9B's is Qwen3-8B, which is read off its file
+    LAYERS_READ = {"text_encoder": LAYERS[-1]}
     SCHEDULER_CONFIG = {
         "base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096, "shift": 3.0, "use_dynamic_shifting": True,
     }  # fmt: skip
     TARGETS = {
-        "attention": (  # in a single block the MLP is fused with it
-            "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
-            "attn.to_qkv_mlp_proj", "attn.to_out",
-        ),
+        "attention": (*JOINT_ATTENTION, "attn.to_qkv_mlp_proj", "attn.to_out"),  # in a single block the MLP is fused with it
         "mlp": ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out"),
         "linear": (),  # none of the modulation, which is one for all blocks and which ComfyUI does not know by these names
         "conv": (),
     }  # fmt: skip
     PIPELINE = Flux2KleinPipeline
-    PROCESS, PIXEL_STEP = Flow, 16
+    PROCESS, PIXEL_STEP, PACKED = Flow, 16, True
     FP16 = False  # built as FLUX.1, which overflows; published and used in bf16
     IN_TOOLS = {
-        "comfyui": {
-            "latent": "EmptyFlux2LatentImage",
-            "sampler": "euler",
-            "scheduler": "simple",
-            "vae": "flux2-vae.safetensors",
-            "clip_loader": "CLIPLoader",
-            "clip": {"clip_name": "qwen_3_4b.safetensors", "type": "flux2"},
-            "by_version": {"flux2_klein_9b": {"clip": {"clip_name": "qwen_3_8b.safetensors", "type": "flux2"}}},
-        },
-    }
+        "comfyui": flow_in_comfyui(
+            "flux2-vae.safetensors", {"clip_name": "qwen_3_4b.safetensors", "type": "flux2"}, latent="EmptyFlux2LatentImage",
+            by_version={"flux2_klein_9b": {"clip": {"clip_name": "qwen_3_8b.safetensors", "type": "flux2"}}},
+        )
+    }  # fmt: skip
     NAME, FORMAT = "flux2", "diffusers"
 
     MEMBERS = {
         "flux2-klein-9b": {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288},
-        "flux2-dev": {
-            "num_layers": 8, "num_single_layers": 48, "num_attention_heads": 48, "joint_attention_dim": 15360, "guidance_embeds": True,
-        },
-    }  # fmt: skip
+    }
     IN_HEADERS = "flux2"
     KOHYA_NAMES = ("original",)
     COMFYUI_LACKS = r"^((double|single)_stream_modulation|time_guidance_embed)"
     DIFFUSERS_READS_KOHYA = True
     DIFFUSERS_CONVERTS_ORIGINAL = ("diffusion_model.", "base_model.model.")
+    DIFFUSERS_LOKR = (
+        LokrForm("lycoris_", "blocks"), LokrForm("diffusion_model.", "original"), LokrForm("base_model.model.", "original"),
+        LokrForm("transformer.", "paths", alphas=False), LokrForm("", "paths"),
+    )  # fmt: skip
     DIFFUSERS_CONVERTS_PATHS = r"^(single_)?transformer_blocks\."
     LAYOUTS = (
         Layout(
@@ -109,35 +102,19 @@ class Flux2(Family):
     def original_name(path: str) -> Original | None:
         if path in OUTER:
             return Original(OUTER[path])
-        if found := re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", path):
-            block, part = f"double_blocks.{found[1]}", found[2]
-            if fused := re.fullmatch(r"attn\.(?:to_([qkv])|add_([qkv])_proj)", part):
-                return Original(f"{block}.{'img' if fused[1] else 'txt'}_attn.qkv", SLOTS[fused[1] or fused[2]], QKV)
-            return Original(f"{block}.{BLOCK[part]}") if part in BLOCK else None
+        if layer := double_blocks.in_double_block(path, BLOCK):
+            return layer
         found = re.fullmatch(r"single_transformer_blocks\.(\d+)\.(.+)", path)
         return Original(f"single_blocks.{found[1]}.{SINGLE_BLOCK[found[2]]}") if found and found[2] in SINGLE_BLOCK else None
 
     @staticmethod
     def place(key: str, shape: tuple[int, ...]) -> Place | None:
-        if at := outer_place({"norm_out.linear": "final_layer.adaLN_modulation.1"}, key):
-            return at
-        path, _, kind = key.rpartition(".")
-        if found := re.fullmatch(r"transformer_blocks\.(\d+)\.attn\.(norm_(?:added_)?[qk])", path):
-            return Place(f"double_blocks.{found[1]}.{NORMS[found[2]]}.scale")
-        if found := re.fullmatch(r"single_transformer_blocks\.(\d+)\.attn\.norm_([qk])", path):
-            return Place(f"single_blocks.{found[1]}.norm.{'query' if found[2] == 'q' else 'key'}_norm.scale")
-        layer = Flux2.original_name(path)
-        return Place(f"{layer.name}.{kind}", layer.slot, layer.heights) if layer else None
+        return outer_place({"norm_out.linear": "final_layer.adaLN_modulation.1"}, key) or double_blocks.place(Flux2.original_name, key)
 
     @classmethod
     def config_from(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        width, channels = shapes["img_in.weight"]
-        head = shapes["double_blocks.0.img_attn.norm.query_norm.scale"][0]
-        return {
-            "num_layers": count_blocks("double_blocks", shapes), "num_single_layers": count_blocks("single_blocks", shapes),
-            "in_channels": channels, "guidance_embeds": "guidance_in.in_layer.weight" in shapes, "attention_head_dim": head,
-            "num_attention_heads": width // head, "joint_attention_dim": shapes["txt_in.weight"][1],
-            "timestep_guidance_channels": shapes["time_in.in_layer.weight"][1],
+        return double_blocks.config_from(shapes) | {
+            "guidance_embeds": "guidance_in.in_layer.weight" in shapes, "timestep_guidance_channels": shapes["time_in.in_layer.weight"][1],
         }  # fmt: skip
 
     @classmethod
@@ -154,19 +131,17 @@ class Flux2(Family):
         found = {name: tensors[key] for key, name in named.items()}
         return Family.vae_from_file(found, config) | {key: found[key] for key in STATISTICS}
 
-    def latent_channels(self) -> int:
-        return self.denoiser.config.in_channels // 4  # two by two are one token
+    def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
+        return drawn  # its pipeline unpacks them itself
 
     def normalised(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """The VAE counts mean and variance of each channel of a patch, and holds them among its weights; what comes out are latents again."""
         middle, spread = self._statistics()
-        patches = (Flux2KleinPipeline._patchify_latents(part) for part in (mean, std))
-        mean, std = (next(patches) - middle) / spread, next(patches) / spread
-        return Flux2KleinPipeline._unpatchify_latents(mean), Flux2KleinPipeline._unpatchify_latents(std)
+        return unpatched((patched(mean) - middle) / spread), unpatched(patched(std) / spread)
 
     def unnormalised(self, latents: Tensor) -> Tensor:
         middle, spread = self._statistics()
-        return Flux2KleinPipeline._unpatchify_latents(Flux2KleinPipeline._patchify_latents(latents) * spread + middle)
+        return unpatched(patched(latents) * spread + middle)
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         """(mean, deviation), each [1, 4C, 1, 1]."""
@@ -185,17 +160,17 @@ class Flux2(Family):
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """Two by two latent pixels are one token; where each token stands is told beside it, of texts on an axis of their own."""
-        patches = Flux2KleinPipeline._patchify_latents(noisy.to(self.dtype))
-        states = text["states"].to(self.dtype)
+        patches, states = patched(noisy.to(self.dtype)), text["states"].to(self.dtype)
         found = self.denoiser(
-            hidden_states=Flux2KleinPipeline._pack_latents(patches),
+            hidden_states=patches.flatten(2).transpose(1, 2),
             timestep=timesteps / 1000,
+            guidance=self.guidance_input(len(noisy), noisy.device),
             encoder_hidden_states=states,
             txt_ids=_positions(1, 1, states.shape[1], noisy.device),
             img_ids=_positions(*patches.shape[-2:], 1, noisy.device),
             return_dict=False,
         )[0]
-        return Flux2KleinPipeline._unpatchify_latents(found.transpose(1, 2).reshape(patches.shape))
+        return unpatched(found.transpose(1, 2).reshape(patches.shape))
 
     def prompt_options(self, text: Text, empty: Text, negative: Text | None = None) -> dict[str, Tensor]:
         return {"prompt_embeds": text["states"], "negative_prompt_embeds": (negative or empty)["states"]}
@@ -203,6 +178,9 @@ class Flux2(Family):
     def pipeline(self) -> Flux2KleinPipeline:
         parts = self.sampling_parts() | {"vae": _NoStatistics(self.denoiser.config.in_channels)}
         return Flux2KleinPipeline(**parts, scheduler=self.process.schedule)
+
+
+patched, unpatched = Flux2KleinPipeline._patchify_latents, Flux2KleinPipeline._unpatchify_latents  # [B, C, h, w] <-> [B, 4C, h/2, w/2]
 
 
 class _NoStatistics:

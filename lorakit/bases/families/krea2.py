@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, Qwen3VLModel
 
 from lorakit.bases import patches
-from lorakit.bases.families.base import Family, Text, mask_of, stack_texts
+from lorakit.bases.families.base import Family, Text, flow_in_comfyui, mask_of, stack_texts
+from lorakit.bases.instruction import AFTER, BEFORE, TOKENS_AFTER, TOKENS_BEFORE
 from lorakit.bases.layer_names import Original
 from lorakit.bases.original_layout import Place, count_blocks
 from lorakit.bases.schedules import Flow
@@ -30,12 +31,6 @@ OTHER_TRAINERS = {
 
 READS = ("Qwen2",)  # how the class of its tokenizer begins
 
-BEFORE = (
-    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
-    "objects and background:<|im_end|>\n<|im_start|>user\n"
-)
-AFTER = "<|im_end|>\n<|im_start|>assistant\n"
-TOKENS_BEFORE, TOKENS_AFTER = 34, 5
 LAYERS = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35)  # of the language model; 0 is before the first
 
 OUTER = {
@@ -69,17 +64,11 @@ class Krea2(Family):
         "conv": (),
     }
     PIPELINE = Krea2Pipeline
-    PROCESS, PIXEL_STEP = Flow, 16
+    PROCESS, PIXEL_STEP, PACKED = Flow, 16, True
     IN_TOOLS = {
-        "comfyui": {
-            "latent": "EmptySD3LatentImage",
-            "sampler": "euler",
-            "scheduler": "simple",
-            "vae": "qwen_image_vae.safetensors",
-            "clip_loader": "CLIPLoader",
-            "clip": {"clip_name": "qwen3vl_4b_bf16.safetensors", "type": "krea2"},
-            "guidance_is_from_zero": True,
-        },
+        "comfyui": flow_in_comfyui(
+            "qwen_image_vae.safetensors", {"clip_name": "qwen3vl_4b_bf16.safetensors", "type": "krea2"}, guidance_is_from_zero=True
+        )
     }
     NAME, FORMAT = "krea2", "diffusers"
 
@@ -138,9 +127,6 @@ class Krea2(Family):
             "num_refiner_text_blocks": count_blocks(r"txtfusion\.refiner_blocks", shapes),
         }  # fmt: skip
 
-    def latent_channels(self) -> int:
-        return self.denoiser.config.in_channels // 4  # two by two are one token
-
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         config = self.denoiser.config
         return {"states": (self.text_length, config.num_text_layers, config.text_hidden_dim)}
@@ -191,9 +177,6 @@ class Krea2(Family):
             "prompt_embeds": both["states"][:1], "prompt_embeds_mask": masks[:1],
             "negative_prompt_embeds": both["states"][1:], "negative_prompt_embeds_mask": masks[1:],
         }  # fmt: skip
-
-    def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
-        return patches.unpack(drawn, *patches.sides(height, width, self.latent_side))
 
     def pipeline(self) -> Krea2Pipeline:
         """That of a distilled checkpoint draws with another schedule."""

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, Qwen2_5_VLModel
 
 from lorakit.bases import patches
-from lorakit.bases.families.base import Family, Text, mask_of
-from lorakit.bases.layer_names import Original
+from lorakit.bases.families.base import Family, Text, flow_in_comfyui, mask_of
+from lorakit.bases.instruction import AFTER, BEFORE, TOKENS_BEFORE
+from lorakit.bases.layer_names import JOINT_ATTENTION, Original
 from lorakit.bases.original_layout import Place, count_blocks
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import QWEN2_5_VL_7B, Layout
@@ -27,11 +28,6 @@ OTHER_TRAINERS = {
 
 READS = ("Qwen2",)  # how the class of its tokenizer begins
 
-TEMPLATE = (
-    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
-    "objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
-)
-TOKENS_BEFORE = 34  # of the template, whose states are left out
 LAST = (-1,)  # of the language model's layers, behind its norm
 
 
@@ -47,26 +43,19 @@ class QwenImage(Family):
         "shift_terminal": 0.02,
     }  # fmt: skip
     TARGETS = {  # not the modulation: as musubi has it
-        "attention": (
-            "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
-        ),
+        "attention": JOINT_ATTENTION,
         "mlp": ("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),
         "linear": (),
         "conv": (),
     }  # fmt: skip
     PIPELINE = QwenImagePipeline
     GUIDANCE = "true_cfg_scale"
-    PROCESS, PIXEL_STEP = Flow, 16
+    PROCESS, PIXEL_STEP, PACKED = Flow, 16, True
     FP16 = False  # ComfyUI computes it in bf16 or fp32 alone
     IN_TOOLS = {
-        "comfyui": {
-            "latent": "EmptySD3LatentImage",
-            "sampler": "euler",
-            "scheduler": "simple",
-            "vae": "qwen_image_vae.safetensors",
-            "clip_loader": "CLIPLoader",
-            "clip": {"clip_name": "qwen_2.5_vl_7b_fp8_scaled.safetensors", "type": "qwen_image"},
-        },
+        "comfyui": flow_in_comfyui(
+            "qwen_image_vae.safetensors", {"clip_name": "qwen_2.5_vl_7b_fp8_scaled.safetensors", "type": "qwen_image"}
+        )
     }
     NAME, FORMAT = "qwen_image", "diffusers"
 
@@ -75,11 +64,12 @@ class QwenImage(Family):
     DIFFUSERS_READS_KOHYA = True
     DIFFUSERS_CONVERTS = ("diffusion_model.", "")
 
+    OTHER_CONFIGS = {"zero_cond_t": "Qwen-Image-Edit-2511", "use_additional_t_cond": "Qwen-Image-Layered"}
     LAYOUTS = (
         Layout(
             "qwen-image", "Qwen-Image", {"text_encoder": "text_encoders.qwen25_7b.transformer."}, cards={"qwen-image": ""},
             usual="qwen-image", blocks="transformer_blocks.0.img_mod.", inputs=("img_in.weight", 64),
-            others={"__index_timestep_zero__": "Qwen-Image-Edit-2511"}, unknown_tokenizers=("tokenizer",),
+            others={"__index_timestep_zero__": "Qwen-Image-Edit-2511", "addition_t_embedding.": "Qwen-Image-Layered"}, unknown_tokenizers=("tokenizer",),
         ),
     )  # fmt: skip
 
@@ -102,9 +92,6 @@ class QwenImage(Family):
             "attention_head_dim": head, "num_attention_heads": width // head, "joint_attention_dim": shapes["txt_in.weight"][1],
         }  # fmt: skip
 
-    def latent_channels(self) -> int:
-        return self.denoiser.config.in_channels // 4  # two by two are one token
-
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"states": (self.text_length, self.denoiser.config.joint_attention_dim)}
 
@@ -112,7 +99,7 @@ class QwenImage(Family):
     def prepare(self, name: str, text: str) -> Tensor:
         """[tokens, width] of the text and of the end of its template, as many as there are."""
         tokenizer = self.tokenizer(self.tokenizer_of(name))
-        read = tokenizer(TEMPLATE.format(text), truncation=True, max_length=TOKENS_BEFORE + self.text_length, return_tensors="pt")
+        read = tokenizer(BEFORE + text + AFTER, truncation=True, max_length=TOKENS_BEFORE + self.text_length, return_tensors="pt")
         return self.language_states(name, read["input_ids"], LAST)[0][TOKENS_BEFORE:]
 
     def read(self, name: str, prepared: Tensor) -> Text:
@@ -137,9 +124,6 @@ class QwenImage(Family):
             for of, one in (("", text), ("negative_", against))
         }
         return {"prompt_embeds": text["states"], "negative_prompt_embeds": against["states"], **masks}
-
-    def latents_of(self, drawn: Tensor, height: int, width: int) -> Tensor:
-        return patches.unpack(drawn, *patches.sides(height, width, self.latent_side))
 
     def pipeline(self) -> QwenImagePipeline:
         return QwenImagePipeline(**self.sampling_parts(), scheduler=self.process.schedule)

@@ -65,7 +65,7 @@ class SD15(Family):
         Layout(
             "sd2", "Stable Diffusion 2", {"text_encoder": "cond_stage_model.model."}, cards={"sd21": ""}, usual="sd21",
             mark="cond_stage_model.model.", text_width=1024, inputs=unet_names.INPUTS, config=SD2_UNET,
-            encoder_configs={"text_encoder": CLIP_H},
+            encoder_configs={"text_encoder": CLIP_H}, others={"diffusion_model.label_emb.": "Stable Diffusion 2 unCLIP, for variations of a picture"},
         ),
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
 
 from lorakit.bases.families.base import Family, Text
-from lorakit.bases.layer_names import QKV, Original
+from lorakit.bases.layer_names import QKV, SLOTS, Original
 from lorakit.bases.original_layout import Place, count_blocks, outer_place
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import AUTOENCODER_16, CLIP, CLIP_G, T5_XXL, Layout
@@ -32,7 +32,6 @@ OTHER_TRAINERS = {
     "ai_toolkit": {"arch": "sd3", "scheduler": "flowmatch", "flag": "is_v3"},
 }
 
-SLOTS = {"q": 0, "k": 1, "v": 2}
 BLOCK = {
     "attn.to_out.0": "x_block.attn.proj", "attn.to_add_out": "context_block.attn.proj", "attn2.to_out.0": "x_block.attn2.proj",
     "ff.net.0.proj": "x_block.mlp.fc1", "ff.net.2": "x_block.mlp.fc2", "ff_context.net.0.proj": "context_block.mlp.fc1",

@@ -11,8 +11,8 @@ from diffusers import ZImagePipeline, ZImageTransformer2DModel
 from torch import Tensor
 from transformers import AutoTokenizer, Qwen3Model
 
-from lorakit.bases.families.base import Family, Text, rows_of
-from lorakit.bases.layer_names import QKV, Original
+from lorakit.bases.families.base import Family, Text, flow_in_comfyui, rows_of
+from lorakit.bases.layer_names import QKV, SLOTS, LokrForm, Original
 from lorakit.bases.original_layout import Place, count_blocks
 from lorakit.bases.schedules import Flow
 from lorakit.bases.single_file_configs import AUTOENCODER_16, QWEN3_4B, Layout
@@ -26,7 +26,6 @@ OTHER_TRAINERS = {
 
 READS = ("Qwen2",)  # how the class of its tokenizer begins
 
-SLOTS = {"q": 0, "k": 1, "v": 2}
 NORMS = {"norm_q": "q_norm", "norm_k": "k_norm"}
 OUTER = {"all_x_embedder.2-1": "x_embedder", "all_final_layer.2-1": "final_layer"}  # by the sizes of their patches
 LAST_BUT_ONE = (-2,)  # of the language model's layers
@@ -51,15 +50,7 @@ class ZImage(Family):
     PIPELINE = ZImagePipeline
     PROCESS, PIXEL_STEP = Flow, 16
     IN_TOOLS = {
-        "comfyui": {
-            "latent": "EmptySD3LatentImage",
-            "sampler": "euler",
-            "scheduler": "simple",
-            "vae": "ae.safetensors",
-            "clip_loader": "CLIPLoader",
-            "clip": {"clip_name": "qwen_3_4b.safetensors", "type": "lumina2"},
-            "guidance_is_from_zero": True,
-        },
+        "comfyui": flow_in_comfyui("ae.safetensors", {"clip_name": "qwen_3_4b.safetensors", "type": "lumina2"}, guidance_is_from_zero=True)
     }
     NAME, FORMAT = "z_image", "diffusers"
 
@@ -68,11 +59,16 @@ class ZImage(Family):
     COMFYUI_UNDERSCORED = ("lycoris",)
     DIFFUSERS_READS_KOHYA = True
     DIFFUSERS_CONVERTS = ("diffusion_model.",)
+    DIFFUSERS_LOKR = (
+        LokrForm("diffusion_model.", "paths"), LokrForm("", "paths", by_alphas=True), LokrForm("transformer.", "paths", alphas=False),
+    )  # fmt: skip
+    LYCORIS_PREFIX = "diffusion_model."  # which ComfyUI knows too
 
+    OTHER_CONFIGS = {"siglip_feat_dim": "Z-Image Omni, which sees pictures too"}
     LAYOUTS = (
         Layout(
             "z-image", "Z-Image", {"text_encoder": "text_encoders.qwen3_4b.transformer."}, cards={"z-image": ""}, usual="z-image",
-            blocks="noise_refiner.", others={"layers.0.adaLN_modulation.1.": "Lumina 2"}, has_schedule=False, unknown_tokenizers=("tokenizer",),
+            blocks="noise_refiner.", others={"layers.0.adaLN_modulation.1.": "Lumina 2", "siglip_embedder.": "Z-Image Omni"}, has_schedule=False, unknown_tokenizers=("tokenizer",),
         ),
     )  # fmt: skip
 

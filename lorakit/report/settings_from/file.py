@@ -130,7 +130,7 @@ def _of_script(path: Path, text: str) -> TakenOver:
         options = Options(values, path.parent)
         card, found = diffusers.take(options, family)
         return _done(path, diffusers.TITLE, options, card, found, diffusers.LEFT)
-    family = bases.family_of("sd_scripts", lambda words: words["script"] == name)
+    family = bases.of_sd_scripts(values, lambda words: words["script"] == name)
     if family is None:
         raise LorakitError(f"--settings-from {path}: starts {name}, which lorakit does not know; it reads {FORMS}")
     if given := values.pop("config_file", None):

@@ -117,7 +117,7 @@ def _repeats(subset: Mapping[str, Any], folder: Path) -> tuple[float, int | None
 def take(options: Options, family: str | None = None, card: Card | None = None, whole: bool = True) -> tuple[Card | None, dict[str, Any]]:
     """(the base's card, settings). `whole`: the file is a whole training, in which what is not said is as sd-scripts has it by itself."""
     module = str(options.values.get("network_module", ""))
-    family = family or bases.family_of("sd_scripts", lambda words: words.get("network") == module)
+    family = family or bases.of_sd_scripts(options.values, lambda words: words.get("network") == module)
     card, weights = bases.take(options, "pretrained_model_name_or_path", family, card)
     found = {**weights, **_data(options, whole)}
     if whole:

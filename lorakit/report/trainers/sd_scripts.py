@@ -108,7 +108,7 @@ def _settings(handover: Handover) -> dict[str, Any]:
         "zero_terminal_snr": train.zero_terminal_snr, **_network(handover), **_flow(handover), **beside,
         **({"loss_type": "huber", "huber_schedule": "constant", "huber_c": 0.1} if train.loss == "huber" else {}),
     }  # fmt: skip
-    return always | filled(sometimes)
+    return always | filled(sometimes) | handover.words.get("fixed", {})  # of this base in a script of several
 
 
 def _schedule(handover: Handover) -> dict[str, Any]:

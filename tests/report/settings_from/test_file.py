@@ -178,6 +178,56 @@ def test_ai_toolkit(write):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "card", "weights"),
+    [
+        ("D:/models/ponyDiffusionV6XL_v6StartWithThisOne.safetensors", "pony", None),
+        ("/home/anna/illustriousXL_v01.safetensors", "illustrious", None),
+        ("OnomaAIResearch/Illustrious-XL-v2.0", "illustrious", "hf://OnomaAIResearch/Illustrious-XL-v2.0"),
+        ("noobaiXLNAIXL_vPred10Version.safetensors", "noobai", None),
+        ("noobaiXLNAIXL_epsilonPred11Version.safetensors", None, None),  # which predicts noise: SDXL, if that is told
+        ("black-forest-labs/FLUX.2-dev", "flux2-dev", None),
+        ("flux2_dev_fp8mixed.safetensors", "flux2-dev", None),
+        ("black-forest-labs/FLUX.2-klein-9B", "flux2-klein-9b", "hf://black-forest-labs/FLUX.2-klein-9B"),
+        ("z_image_turbo_bf16.safetensors", "z-image-turbo", None),
+        ("ostris/Z-Image-De-Turbo", "z-image", "hf://ostris/Z-Image-De-Turbo"),
+        ("qwen_image_2512_fp8_e4m3fn.safetensors", "qwen-image-2512", None),
+        ("Qwen/Qwen-Image-Edit-2509", None, None),
+        ("krea2_turbo_fp8_scaled.safetensors", "krea2-turbo", None),
+        ("lodestones/Chroma1-Base", "chroma", "hf://lodestones/Chroma1-Base"),
+        ("chroma-unlocked-v48-detail-calibrated.safetensors", "chroma", None),
+        ("animagine-xl-4.0.safetensors", None, None),
+    ],
+)
+def test_a_base_is_told_by_the_name_of_its_weights(write, name, card, weights):
+    found = take(write("any.toml", f'network_dim = 16\nlearning_rate = 1e-4\npretrained_model_name_or_path = "{name}"'))
+    assert (found.card.name if found.card else None) == card
+    if weights or card:
+        assert found.settings.get("train.weights") == weights
+    sdxl = take(write("sdxl.json", {"LoRA_type": "Standard", "sdxl": True, "network_dim": 4, "epoch": 1, "max_train_steps": 9, "learning_rate": 1e-4, "unet_lr": 1e-4, "text_encoder_lr": 0, "pretrained_model_name_or_path": name, "train_data_dir": "", "optimizer": "AdamW"}))  # fmt: skip
+    assert sdxl.card.name == (card if card in ("pony", "illustrious", "noobai") else "sdxl")
+
+
+def test_chroma_is_told_from_flux1_in_their_script(write):
+    lines = [
+        'network_module = "networks.lora_flux"',
+        "network_dim = 16",
+        "learning_rate = 1e-4",
+        'pretrained_model_name_or_path = "x.safetensors"',
+    ]
+    assert take(write("flux.toml", "\n".join(lines))).card.family == "flux1"
+    found = take(write("chroma.toml", "\n".join([*lines, 'model_type = "chroma"', "guidance_scale = 0.0", "apply_t5_attn_mask = true"])))
+    assert found.card.name == "chroma" and not any("model_type" in line or "apply_t5" in line for line in found.lacking)
+    script = "accelerate launch flux_train_network.py --network_dim 16 --learning_rate 1e-4 --model_type {}"
+    assert [take(write(f"{kind}.sh", script.format(kind))).card.family for kind in ("flux", "chroma")] == ["flux1", "chroma1"]
+
+
+@pytest.mark.parametrize(("arch", "card"), [("flux2", "flux2-dev"), ("flux2_klein_9b", "flux2-klein-9b"), ("chroma", "chroma"), ("zimage", "z-image"), ("krea2", "krea2"), ("qwen_image", "qwen-image")])  # fmt: skip
+def test_ai_toolkit_s_newer_bases(write, arch, card):
+    process = {"type": "sd_trainer", "network": {"type": "lora", "linear": 16}, "train": {"steps": 10, "lr": 1e-4}, "model": {"arch": arch}}
+    assert take(write("job.yaml", yaml.safe_dump({"job": "extension", "config": {"name": "x", "process": [process]}}))).card.name == card
+
+
 def test_a_lora_of_sd_scripts(tmp_path):
     header = {
         "ss_network_dim": "8", "ss_network_alpha": "4.0", "ss_network_module": "networks.lora", "ss_learning_rate": "0.0001", "ss_unet_lr": "0.0003",
