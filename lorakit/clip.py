@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lorakit import files
+from lorakit import device, files
 from lorakit.ahead import ahead
 from lorakit.console import progress
 from lorakit.errors import LorakitError, UnreadablePhoto
@@ -101,6 +103,24 @@ def _check_shapes(source: Source, model: Any) -> None:
     check_whole(source.location, {"mismatched_keys": other})
 
 
+@dataclass
+class Seer:
+    """Sees the pictures of records, a batch at a time, with a model of its own, opened with the first: what is sent to an engine's workers."""
+
+    given: str
+    setting: str
+    device: str | None
+    load: Callable[[Record], Image.Image]
+    _clip: Clip | None = None
+
+    def __call__(self, records: list[Record]) -> list[np.ndarray | UnreadablePhoto]:
+        self._clip = self._clip or Clip(self.given, self.setting, device.choose(self.device))
+        loaded: list[Record] = []
+        seen = list(self._clip.see(_loaded(records, self.load, loaded)))
+        vectors = {id(record): vector for record, vector in zip(loaded, seen, strict=True)}
+        return [vectors.get(id(record), UnreadablePhoto("unreadable", "changed or gone since it was checked")) for record in records]
+
+
 def embed_cached(
     open_clip: Callable[[], Clip],
     path: Path,
@@ -108,25 +128,35 @@ def embed_cached(
     key: Callable[[Record], str],
     load: Callable[[Record], Image.Image],
     label: str,
+    shared: Callable[[list[Record]], Iterator[tuple[Record, Any]]] | None = None,
 ) -> dict[str, np.ndarray]:
     """{record id: vector} of the records whose picture can be loaded. Vectors are kept at `path` under `key`, and only what is not
-    there is seen; a stop, Ctrl-C too, loses no more than the batch at hand. Without anything to see no model is opened."""
+    there is seen; a stop, Ctrl-C too, loses no more than the batch at hand. Without anything to see no model is opened. `shared` sees
+    them elsewhere: an engine with a `Seer`."""
     known = read_vectors(path)
     todo = [r for r in records if key(r) not in known]
-    seen: list[Record] = []
+    is_new = False
     kept = time.monotonic()
     try:
         with progress(label, len(todo)) as shown:
-            for number, vector in enumerate(open_clip().see(_loaded(todo, load, seen)) if todo else ()):
-                known[key(seen[number])] = vector
+            for record, vector in (shared or partial(_see_here, open_clip, load))(todo) if todo else ():
                 shown.advance()
+                if isinstance(vector, UnreadablePhoto):
+                    continue
+                known[key(record)], is_new = vector, True
                 if time.monotonic() - kept > KEEP_EVERY:
                     write_vectors(path, known)
                     kept = time.monotonic()
     finally:
-        if seen:
+        if is_new:
             write_vectors(path, known)
     return {r["id"]: known[key(r)] for r in records if key(r) in known}
+
+
+def _see_here(open_clip: Callable[[], Clip], load: Callable[[Record], Image.Image], todo: list[Record]) -> Iterator[tuple[Record, Any]]:
+    loaded: list[Record] = []
+    for number, vector in enumerate(open_clip().see(_loaded(todo, load, loaded))):
+        yield loaded[number], vector
 
 
 def _loaded(records: list[Record], load: Callable[[Record], Image.Image], loaded: list[Record]) -> Iterator[Image.Image]:

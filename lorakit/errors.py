@@ -47,6 +47,10 @@ class UnknownName(LorakitError):
         near = get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
         super().__init__(f"{where + ': ' if where else ''}no {what} is called {name!r}; {hint}")
+        self._given = (what, name, known, where)
+
+    def __reduce__(self):  # from one process to another
+        return type(self), self._given
 
 
 class UnreadablePhoto(LorakitError):
@@ -55,6 +59,9 @@ class UnreadablePhoto(LorakitError):
     def __init__(self, reason: str, detail: str):
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
+
+    def __reduce__(self):  # from one process to another
+        return type(self), (self.reason, self.detail)
 
 
 class WeightsMissing(LorakitError):

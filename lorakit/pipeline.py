@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,7 +71,7 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
     names = NAMES[NAMES.index(first) : NAMES.index(last) + 1]
     lacking = preflight(project, names)
     worked = []
-    with project.locked() as work:
+    with project.locked() as work, closing(project.engine):
         remove_leavings(project)
         project.take_decisions()
         adopt_edits(project)
@@ -79,6 +80,8 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
             if lacking and name in TRAINING:
                 raise lacking
             work.note_stage(name)
+            if STAGES[NAMES.index(name)].wing == "train":  # it wants the memory
+                project.engine.close()
             project.take_decisions()
             before, there, changes = progress_of(project, name), list(project.manifest), project.manifest.changes
             if not is_settled(project, name):

@@ -170,9 +170,9 @@ class Record(TypedDict, total=False):
     # scan
     id: str  # hash of the content; an exact copy of another photo carries `~2`, `~3`, ... behind it
     file: str  # the name that is shown
-    path: str  # where the photo lies
+    path: str  # where the photo lies, or its address
     bytes: int
-    modified: int  # nanoseconds
+    modified: int  # nanoseconds; of an object in a store, a number made of its ETag
     hash: str  # of the content; begins with `unreadable-` where the file cannot be read
     repeats: int  # from a folder named as sd-scripts do: 10_name
     sidecar: Sidecar

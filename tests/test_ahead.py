@@ -37,3 +37,19 @@ def test_who_stops_early_leaves_the_rest_undone():
     next(jobs)
     jobs.close()
     assert len(begun) <= 3
+
+
+def test_the_engine_of_this_process_gives_each_item_its_result_however_they_come():
+    from lorakit.ahead import Threads
+
+    parts, lock = [], threading.Lock()
+
+    def work(items: list[int]) -> list[int]:
+        with lock:
+            parts.append(len(items))
+        return [item * item for item in items]
+
+    assert dict(Threads().each(work, range(50), at_once=8)) == {item: item * item for item in range(50)}
+    assert sorted(parts) == [2, 8, 8, 8, 8, 8, 8]
+    with pytest.raises(ZeroDivisionError):
+        list(Threads().each(lambda items: [1 / item for item in items], [1, 0]))

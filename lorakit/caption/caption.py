@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -128,17 +128,48 @@ def readings_of(
     todo = [r for r in todo if not known[r["id"]]]
     if not todo:
         return
-    place = device.choose(project.device)
-    reader, card = open_reader(settings, name, weights, place)
-    size = settings.batch_size or card.photos_at_once or fitting_batch(card, device.free_gb(place))
+    desk = Desk(settings, name, weights, project.device)
     with progress("caption" if len(settings.readers) == 1 else f"caption {name}", len(todo)) as shown:
-        for batch in read_photos(todo, reader, size, told):
+        for batch in desk.read(todo, told) if project.engine.is_here else _read_elsewhere(project, desk, todo, told):
             read = [(keys[r["id"]], name, found, seen) for r, found, seen in batch if isinstance(found, RawCaption) and found.text]
             kept.keep(read, budget or settings.token_budget)
             yield batch
             shown.advance(len(batch))
-    del reader
+    del desk
     _free_memory()
+
+
+@dataclass
+class Desk:
+    """A captioner with its weights, opened with the first photos: in this process, or in a worker that it is sent to."""
+
+    settings: Settings
+    name: str
+    weights: str | None
+    device: str | None
+    _opened: tuple[Reader, int] | None = None
+
+    def read(self, records: list[Record], told: Mapping[str, list[str]] | None = None) -> Iterator[list[Found]]:
+        if self._opened is None:
+            place = device.choose(self.device)
+            reader, card = open_reader(self.settings, self.name, self.weights, place)
+            self._opened = reader, self.settings.batch_size or card.photos_at_once or fitting_batch(card, device.free_gb(place))
+        reader, size = self._opened
+        return read_photos(records, reader, size, told)
+
+    def __call__(self, items: list[tuple[Record, list[str] | None]]) -> list[Found]:
+        """What is read of each photo, given with the tags that others have found in it."""
+        told = {record["id"]: tags for record, tags in items if tags is not None}
+        found = {one[0]["id"]: one for batch in self.read([record for record, _ in items], told) for one in batch}
+        return [found[record["id"]] for record, _ in items]
+
+
+def _read_elsewhere(project: Project, desk: Desk, todo: list[Record], told: Mapping[str, list[str]]) -> Iterator[list[Found]]:
+    """As `Desk.read` by the workers of an engine, each with a model of its own."""
+    at_once = desk.settings.batch_size or card_of(desk.name).photos_at_once or LARGEST
+    items = [(record, told.get(record["id"], []) if told else None) for record in sorted(todo, key=_pixels, reverse=True)]
+    for (record, _), found in project.engine.each(desk, items, at_once, with_model=True):
+        yield [(record, found, None) if isinstance(found, UnreadablePhoto) else (record, *found[1:])]
 
 
 def open_reader(settings: Settings, name: str, weights: str | None, place: str) -> tuple[Reader, CaptionerCard]:

@@ -17,6 +17,8 @@ from lorakit.cli import options
     options.kind,
     options.last,
     options.device,
+    options.engine,
+    options.ray_address,
     options.assignments,
 )
 @click.option(
@@ -30,14 +32,32 @@ from lorakit.cli import options
 @click.option("--compare", "compared", metavar="A,B", help="Only write a page on which to choose between captioners, blind.")
 @click.option("--count", type=click.IntRange(min=1), default=12, show_default=True, help="With --compare: of so many photos.")
 def command(
-    project, captioner, trigger, class_word, base, kind, last, device, assignments, existing, strict, unlock, prune, compared, count
+    project,
+    captioner,
+    trigger,
+    class_word,
+    base,
+    kind,
+    last,
+    device,
+    engine,
+    ray_address,
+    assignments,
+    existing,
+    strict,
+    unlock,
+    prune,
+    compared,
+    count,
 ) -> None:
     """Caption the chosen photos of PROJECT, place the trigger word, and write the dataset folder."""
     from lorakit.project import open_project
 
     settings = options.settings_from(assignments, captioner=captioner, trigger=trigger, class_word=class_word)
+    does_work = options.engine_of(engine, ray_address)
     settings |= {key: value for key, value in (("caption.existing", existing), ("caption.strict", strict)) if value is not None}
     opened = open_project(project, base=base, kind=kind, settings=settings, device=device)
+    opened.engine = does_work or opened.engine
     if compared:
         _compare(opened, compared, count)
         return
@@ -46,6 +66,7 @@ def command(
         _unlock(opened)
     if prune:
         opened = _pruned(opened)
+        opened.engine = does_work or opened.engine
     options.go(opened, "scan", last or "dataset")
 
 

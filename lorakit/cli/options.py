@@ -13,6 +13,7 @@ import click
 from lorakit.console import typed
 
 if TYPE_CHECKING:
+    from lorakit.cluster import Cluster
     from lorakit.project import Project
 
 INCOMPLETE = 3  # exit code when the work is done but some photos had to be left out
@@ -44,6 +45,13 @@ captioner = click.option(
 )
 weights = click.option("--weights", help="The base's weights: a diffusers folder, a single .safetensors, or hf://owner/name.")
 device = click.option("--device", help="cuda, mps or cpu.  [default: the fastest there is]")
+engine = click.option(
+    "--engine", type=click.Choice(["threads", "ray"]), default="threads", show_default=True,
+    help="What checks, embeds, captions and cuts the photos; ray: several machines or cards.",
+)  # fmt: skip
+ray_address = click.option(
+    "--ray-address", metavar="HOST:PORT", help="Join this Ray cluster.  [default with --engine ray: one on this machine]"
+)
 first = click.option("--from", "first", metavar="STAGE", default="scan", help="First stage to run.")
 last = click.option("--until", "last", metavar="STAGE", help="Last stage to run.")
 step = click.option("--step", type=click.IntRange(min=1), metavar="N", help="From the checkpoint of step N.  [default: the chosen one]")
@@ -69,10 +77,13 @@ assignments = click.option("--set", "assignments", multiple=True, metavar="KEY=V
 
 def default_folder(photos: str | Path) -> Path:
     """The project folder where none is given, named after the photos: `mugs-lora`."""
+    from lorakit.photos.remote import is_address
     from lorakit.project.project import is_on_hub
 
     if is_on_hub(photos):
         return Path(f"{str(photos).partition('@')[0].rpartition('/')[2].partition(':')[0]}-lora")
+    if is_address(photos):
+        return Path(f"{str(photos).rstrip('/').rpartition('/')[2]}-lora")
     return Path(f"{Path(photos).resolve().name}-lora")
 
 
@@ -155,6 +166,21 @@ def take_over(
     if over:
         say(f"settings  the command's own go before: {', '.join(over)}")
     return name or (found.card.name if found.card else None), (found.origin, settings)
+
+
+def engine_of(name: str, address: str | None) -> Cluster | None:
+    """What does the work on many photos; None: threads, as the project has them. Raises `LorakitError` where it is not installed."""
+    from lorakit.cluster import Cluster, check_installed, check_reachable
+    from lorakit.errors import LorakitError
+
+    if name == "threads":
+        if address:
+            raise LorakitError(f"--ray-address {address}: wants --engine ray")
+        return None
+    check_installed()
+    if address:
+        check_reachable(address)
+    return Cluster(address)
 
 
 def start_from(path: Path | None, out: Path, base: str | None, given: dict[str, Any]) -> dict[str, Any]:

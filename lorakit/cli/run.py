@@ -13,7 +13,7 @@ from lorakit.cli import options
 @click.argument("photos", nargs=-1, type=click.Path())
 @options.together(
     options.out, options.base, options.kind, options.trigger, options.no_trigger, options.class_word, options.captioner, options.weights,
-    options.from_lora, options.settings_file, options.new, options.first, options.last, options.device, options.no_metadata, options.push_to_hub, options.plan, options.vram, options.as_json,
+    options.from_lora, options.settings_file, options.new, options.first, options.last, options.device, options.engine, options.ray_address, options.no_metadata, options.push_to_hub, options.plan, options.vram, options.as_json,
     options.assignments,
 )  # fmt: skip
 def command(
@@ -32,6 +32,8 @@ def command(
     first,
     last,
     device,
+    engine,
+    ray_address,
     no_metadata,
     push_to_hub,
     plan,
@@ -53,6 +55,7 @@ def command(
         raise LorakitError("name the folder of photos: lorakit run PHOTOS -o PROJECT")
     if trigger and no_trigger:
         raise LorakitError(f"--trigger {trigger} or --no-trigger, not both")
+    does_work = options.engine_of(engine, ray_address)
     photos = options.photos_from(photos, out)
     out = out or options.default_folder(photos[0])
     words = {"trigger": trigger, "class_word": class_word, "captioner": captioner, "weights": weights, "no_metadata": no_metadata}
@@ -70,7 +73,7 @@ def command(
             create=not is_project(out) and bool(photos),
             taken_over=taken_over,
         )
-        project.new_run = new_run
+        project.new_run, project.engine = new_run, does_work or project.engine
         if plan:
             options.show_plan(project, vram, as_json)
             return

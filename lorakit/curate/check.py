@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from itertools import islice
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from lorakit import lookup
-from lorakit.console import progress, say
+from lorakit.console import progress, say, warn
 from lorakit.curate.descriptors import common_phash, descriptors
 from lorakit.errors import UnreadablePhoto
 from lorakit.photos.photo import read_photo
+from lorakit.photos.remote import Remote, place_of
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 
@@ -34,7 +32,12 @@ def check(project: Project) -> None:
     if todo:
         _say_what_is_passed_over()
     with progress("check", len(todo)) as shown:
-        for record, found in _in_threads(todo):
+        places = {place_of(r): r for r in todo}
+        for path, found in project.engine.each(measure_all, places):
+            record = places[path]
+            if isinstance(found, UnreadablePhoto):  # it has ended its worker
+                warn(f"{record['file']}: {found}")
+                found = _not_measured(found)
             project.manifest.keep(manifest.finish(record, "check", wanted[record["id"]], **found))
             shown.advance()
     project.manifest.save()
@@ -53,30 +56,17 @@ def _could_not_be_opened(record: Record) -> bool:
     return record.get("measures", {}).get("damaged", {}).get("unreadable") == "unreadable"
 
 
-def _in_threads(records: list[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:
-    """Each record with what was found, as it comes. Decoders release the interpreter lock, so threads are enough; only a few
-    photos are held at a time. Ctrl-C waits for the photos that are being looked at, and for no others."""
-    workers = max(1, min(8, cpu_count() or 1))
+def measure_all(paths: list[Path | Remote]) -> list[dict[str, Any]]:
     cv2.setNumThreads(1)  # one photo a thread; threads inside threads only wait for each other
-    waiting = iter(records)
-    with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(measure, Path(r["path"])): r for r in islice(waiting, workers * 2)}
-        try:
-            while running:
-                for finished in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(finished), finished.result()
-                    running |= {pool.submit(measure, Path(r["path"])): r for r in islice(waiting, 1)}
-        finally:
-            for left in running:
-                left.cancel()
+    return [measure(path) for path in paths]
 
 
-def measure(path: Path) -> dict[str, Any]:
+def measure(path: Path | Remote) -> dict[str, Any]:
     """{"measures": {check: numbers}, "look": {...}, "phash": hex} of one photo file."""
     try:
         photo = read_photo(path)
     except UnreadablePhoto as error:
-        return {"measures": {"damaged": {"unreadable": error.reason, "detail": error.detail}}, "look": None, "phash": None}
+        return _not_measured(error)
     checks = {name: lookup.load(lookup.CHECKS, name) for name in lookup.names(lookup.CHECKS)}
     usable = {name: module for name, module in checks.items() if lookup.is_installed(module)}
     return {
@@ -84,6 +74,10 @@ def measure(path: Path) -> dict[str, Any]:
         "look": descriptors(photo),
         "phash": common_phash(photo),
     }
+
+
+def _not_measured(error: UnreadablePhoto) -> dict[str, Any]:
+    return {"measures": {"damaged": {"unreadable": error.reason, "detail": error.detail}}, "look": None, "phash": None}
 
 
 def _say_what_is_passed_over() -> None:

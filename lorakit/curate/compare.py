@@ -13,6 +13,7 @@ import numpy as np
 
 from lorakit.errors import UnreadablePhoto
 from lorakit.photos.photo import read_photo
+from lorakit.photos.remote import Remote
 
 SIDE = 384  # short side, in pixels, at which photos are compared
 LONGEST = 3 * SIDE  # a picture of one row is not blown up to a million columns
@@ -57,7 +58,7 @@ def is_another(found: Likeness) -> bool:
     return found.apart is not None and found.apart >= ANOTHER
 
 
-def compare(left: Path, right: Path, turn: int) -> Likeness:
+def compare(left: Path | Remote, right: Path | Remote, turn: int) -> Likeness:
     """How like `right` the photo `left` is, once it is turned (see `descriptors.turned`). All zero when one cannot be read."""
     try:
         moved, fixed = _prepare(left, turn), _prepare(right, 0)
@@ -72,7 +73,7 @@ def compare(left: Path, right: Path, turn: int) -> Likeness:
 
 
 @lru_cache(maxsize=KEPT)
-def _prepare(path: Path, turn: int) -> Prepared:
+def _prepare(path: Path | Remote, turn: int) -> Prepared:
     photo = read_photo(path)
     short, long = sorted(photo.gray.shape)
     scale = min(SIDE / short, LONGEST / long)

@@ -3,8 +3,10 @@ trainer and for `datasets.load_dataset("imagefolder", data_dir=...)`; and beside
 
 from __future__ import annotations
 
+import io
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -29,12 +31,13 @@ def dataset(project: Project) -> None:
     chosen = [r for r in project.manifest.selected if r.get("text") is not None and "trigger" in r.get("done", {})]
     names = give_names(chosen)
     todo = [r for r in chosen if not _is_written(project, r, names[r["id"]])]
-    for record in track(todo, "dataset", len(todo)):
-        try:
-            project.manifest.keep(_write(project, record, names[record["id"]]))
-        except UnreadablePhoto as error:
-            warn(f"{record['file']}: left out of the dataset ({error})")
-            project.manifest.keep(manifest.fail(record, "dataset", str(error)))
+    cut = partial(cut_all, ending=project.settings.dataset.format, masked=project.settings.train.masked_loss)
+    for record, found in track(project.engine.each(cut, todo), "dataset", len(todo)):
+        if isinstance(found, UnreadablePhoto):
+            warn(f"{record['file']}: left out of the dataset ({found})")
+            project.manifest.keep(manifest.fail(record, "dataset", str(found)))
+        else:
+            project.manifest.keep(_write(project, record, names[record["id"]], *found))
     _clear_dropped(project, {r["id"] for r in chosen})
     _write_metadata(project)
     project.manifest.save()
@@ -50,30 +53,42 @@ def _is_written(project: Project, record: Record, name: str) -> bool:
     return picture.is_file() and picture.with_suffix(".txt").is_file()
 
 
-def _write(project: Project, record: Record, name: str) -> Record:
-    ending = project.settings.dataset.format
-    path = project.dataset_folder / f"{name}.{ending}"
-    picture = load_crop(record)
-    mask = load_mask_crop(record) if project.settings.train.masked_loss else None
+def cut_all(records: list[Record], ending: str, masked: bool) -> list[tuple[bytes, bytes | None] | UnreadablePhoto]:
+    """(the crop, its mask) of each photo as the files that are to be written."""
+    return [_cut(record, ending, masked) for record in records]
+
+
+def _cut(record: Record, ending: str, masked: bool) -> tuple[bytes, bytes | None] | UnreadablePhoto:
+    try:
+        picture, mask = load_crop(record), load_mask_crop(record) if masked else None
+    except UnreadablePhoto as error:
+        return error
+    return _encoded(picture, ending), _encoded(mask) if mask else None
+
+
+def _encoded(picture: Image.Image, ending: str = "") -> bytes:
+    buffer = io.BytesIO()
+    if ending == "jpg":
+        picture.save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        picture.save(buffer, "PNG", **({"compress_level": 4} if ending else {}))
+    return buffer.getvalue()
+
+
+def _write(project: Project, record: Record, name: str, picture: bytes, mask: bytes | None) -> Record:
+    path = project.dataset_folder / f"{name}.{project.settings.dataset.format}"
     if record.get("dataset") and record["dataset"]["file"] != path.name:
         _remove(project, record["dataset"]["file"])
-    files.write_whole(path, lambda part: _save(picture, part, ending))
+    files.write_whole(path, lambda part: part.write_bytes(picture))
     files.write_text(path.with_suffix(".txt"), record["text"] + "\n")
     found = {"file": path.name, "text": record["text"]}
     if mask:
         found["mask"] = f"{name}.png"
         project.masks_folder.mkdir(exist_ok=True)
-        files.write_whole(project.masks_folder / found["mask"], lambda part: mask.save(part, "PNG"))
+        files.write_whole(project.masks_folder / found["mask"], lambda part: part.write_bytes(mask))
     else:
         (project.masks_folder / f"{name}.png").unlink(missing_ok=True)
     return manifest.finish(record, "dataset", stamps.dataset(project, record), dataset=found)
-
-
-def _save(picture: Image.Image, path: Path, ending: str) -> None:
-    if ending == "jpg":
-        picture.save(path, "JPEG", quality=95, subsampling=0)
-    else:
-        picture.save(path, "PNG", compress_level=4)
 
 
 def give_names(records: list[Record]) -> dict[str, str]:

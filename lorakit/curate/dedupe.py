@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import Any, cast
 
 import cv2
@@ -14,6 +13,7 @@ from lorakit.curate.compare import Likeness, compare, forget_prepared, is_anothe
 from lorakit.curate.descriptors import hash_bytes
 from lorakit.curate.search import BITS, close_pairs
 from lorakit.photos.images import SAME_SHAPE
+from lorakit.photos.remote import place_of
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import verdicts
 from lorakit.record import Inherited, Record
@@ -202,7 +202,7 @@ def _compared(project: Project, later: Record, earlier: Record, turn: int) -> Li
     """What the comparison of two photos finds, or found before."""
     left, right = sorted((later["id"], earlier["id"]))
     known = project.manifest[left].get("compared", {}).get(right, ())
-    return Likeness(*known) if len(known) == len(Likeness._fields) else compare(Path(later["path"]), Path(earlier["path"]), turn)
+    return Likeness(*known) if len(known) == len(Likeness._fields) else compare(place_of(later), place_of(earlier), turn)
 
 
 def _kept(project: Project, later: Record, earlier: Record, found: Likeness) -> Likeness:

@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image
 
 from lorakit import device, files
-from lorakit.clip import Clip, embed_cached, read_vectors
+from lorakit.clip import BATCH, Clip, Seer, embed_cached, read_vectors
 from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.photos.decode import load_reduced
 from lorakit.photos.images import thumbnail
+from lorakit.photos.remote import place_of
 from lorakit.project import Project, manifest, stamps
 from lorakit.quality import verdicts
 from lorakit.record import Record
@@ -138,7 +139,8 @@ def apply_head(layers: list[tuple[np.ndarray, np.ndarray]], points: np.ndarray) 
 
 def _look(project: Project, records: list[Record]) -> dict[str, np.ndarray]:
     """{id: vector} of the photos that can be read; only what is not in the cache is seen."""
-    given = project.settings.embed.clip or ""
+    given, engine = project.settings.embed.clip or "", project.engine
+    seer = Seer(given, "embed.clip", project.device, _small)
     return embed_cached(
         lambda: Clip(given, "embed.clip", device.choose(project.device)),
         _store(project),
@@ -146,12 +148,13 @@ def _look(project: Project, records: list[Record]) -> dict[str, np.ndarray]:
         lambda record: record["hash"],
         _small,
         "embed",
+        None if engine.is_here else lambda todo: engine.each(seer, todo, BATCH, with_model=True),
     )
 
 
 def _small(record: Record) -> Image.Image:
     longer = max(record["measures"]["size"].values())
-    return thumbnail(load_reduced(Path(record["path"]), SIDE / longer)[0], SIDE)
+    return thumbnail(load_reduced(place_of(record), SIDE / longer)[0], SIDE)
 
 
 def _store(project: Project) -> Path:

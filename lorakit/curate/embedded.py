@@ -3,6 +3,7 @@ file beside it. What cameras write there on their own is no description."""
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 from PIL import Image, IptcImagePlugin
 
 from lorakit.console import quiet_libraries
+from lorakit.photos.decode import sniff_bytes
 from lorakit.text.cleaning import captions_in
 
 MOST = 20_000  # letters of a description
@@ -45,14 +47,14 @@ def description_beside(path: Path) -> tuple[str, str] | None:
     return None
 
 
-def description_in(path: Path) -> tuple[str, str] | None:
+def description_in(photo: Path | bytes) -> tuple[str, str] | None:
     """(text, 'XMP', 'IPTC', 'EXIF' or 'PNG') of the description in a photo, the first of these that is one; None where there is none."""
-    if path.suffix.lower() in (".heic", ".heif", ".hif"):
+    if sniff_bytes(photo[:64]) == "heic" if isinstance(photo, bytes) else photo.suffix.lower() in (".heic", ".heif", ".hif"):
         import pillow_heif
 
         pillow_heif.register_heif_opener()
     try:
-        with quiet_libraries(), Image.open(path) as image:
+        with quiet_libraries(), Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo) as image:
             for kind, text in _texts(image):
                 words = captions_in(text[:MOST].replace("\0", " "))
                 if words and not _BY_MAKERS.fullmatch(words[0].strip()):

@@ -122,7 +122,7 @@ def _fill(folder: Path, source: str, rows: Iterable[dict[str, Any]], home: Path 
     column: str | None = None
     taken, left, lines, without = set(), MOST_BYTES, [], 0
     for number, row in enumerate(rows):
-        column = column or _picture_column(row, source)
+        column = column or picture_column(row, source)
         data = _picture_bytes(row[column], home) if column else None
         if not column or not data:
             without += 1
@@ -153,7 +153,7 @@ def _undecoded(rows: IterableDataset) -> Iterable[dict[str, Any]]:
     return track(rows, "fetch", total) if total else rows
 
 
-def _picture_column(row: dict[str, Any], source: str) -> str | None:
+def picture_column(row: dict[str, Any], source: str) -> str | None:
     """The column that holds the pictures: `image` or, where none is called so, the first."""
     found = [name for name, value in row.items() if _is_picture(value)]
     column = "image" if "image" in found else next(iter(found), None)

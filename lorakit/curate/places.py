@@ -3,23 +3,27 @@ samples, regularisation), and all that is passed over, with why."""
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from lorakit import files
 from lorakit.console import warn
-from lorakit.curate import hf_datasets, sources
+from lorakit.curate import hf_datasets, sources, stores
 from lorakit.curate.embedded import description_beside
-from lorakit.errors import LorakitError
-from lorakit.photos import decode
+from lorakit.curate.stores import Listed
+from lorakit.errors import LorakitError, UnreadablePhoto
+from lorakit.photos import decode, remote
 from lorakit.photos.raw import is_raw
+from lorakit.photos.remote import Remote
 from lorakit.project import Project
-from lorakit.project.project import is_project
+from lorakit.project.project import is_on_hub, is_project
 from lorakit.text import conventions, sidecars
 from lorakit.text.conventions import CONTROL, MASK, same
 
@@ -44,7 +48,14 @@ class Place:
     passed_over: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))  # {reason: files}
     given_back: list[str] = field(default_factory=list)  # roles whose pictures are photos after all, for there are no others
     tables: list[Place] = field(default_factory=list)  # parquet and arrow files below it, unpacked
+    listed: dict[Path, Listed] = field(default_factory=dict)  # of an address: what lies there under this name; its files are not here
     whole: bool = True
+
+    def has(self, path: Path) -> bool:
+        return path in self.listed or is_regular(path)
+
+    def source(self, path: Path) -> Path | Remote:
+        return Remote(self.listed[path].address) if path in self.listed else path
 
 
 def may_hold_photos(place: Path | str) -> bool:
@@ -67,6 +78,8 @@ def look_into(place: Path | str, project: Project) -> list[Place]:
 
 def _look_into(place: Path | str, project: Project) -> Place:
     """What lies in a place: a folder, an archive, a dataset, a list or a photo. Raises `LorakitError` where it is none of them."""
+    if isinstance(place, str) and not is_on_hub(place):
+        return _in_store(place, project)
     if isinstance(place, str):  # on the hub: whatever is here is a path
         return _in_folder(hf_datasets.fetch(place, project.cache_folder), project)
     if not place.exists():
@@ -126,7 +139,51 @@ def _in_folder(root: Path, project: Project) -> Place:
         role = _role_above(here, root) if settings.roles else None
         pictures = _read_folder(found, here, sorted(names), project)
         (set_aside[role] if role else found.photos).extend(pictures)
-    if settings.roles:
+    _settle(found, set_aside, settings.roles)
+    return found
+
+
+def _in_store(address: str, project: Project) -> Place:
+    """The same for an address: photos stand under the paths that they would have in the cache, where only the texts beside them are."""
+    settings = project.settings.scan
+    root = project.cache_folder / "beside" / files.short_hash(address) / (PurePosixPath(address.rstrip("/")).name or "photos")
+    found, set_aside, texts = Place(root), defaultdict(list), []
+    for one in stores.listed(address):
+        inside, name = PurePosixPath(one.name), PurePosixPath(one.name).name
+        if inside.is_absolute() or ".." in inside.parts or not all(map(files.is_plain_name, inside.parts)):
+            found.passed_over["with a name that is refused (out of its place, or too long)"].append(root / name)
+            continue
+        path = root / inside
+        if not all(map(is_looked_into, inside.parts[:-1])) or (len(inside.parts) > 1 and not settings.recursive):
+            continue
+        if stores.is_shard(name):
+            _take_shard(found, one, project)
+            continue
+        kind = conventions.kind_of(name)
+        if kind is None and path.suffix.lower() in decode.NAME_ENDINGS and one.bytes <= decode.MAX_BYTES:
+            found.listed[path] = one
+            role = _role_above(path.parent, root) if settings.roles else None
+            (set_aside[role] if role else found.photos).append(path)
+        elif (kind is None and sidecars.is_caption_file(name)) or path.suffix.lower() == ".xmp":
+            texts.append((one, path))
+        elif kind != "":
+            found.passed_over[kind or ("too large for a photo" if one.bytes > decode.MAX_BYTES else "of no known kind")].append(path)
+    for path in stores.fetch_texts(texts):
+        (found.passed_over[conventions.NOTES] if path.suffix.lower() == ".xmp" else found.texts).append(path)
+    _settle(found, set_aside, settings.roles)
+    return found
+
+
+def _take_shard(found: Place, shard: Listed, project: Project) -> None:
+    for one in stores.in_shard(shard, project.cache_folder):
+        path = found.root / one.name
+        found.listed[path] = one
+        found.photos.append(path)
+
+
+def _settle(found: Place, set_aside: dict[tuple[str, Path], list[Path]], with_roles: bool) -> None:
+    """What the pictures are to each other, once all are known."""
+    if with_roles:
         _take_masks_beside_all(found)
         _settle_roles(found, set_aside)
     notes = found.passed_over[conventions.NOTES]
@@ -134,7 +191,6 @@ def _in_folder(root: Path, project: Project) -> Place:
     found.passed_over[conventions.NOTES] = [path for path in notes if path not in used]
     for reason in [reason for reason, paths in found.passed_over.items() if not paths]:
         del found.passed_over[reason]
-    return found
 
 
 def _is_lorakit_project(folder: Path) -> bool:
@@ -202,7 +258,7 @@ def _take_masks_beside_all(found: Place) -> None:
         for path in pictures:
             if (owner := conventions.controlled_name(path.name)) and same(owner) in stems:
                 found.roles[CONTROL].append(path)
-            elif (owner := conventions.masked_name(path.name)) and same(owner) in stems and not is_regular(path):
+            elif (owner := conventions.masked_name(path.name)) and same(owner) in stems and not found.has(path):
                 found.passed_over[NOT_REGULAR].append(path)
     others = {*found.masks.values(), *found.roles[MASK], *found.roles[CONTROL], *found.passed_over[NOT_REGULAR]}
     found.photos = [path for path in found.photos if path not in others]
@@ -214,7 +270,7 @@ def _take_masks_beside(found: Place, photos: list[Path], candidates: list[Path])
         owner = same(conventions.masked_name(path.name) or "")
         sure = path.name.lower().endswith(conventions.MASKS)
         mine = [photo for photo in photos if same(photo.stem) == owner and photo != path]
-        if mine and is_regular(path) and (sure or is_colourless(path)):
+        if mine and found.has(path) and (sure or is_colourless(found.source(path))):
             for photo_ in mine:
                 if photo_ not in found.masks:
                     found.masks[photo_] = path
@@ -294,15 +350,15 @@ def _called_like_photos(found: Place, folder: Path, pictures: list[Path], strip_
     return matched
 
 
-def is_colourless(path: Path) -> bool:
+def is_colourless(path: Path | Remote) -> bool:
     """Whether a picture has no colours, as masks have none."""
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(remote.read(path)) if isinstance(path, Remote) else path) as image:
             if image.mode in ("1", "L", "I", "I;16", "LA"):
                 return True
             image.draft("RGB", (LOOK, LOOK))
             small = image.convert("RGB").resize((LOOK, LOOK))
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except (OSError, ValueError, Image.DecompressionBombError, UnreadablePhoto):
         return False
     red, green, blue = (band.tobytes() for band in small.split())
     return max(max(abs(r - g), abs(g - b)) for r, g, b in zip(red, green, blue, strict=True)) <= 8

@@ -8,20 +8,20 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import TextIO, cast
 
 from lorakit import files
 from lorakit.console import say, track, warnings
-from lorakit.curate import account, folders
+from lorakit.curate import account, folders, stores
 from lorakit.curate.embedded import description_in
 from lorakit.curate.places import Place, is_regular, look_into, may_hold_photos
-from lorakit.errors import LorakitError
+from lorakit.errors import LorakitError, UnreadablePhoto
+from lorakit.photos.remote import GONE, UNREADABLE, Remote
 from lorakit.project import Project
 from lorakit.record import Embedded, Record
 from lorakit.text import conventions, sidecars
 from lorakit.text.sidecars import Captions, Found
 
-UNREADABLE = "unreadable-"  # begins what stands for the hash of a file that cannot be read; it is tried again each time
 INTERRUPTED, STATE = "scan.jsonl", ("path", "bytes", "modified")
 
 
@@ -42,24 +42,29 @@ def scan(project: Project) -> None:
     sidecars.pass_over.cache_clear()
     places = [found for place in project.photos for found in look_into(place, project)]
     found = {path: place for place in reversed(places) for path in reversed(place.photos)}  # each once, in the first place that has it
+    addresses: set[str] = set()
+    for path, place in reversed(list(found.items())):  # of places that lie within each other, the first
+        if (one := place.listed.get(path)) and (one.address in addresses or addresses.add(one.address)):
+            del found[path]
     if not found:
         raise _no_photos(project, places)
     captions = {id(place): Captions(place.photos, place.texts, place.root) for place in places}
     repeats, unused = _repeats(project, places)
     before = (*_read_interrupted(interrupted), *project.manifest.everything())
-    known = {_state(r): r for r in before if not r["hash"].startswith(UNREADABLE)}
+    known = {_state(r): r for r in before if not r["hash"].startswith(UNREADABLE) and r["modified"]}
     several = len(project.photos) > 1
     fresh: list[Record] = []
     interrupted.parent.mkdir(parents=True, exist_ok=True)
     with open(interrupted, "a", encoding="utf-8", buffering=1) as notes:
+        _read_elsewhere(project, found, known, notes)
         for path, place in track(list(found.items())[::-1], "scan", len(found)):
             with suppress(FileNotFoundError):  # it has gone since it was listed
                 record = _describe(place, path, several, known)
                 record["repeats"] = repeats.get(path, 1)
-                _add_caption(record, captions[id(place)].of(path), project)
+                _add_caption(record, _words_in(place, path) or captions[id(place)].of(path), project)
                 fresh.append(record)
                 if _state(record) not in known:
-                    notes.write(json.dumps({key: record[key] for key in (*STATE, "hash", "embedded") if key in record}) + "\n")
+                    _note(notes, record)
     records = match(project.manifest.everything(), fresh)
     _say_what_changed(project, records)
     project.manifest.replace(records)
@@ -115,22 +120,58 @@ def _read_interrupted(path: Path) -> Iterator[Record]:
                 yield cast(Record, entry)
 
 
+def _note(notes: TextIO, record: Record) -> None:
+    notes.write(json.dumps({key: record[key] for key in (*STATE, "hash", "embedded") if key in record}) + "\n")
+
+
+def _read_elsewhere(project: Project, found: dict[Path, Place], known: dict[tuple, Record], notes: TextIO) -> None:
+    """Put into `known` the photos of object stores that are new, each read once; and take those out of `found` that have vanished."""
+    todo = {}
+    for path, place in list(found.items()):
+        one = place.listed.get(path)
+        if one is None:
+            continue
+        record: Record = {"path": one.address, "bytes": one.bytes, "modified": one.modified}
+        if one.hash:  # of a shard, which was read as a whole
+            embedded: Embedded | None = {"text": one.embedded[0], "kind": one.embedded[1]} if one.embedded else None
+            known.setdefault(_state(record), {**record, "hash": one.hash, "embedded": embedded})
+        elif _state(record) not in known:
+            todo[Remote(one.address)] = path, record
+    for place, read in track(project.engine.each(stores.look, todo), "read", len(todo)) if todo else ():
+        path, record = todo[place]
+        if isinstance(read, UnreadablePhoto):
+            if read.detail == GONE:
+                del found[path]
+                continue
+            record |= {"hash": UNREADABLE + files.short_hash(record["path"]), "embedded": None}
+        else:
+            record |= {"hash": read[0], "embedded": {"text": read[1][0], "kind": read[1][1]} if read[1] else None}
+            _note(notes, record)
+        known[_state(record)] = record
+
+
+def _words_in(place: Place, path: Path) -> Found | None:
+    """What a shard says of its photo."""
+    one = place.listed.get(path)
+    return Found(one.texts[0], one.text_of, tuple(one.texts[1:])) if one and one.texts else None
+
+
 def _describe(place: Place, path: Path, several: bool, known: dict[tuple, Record]) -> Record:
     """The record of a file as it lies there now, without what the stages found out."""
+    if one := place.listed.get(path):
+        return _describe_listed(place, path, several, known[one.address, one.bytes, one.modified])
     try:
         facts = path.lstat() if not is_regular(path) else path.stat()
         size, modified = facts.st_size, facts.st_mtime_ns
     except PermissionError:  # its folder may be listed and no more; `check` says that it cannot be read
         size, modified = 0, 0
-    shown = path.relative_to(place.root).as_posix()
     record: Record = {
-        "file": f"{place.root.name}/{shown}" if several else shown,
+        "file": _shown(place, path, several),
         "path": str(path),
         "bytes": size,
         "modified": modified,
     }
-    if mask := place.masks.get(path):
-        record["mask"] = {"path": str(mask), "hash": _hash(mask)}
+    _add_mask(record, place, path)
     before = known.get(_state(record))
     record["hash"] = before["hash"] if before else _hash(path)
     if said := place.described.get(path):
@@ -141,6 +182,31 @@ def _describe(place: Place, path: Path, several: bool, known: dict[tuple, Record
         inside = description_in(path) if not record["hash"].startswith(UNREADABLE) else None
         record["embedded"] = {"text": inside[0], "kind": inside[1]} if inside else None
     return record
+
+
+def _describe_listed(place: Place, path: Path, several: bool, read: Record) -> Record:
+    record = cast("Record", {"file": _shown(place, path, several), **{key: read[key] for key in (*STATE, "hash")}})
+    _add_mask(record, place, path)
+    said = place.described.get(path)
+    beside_or_inside = {"text": said[0], "kind": said[1]} if said else read.get("embedded")
+    record["embedded"] = None if not said and _is_of_xmp_file(read.get("embedded")) else cast("Embedded | None", beside_or_inside)
+    return record
+
+
+def _shown(place: Place, path: Path, several: bool) -> str:
+    shown = path.relative_to(place.root).as_posix()
+    return f"{place.root.name}/{shown}" if several else shown
+
+
+def _add_mask(record: Record, place: Place, path: Path) -> None:
+    if mask := place.masks.get(path):
+        source = place.source(mask)
+        record["mask"] = {"path": str(source), "hash": _hash_of_remote(source) if isinstance(source, Remote) else _hash(mask)}
+
+
+def _hash_of_remote(place: Remote) -> str:
+    (read,) = stores.look([place])
+    return UNREADABLE + files.short_hash(place.address) if isinstance(read, UnreadablePhoto) else read[0]
 
 
 def _is_of_xmp_file(found: Embedded | None) -> bool:

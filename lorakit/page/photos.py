@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from starlette.requests import Request
@@ -17,6 +16,7 @@ from lorakit.page import limits, texts
 from lorakit.page.answers import answer, get, packed, post, take, take_list
 from lorakit.page.pictures import SIDES
 from lorakit.photos import buckets
+from lorakit.photos.remote import placed
 from lorakit.project import Project, by_hand, decisions
 from lorakit.project.decisions import Change
 from lorakit.quality import verdicts
@@ -71,7 +71,7 @@ def picture(house: House):
         if found is None:
             return answer({"error": "this photo is no longer in the project"}, 404)
         path, content, longest = found
-        made = house.pictures.get(Path(path), content, longest, kind)
+        made = house.pictures.get(placed(path, content), content, longest, kind)
         waited = asyncio.wrap_future(made)
         try:
             while not (await asyncio.wait([waited], timeout=GONE_ON))[0]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from lorakit import files
 from lorakit.photos.decode import load_image, load_reduced
 from lorakit.photos.images import thumbnail
+from lorakit.photos.remote import Remote
 
 SIDES = {"thumb": 320, "view": 1600, "full": 0}  # pixels of the longer side; 0 is all of them
 QUALITY = {"thumb": 78, "view": 88, "full": 92}
@@ -32,7 +33,7 @@ class Pictures:
         for number in range(WORKERS):
             threading.Thread(target=self._work, name=f"pictures {number}", daemon=True).start()
 
-    def get(self, path: Path, content: str, longest: int, kind: str) -> Future[bytes]:
+    def get(self, path: Path | Remote, content: str, longest: int, kind: str) -> Future[bytes]:
         """The JPEG of a photo whose content has this hash and whose longer side so many pixels (0: not known). It fails with
         `UnreadablePhoto`."""
         place, found = self._place(content, kind), Future[bytes]()
@@ -69,7 +70,7 @@ class Pictures:
                 future.set_exception(error)
 
 
-def _make(path: Path, longest: int, kind: str, place: Path) -> bytes:
+def _make(path: Path | Remote, longest: int, kind: str, place: Path) -> bytes:
     side = SIDES[kind]
     whole = load_reduced(path, min(1.0, side / longest))[0] if side and longest else load_image(path)
     buffer = io.BytesIO()

@@ -13,15 +13,16 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from lorakit.console import quiet_libraries
 from lorakit.errors import UnreadablePhoto
-from lorakit.photos import colour
+from lorakit.photos import colour, remote
 from lorakit.photos.raw import is_raw
+from lorakit.photos.remote import Remote
 
 MAX_PIXELS = 179_000_000  # Pillow's own limit: 13,400 x 13,400
 MAX_BYTES = 1 << 29
@@ -62,12 +63,12 @@ def sniff_bytes(head: bytes) -> str | None:
     return None
 
 
-def load_image(path: Path) -> Image.Image:
+def load_image(path: Path | Remote) -> Image.Image:
     """The whole photo at full size: upright, sRGB, mode RGB. Raises `UnreadablePhoto`."""
     return load_reduced(path, 1.0)[0]
 
 
-def load_reduced(path: Path, scale: float) -> tuple[Image.Image, int]:
+def load_reduced(path: Path | Remote, scale: float) -> tuple[Image.Image, int]:
     """The photo like `load_image`, but shrunk by 1, 2, 4 or 8, and by which of them: the most that leaves `scale` of its size, where
     that spares the decoder work (JPEG). Raises `UnreadablePhoto`."""
     data = read_bytes(path)
@@ -85,7 +86,7 @@ def _load_reduced(data: bytes, scale: float) -> tuple[Image.Image, int]:
         return Image.fromarray(np.ascontiguousarray(upright(rgb, orientation(image)))), factor
 
 
-def load_alpha(path: Path) -> Image.Image | None:
+def load_alpha(path: Path | Remote) -> Image.Image | None:
     """The opacity of the whole photo at full size, upright, mode L, 255 opaque; None where all of it is. Raises `UnreadablePhoto`."""
     data = read_bytes(path)
     return guarded(lambda: _load_alpha(data))
@@ -99,27 +100,41 @@ def _load_alpha(data: bytes) -> Image.Image | None:
         return Image.fromarray(np.ascontiguousarray(upright(alpha, orientation(image))))
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file that holds an image. Raises `UnreadablePhoto`; never waits on a pipe or a device."""
+def read_bytes(path: Path | Remote) -> bytes:
+    """The bytes of a regular file, or of an object in a store, that holds an image. Raises `UnreadablePhoto`; never waits on a pipe or a
+    device."""
+    if isinstance(path, Remote):
+        data = remote.read(path)
+        _check_begin(data[:64], io.BytesIO(data))
+        _check_size(len(data))
+        return data
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise UnreadablePhoto("not_an_image", "it is no regular file")
             head = file.read(64)
-            if not head:
-                raise UnreadablePhoto("empty", "the file has no bytes")
-            file.seek(0)
-            if is_raw(file):
-                raise UnreadablePhoto("raw", "a raw photo, of which only a thumbnail can be read; develop it, as JPEG, PNG or TIFF")
+            _check_begin(head, file)
             file.seek(len(head))
-            if sniff_bytes(head) is None:
-                raise UnreadablePhoto("not_an_image", "its content is no image format that lorakit reads")
-            if facts.st_size > MAX_BYTES:
-                raise UnreadablePhoto("too_many_bytes", f"{facts.st_size >> 20} MB; the most is {MAX_BYTES >> 20} MB")
+            _check_size(facts.st_size)
             return head + file.read(facts.st_size)  # no more: a buffer is set aside for all that is asked for
     except OSError as error:
         raise UnreadablePhoto("unreadable", error.strerror or str(error)) from None
+
+
+def _check_begin(head: bytes, file: BinaryIO) -> None:
+    if not head:
+        raise UnreadablePhoto("empty", "the file has no bytes")
+    file.seek(0)
+    if is_raw(file):
+        raise UnreadablePhoto("raw", "a raw photo, of which only a thumbnail can be read; develop it, as JPEG, PNG or TIFF")
+    if sniff_bytes(head) is None:
+        raise UnreadablePhoto("not_an_image", "its content is no image format that lorakit reads")
+
+
+def _check_size(bytes: int) -> None:
+    if bytes > MAX_BYTES:
+        raise UnreadablePhoto("too_many_bytes", f"{bytes >> 20} MB; the most is {MAX_BYTES >> 20} MB")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

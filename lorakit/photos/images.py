@@ -10,6 +10,7 @@ from PIL import Image
 
 from lorakit.errors import UnreadablePhoto
 from lorakit.photos.decode import load_alpha, load_image, load_reduced
+from lorakit.photos.remote import place_of, placed
 from lorakit.record import Crop, Record, mask_of
 
 SAME_SHAPE = 0.02  # by how much the aspect of a mask may differ from its photo's
@@ -17,7 +18,7 @@ SAME_SHAPE = 0.02  # by how much the aspect of a mask may differ from its photo'
 
 def load_crop(record: Record) -> Image.Image:
     """The crop of a photo's record at its bucket's size, upright RGB. Raises `UnreadablePhoto`."""
-    image = load_image(Path(record["path"]))
+    image = load_image(place_of(record))
     found = record["crop"]
     return image.resize(_size(found), Image.Resampling.LANCZOS, box=_box(found))
 
@@ -26,7 +27,7 @@ def load_mask_crop(record: Record) -> Image.Image | None:
     """What of the crop is to be learned, at its bucket's size, mode L, 255 all of it: the mask beside the photo, or the
     photo's own opacity; None where it has neither. Raises `UnreadablePhoto`."""
     beside, size, found = mask_of(record), record["measures"]["size"], record["crop"]
-    mask = load_image(Path(beside["path"])).convert("L") if beside else load_alpha(Path(record["path"]))
+    mask = load_image(placed(beside["path"], beside["hash"])).convert("L") if beside else load_alpha(place_of(record))
     if mask is None:
         return None
     across, down = mask.width / size["width"], mask.height / size["height"]  # a mask may be smaller than its photo
@@ -52,7 +53,7 @@ def load_crop_to_read(record: Record, side: int = 768) -> Image.Image:
     """The same crop with all its detail, up to `side` pixels: a small base does not make a captioner short-sighted."""
     left, top, right, bottom = record["crop"]["box"]
     scale = min(1.0, side / max(right - left, bottom - top))
-    image, factor = load_reduced(Path(record["path"]), scale)
+    image, factor = load_reduced(place_of(record), scale)
     size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     box = (left / factor, top / factor, right / factor, bottom / factor)
     # Averaged down by a whole number first, which takes a fifth of the time and costs a captioner nothing.

@@ -31,6 +31,8 @@ from lorakit.photos.decode import (
 if TYPE_CHECKING:
     from PIL.JpegImagePlugin import JpegImageFile
 
+    from lorakit.photos.remote import Remote
+
 WORKING_SIDE = 512  # short side, in pixels, of the grey copy on which the checks look
 COLOUR_SIDE = 256  # least short side of the coloured one
 _ANIMATED = ("gif", "webp", "png", "avif", "tiff")  # elsewhere further frames are previews, depth or gain maps
@@ -65,7 +67,7 @@ class Photo:
         return backdrop(self.gray, self.opaque)
 
 
-def read_photo(path: Path) -> Photo:
+def read_photo(path: Path | Remote) -> Photo:
     """Decode a photo once for all checks. Raises `UnreadablePhoto` with a one-word reason."""
     data = read_bytes(path)
     return guarded(lambda: _read_photo(data))

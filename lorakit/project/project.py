@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorakit import settings as settings_module
+from lorakit.ahead import Threads
 from lorakit.console import typed
 from lorakit.errors import Conflict, LorakitError, UnknownName
+from lorakit.photos.remote import check_address, is_address
 from lorakit.project import catalog, config, work
 from lorakit.project.catalog import Card, Kind
 from lorakit.project.decisions import Change, Decision
@@ -19,8 +21,12 @@ from lorakit.project.manifest import Manifest
 from lorakit.settings import Settings
 from lorakit.weights import Source, files_on_hub, local_base, local_folder
 
+if TYPE_CHECKING:
+    from lorakit.cluster import Cluster
+
 FILE = "project.yaml"
 HUB = "hf://"
+OVER_NETWORK = 8  # threads, which mostly wait
 WORDS = ("photos", "base", "kind", "settings")
 
 
@@ -29,7 +35,7 @@ class Project:
     """An opened project. The stages take it and keep what they find in its manifest and its run folders."""
 
     folder: Path
-    photos: tuple[Path | str, ...]  # folders, archives, lists; a string is a dataset of the hub
+    photos: tuple[Path | str, ...]  # folders, archives, lists; a string is an address: of a store, or of a dataset of the hub
     card: Card
     kind: Kind
     settings: Settings
@@ -37,6 +43,7 @@ class Project:
     device: str | None = None  # cuda, mps or cpu; None = chosen when it is needed
     unsaved: dict[str, Any] = field(default_factory=dict)  # words given when it was opened, for project.yaml
     new_run: bool = False  # train from step 1, also where a former training could go on
+    engine: Threads | Cluster = field(default_factory=Threads)  # what does the work on many photos
     vram: float | None = None  # GB of a card that a training is chosen for; None = what is free on the one that is there
 
     @property
@@ -208,10 +215,11 @@ def open_project(
     changed = {**taken, **changed}
     if changed:
         unsaved["settings"] = changed
-    places = tuple(p if is_on_hub(p) else Path(p) for p in words["photos"])
+    places = tuple(p if is_address(p) else Path(p) for p in words["photos"])
     if create and not is_project(folder):
         unsaved = {key: words[key] for key in WORDS[:-1]} | {"settings": changed}
-    return Project(folder, places, card, kind_, resolved, Manifest(folder), device, unsaved)
+    engine = Threads(OVER_NETWORK) if any(map(is_address, places)) else Threads()
+    return Project(folder, places, card, kind_, resolved, Manifest(folder), device, unsaved, engine=engine)
 
 
 def is_on_hub(place: str | Path) -> bool:
@@ -280,13 +288,17 @@ def _photo_words(photos: str | Path | Iterable[str | Path] | None) -> list[str] 
     if photos is None:
         return None
     several = [photos] if isinstance(photos, (str, Path)) else list(photos)
-    return [str(p) if is_on_hub(p) else str(Path(p).expanduser().resolve()) for p in several]
+    return [str(p) if is_address(p) else str(Path(p).expanduser().resolve()) for p in several]
 
 
 def _check_photo_folders(folder: Path, photos: list[str]) -> None:
-    for place in (Path(p) for p in photos if not is_on_hub(p)):
+    for address in filter(is_address, photos):
+        check_address(address)
+    for place in (Path(p) for p in photos if not is_address(p)):
         if not place.exists():
-            raise LorakitError(f"{place}: no such folder of photos (a dataset of the hub is named as hf://owner/name)")
+            raise LorakitError(
+                f"{place}: no such folder of photos (a dataset of the hub is named as hf://owner/name, a store as s3://bucket/prefix)"
+            )
         if place == folder:
             raise LorakitError(f"{place}: the project cannot be the photo folder itself; choose another -o")
 

@@ -12,6 +12,7 @@ from PIL import Image
 from lorakit.errors import UnreadablePhoto
 from lorakit.photos.images import data_uri, thumbnail
 from lorakit.photos.photo import read_photo
+from lorakit.photos.remote import Remote, place_of
 from lorakit.project import Project, by_hand
 from lorakit.quality import coverage, faults, in_words, verdicts
 from lorakit.record import Record
@@ -146,7 +147,7 @@ def cell(record: Record, verdict: verdicts.Verdict, side: int, kind: int = 0, no
     size = record.get("measures", {}).get("size")
     return Cell(
         file=record["file"],
-        picture=picture_uri(Path(record["path"]), side),
+        picture=picture_uri(place_of(record), side),
         size=f"{size['width']} x {size['height']}" if size else "",
         verdict=verdict.verdict,
         by_hand=verdict.by_hand,
@@ -182,7 +183,7 @@ def why_kept(kept: Record, copy: Record) -> str:
     return "; ".join(better) or "as good as the kept one"
 
 
-def picture_uri(path: Path, side: int) -> str:
+def picture_uri(path: Path | Remote, side: int) -> str:
     """A thumbnail as a data address, '' where the file cannot be shown."""
     try:
         return data_uri(thumbnail(Image.fromarray(read_photo(path).colours), side))

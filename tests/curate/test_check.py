@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 import lorakit
 from lorakit import open_project, pipeline
+from lorakit.ahead import Threads
 from lorakit.curate import check as check_stage
 from lorakit.curate.check import measure
 from lorakit.quality import verdicts
@@ -225,7 +226,7 @@ def test_one_slow_photo_does_not_hold_up_the_others(curated, make_photo, monkeyp
         return {"measures": {}, "look": None}
 
     monkeypatch.setattr(check_stage, "measure", slow_first)
-    monkeypatch.setattr(check_stage, "cpu_count", lambda: 2)
+    monkeypatch.setattr(Threads.__init__, "__defaults__", (2,))
     curated("check")
     assert finished[-1] == "photo_0.jpg"
 

@@ -1,0 +1,285 @@
+"""Photos that lie elsewhere: in a store (fsspec's in memory, a web server, S3 as moto plays it), in tar and parquet files there. They are
+read, never kept; what vanishes, changes, is refused or torn is one line and costs nothing else."""
+
+import functools
+import io
+import json
+import os
+import shutil
+import tarfile
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import fsspec
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+import lorakit
+import lorakit.photos.remote
+from lorakit import pipeline
+from lorakit.errors import LorakitError
+from lorakit.project import open_project
+from tests.conftest import QUICK, draw_photo
+
+
+def jpeg(seed: int, size=(640, 512)) -> bytes:
+    buffer = io.BytesIO()
+    draw_photo(seed, size).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    return [jpeg(seed) for seed in range(4)]
+
+
+@pytest.fixture
+def memory():
+    """A store in memory, empty."""
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    fs.pseudo_dirs[:] = [""]
+    yield fs
+    fs.store.clear()
+
+
+def begin(tmp_path, address, name="project", **settings):
+    return lorakit.new_project(tmp_path / name, address, base="tiny-random", trigger="zwx", settings={**QUICK, **settings})
+
+
+def lines(project) -> dict[str, dict]:
+    """{file: its line of status}."""
+    return {photo["file"]: photo for photo in lorakit.status(project)["photos"]}
+
+
+def wrong(project, file: str) -> list[str]:
+    return [reason["reason"] for reason in lines(project)[file]["reasons"] if reason["reason"] == "unreadable"]
+
+
+def kept_pictures(project) -> list[str]:
+    """Photos that lie in the project, apart from the dataset that was asked for."""
+    return [
+        path.name
+        for path in project.folder.rglob("*")
+        if path.is_file() and path.read_bytes()[:3] == b"\xff\xd8\xff" and path.parent != project.dataset_folder
+    ]
+
+
+def test_the_whole_way_from_a_store_is_that_from_a_folder(memory, pictures, tmp_path, make_photo):
+    mask = io.BytesIO()
+    draw_photo(9).convert("L").save(mask, "PNG")
+    everything = {f"set/a/{n}.jpg": data for n, data in enumerate(pictures)} | {
+        "set/a/0.txt": b"a mug on a table, from the left", "set/a/1.txt": b"a mug", "set/a/1_mask.png": mask.getvalue(), "set/metadata.jsonl":
+        json.dumps({"file_name": "a/2.jpg", "text": "a mug in the garden"}).encode(), "set/film.mp4": b"film", "set/.hidden/x.jpg": pictures[0],
+        "set/b/cut.jpg": pictures[1][:9000], "set/../out.jpg": pictures[0],
+    }  # fmt: skip
+    for name, data in everything.items():
+        memory.pipe(f"/{name}", data)
+        if ".." not in name:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    settings = {"caption.captioner": "text_files", "train.masked_loss": True, "select.everything": True}
+    there, here = begin(tmp_path, "memory://set", **settings), begin(tmp_path, tmp_path / "set", "here", **settings)
+    for project in (there, here):
+        pipeline.walk(project, last="dataset")
+
+    def told(project):
+        drop = ("scan", "project")
+        return {key: value for key, value in lorakit.status(project).items() if key not in drop}
+
+    assert told(there) == told(here)
+    written = {p.name: p.read_bytes() for p in here.dataset_folder.iterdir()}
+    assert {p.name: p.read_bytes() for p in there.dataset_folder.iterdir()} == written and len(written) > 4
+    assert sorted(p.name for p in there.masks_folder.iterdir()) == sorted(p.name for p in here.masks_folder.iterdir()) != []
+    assert there.manifest[next(iter(there.manifest))["id"]]["path"].startswith("memory://set/a/")
+    assert kept_pictures(there) == []
+    assert pipeline.walk(open_project(there.folder), last="dataset") == []
+
+
+def test_what_changes_or_vanishes_is_told_and_costs_nothing_else(memory, pictures, tmp_path):
+    for number, data in enumerate(pictures):
+        memory.pipe(f"/set/{number}.jpg", data)
+    project = begin(tmp_path, "memory://set")
+    lorakit.scan(project)
+    memory.rm("/set/0.jpg")
+    memory.pipe("/set/1.jpg", jpeg(7))
+    lorakit.check(project)
+    assert wrong(project, "0.jpg") and wrong(project, "1.jpg") and not wrong(project, "2.jpg")
+    told = {photo["file"]: photo["reasons"] for photo in lorakit.status(project)["photos"]}
+    assert "no such object" in str(told["0.jpg"]) and "changed since it was scanned" in str(told["1.jpg"])
+    before = {r["file"]: r["id"] for r in project.manifest}
+    lorakit.scan(project)
+    lorakit.check(project)
+    assert sorted(lines(project)) == ["1.jpg", "2.jpg", "3.jpg"] and not wrong(project, "1.jpg")
+    now = {r["file"]: r["id"] for r in project.manifest}
+    assert now["1.jpg"] != before["1.jpg"] and now["2.jpg"] == before["2.jpg"]
+    assert project.manifest[before["0.jpg"]]["gone"]
+
+
+def test_places_that_lie_within_each_other_have_each_photo_once(memory, pictures, tmp_path):
+    memory.pipe("/set/sub/0.jpg", pictures[0])
+    project = begin(tmp_path, ["memory://set", "memory://set/sub"])
+    lorakit.scan(project)
+    assert [r["file"] for r in project.manifest] == ["set/sub/0.jpg"]
+
+
+def test_a_text_that_a_store_does_not_give_now_changes_nothing(memory, pictures, tmp_path, monkeypatch):
+    """Else its photo would have no words, and be captioned anew."""
+    memory.pipe("/set/0.jpg", pictures[0])
+    memory.pipe("/set/0.txt", b"a mug")
+    project = begin(tmp_path, "memory://set")
+    lorakit.scan(project)
+    before = project.manifest.path.read_bytes()
+    memory.pipe("/set/0.txt", b"a red mug")
+    fails = memory.__class__.cat_file
+    monkeypatch.setattr(lorakit.photos.remote, "PAUSE", 0)
+    with monkeypatch.context() as torn:
+        torn.setattr(memory.__class__, "cat_file", lambda *given, **options: (_ for _ in ()).throw(TimeoutError("the line is dead")))
+        with pytest.raises(LorakitError, match=r"0\.txt: cannot be fetched .*nothing was changed"):
+            lorakit.scan(project)
+    assert memory.__class__.cat_file is fails and project.manifest.path.read_bytes() == before
+    lorakit.scan(project)
+    assert next(iter(project.manifest))["sidecar"]["text"] == "a red mug"
+
+
+def tar_of(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def test_shards_are_read_where_they_lie(memory, pictures, tmp_path, capsys):
+    a, b, c, d = pictures
+    memory.pipe("/set/0.tar", tar_of({"x/1.jpg": a, "x/1.txt": b"a mug, on a desk", "x/2.jpg": b, "x/2.json": b'{"caption": "a red mug"}'}))
+    memory.pipe("/set/1.tar", tar_of({"3.jpg": c, "4.jpg": d})[: len(c) + 2048 + 900])
+    table = pa.table({"image": [{"bytes": d, "path": "d.jpg"}, {"bytes": None, "path": "/etc/passwd"}], "text": ["a mug at night", "x"]})
+    sink = io.BytesIO()
+    parquet.write_table(table, sink)
+    memory.pipe("/set/2.parquet", sink.getvalue())
+    memory.pipe("/set/3.parquet", sink.getvalue()[:-20])
+    project = begin(tmp_path, "memory://set")
+    pipeline.walk(project, last="crop")
+    said = capsys.readouterr().err
+    assert said.count("1.tar: torn behind its first 2 members") == 1 and said.count("3.parquet: cannot be read as a shard") == 1
+    texts = {r["file"]: r.get("sidecar", {}).get("text", "") for r in project.manifest}
+    assert sorted(texts) == ["0.tar/x/1.jpg", "0.tar/x/2.jpg", "1.tar/3.jpg", "2.parquet/0.000000.jpg"]
+    assert "on a desk" in texts["0.tar/x/1.jpg"] and "red mug" in texts["0.tar/x/2.jpg"] and "at night" in texts["2.parquet/0.000000.jpg"]
+    assert {r["hash"] for r in project.manifest} == {lorakit.photos.remote.content_hash(data) for data in pictures}
+    assert not any(wrong(project, file) for file in texts) and kept_pictures(project) == []
+    assert pipeline.walk(open_project(project.folder), last="crop") == []
+    assert [line.split(":")[1][-5:] for line in capsys.readouterr().err.splitlines() if "read through" in line] == ["1.tar", "rquet"]
+    memory.pipe("/set/0.tar", tar_of({"x/2.jpg": b}))
+    lorakit.scan(project)
+    assert "0.tar/x/1.jpg" not in lines(project) and "0.tar/x/2.jpg" in lines(project)
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """A web server of a folder; what is in `refused` is 403."""
+
+    def do_GET(self):
+        if self.path.endswith("secret.jpg"):
+            self.send_error(403)
+        else:
+            super().do_GET()
+
+    do_HEAD_of_all = SimpleHTTPRequestHandler.do_HEAD
+
+    def do_HEAD(self):
+        if self.path.endswith("secret.jpg"):
+            self.send_error(403)
+        else:
+            self.do_HEAD_of_all()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web(tmp_path):
+    pytest.importorskip("aiohttp")
+    (tmp_path / "web").mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path / "web")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield tmp_path / "web", f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_web_server_that_lists_its_folders(web, pictures, tmp_path):
+    folder, address = web
+    (folder / "set" / "more").mkdir(parents=True)
+    for name, data in (("a b.jpg", pictures[0]), ("more/c.jpg", pictures[1]), ("secret.jpg", pictures[2])):
+        (folder / "set" / name).write_bytes(data)
+    (folder / "set" / "a b.txt").write_text("a mug in the sun")
+    (folder / "set" / "0.tar").write_bytes(tar_of({"d.jpg": pictures[3]}))
+    project = begin(tmp_path, f"{address}/set")
+    lorakit.scan(project)
+    lorakit.check(project)
+    assert sorted(lines(project)) == ["0.tar/d.jpg", "a b.jpg", "more/c.jpg", "secret.jpg"]
+    assert [file for file in lines(project) if wrong(project, file)] == ["secret.jpg"]
+    assert "access is refused" in str(lines(project)["secret.jpg"]["reasons"])
+    assert next(r for r in project.manifest if r["file"] == "a b.jpg")["sidecar"]["text"] == "a mug in the sun"
+    with pytest.raises(LorakitError, match="nothing lies there"):
+        lorakit.scan(begin(tmp_path, f"{address}/none/", "none"))
+
+
+@pytest.mark.parametrize(
+    "address", ["https://me:secret@host/set", "https://host/a.jpg?X-Amz-Signature=secret", "s3://key:secret@bucket/set"]
+)
+def test_an_address_with_a_password_is_refused_and_written_nowhere(tmp_path, address):
+    with pytest.raises(LorakitError, match="refused") as raised:
+        begin(tmp_path, address)
+    assert "secret" not in str(raised.value) and not (tmp_path / "project").exists()
+
+
+def test_a_store_that_is_not_known_or_not_installed(tmp_path):
+    with pytest.raises(LorakitError, match="nope://"):
+        lorakit.scan(begin(tmp_path, "nope://bucket/set"))
+    if not shutil.which("gcloud"):
+        try:
+            import gcsfs  # noqa: F401
+        except ImportError:
+            with pytest.raises(LorakitError, match=r"lorakit\[gcs\]"):
+                lorakit.scan(begin(tmp_path, "gs://bucket/set", "gs"))
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """An S3 server of this machine, with a bucket."""
+    server_module, s3fs = pytest.importorskip("moto.server"), pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not-a-real-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    s3fs.S3FileSystem.clear_instance_cache()
+    fs = s3fs.S3FileSystem()
+    fs.mkdir("bucket")
+    yield fs
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_s3(s3, pictures, tmp_path):
+    s3.pipe("bucket/set/a b.jpg", pictures[0])
+    s3.pipe("bucket/set/a b.txt", b"a mug in the sun")
+    s3.pipe("bucket/set/0.tar", tar_of({"d.jpg": pictures[3]}))
+    project = begin(tmp_path, "s3://bucket/set", **{"caption.captioner": "text_files", "select.everything": True})
+    pipeline.walk(project, last="crop")
+    assert sorted(lines(project)) == ["0.tar/d.jpg", "a b.jpg"] and not any(wrong(project, file) for file in lines(project))
+    s3.pipe("bucket/set/a b.jpg", pictures[1])
+    pipeline.walk(project, last="crop")
+    assert {r["hash"] for r in project.manifest} == {lorakit.photos.remote.content_hash(pictures[n]) for n in (1, 3)}
+    for path in project.folder.rglob("*"):
+        if path.is_file():
+            assert os.environ["AWS_SECRET_ACCESS_KEY"].encode() not in path.read_bytes()
+    with pytest.raises(LorakitError, match="nothing lies there"):
+        lorakit.scan(begin(tmp_path, "s3://other/set", "other"))
