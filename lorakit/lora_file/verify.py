@@ -95,9 +95,9 @@ def find_family(shapes: Shapes, about: Mapping[str, str] | None = None) -> str |
     said = _family_said(about or {})
 
     def rank(name: str) -> tuple[int, int, bool, int, int]:
-        """Of names that several have it is the one of which ComfyUI knows them; CLIP's layers alone are the one's that most tools know."""
+        """CLIP's layers alone are the one's that most tools know; of names that several have it is the one of which ComfyUI knows them."""
         known = len(sizes.keys() & _comfyui_stems(name))
-        return found[name].fit, found[name].exact, name == said, known, len(families.load(name).TOOLS)
+        return found[name].fit, found[name].exact, name == said, len(families.load(name).TOOLS), known
 
     best = max(families.names(), key=rank)
     return best if found[best].fit > found[best].misfit else None

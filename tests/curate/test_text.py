@@ -33,6 +33,7 @@ def test_without_the_extra_it_is_said_and_measured_once_it_is_there(curated, cap
     record = next(iter(project.manifest))
     assert "text" not in record["measures"] and pipeline.progress_of(project, "check")["pending"] == 0
     monkeypatch.setattr(text, "NEEDS", ())
+    project = lorakit.open_project(project.folder)
     assert pipeline.progress_of(project, "check")["done"] == 0
     stamp = stamps.check(project, record)
     monkeypatch.setattr(text, "NEEDS", ("no_such_package",))
