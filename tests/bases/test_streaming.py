@@ -99,6 +99,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_the_whole_never_lies_in_memory(tmp_path):
     """64 layers of 4 MB in fp32, of which 1 MB each stays: far below the 256 MB of the file."""
     folders = [tmp_path / "large", tmp_path / "small"]

@@ -74,12 +74,14 @@ def compare(size, folder, cases, out):
     return json.loads((out / "found.json").read_text(encoding="utf-8")), out, ended.said[0]
 
 
+@pytest.mark.slow
 def test_whole_batches_give_the_same_bits_as_one_process(compared):
     found = compared[0]["whole"]
     assert found["size"] == 2 and found["steps"] == 2 and found["learned"] and found["photos"]
     assert found["largest"] == 0 and found["bit-equal"] == 1 and found["numbers"] == 0
 
 
+@pytest.mark.slow
 def test_split_batches_give_the_same_but_for_rounding(compared):
     found, _, said = compared
     split = found["split"]
@@ -113,6 +115,7 @@ def test_every_photo_of_a_step_falls_to_one_process_and_as_many_to_each_as_can_b
     assert max(map(len, taken)) - min(map(len, taken)) <= (0 if accumulation % size == 0 else 1)
 
 
+@pytest.mark.slow
 def test_help_and_errors_send_everybody_home(tmp_path):
     helped = crews.launch(3, crews.command, ["train", "--help"], folder=tmp_path / "help")
     assert helped.codes == [0, 0, 0] and helped.said[0].count("Usage:") == 1 and helped.said[1:] == ["", ""]
@@ -126,6 +129,7 @@ def other_version(rank):
         crew.__version__ = "9.9"
 
 
+@pytest.mark.slow
 def test_a_leader_that_dies_and_another_version_leave_nobody_waiting(tmp_path):
     alone = crews.launch(3, crews.bereave, folder=tmp_path / "alone")
     assert alone.codes == [-9, 1, 1] and alone.said == ["", "", ""]
@@ -136,6 +140,7 @@ def test_a_leader_that_dies_and_another_version_leave_nobody_waiting(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_failure_anywhere_in_what_is_shared_out_leaves_all_in_step(tmp_path):
     ended = crews.launch(3, crews.stumble, tmp_path / "found.json", folder=tmp_path)
     assert ended.codes == [0, 0, 0] and ended.said == ["", "", ""], ended.said
@@ -184,6 +189,7 @@ def words(folder, *more, **settings):
     return ["train", str(folder), "--until", "train", "--device", "cpu", *chosen, *more]
 
 
+@pytest.mark.slow
 def test_one_ctrl_c_ends_all_with_a_checkpoint_after_a_wait_longer_than_the_groups_and_the_cache_is_shared_out(copy, compared, tmp_path):
     log = tmp_path / "writes.txt"
     ended = crews.launch(2, crews.command, words(copy), interrupted, log, folder=tmp_path / "crew")
@@ -215,6 +221,7 @@ def killed(rank):
     Learner.learn = learn_one
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_with_one_line_and_a_checkpoint(compared, tmp_path):
     copy = shutil.copytree(compared[1] / "project", tmp_path / "project")
     ended = crews.launch(2, crews.command, words(copy), killed, folder=tmp_path / "crew")
