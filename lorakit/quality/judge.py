@@ -71,7 +71,7 @@ def judge(
     if (seen_leak := leak_by_pictures(_scores_of(pictures, chosen))) is not None:
         leak = seen_leak
     words = [_advise(finding, metrics, settings, best) for finding in findings]
-    if best_by == "pictures" and by_curve and best != by_curve and first.verdict == "overfitting":
+    if best and best_by == "pictures" and by_curve and best != by_curve and first.verdict == "overfitting":
         words[0] = _pictures_against_curve(pictures or {}, best, by_curve)
     if memorised:
         words.append(
@@ -172,10 +172,8 @@ def _good_cells(scores: Mapping[str, Any]) -> list[tuple[float, float]]:
 
 def _pictures_against_curve(pictures: Mapping[str, Any], best: int, by_curve: int) -> str:
     """What to do where the held-out photos fit worse and the pictures are better."""
-    shares = {step: max((subject for _, subject in _good_cells(pictures.get(str(step)) or {})), default=None) for step in (best, by_curve)}
-    there = f"{100 * shares[best]:.0f} %" + (
-        f" against {100 * shares[by_curve]:.0f} % at step {by_curve}" if shares[by_curve] is not None else ""
-    )
+    ours, theirs = ([subject for _, subject in _good_cells(pictures.get(str(step)) or {})] for step in (best, by_curve))
+    there = f"{100 * max(ours):.0f} %" + (f" against {100 * max(theirs):.0f} % at step {by_curve}" if theirs else "")
     return (
         f"take the checkpoint of step {best}: its pictures show more of the subject ({there}), which counts more than how held-out photos fit; "
         "if they grow stiff or alike, take an earlier one, or more photos"
