@@ -4,6 +4,7 @@ all that its training depends on, so the same words find the same run again, fin
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from lorakit.console import warn
 FACTS = "run.json"
 # The fingerprint, and what was true from the start, once more, written once and never again: run.json is written often.
 STAMP, BEGUN = "stamp", "begun.json"
+NO_NUMBERS = ("nan", "inf", "infinity")  # as other writers of metrics put them into strings; or they write null
+MOST = 1e100  # of a step or a loss
 
 
 class Run:
@@ -123,7 +126,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def _read_entry(line: str) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-        whole = isinstance(entry["step"], int) and isinstance(entry["loss"], (int, float))
+        loss = entry["loss"]
+        if loss is None or (isinstance(loss, str) and loss.lstrip("+-").lower() in NO_NUMBERS):
+            entry["loss"] = math.nan
+        whole = isinstance(entry["step"], int) and 0 <= entry["step"] < MOST and isinstance(entry["loss"], (int, float))
+        if whole and abs(entry["loss"]) > MOST:  # which nothing can be reckoned with
+            entry["loss"] = math.inf
+        if "photos" in entry and not (isinstance(entry["photos"], list) and all(isinstance(name, str) for name in entry["photos"])):
+            entry["photos"] = []
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return entry if whole else None

@@ -66,7 +66,7 @@ class Course:
 def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
     """What there is to say of a training, the weightiest first; never empty. `metrics` are the lines of metrics.jsonl: `step` and
     `loss`, and `validation` on the steps where it was measured, which is believed before the loss."""
-    entries = [entry for entry in metrics if isinstance(entry.get("loss"), int | float)]
+    entries = sorted((entry for entry in metrics if isinstance(entry.get("loss"), int | float)), key=lambda entry: entry["step"])
     if broken := next((entry for entry in entries if not math.isfinite(entry["loss"])), None):
         return [Finding("diverging", broken["step"], f"the loss is no longer a number from step {broken['step']}")]
     entries = [entry for entry in entries if entry["loss"] > 0]

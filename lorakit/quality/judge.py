@@ -70,7 +70,9 @@ def judge(
     leak, drift = (_last(metrics, key) for key in ("leak", "drift"))
     if (seen_leak := leak_by_pictures(_scores_of(pictures, chosen))) is not None:
         leak = seen_leak
-    words = [_advise(finding, metrics, settings, best) for finding in findings]
+    is_too_fast = any(finding.verdict in ("diverging", "erratic") for finding in findings)
+    advised = [finding for finding in findings if not (is_too_fast and finding.verdict == "flat")]  # which would ask for the contrary
+    words = [_advise(finding, metrics, settings, best) for finding in advised]
     if best and best_by == "pictures" and by_curve and best != by_curve and first.verdict == "overfitting":
         words[0] = _pictures_against_curve(pictures or {}, best, by_curve)
     if memorised:
@@ -188,7 +190,7 @@ def start_strength(strengths: Mapping[str, float] | None, pictures: Mapping[str,
 
 def _last(metrics: Sequence[dict[str, Any]], key: str) -> float | None:
     """The newest of the values under `key`, which most lines lack."""
-    return next((float(entry[key]) for entry in reversed(metrics) if _is_number(entry.get(key))), None)
+    return next((float(entry[key]) for entry in reversed(metrics) if _is_number(entry.get(key)) and math.isfinite(entry[key])), None)
 
 
 def _is_number(value: Any) -> bool:
@@ -211,31 +213,35 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         earlier = f"take the checkpoint of step {best}; " if best and finding.verdict == "diverging" and best > 1 else ""
         return f"{earlier}the rate is too high: {_rate(metrics, settings, SLOWER)}"
     if finding.verdict == "overfitting":
-        least = max(round(1.1 * (finding.since_step or best or steps)), steps // 4)
-        named = f"take the checkpoint of step {best or finding.since_step}, the best by that, if its samples hold against the last one's"
+        least = max(round(1.1 * max(finding.since_step or 0, best or 0)) or steps, steps // 4)
+        earlier = f"the checkpoint of step {best}, the best by that," if best else "an earlier checkpoint"
+        named = f"take {earlier} if its samples hold against the last one's"
         return f"{named}; {_steps(settings, steps, least)}, a lower rate, or more photos"
     if finding.verdict == "plateau":
-        enough = max(round(1.3 * (finding.since_step or steps)), steps // 3)  # a loss that is level early says little about pictures
+        enough = max(
+            round(1.3 * (finding.since_step or steps)), steps // 3, best or 0
+        )  # a loss that is level early says little about pictures
         return f"by the loss little is gained behind step {finding.since_step}: look at the samples from there on; {_steps(settings, steps, enough)} may do"
     if finding.verdict == "spike":
         return f"look at the photos of these steps: {_photos(metrics, finding.steps)}"
     if finding.verdict == "learning":
-        return _go_on(metrics, settings)
-    return f"judge by the samples, or train longer: {_steps(settings, steps, max(200, 4 * steps))}"
+        return _go_on(metrics, settings, best)
+    return f"judge by the samples, or train longer: {_steps(settings, steps, min(LITTLE_GAIN, max(200, 4 * steps)))}"
 
 
-def _go_on(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any]) -> str:
+def _go_on(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], best: int | None) -> str:
     """Longer, where the last third still falls; else nothing needs to be changed."""
     last = judge_curve(metrics[2 * len(metrics) // 3 :])[0]
-    if last.verdict != "learning" or len(metrics) >= LITTLE_GAIN:
-        return "the last checkpoint is the one to take"
-    seen = Counter(name for entry in metrics for name in entry.get("photos", ()))
+    seen = Counter(name for entry in metrics for name in entry.get("photos") or ())
     looks = sum(seen.values()) / max(1, len(seen))
     if 0 < len(seen) < NONE_HELD_OUT and looks >= LOOKS:
         return (
             f"it still falls, but these are its own {len(seen)} photos, of which it has seen each {looks:.0f} times ({LOOKS} are usual): "
             "hold the last samples against earlier ones, and add photos"
         )
+    if last.verdict != "learning" or len(metrics) >= LITTLE_GAIN:
+        is_last = best is None or best >= 0.95 * metrics[-1]["step"]
+        return "the last checkpoint is the one to take" if is_last else f"the checkpoint of step {best} is the one to take"
     return f"it still falls at the end: {_steps(settings, len(metrics), min(LITTLE_GAIN, round(1.5 * len(metrics))))} may gain more"
 
 
@@ -255,10 +261,13 @@ def _rate(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], factor
 
 def _steps(settings: Mapping[str, Any], now: int, wanted: int) -> str:
     digits = 10 ** max(0, len(str(wanted)) - 2)
-    return f"train.steps {settings.get('train.steps') or now} -> {max(1, round(wanted / digits) * digits)}"
+    meant, told = settings.get("train.steps") or now, max(1, round(wanted / digits) * digits)
+    if wanted > now and told <= meant:  # it was stopped, or is still at work
+        return f"go on to the {meant} of train.steps"
+    return f"train.steps {meant} -> {told}"
 
 
 def _photos(metrics: Sequence[dict[str, Any]], steps: Sequence[int]) -> str:
-    there = Counter(name for entry in metrics if entry["step"] in set(steps) for name in entry.get("photos", ()))
+    there = Counter(name for entry in metrics if entry["step"] in set(steps) for name in entry.get("photos") or ())
     names = [name for name, _ in there.most_common(NAMED)]
     return ", ".join(names) + (f" and {len(there) - NAMED} more" if len(there) > NAMED else "") or "not noted"

@@ -17,6 +17,7 @@ from lorakit.project import Project
 SIDE = 32  # px at which pictures are laid over each other: the same scene, whatever its grain
 COPY = 0.9  # correlation from which two pictures show the same
 ABOVE_BASE = 0.1  # and by how much more than the base's picture does
+NEAR = 0.75  # share of the photos that have none nearer, as which their likeness is taken: a pair of copies among them says nothing
 MOST = 1000  # photos that are looked at
 
 
@@ -72,15 +73,15 @@ def look(project: Project, folder: Path) -> dict:
 
 
 def _as_clip_sees(clip: Clip, drawn: Sequence[Path], of_base: Sequence[Path], photos: Sequence[Path]) -> tuple[list[list], float]:
-    """(lines as above of cosines, the cosine from which a picture repeats a photo: half-way from those two photos that are most alike to
-    one and the same). Cut out or moved, a photo is still found, where its pixels no longer lie over each other."""
+    """(lines as above of cosines, the cosine from which a picture repeats a photo: half-way from how alike the photos are among themselves
+    to one and the same). Cut out or moved, a photo is still found, where its pixels no longer lie over each other."""
     points, by_lora, by_base = (np.stack(list(clip.see(_opened(paths)))) for paths in (photos, drawn, of_base))
     among = points @ points.T
     np.fill_diagonal(among, -1.0)
     best = by_lora @ points.T
     names = [(photos[int(row.argmax())].name, round(float(row.max()), 4)) for row in best]
     base = [("", round(float(row.max()), 4)) for row in by_base @ points.T]
-    return _lines(names, base), (1 + float(among.max())) / 2
+    return _lines(names, base), (1 + float(np.quantile(among.max(1), NEAR))) / 2
 
 
 def _opened(paths: Sequence[Path]) -> Iterator[Image.Image]:

@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from lorakit.cli import group
+from lorakit.project.runs import read_metrics
 from lorakit.quality.curve import best_step, judge_curve
 from lorakit.quality.judge import best_by_pictures, judge, start_strength, strength_by_pictures, strength_range
 
@@ -205,3 +207,29 @@ def test_a_training_that_ended_in_a_number_that_is_none_diverged_however_short_i
     found = judge(lines, {"train.learning_rate": 0.1, "train.steps": 400}, result={"not_a_number": 6})
     assert (found.verdict, found.since_step) == ("diverging", 6) and "train.learning_rate 0.1 -> 0.03" in found.advice
     assert judge(lines, {}, result={"not_a_number": 3}).verdict == "too_short", "it was mended, and went on"
+
+
+def test_metrics_as_others_write_them_are_judged(tmp_path):
+    """A loss that is no number as null or in a string; photos that are no list of names; steps out of order; leaks that are no number."""
+    lines = made_up("learning", 3, True)
+    for odd in (None, "NaN", "-Infinity", 10**400):
+        broken = [{**line, "loss": odd if line["step"] > len(lines) // 2 else line["loss"], "photos": None, "leak": "x"} for line in lines]
+        broken[-1]["leak"] = math.nan
+        path = tmp_path / "metrics.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in broken))
+        found = judge(read_metrics(path), {})
+        assert found.verdict == "diverging" and found.since_step == len(lines) // 2 + 1 and found.leak is None
+    assert judge(lines[::-1], {}).verdict == judge(lines, {}).verdict
+
+
+def test_advice_does_not_contradict_itself():
+    lines = made_up("learning", 4, True)
+    stopped = judge(lines, {"train.steps": 4 * len(lines)}, saved=range(0, len(lines) + 1, 50)).advice
+    assert "train.steps" not in stopped.replace("of train.steps", "")
+    for kind in ("learning", "plateau", "overfitting"):
+        for seed in range(6):
+            lines = made_up(kind, seed, True)
+            found = judge(lines, {"train.steps": len(lines)}, saved=range(len(lines) // 6, len(lines) + 1, len(lines) // 6))
+            told = re.search(r"train.steps \d+ -> (\d+)", found.advice)
+            assert not told or int(told[1]) >= 0.95 * found.best_step, found
+            assert "the last checkpoint" not in found.advice or found.best_step >= 0.9 * len(lines), found
