@@ -198,7 +198,9 @@ def in_shard(shard: Listed, cache: Path) -> list[Listed]:
     except LorakitError:
         raise
     except Exception as error:  # each store raises its own
-        if remote.is_refused(error) or isinstance(error, (ConnectionError, TimeoutError)) or remote.status_of(error):
+        if not isinstance(
+            error, (tarfile.TarError, EOFError, ValueError)
+        ):  # what is no shard at all is one of these, Arrow's errors among them
             raise LorakitError(f"{shard.address}: cannot be read ({remote.why(error)}); nothing was changed") from None
         warn(f"{shard.address}: cannot be read as a shard ({remote.why(error)}); passed over")
         return []
@@ -287,6 +289,8 @@ def _in_parquet(shard: Listed, torn: list[str]) -> Iterator[Listed]:
                             yield _of_row(shard, group, row, column, values, data)
                         row += 1
             except (ArrowException, OSError, ValueError) as error:
+                if isinstance(error, OSError) and type(error) is not OSError:  # Arrow's own are plain ones: the store gives it no longer
+                    raise
                 if remote.is_refused(error):
                     raise
                 torn.append(f"what is left of row group {group} cannot be read ({remote.one_line(error)}); passed over")

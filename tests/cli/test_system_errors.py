@@ -71,3 +71,14 @@ def test_a_closed_or_full_stdout_ends_without_a_traceback(tmp_path):
             assert done.returncode == 0
     done = subprocess.run(f"{line} | true", shell=True, capture_output=True, text=True)
     assert not done.stderr
+
+
+def test_a_full_disk_under_safetensors_is_one_line():
+    """It raises an error of its own, whatever wrote: cache, checkpoint or LoRA file."""
+    code = (
+        "from safetensors import SafetensorError; from lorakit.cli import run_command\n"
+        "def full(): raise SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')\n"
+        "run_command(full)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "the disk is full" in done.stderr and done.stderr.count("\n") == 1
