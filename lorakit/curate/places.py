@@ -176,7 +176,9 @@ def _in_store(address: str, project: Project) -> Place:
 
 def _take_shard(found: Place, shard: Listed, project: Project) -> None:
     for one in stores.in_shard(shard, project.cache_folder):
-        path = found.root / one.name
+        path, number = found.root / one.name, 2
+        while path in found.listed:  # a tar may have several members of one name
+            path, number = (found.root / one.name).with_stem(f"{PurePosixPath(one.name).stem}_{number}"), number + 1
         found.listed[path] = one
         found.photos.append(path)
 
