@@ -137,15 +137,15 @@ def run_command(command: Callable[[], None] = lambda: group(standalone_mode=Fals
             raise
         print(f"error: {safe(os_error_in_words(error))}", file=sys.stderr)
         leave_quietly(2)
+    except (KeyboardInterrupt, click.Abort):
+        print("stopped; what was done is kept, the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:  # safetensors has a word of its own for a full disk
         number = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
         if not number or os.environ.get("LORAKIT_TRACEBACK"):
             raise
         print(f"error: {safe(os_error_in_words(OSError(int(number[1]), os.strerror(int(number[1])))))}", file=sys.stderr)
         leave_quietly(2)
-    except (KeyboardInterrupt, click.Abort):
-        print("stopped; what was done is kept, the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
 
 
 def open_closed_streams() -> None:
