@@ -11,14 +11,13 @@ from lorakit.project import Project
 from lorakit.project.manifest import OF_PHOTOS
 
 
-def are_as_scanned(project: Project) -> bool:
-    """Whether every file in the photo folders has the name, size, times and inode that it had before the last scan, which looked at
-    them by the same settings and left this very book."""
+def are_as_scanned(project: Project, now: tuple[str, int] | None) -> bool:
+    """Whether every file in the photo folders, which are in this state `now`, has the name, size, times and inode that it had before the
+    last scan, which looked at them by the same settings and left this very book."""
     noted = project.manifest.notes.found.get(OF_PHOTOS)
-    if not noted or not project.manifest.is_saved or noted[1] != _account_of(project):
+    if now is None or not noted or not project.manifest.is_saved:
         return False
-    now = state_of(project)
-    return now is not None and now[0] == noted[0]
+    return noted == [now[0], _account_of(project)]
 
 
 def note(project: Project, before: tuple[str, int] | None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from lorakit import files
-from lorakit.console import say, track, warnings
+from lorakit.console import say, track, warn, warnings
 from lorakit.curate import account, folders, stores
 from lorakit.curate.embedded import description_in
 from lorakit.curate.places import Place, is_regular, look_into, may_hold_photos
@@ -35,10 +35,10 @@ def scan(project: Project) -> None:
     Raises `LorakitError` when a folder is missing or no photo is found at all.
     """
     interrupted = project.cache_folder / INTERRUPTED
-    if not interrupted.exists() and folders.are_as_scanned(project):
+    before_it, warned = folders.state_of(project), warnings()
+    if not interrupted.exists() and folders.are_as_scanned(project, before_it):
         account.say_again(project)
         return
-    before_it, warned = folders.state_of(project), warnings()
     sidecars.pass_over.cache_clear()
     places = [found for place in project.photos for found in look_into(place, project)]
     found = {path: place for place in reversed(places) for path in reversed(place.photos)}  # each once, in the first place that has it
@@ -125,7 +125,9 @@ def _note(notes: TextIO, record: Record) -> None:
 
 
 def _read_elsewhere(project: Project, found: dict[Path, Place], known: dict[tuple, Record], notes: TextIO) -> None:
-    """Put into `known` the photos of object stores that are new, each read once; and take those out of `found` that have vanished."""
+    """Put into `known` the photos of object stores that are new, each read once; and take those out of `found` that have vanished. One that
+    is known and does not come stays as it was."""
+    former = {r["path"]: r for r in project.manifest.everything() if not r["hash"].startswith(UNREADABLE)}
     todo = {}
     for path, place in list(found.items()):
         one = place.listed.get(path)
@@ -142,6 +144,10 @@ def _read_elsewhere(project: Project, found: dict[Path, Place], known: dict[tupl
         if isinstance(read, UnreadablePhoto):
             if read.detail == GONE:
                 del found[path]
+                continue
+            if one := former.get(place.address):
+                warn(f"{place}: cannot be read ({read.detail}); it stays as it was")
+                known[_state(record)] = one
                 continue
             record |= {"hash": UNREADABLE + files.short_hash(record["path"]), "embedded": None}
         else:

@@ -30,6 +30,7 @@ from lorakit.text.sidecars import ENDINGS
 
 SHARDS = (".tar", ".parquet")
 AT_ONCE = 32  # texts that are fetched at once
+NO_SHARD = (tarfile.TarError, EOFError, ValueError)  # of what is no tar, or no parquet file; what a network raises is none of these
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,7 @@ def in_shard(shard: Listed, cache: Path) -> list[Listed]:
     except LorakitError:
         raise
     except Exception as error:  # each store raises its own
-        if not isinstance(
-            error, (tarfile.TarError, EOFError, ValueError)
-        ):  # what is no shard at all is one of these, Arrow's errors among them
+        if not isinstance(error, NO_SHARD):
             raise LorakitError(f"{shard.address}: cannot be read ({remote.why(error)}); nothing was changed") from None
         warn(f"{shard.address}: cannot be read as a shard ({remote.why(error)}); passed over")
         return []
@@ -290,8 +289,6 @@ def _in_parquet(shard: Listed, torn: list[str]) -> Iterator[Listed]:
                         row += 1
             except (ArrowException, OSError, ValueError) as error:
                 if isinstance(error, OSError) and type(error) is not OSError:  # Arrow's own are plain ones: the store gives it no longer
-                    raise
-                if remote.is_refused(error):
                     raise
                 torn.append(f"what is left of row group {group} cannot be read ({remote.one_line(error)}); passed over")
 

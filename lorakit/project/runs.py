@@ -126,17 +126,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def _read_entry(line: str) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-        loss = entry["loss"]
-        if loss is None or (isinstance(loss, str) and loss.lstrip("+-").lower() in NO_NUMBERS):
-            entry["loss"] = math.nan
-        whole = isinstance(entry["step"], int) and 0 <= entry["step"] < MOST and isinstance(entry["loss"], (int, float))
-        if whole and abs(entry["loss"]) > MOST:  # which nothing can be reckoned with
-            entry["loss"] = math.inf
-        if "photos" in entry and not (isinstance(entry["photos"], list) and all(isinstance(name, str) for name in entry["photos"])):
-            entry["photos"] = []
+        entry["loss"] = _loss(entry["loss"])
+        whole = isinstance(entry["step"], int) and 0 <= entry["step"] < MOST
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    names = entry.get("photos", [])
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        entry["photos"] = []
     return entry if whole else None
+
+
+def _loss(value: Any) -> float:
+    """As it was written; NaN for what stands for no number, and infinite where nothing can be reckoned with it. Raises `TypeError` for
+    anything else."""
+    if value is None or (isinstance(value, str) and value.lstrip("+-").lower() in NO_NUMBERS):
+        return math.nan
+    if not isinstance(value, (int, float)):
+        raise TypeError
+    return math.inf if abs(value) > MOST else value
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from torch import Tensor
 from lorakit.bases.families.base import Text, stack_texts
 from lorakit.project import Project
 from lorakit.project.runs import Run
+from lorakit.quality.judge import NONE_HELD_OUT
 from lorakit.record import Record
 from lorakit.train import crew, lora
 from lorakit.train.cache import load_latents, load_text, text_variants, watched_texts
 from lorakit.train.loss import BatchLoss, picture_sizes, step_loss
 from lorakit.train.noise import draw_noise
 
-SHARE, LEAST, NONE_BELOW, MOST = 10, 2, 8, 16  # one photo in SHARE is held out, LEAST to MOST of them, none of fewer than NONE_BELOW
+SHARE, LEAST, MOST = 10, 2, 16  # one photo in SHARE is held out, LEAST to MOST of them
 LOOKS = 16  # predictions a validation is made of, about the price of five steps
 TIMES, TOO_SHORT = 20, 60  # validations over a training, and steps below which there are none
 POOL = 512  # timesteps drawn, of which evenly spread ones are taken
@@ -34,7 +35,7 @@ def held_out(project: Project, run: Run, photos: list[Record]) -> list[Record]:
         names = set(planned.get("held_out", ()))
         return [record for record in photos if record["file"] in names]
     settings = project.settings.train
-    if not settings.hold_out or len(photos) < NONE_BELOW or validate_every(project, settings.planned_steps(len(photos))) == 0:
+    if not settings.hold_out or len(photos) < NONE_HELD_OUT or validate_every(project, settings.planned_steps(len(photos))) == 0:
         return []
     count = min(MOST, max(LEAST, round(len(photos) / SHARE)))
     drawn = set(random.Random(f"{settings.seed}: held out").sample(sorted(record["file"] for record in photos), count))

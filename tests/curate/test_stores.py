@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import tarfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -180,11 +181,15 @@ def test_shards_are_read_where_they_lie(memory, pictures, tmp_path, capsys):
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A web server of a folder; what is in `refused` is 403."""
+    """A web server of a folder; secret.jpg is 403, and for what is in `dropped` the connection ends without an answer."""
+
+    dropped: set[str] = set()
 
     def do_GET(self):
         if self.path.endswith("secret.jpg"):
             self.send_error(403)
+        elif self.path.endswith(tuple(self.dropped)):
+            self.connection.shutdown(socket.SHUT_RDWR)
         else:
             super().do_GET()
 
@@ -227,6 +232,31 @@ def test_a_web_server_that_lists_its_folders(web, pictures, tmp_path):
     assert next(r for r in project.manifest if r["file"] == "a b.jpg")["sidecar"]["text"] == "a mug in the sun"
     with pytest.raises(LorakitError, match="nothing lies there"):
         lorakit.scan(begin(tmp_path, f"{address}/none/", "none"))
+
+
+@pytest.mark.parametrize("dropped", ["0.tar", "a.jpg", "a.txt"])
+def test_a_connection_that_ends_makes_no_photo_go(web, pictures, tmp_path, monkeypatch, dropped):
+    monkeypatch.setattr(lorakit.photos.remote, "PAUSE", 0)
+    folder, address = web
+    (folder / "set").mkdir()
+    for name, data in {"a.jpg": pictures[0], "a.txt": b"a mug", "0.tar": tar_of({"d.jpg": pictures[3]})}.items():
+        (folder / "set" / name).write_bytes(data)
+    project = begin(tmp_path, f"{address}/set")
+    lorakit.scan(project)
+    before = {record["file"]: record["hash"] for record in project.manifest}
+    assert len(before) == 2
+    os.utime(folder / "set" / dropped, (1, 1))  # so that it is asked for again
+    monkeypatch.setattr(Handler, "dropped", {dropped})
+    if dropped == "a.jpg":
+        lorakit.scan(project)
+    else:
+        with pytest.raises(LorakitError, match="nothing was changed"):
+            lorakit.scan(project)
+    assert {record["file"]: record["hash"] for record in open_project(project.folder).manifest} == before
+    monkeypatch.undo()
+    (folder / "set" / "a.jpg").write_bytes(pictures[2])
+    lorakit.scan(project)
+    assert lorakit.photos.remote.content_hash(pictures[2]) in {record["hash"] for record in project.manifest}, "it is asked for again"
 
 
 @pytest.mark.parametrize(

@@ -11,20 +11,19 @@ from tests.conftest import draw_photo
 MINI_CLIP = Path(__file__).parents[2] / "models" / "mini" / "clip"
 
 
-def a_project(photos, records):
-    embed = SimpleNamespace(clip=None)
-    return SimpleNamespace(
-        dataset_folder=photos, manifest=SimpleNamespace(selected=records), device="cpu", settings=SimpleNamespace(embed=embed)
-    )
+def set_of(tmp_path, count):
+    """(a project of so many photos, their folder, a folder for samples)."""
+    photos, samples = tmp_path / "photos", tmp_path / "samples"
+    photos.mkdir(), samples.mkdir()
+    for number in range(count):
+        draw_photo(number, (512, 512)).save(photos / f"{number}.png")
+    book = SimpleNamespace(selected=[{"dataset": {"file": f"{number}.png"}} for number in range(count)])
+    settings = SimpleNamespace(embed=SimpleNamespace(clip=None))
+    return SimpleNamespace(dataset_folder=photos, manifest=book, device="cpu", settings=settings), photos, samples
 
 
 def test_a_sample_that_repeats_a_photo_is_named(tmp_path, capsys):
-    photos, samples = tmp_path / "photos", tmp_path / "samples"
-    photos.mkdir(), samples.mkdir()
-    for number in range(3):
-        draw_photo(number, (512, 512)).save(photos / f"{number}.png")
-    records = [{"dataset": {"file": f"{number}.png"}} for number in range(3)]
-    project = a_project(photos, records)
+    project, photos, samples = set_of(tmp_path, 3)
     assert memorised.look(project, samples) == {}
     for number in range(2):
         draw_photo(90 + number, (256, 256)).save(samples / f"{number}_base.png")
@@ -46,12 +45,7 @@ def test_a_sample_that_repeats_a_photo_is_named(tmp_path, capsys):
 
 def test_open_clip_finds_a_photo_that_was_cut_and_moved(tmp_path):
     """Its pixels no longer lie over those of the photo. A picture of the same thing is not one."""
-    photos, samples = tmp_path / "photos", tmp_path / "samples"
-    photos.mkdir(), samples.mkdir()
-    for number in range(4):
-        draw_photo(number, (512, 512)).save(photos / f"{number}.png")
-    records = [{"dataset": {"file": f"{number}.png"}} for number in range(4)]
-    project = a_project(photos, records)
+    project, photos, samples = set_of(tmp_path, 4)
     draw_photo(90, (256, 256)).save(samples / "0_base.png")
     with Image.open(photos / "2.png") as photo:
         photo.crop((90, 60, 512, 482)).resize((256, 256)).save(samples / "0_lora.png")
