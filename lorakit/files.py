@@ -36,6 +36,16 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def flush_folder(folder: Path) -> None:
+    """So that a new file's name is on the disk too; not every system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def write_text(path: Path, text: str) -> None:
     """As UTF-8; file names that are no text keep their bytes."""
     write_whole(path, lambda part: part.write_bytes(text.encode("utf-8", "surrogateescape")))

@@ -17,7 +17,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -247,7 +247,7 @@ class Decisions:
                 file.truncate(end)
                 raise
         if fresh:
-            _flush_folder(self.path.parent)
+            files.flush_folder(self.path.parent)
 
     # What undo and redo take back. A decision that undoes one which itself undoes is a redo, and so on.
 
@@ -373,13 +373,3 @@ def _last_byte(path: Path) -> bytes:
     with open(path, "rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1)
-
-
-def _flush_folder(folder: Path) -> None:
-    """So that a new file's name is on the disk too; not every system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -5,6 +5,10 @@ What stands in a record is written down in lorakit/record.py. `human` alone is n
 
 Changes go to `manifest.journal` line by line as they happen, so that a killed run loses nothing; `save` folds them
 into the manifest, which is always replaced whole. A line that is no record is passed over, said, and kept in `manifest.rejected`.
+
+Once there are more than `shards.MOST_LINES` of them, the lines are those of the selected photos, and all others stand in parquet
+(lorakit/project/shards.py): the first line names its files, so that putting it in place is the one moment at which a book becomes another. A line
+counts before what a shard says of the same photo.
 """
 
 from __future__ import annotations
@@ -16,21 +20,23 @@ import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, cast
 
 from lorakit import files
 from lorakit.console import warn
-from lorakit.project import notes
+from lorakit.project import notes, shards
 from lorakit.project.decisions import Change, Decision, Decisions
 from lorakit.record import Record, as_json, fault_of, is_sound, parse, parse_all
 
 TORN = "not a photo's record (no whole JSON)"
+LEADS_OUT = "the dataset's file is not named by a plain file name"
 WRITTEN_AT_ONCE, READ_AT_ONCE = 1000, 1 << 20  # lines; bytes
 ALIKE = ("dedupe", "select", "failed")  # keys under which most photos have the same few words, as under those of `measures`
 MOST_ALIKE = 256  # where there are more, each has its own
-LARGE = 10 << 20  # bytes of a book that is not looked through for garbage: some 10,000 photos
+LARGE = 10 << 20  # bytes of a book that is not looked through for garbage: some 10,000 photos ...
+A_PHOTO = 1000  # ... of as many bytes
 OF_PHOTOS = "folders"  # what is noted of the photos, to which no stage but `scan` does anything
 OF_THE_SET = ("dedupe", "embed", "select")  # stages whose stamp is one for all photos
 
@@ -50,8 +56,10 @@ class Manifest:
         self._pen: int | None = None  # the journal, held open while it is written
         self._seen: dict[int, Record | None] | None = None  # of `refresh`: what the lines hold that were read, by their hash
         self._files = self._state_of_files()
+        self._shards: list[shards.Shard] = []
+        self._seen_shards: dict[str, list[shards.Row]] = {}  # of `refresh`, by their names
         self._unsaved: set[str] | None = set()  # ids of records that do not stand in the manifest as they are; None: all
-        with uncollected(sum(of[1] for of in self._files if of)):
+        with uncollected(self._bytes()):
             self._digest, self._order = self._take_manifest(folder)
             for record in filter(None, _read_records(self.journal, self._rejected, torn_end=True)):
                 self._records[record["id"]] = record
@@ -63,19 +71,56 @@ class Manifest:
         self._taken = len(self.decisions.lines)
         self._lay(self._records)
 
+    def _bytes(self) -> int:
+        """Of the book and its journal, about: shards are counted as the lines that they would be."""
+        return sum(of[1] for of in self._files if of) + A_PHOTO * sum((shards.named_by(self.path) or {}).values())
+
     def _take_manifest(self, folder: Path) -> tuple[str | None, list[str] | None]:
         """Take in the manifest. Returns the fingerprint of its bytes, and the ids line by line, where every line is a record of its own."""
-        book, order = _digest_of(self.path), []
+        book, order, of_lines = _digest_of(self.path), [], {}
         self.notes = notes.Notes(folder, book)  # on the book as it lies there, which is not what is in memory once it is changed
-        records = _sound_records(self.path) if self.notes.found.get("sound") else _read_records(self.path, self._rejected)
-        for record in records:
+        named = shards.named_by(self.path)
+        is_sound, skip = self.notes.found.get("sound"), int(named is not None)
+        for record in _sound_records(self.path, skip) if is_sound else _read_records(self.path, self._rejected, skip=skip):
             order.append(record and record["id"])
             if record:
-                self._records[record["id"]] = record
-        if self._state_of_files()[0] != self._files[0]:  # replaced, or written, while it was read: by nobody who holds the lock
-            self._files, self._records, self._rejected = self._state_of_files(), {}, []
+                of_lines[record["id"]] = record
+        rows = self._take_shards(named or {}, bool(is_sound))
+        if (
+            rows is None or self._state_of_files()[0] != self._files[0]
+        ):  # replaced, or written, while it was read: by nobody who holds the lock
+            self._files, self._records, self._rejected, self._unsaved = self._state_of_files(), {}, [], set()
             return self._take_manifest(folder)
-        return book, order if len(order) == len(self._records) else None
+        is_one_each = len(order) == len(of_lines)
+        is_whole = _merge(rows, of_lines, self._records, self._unsaved)
+        return book, order if is_one_each and is_whole else None
+
+    def _take_shards(self, named: dict[str, int], are_sound: bool) -> list[shards.Row] | None:
+        """The rows of all shards; None where the book has become another meanwhile."""
+        self._shards, found = [], []
+        known: shards.Known = defaultdict(dict)
+        for name, count in named.items():
+            try:
+                rows = shards.read(self.path, name, known)
+            except FileNotFoundError:
+                if identity(self.path) != self._files[0]:
+                    return None
+                raise shards.missing(self.path, name, count) from None
+            if not are_sound:
+                self._set_aside(name, rows)
+            self._shards.append(shards.shard_of(name, rows))
+            found += rows
+        return found
+
+    def _set_aside(self, name: str, rows: list[shards.Row]) -> None:
+        """Pass over records that cannot be, as lines are."""
+        for place, (id, record) in enumerate(rows):
+            if record is not None and (wrong := _wrong_with(record)):
+                warn(
+                    f"{self.path.parent / shards.FOLDER / name}, row {place + 1}: {wrong}; passed over, and kept in manifest.rejected at the next save"
+                )
+                self._rejected.append(_line_of(record).rstrip(b"\n"))
+                rows[place] = id, None
 
     def __iter__(self) -> Iterator[Record]:
         """Records of the photos that are there (a photo that has gone keeps its record, but is not listed)."""
@@ -156,21 +201,43 @@ class Manifest:
 
     def _read_again(self) -> None:
         kept = {id: (r, _stripped(r)) for id, r in self._records.items()}
-        for _ in range(5):  # a manifest that is replaced while its journal is read would lose a line
+        of_lines: dict[str, Record]
+        of_journal: dict[str, Record]
+        for _ in range(50):  # a manifest that is replaced while its journal is read would lose a line
             before, records, seen, known = self._state_of_files(), {}, {}, self._seen or {}
-            for path in (self.path, self.journal):
-                for line, _ in _lines_in(path):
+            named, of_lines, of_journal = shards.named_by(self.path) or {}, {}, {}
+            for path, found in ((self.path, of_lines), (self.journal, of_journal)):
+                for line, _ in islice(_lines_in(path), int(bool(named) and path == self.path), None):
                     key = hash(line)
                     seen[key] = known[key] if key in known else _read_record(line)[0]
                     if (record := seen[key]) is not None:
-                        one, bare = kept.get(record["id"], (None, None))
-                        records[record["id"]] = one if one is not None and bare == record else cast("Record", _stripped(record))
+                        found[record["id"]] = record
+            rows = self._rows_again(named, before[0])
             if self._state_of_files() == before:
                 break
+        _merge(rows, of_lines, records, None)
+        records |= of_journal
+        for id, record in records.items():
+            one, bare = kept.get(id, (None, None))
+            records[id] = one if one is not None and bare == record else cast("Record", _stripped(record))
         self._files, self._records, self._seen = before, records, seen
         self._forget()
         self._digest, self._order, self._unsaved = None, None, None  # should it be written nevertheless, then whole
         self._lay(self._records)
+
+    def _rows_again(self, named: dict[str, int], book: tuple | None) -> list[shards.Row]:
+        """The rows of all shards, of which only new ones are read; those of this `book` as far as it is still that."""
+        known: shards.Known = defaultdict(dict)
+        seen, self._seen_shards = self._seen_shards, {}
+        for name, count in named.items():
+            try:
+                self._seen_shards[name] = seen[name] if name in seen else shards.read(self.path, name, known)
+            except FileNotFoundError:
+                if identity(self.path) != book:
+                    break  # another names others
+                raise shards.missing(self.path, name, count) from None
+        self._shards = [shards.shard_of(name, rows) for name, rows in self._seen_shards.items()]
+        return list(chain.from_iterable(self._seen_shards.values()))
 
     def _state_of_files(self) -> tuple:
         return tuple(identity(path) for path in (self.path, self.journal))
@@ -272,32 +339,58 @@ class Manifest:
         self._torn = False
 
     def _write(self, copy: bool) -> None:
-        """Write the manifest whole. `copy`: lines of records that are as they were are taken over from the file that lies there."""
+        """Write the manifest whole. `copy`: lines of records that are as they were are taken over from the file that lies there, and shards."""
         digest = notes.digest()
+        former = self._shards if copy and self._unsaved is not None else []
+        now = self._write_shards(former) if self._shards or len(self._records) > shards.MOST_LINES else []
+        in_lines = {id: self._records[id] for shard in now for id in shard.ids if id in shard.in_lines} if now else self._records
 
         def fill(part: Path) -> None:
             with open(part, "wb") as file:
-                lines = self._lines_of_file() if copy and self._order and self._unsaved is not None else self._lines()
+                lines = (
+                    self._lines_of_file(in_lines)
+                    if copy and self._order and self._unsaved is not None
+                    else map(_line_of, in_lines.values())
+                )
+                lines = chain([shards.heading(now)] if now else [], lines)
                 while text := b"".join(islice(lines, WRITTEN_AT_ONCE)):
                     digest.update(text)
                     file.write(text)
 
         files.write_whole(self.path, fill)
-        self._digest, self._order, self._unsaved = digest.hexdigest(), list(self._records), set()
+        shards.tidy(self.path, {shard.name for shard in now})
+        self._digest, self._order, self._unsaved, self._shards = digest.hexdigest(), list(in_lines), set(), now
         self._files = (identity(self.path), None)
         self.notes.found = {key: found for key, found in self.notes.found.items() if key == OF_PHOTOS}
 
-    def _lines(self) -> Iterator[bytes]:
-        return map(_line_of, self._records.values())
+    def _write_shards(self, former: list[shards.Shard]) -> list[shards.Shard]:
+        """Write the shards of which anything has changed. Returns all."""
+        if not self._shards:
+            shards.begin(self.path)
+        known = {shard.ids[0]: shard for shard in former if shards.lies_there(self.path, shard)}
+        in_lines = {id for id, record in self._records.items() if "select" in record and record["select"].get("selected")}
+        were_in_lines = {id for shard in former for id in shard.in_lines}
+        changed = (self._unsaved or set()) - (in_lines & were_in_lines)
+        now: list[shards.Shard] = []
+        for ids in shards.cut(list(self._records), known):
+            shard, lines = known.get(ids[0]), frozenset(in_lines.intersection(ids))
+            if shard is None or shard.ids != ids or shard.in_lines != lines or not changed.isdisjoint(ids):
+                rows = ((id, None if id in lines else _stripped(self._records[id])) for id in ids)
+                shard = shards.Shard(shards.write(self.path, rows), ids, lines)
+            now.append(shard)
+        shards.flush(self.path)
+        return now
 
-    def _lines_of_file(self) -> Iterator[bytes]:
-        """The same, with the lines that lie there already for records that are as they were."""
+    def _lines_of_file(self, in_lines: dict[str, Record]) -> Iterator[bytes]:
+        """The lines of these records, with those that lie there already for records that are as they were."""
         order, unsaved = self._order or [], self._unsaved or set()
-        if order != list(islice(self._records, len(order))):
-            yield from self._lines()
+        if order != list(islice(in_lines, len(order))):
+            yield from map(_line_of, in_lines.values())
             return
         with open(self.path, "rb") as former:
-            for (id, record), line in zip_longest(self._records.items(), former):
+            if self._shards:
+                former.readline()
+            for (id, record), line in zip_longest(in_lines.items(), former):
                 yield _line_of(record) if line is None or id in unsaved else line.rstrip(b"\r\n") + b"\n"
 
     @property
@@ -311,10 +404,13 @@ class Manifest:
             return
         if not self.notes.found.get("sound"):
             digest, sound = notes.digest(), True
+            in_lines = dict.fromkeys(self._order or ())
             with open(self.path, "rb") as file:
-                for line, record in zip(file, self._records.values(), strict=True):
+                digest.update(file.readline() if self._shards else b"")
+                for line, id in zip(file, in_lines, strict=True):
                     digest.update(line)
-                    sound = sound and is_sound(line, record) and not _leads_out(record)
+                    sound = sound and is_sound(line, self._records[id]) and not _leads_out(self._records[id])
+            sound = sound and not any(_wrong_with(record) for id, record in self._records.items() if id not in in_lines)
             self.notes.found["sound"] = sound and digest.hexdigest() == self._digest
         self.notes.write(self._digest)
 
@@ -366,10 +462,27 @@ def _lines_in(path: Path) -> Iterator[tuple[bytes, bool]]:
         return
 
 
-def _sound_records(path: Path) -> Iterator[Record]:
-    """The records of a file whose very bytes were found sound before."""
+def _merge(rows: list[shards.Row], of_lines: dict[str, Record], into: dict[str, Record], unsaved: set[str] | None) -> bool:
+    """Put what stands in shards and in lines together, in the order of the shards; lines count first, and stand in `unsaved` where a shard
+    says something else. Returns whether every photo that is to have a line has one."""
+    is_whole = True
+    for id, record in rows:
+        found = of_lines.pop(id, None)
+        if found is not None and record is not None and unsaved is not None:
+            unsaved.add(id)
+        is_whole = is_whole and (found or record) is not None
+        if found or record:
+            into[id] = cast("Record", found or record)
+    into |= of_lines
+    return is_whole
+
+
+def _sound_records(path: Path, skip: int = 0) -> Iterator[Record]:
+    """The records of a file whose very bytes were found sound before, but for the lines that are to be skipped."""
     shared: dict[str, dict] = defaultdict(dict)
     with suppress(FileNotFoundError), open(path, "rb") as file:
+        for _ in range(skip):
+            file.readline()
         while lines := file.readlines(READ_AT_ONCE):
             if records := parse_all(b"".join(lines)):
                 yield from (_shared(record, shared) for record in records)
@@ -377,10 +490,10 @@ def _sound_records(path: Path) -> Iterator[Record]:
                 yield from map(parse, lines)
 
 
-def _read_records(path: Path, rejected: list[bytes], torn_end: bool = False) -> Iterator[Record | None]:
+def _read_records(path: Path, rejected: list[bytes], torn_end: bool = False, skip: int = 0) -> Iterator[Record | None]:
     """The record of each line of a file, None for one that is none; what stands there is named and put into `rejected`."""
     shared: dict[str, dict] = defaultdict(dict)
-    for number, (line, is_last) in enumerate(_lines_in(path), 1):
+    for number, (line, is_last) in islice(enumerate(_lines_in(path), 1), skip, None):
         record, wrong = _read_record(line, shared)
         if record is None and wrong == TORN and torn_end and is_last:
             return  # the run was killed while it wrote this line
@@ -416,6 +529,17 @@ def _leads_out(record: Record) -> bool:
     return not all(map(files.is_plain_name, names))
 
 
+def _wrong_with(record: Record) -> str:
+    """What is wrong with a record of a shard; nothing where there is nothing."""
+    if _leads_out(record):
+        return LEADS_OUT
+    with suppress(UnicodeEncodeError):
+        if is_sound(as_json(record), record):
+            return ""
+    fault = fault_of(record)
+    return f"not a photo's record ({fault})" if fault else ""
+
+
 def _read_record(line: bytes, known: dict[str, dict] | None = None) -> tuple[Record | None, str]:
     """The record of a line, or None and what is wrong with it. `known`: what other records have that it may share."""
     try:
@@ -425,7 +549,7 @@ def _read_record(line: bytes, known: dict[str, dict] | None = None) -> tuple[Rec
     if not isinstance(record, dict) or not isinstance(record.get("id"), str):
         return None, "not a photo's record (each is one JSON object with an id)"
     if _leads_out(cast(Record, record)):
-        return None, "the dataset's file is not named by a plain file name"
+        return None, LEADS_OUT
     if is_sound(line, record):
         return record if known is None else _shared(cast("Record", record), known), ""
     if fault := fault_of(record):

@@ -1,0 +1,341 @@
+"""The records of a book that is too large for lines: blocks of some 16,000 photos in parquet, in the folder `manifest`, and the first line of
+`manifest.jsonl`, which names them in their order. A block is never changed, only replaced: its name is the hash of its bytes.
+
+A column is a key of the record, or of `measures`, `look` and `done` one of theirs; what is neither text nor a number is JSON in it. `keys` says
+which keys a record has, in their order, and `json` holds the whole record where it does not fit into the columns. A photo with an id alone stands
+in a line of `manifest.jsonl`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from lorakit import files
+from lorakit.errors import LorakitError
+from lorakit.record import Record, as_json, parse
+
+if TYPE_CHECKING:
+    import pyarrow
+
+MOST_LINES = 100_000  # records of a book that is lines alone
+SIZE = 16_384  # records of a new block; one into which others come is cut when it has twice as many
+FORMAT = 1  # raise it when what this version writes cannot be read by the one before
+FOLDER = "manifest"
+BEGUN = ".begun"  # lies there while shards are written that no line names yet
+KNOWN = 1 << 14  # values of a column that are held to be shared
+
+PARTED = ("measures", "look", "done")  # keys whose own keys have columns
+TEXTS = ("file", "path", "hash", "phash", "text")
+NUMBERS = ("bytes", "modified", "repeats")
+SAME_AS_ID = {"hash": "hash=id", "done.scan": "done.scan=id"}  # how `keys` says so
+_HEADING = b'{"shards":'
+_NAME = re.compile(r"[0-9a-f]{32}\.parquet")
+
+Row = tuple[str, "Record | None"]  # id, and the record; None where it stands in a line of manifest.jsonl
+
+
+@dataclass(frozen=True)
+class Shard:
+    name: str
+    ids: list[str]
+    in_lines: frozenset[str]  # those of them whose record stands in a line
+
+
+def heading(shards: Iterable[Shard]) -> bytes:
+    """The first line of manifest.jsonl."""
+    return json.dumps({"shards": {shard.name: len(shard.ids) for shard in shards}, "format": FORMAT}).encode("ascii") + b"\n"
+
+
+def named_by(manifest: Path) -> dict[str, int] | None:
+    """{name of a shard: how many photos it has}, as the first line of manifest.jsonl has it; None where all records are lines. Raises
+    `LorakitError` where that line is damaged, is gone, or was written by a newer lorakit."""
+    try:
+        with open(manifest, "rb") as file:
+            first = file.readline()
+    except FileNotFoundError:
+        first = b""
+    if not first.startswith(_HEADING):
+        left = _names_in(manifest.parent / FOLDER)
+        if left and not (manifest.parent / FOLDER / BEGUN).exists():
+            raise LorakitError(
+                f"{manifest}: lacks its first line, which names the {len(left)} shards in {FOLDER}/ beside it; put it back from a copy, or move "
+                f"{FOLDER}/ away: its photos are then looked at anew"
+            )
+        return None
+    try:
+        found = json.loads(first)
+        newer = isinstance(found["format"], int) and found["format"] > FORMAT
+        names = found["shards"]
+        is_whole = found["format"] == FORMAT and all(_NAME.fullmatch(name) and type(count) is int for name, count in names.items())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        newer = is_whole = False
+    if newer:
+        raise LorakitError(
+            f"{manifest}: written by a newer lorakit (shards of format {found['format']}, this one reads {FORMAT}); update lorakit"
+        )
+    if not is_whole:
+        raise LorakitError(
+            f"{manifest}, line 1: damaged; it names the shards in {FOLDER}/ and is to read "
+            '{"shards": {"<name>.parquet": <photos>, ...}, "format": 1}; put it back from a copy'
+        )
+    return names
+
+
+def cut(ids: Sequence[str], former: Collection[str]) -> Iterator[list[str]]:
+    """Blocks of the ids, in order. `former`: with which blocks began; a block that has grown by some stays one, so that the others are as
+    they were."""
+    starts = [0, *(place for place, id in enumerate(ids) if place and id in former), len(ids)]
+    for start, end in zip(starts, starts[1:]):
+        pieces = 1 if former and end - start <= 2 * SIZE else max(1, round((end - start) / SIZE))
+        bounds = [start + (end - start) * piece // pieces for piece in range(pieces + 1)]
+        yield from (list(ids[one:other]) for one, other in zip(bounds, bounds[1:]) if other > one)
+
+
+def begin(manifest: Path) -> None:
+    """Before the first shards of a book are written: should there be no line that names them, nobody has lost it."""
+    folder = manifest.parent / FOLDER
+    folder.mkdir(exist_ok=True)
+    (folder / BEGUN).touch()
+
+
+def shard_of(name: str, rows: list[Row]) -> Shard:
+    return Shard(name, [id for id, _ in rows], frozenset(id for id, record in rows if record is None))
+
+
+def lies_there(manifest: Path, shard: Shard) -> bool:
+    return (manifest.parent / FOLDER / shard.name).is_file()
+
+
+def flush(manifest: Path) -> None:
+    """So that the names of the shards are on the disk before that of the line which names them."""
+    files.flush_folder(manifest.parent / FOLDER)
+
+
+def tidy(manifest: Path, named: Collection[str]) -> None:
+    """Remove the shards that no line names any more."""
+    folder = manifest.parent / FOLDER
+    for name in _names_in(folder):
+        if name not in named:
+            (folder / name).unlink(missing_ok=True)
+    (folder / BEGUN).unlink(missing_ok=True)
+    if not named:
+        with suppress(OSError):  # something else lies there
+            folder.rmdir()
+
+
+def _names_in(folder: Path) -> list[str]:
+    return [name for name in os.listdir(folder) if _NAME.fullmatch(name)] if folder.is_dir() else []
+
+
+def write(manifest: Path, rows: Iterable[Row]) -> str:
+    """Write a shard, flushed to the disk. Returns its name."""
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(_table(list(rows)), buffer, compression="zstd", write_statistics=False)
+    data = buffer.getvalue()
+    name = f"{_hash(data)}.parquet"
+    files.write_whole(manifest.parent / FOLDER / name, lambda part: part.write_bytes(data))
+    return name
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _table(rows: list[Row]) -> pyarrow.Table:
+    import pyarrow
+
+    columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in ("id", "keys", "json")}
+    shapes: dict[tuple[str, ...], str] = {}
+    for place, (id, record) in enumerate(rows):
+        columns["id"][place] = id
+        if record is None:
+            continue
+        cells = _cells(record)
+        if cells is None:
+            columns["json"][place] = json.dumps(record)
+            continue
+        shape = tuple(cells)
+        columns["keys"][place] = shapes.get(shape) or shapes.setdefault(shape, json.dumps(shape))
+        for key, value in cells.items():
+            if value is not None:
+                (columns.get(key) or columns.setdefault(key, [None] * len(rows)))[place] = value
+            elif key not in columns and "=" not in key:
+                columns[key] = [None] * len(rows)
+    return pyarrow.table({key: pyarrow.array(values, _type_of(key)) for key, values in columns.items()})
+
+
+def _type_of(key: str) -> Any:
+    import pyarrow
+
+    return pyarrow.int64() if key in NUMBERS else pyarrow.string()
+
+
+def _is_json(key: str) -> bool:
+    return key not in ("id", "keys", "json", *TEXTS, *NUMBERS) and not key.startswith(("look.", "done."))
+
+
+def _cells(record: Record) -> dict[str, Any] | None:
+    """{column: what stands there} in the order of the keys; None for a record that a shard could not give back as it is."""
+    cells: dict[str, Any] = {}
+    id = record["id"]
+    for key, value in record.items():
+        if key in PARTED and isinstance(value, dict) and value:
+            for inner, one in value.items():
+                if not _put(cells, f"{key}.{inner}", one, id):
+                    return None
+        elif not _put(cells, key, value, id):
+            return None
+    return cells
+
+
+def _put(cells: dict[str, Any], key: str, value: Any, id: str) -> bool:
+    if key == "id":
+        cells[key] = None
+        return _is_text(value)
+    if key not in _columns() and not key.startswith(("measures.", "look.", "done.")) or "=" in key:
+        return False
+    if key in SAME_AS_ID and value == id:
+        cells[SAME_AS_ID[key]] = None
+    elif key in NUMBERS:
+        cells[key] = value
+        return type(value) is int and -(2**63) <= value < 2**63
+    elif _is_json(key):
+        cells[key] = None if value is None else _json_of(value)
+    else:
+        cells[key] = value
+        return value is None or _is_text(value)
+    return True
+
+
+@functools.cache
+def _columns() -> frozenset[str]:
+    return frozenset(Record.__annotations__)
+
+
+def _is_text(value: Any) -> bool:
+    """Not so for the name of a file that is no text: the half of a surrogate pair stands for each such byte."""
+    try:
+        return isinstance(value, str) and (value.isascii() or bool(value.encode()))
+    except UnicodeEncodeError:
+        return False
+
+
+def _json_of(value: Any) -> str:
+    try:
+        text = as_json(value).decode()
+    except (UnicodeEncodeError, TypeError):
+        return json.dumps(value)
+    return json.dumps(value) if "null" in text else text  # as which it writes NaN
+
+
+Known = defaultdict[str, dict[str, Any]]
+
+
+def read(manifest: Path, name: str, known: Known) -> list[Row]:
+    """The photos of a shard. `known` {column: {text: value}}: what records of all shards may share. Raises `FileNotFoundError`, and
+    `LorakitError` where it is not what was written."""
+    import pyarrow
+    import pyarrow.parquet
+
+    path = manifest.parent / FOLDER / name
+    data = path.read_bytes()
+    if f"{_hash(data)}.parquet" != name:
+        raise LorakitError(f"{path}: damaged, its bytes are not those that were written; {_how_to_do_without(manifest, name)}")
+    try:
+        source = pyarrow.BufferReader(data)
+        schema = pyarrow.parquet.read_schema(source)
+        for column in schema:
+            if column.type != _type_of(column.name):
+                raise ValueError(f"column {column.name} is of the type {column.type}")
+        shared = [key for key in schema.names if key == "keys" or _is_json(key) or key.startswith("done.")]
+        table = pyarrow.parquet.read_table(source, read_dictionary=shared)
+        return _rows(table, known)
+    except (pyarrow.ArrowException, LookupError, ValueError, TypeError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise LorakitError(f"{path}: no shard that lorakit wrote ({why}); {_how_to_do_without(manifest, name)}") from None
+
+
+def missing(manifest: Path, name: str, count: int) -> LorakitError:
+    return LorakitError(f"{manifest.parent / FOLDER / name}: missing, with {count} photos; {_how_to_do_without(manifest, name)}")
+
+
+def _how_to_do_without(manifest: Path, name: str) -> str:
+    return f"put it back from a copy, or take {name[:8]}... out of the first line of {manifest.name}: its photos are then looked at anew"
+
+
+def _rows(table: pyarrow.Table, known: Known) -> list[Row]:
+    import numpy as np
+
+    ids = _plain(table["id"])
+    if not all(isinstance(id, str) for id in ids):
+        raise ValueError("a photo without id")
+    records: list[Record | None] = [None] * len(ids)
+    whole = table["json"]
+    if whole.null_count < len(ids):
+        for place, text in enumerate(_plain(whole)):
+            if text is not None:
+                records[place] = parse(text.encode())
+    keys = table["keys"].combine_chunks()
+    values = {name: _values(table[name], name, known) for name in table.column_names if name not in ("id", "keys", "json")}
+    values["id"] = values["hash=id"] = values["done.scan=id"] = ids
+    which = keys.indices.fill_null(-1).to_numpy()
+    for number, shape in enumerate(keys.dictionary.to_pylist()):
+        places = np.flatnonzero(which == number).tolist()
+        columns: dict[str, list[Any]] = {}  # of the record
+        parts: dict[str, dict[str, list[Any]]] = {}
+        for key in json.loads(shape):
+            column = values[key] if len(places) == len(ids) else [values[key][place] for place in places]
+            top, _, inner = key.partition("=")[0].partition(".")
+            if inner:
+                parts.setdefault(top, {})[inner] = column
+                columns[top] = []  # keeps its place
+            else:
+                columns[top] = column
+        columns |= {top: _dicts(part) for top, part in parts.items()}
+        for place, record in zip(places, _dicts(columns)):
+            records[place] = cast("Record", record)
+    if any(record is not None and record.get("id") != id for id, record in zip(ids, records)):
+        raise ValueError("a photo under another id")
+    return list(zip(ids, records))
+
+
+def _dicts(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    names = tuple(columns)
+    return [dict(zip(names, row)) for row in zip(*columns.values())]
+
+
+def _plain(column: Any) -> list[Any]:
+    return column.to_numpy().tolist()  # a list of Python's own in C, which to_pylist makes one by one
+
+
+def _values(column: Any, key: str, known: Known) -> list[Any]:
+    import pyarrow
+
+    if key in NUMBERS:
+        return column.fill_null(0).to_numpy().tolist()  # where there is none, `keys` does not name it
+    if not pyarrow.types.is_dictionary(column.type):
+        return _plain(column)
+    held, chunk = known[key], column.combine_chunks()
+    read = (lambda text: parse(text.encode())) if _is_json(key) else str
+    found: list[Any] = []
+    for text in chunk.dictionary.to_numpy(zero_copy_only=False).tolist():
+        if text not in held:
+            if len(held) >= KNOWN:
+                held.clear()
+            held[text] = read(text)
+        found.append(held[text])
+    found.append(None)
+    return [found[index] for index in chunk.indices.fill_null(len(found) - 1).to_numpy().tolist()]
