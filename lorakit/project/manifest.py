@@ -86,13 +86,15 @@ class Manifest:
             if record:
                 of_lines[record["id"]] = record
         rows = self._take_shards(named or {}, bool(is_sound))
-        if (
-            rows is None or self._state_of_files()[0] != self._files[0]
-        ):  # replaced, or written, while it was read: by nobody who holds the lock
+        if rows is None or self._state_of_files()[0] != self._files[0]:  # written while it was read: by nobody who holds the lock
             self._files, self._records, self._rejected, self._unsaved = self._state_of_files(), {}, [], set()
             return self._take_manifest(folder)
         is_one_each = len(order) == len(of_lines)
         is_whole = _merge(rows, of_lines, self._records, self._unsaved)
+        lacking = sum(id not in self._records for id, _ in rows) - len(self._rejected)
+        if lacking > 0:
+            photos = "1 photo that stands" if lacking == 1 else f"{lacking} photos that stand"
+            warn(f"{self.path}: lacks the lines of {photos} in no shard; the next scan looks at them anew")
         return book, order if is_one_each and is_whole else None
 
     def _take_shards(self, named: dict[str, int], are_sound: bool) -> list[shards.Row] | None:
@@ -335,6 +337,8 @@ class Manifest:
         is_ours = identity(self.path) == self._files[0] and self._files[0] is not None
         if self._order is None or self._unsaved or self._unsaved is None or self.journal.exists() or not is_ours:
             self._write(copy=is_ours)
+        elif shards.are_begun(self.path):  # a killed run did not come to it
+            shards.tidy(self.path, {shard.name for shard in self._shards})
         self.journal.unlink(missing_ok=True)
         self._torn = False
 
@@ -365,8 +369,7 @@ class Manifest:
 
     def _write_shards(self, former: list[shards.Shard]) -> list[shards.Shard]:
         """Write the shards of which anything has changed. Returns all."""
-        if not self._shards:
-            shards.begin(self.path)
+        shards.begin(self.path)
         known = {shard.ids[0]: shard for shard in former if shards.lies_there(self.path, shard)}
         in_lines = {id for id, record in self._records.items() if "select" in record and record["select"].get("selected")}
         were_in_lines = {id for shard in former for id in shard.in_lines}

@@ -67,7 +67,7 @@ def named_by(manifest: Path) -> dict[str, int] | None:
         first = b""
     if not first.startswith(_HEADING):
         left = _names_in(manifest.parent / FOLDER)
-        if left and not (manifest.parent / FOLDER / BEGUN).exists():
+        if left and not are_begun(manifest):
             raise LorakitError(
                 f"{manifest}: lacks its first line, which names the {len(left)} shards in {FOLDER}/ beside it; put it back from a copy, or move "
                 f"{FOLDER}/ away: its photos are then looked at anew"
@@ -103,7 +103,7 @@ def cut(ids: Sequence[str], former: Collection[str]) -> Iterator[list[str]]:
 
 
 def begin(manifest: Path) -> None:
-    """Before the first shards of a book are written: should there be no line that names them, nobody has lost it."""
+    """Before shards are written: those that no line names are no sign then that a line was lost."""
     folder = manifest.parent / FOLDER
     folder.mkdir(exist_ok=True)
     (folder / BEGUN).touch()
@@ -120,6 +120,10 @@ def lies_there(manifest: Path, shard: Shard) -> bool:
 def flush(manifest: Path) -> None:
     """So that the names of the shards are on the disk before that of the line which names them."""
     files.flush_folder(manifest.parent / FOLDER)
+
+
+def are_begun(manifest: Path) -> bool:
+    return (manifest.parent / FOLDER / BEGUN).exists()
 
 
 def tidy(manifest: Path, named: Collection[str]) -> None:
@@ -194,19 +198,18 @@ def _cells(record: Record) -> dict[str, Any] | None:
     for key, value in record.items():
         if key in PARTED and isinstance(value, dict) and value:
             for inner, one in value.items():
-                if not _put(cells, f"{key}.{inner}", one, id):
+                if "=" in inner or not _put(cells, f"{key}.{inner}", one, id):
                     return None
-        elif not _put(cells, key, value, id):
+        elif key not in _columns() or not _put(cells, key, value, id):
             return None
     return cells
 
 
 def _put(cells: dict[str, Any], key: str, value: Any, id: str) -> bool:
+    """Returns whether the value fits into the column."""
     if key == "id":
         cells[key] = None
         return _is_text(value)
-    if key not in _columns() and not key.startswith(("measures.", "look.", "done.")) or "=" in key:
-        return False
     if key in SAME_AS_ID and value == id:
         cells[SAME_AS_ID[key]] = None
     elif key in NUMBERS:
