@@ -301,8 +301,8 @@ def _rows(table: pyarrow.Table, known: Known) -> list[Row]:
         parts: dict[str, dict[str, list[Any]]] = {}
         for key in json.loads(shape):
             column = values[key] if len(places) == len(ids) else [values[key][place] for place in places]
-            top, _, inner = key.partition("=")[0].partition(".")
-            if inner:
+            top, is_part, inner = key.partition("=")[0].partition(".")
+            if is_part:
                 parts.setdefault(top, {})[inner] = column
                 columns[top] = []  # keeps its place
             else:

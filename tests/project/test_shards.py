@@ -149,7 +149,7 @@ KEYS = [
     "=",
     "look.x",
 ]
-PARTS = st.dictionaries(st.sampled_from(["scan", "size", "a.b", "c=d", "phash"]), EVEN_ODD | st.sampled_from(["0", "1"]), max_size=3)
+PARTS = st.dictionaries(st.sampled_from(["scan", "size", "", "id", "a.b", "c=d", "phash"]), EVEN_ODD | st.sampled_from(["0", "1"]), max_size=3)
 RECORDS = st.dictionaries(st.sampled_from(KEYS), EVEN_ODD | PARTS | st.sampled_from(["0", "1"]), max_size=6)
 
 
