@@ -31,10 +31,12 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow.parquet  # what a book in shards loads, and the figures are not to count
 from PIL import Image
 
 from lorakit import pipeline
-from lorakit.project import open_project
+from lorakit.project import open_project, shards
+from lorakit.project.manifest import Manifest
 from lorakit.quality import faults
 
 STEPS = ("scan", "check", "dedupe", "embed", "select", "crop")
@@ -67,8 +69,10 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[2000, 10000])
     parser.add_argument("--grown", type=int, help="records made of those of the last count, for the steps after check")
     parser.add_argument("--work", type=Path, help="where the photos are kept")
+    parser.add_argument("--lines-up-to", type=int, default=shards.MOST_LINES, help="records that are a book of lines, not of shards")
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)  # in a process of its own: walk, grow or look; photos; project
     given = parser.parse_args()
+    shards.MOST_LINES = given.lines_up_to
     if given.part:
         part, photos, folder = given.part[0], Path(given.part[1]), Path(given.part[2])
         print(json.dumps({"walk": walk, "grow": walk_grown, "look": look}[part](photos, folder)))
@@ -114,11 +118,11 @@ def grow(former: Path, folder: Path, count: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     shutil.copy(former / "project.yaml", folder)
-    lines = (former / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    records = Manifest(former).everything()
     chance = np.random.default_rng(0)
     with open(folder / "manifest.jsonl", "w", encoding="utf-8") as file:
         for number in range(count):
-            record = json.loads(lines[number % len(lines)])
+            record: dict[str, Any] = dict(records[number % len(records)])
             record |= {"id": f"{number:032x}", "hash": f"{number:032x}", "file": f"{number:07d}.jpg"}
             record["look"] = {**record["look"], "phash": chance.bytes(32).hex(), "colours": chance.bytes(48).hex()}
             record["done"] = {stage: stamp for stage, stamp in record["done"].items() if stage in ("scan", "check")}
@@ -128,7 +132,7 @@ def grow(former: Path, folder: Path, count: int) -> None:
 
 
 def in_a_process(part: str, photos: Path, folder: Path) -> dict[str, float]:
-    words = [sys.executable, "-m", "bench.scale", "--part", part, str(photos), str(folder)]
+    words = [sys.executable, "-m", "bench.scale", "--lines-up-to", str(shards.MOST_LINES), "--part", part, str(photos), str(folder)]
     done = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout)
 
@@ -162,16 +166,25 @@ def look(photos: Path, folder: Path) -> dict[str, float]:
         opened: list[Any] = []
         row["open"] = cpu_of(lambda: opened.append(open_project(folder)))
         row["KB a photo at rest"] = round((psutil.Process().memory_info().rss - before) / 1024 / len(opened[0].manifest), 2)
-        texts: Any = [{"id": r["id"], "text": r["sidecar"]["text"]} for r in opened.pop().manifest]
-        row["floor"] = cpu_of(lambda: [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()])
+        opened.clear()
         row["status"] = cpu_of(lambda: pipeline.status(open_project(folder)))
         row["a walk that does nothing"] = cpu_of(lambda: pipeline.walk(open_project(folder), first, STEPS[-1]))
         row["peak MB of looking on"] = peak()
         (folder / "cache" / "book.json").unlink(missing_ok=True)
         row["status without notes"] = cpu_of(lambda: pipeline.status(open_project(folder)))
         row["a walk that does nothing without notes"] = cpu_of(lambda: pipeline.walk(open_project(folder), first, STEPS[-1]))
+        lines = [json.dumps(r) for r in open_project(folder).manifest.everything()]
+        row["floor"] = cpu_of(lambda: [json.loads(line) for line in lines])
+        row["bytes a record, as lines"] = round(sum(map(len, lines)) / len(lines))
+        row["bytes a record, on the disk"] = round(sum(p.stat().st_size for p in of_book(folder)) / len(lines))
+        del lines
+        texts: Any = [{"id": r["id"], "text": r["sidecar"]["text"]} for r in open_project(folder).manifest]
         row["alike texts"] = cpu_of(lambda: faults.alike(texts))
     return row
+
+
+def of_book(folder: Path) -> list[Path]:
+    return [folder / "manifest.jsonl", *(folder / shards.FOLDER).glob("*")]
 
 
 def quiet() -> contextlib.AbstractContextManager:
@@ -199,7 +212,7 @@ def exponents(rows: dict[int, dict[str, float]], fewer: int, more: int, times: f
     return {
         name: round(math.log(rows[more][name] / rows[fewer][name]) / math.log(times or more / fewer), 2)
         for name in rows[more]
-        if rows[fewer].get(name, 0) >= 0.1 and rows[more][name] > 0 and not name.startswith(("KB", "peak"))
+        if rows[fewer].get(name, 0) >= 0.1 and rows[more][name] > 0 and not name.startswith(("KB", "peak", "bytes"))
     }
 
 

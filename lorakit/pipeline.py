@@ -49,6 +49,7 @@ STAGES = (
     Stage("report", "report", "run"),
 )
 NAMES = tuple(stage.name for stage in STAGES)
+VERDICTS = "noted verdicts"
 TRAINING = ("cache", "train")  # want the base's weights, unless the training is done
 
 
@@ -99,6 +100,7 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
             for stage in STAGES:
                 if stage.works_on == "photos":
                     _in_words(project, stage.name, progress_of(project, stage.name))
+        stamps.noted(project, VERDICTS, lambda: verdicts.packed(judged.judge_all(project).values()))
         project.manifest.note()
         project.take_decisions()
         if meanwhile := len(project.manifest.decisions.lines) - begun:
@@ -255,7 +257,7 @@ def status(project: Project) -> dict:
     """All that `lorakit status --json` prints: one entry a photo, and the counts of every stage."""
     names = {r["id"]: r["file"] for r in project.manifest.everything()}
     run = runs.find(project.folder, stamps.train(project)) if any(r.get("dataset") for r in project.manifest) else None
-    found = faults.judge(list(project.manifest), project.settings, judged.judge_all(project))
+    found = faults.judge(list(project.manifest), project.settings, verdicts_of(project))
     return {
         "project": str(project.folder),
         "base": project.card.name,
@@ -269,6 +271,18 @@ def status(project: Project) -> dict:
         "run": str(run.folder) if run else None,
         "lora": str(run.lora) if run and run.lora else None,
     }
+
+
+def verdicts_of(project: Project) -> dict[str, verdicts.Verdict]:
+    """`judged.judge_all`, which is half of what `status` takes, or what was noted of it."""
+
+    def found() -> dict[str, verdicts.Verdict]:
+        noted = stamps.known(project, VERDICTS)
+        if noted is None:
+            return judged.judge_all(project)
+        return {record["id"]: verdict for record, verdict in zip(project.manifest, verdicts.unpacked(noted), strict=True)}
+
+    return judged.once(project, "verdicts", found)
 
 
 _NOTHING: dict[str, Any] = {}

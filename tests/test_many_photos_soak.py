@@ -21,6 +21,7 @@ import pytest
 import simplejpeg
 
 from lorakit import open_project, pipeline
+from lorakit.project.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 
@@ -104,13 +105,7 @@ def inode(path: Path) -> int | None:
 
 def checked(out: Path) -> int:
     """Photos of a project that are checked, by its book and its journal."""
-    done = set()
-    for name in ("manifest.jsonl", "manifest.journal"):
-        with open(out / name, encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n") and "check" in (record := json.loads(line))["done"]:
-                    done.add(record["id"])
-    return len(done)
+    return sum("check" in record["done"] for record in Manifest(out))
 
 
 def checks_in(journal: Path) -> int:
@@ -156,7 +151,7 @@ def test_killed_and_resumed_twice(tmp_path):
     figures |= {"threads_cpu_s": round(sum(threads.cpu.values())), "threads_mb": threads.peak}
     print(json.dumps(figures))
     assert 0 < done[1] < done[2] < PHOTOS and todo_of(said) in (left, None), "what was checked before a kill is not checked again"
-    records = [json.loads(line) for line in (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = Manifest(out).everything()
     assert len(records) == PHOTOS and len({record["id"] for record in records}) == PHOTOS
     assert sum(1 for record in records if record["dedupe"]["of"]) == PHOTOS // 50
     assert sum(record["select"]["selected"] for record in records) == 40

@@ -75,6 +75,13 @@ def noted(project: Project, what: str, work: Callable[[], Any]) -> Any:
     return judged.once(project, what, found)
 
 
+def known(project: Project, what: str) -> Any:
+    """What is `noted`; None where that is nothing, or of another book, other settings or decisions."""
+    book = project.manifest
+    by, value = book.notes.found.get("found", {}).get(what, (None, None)) if book.is_saved else (None, None)
+    return value if by is not None and by == judged.once(project, "by", lambda: _by(project)) else None
+
+
 def _by(project: Project) -> str:
     return short_hash(VERSIONS, _versions(()), project.settings.flat(), project.manifest.decisions.fingerprint())
 

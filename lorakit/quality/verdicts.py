@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ SMALL_FOR_ANY = 512  # pixels of the shorter side
 ORDER = {"keep": 0, "warn": 1, "reject": 2}
 MOST_KNOWN = 1 << 18  # photos whose reasons are kept in memory
 MOST_LIMITS = 8
+PLAIN = (str, int, float, bool, type(None))  # what a reason may speak of and be noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,25 @@ def judge_all(records: list[Record], settings: Settings, odd: Mapping[str, Seque
     """{record id: verdict} of a whole set, with what is odd about a photo among the others (`odd`, where that is known already)."""
     odd = odd_ones(records, settings) if odd is None else odd
     return {r["id"]: add_warnings(judge(r, settings), odd.get(r["id"], ())) for r in records}
+
+
+def packed(found: Iterable[Verdict]) -> list[Any] | None:
+    """Verdicts as JSON can hold them, [all that differ, which of them each is]; None where a check speaks of a value that JSON would
+    change."""
+    number: dict[str, int] = {}
+    which = []
+    for verdict in found:
+        if not all(type(held) in PLAIN for r in verdict.reasons for held in (r.value, r.threshold)):
+            return None
+        text = json.dumps([verdict.verdict, verdict.by_hand, [[r.verdict, r.reason, r.value, r.threshold] for r in verdict.reasons]])
+        which.append(number.setdefault(text, len(number)))
+    return [[json.loads(text) for text in number], which]
+
+
+def unpacked(kept: list[Any]) -> Iterator[Verdict]:
+    """The verdicts that were `packed`, in their order."""
+    all_different = [Verdict(verdict, tuple(Reason(*reason) for reason in reasons), by_hand) for verdict, by_hand, reasons in kept[0]]
+    return (all_different[number] for number in kept[1])
 
 
 def odd_ones(records: list[Record], settings: Settings) -> dict[str, list[Reason]]:
