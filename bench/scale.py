@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow.parquet  # what a book in shards loads, and the figures are not to count
+import pyarrow.parquet  # noqa: F401 (what a book in shards loads, and its memory is not to count)
 from PIL import Image
 
 from lorakit import pipeline
@@ -174,7 +174,7 @@ def look(photos: Path, folder: Path) -> dict[str, float]:
         row["status without notes"] = cpu_of(lambda: pipeline.status(open_project(folder)))
         row["a walk that does nothing without notes"] = cpu_of(lambda: pipeline.walk(open_project(folder), first, STEPS[-1]))
         lines = [json.dumps(r) for r in open_project(folder).manifest.everything()]
-        row["floor"] = cpu_of(lambda: [json.loads(line) for line in lines])
+        row["floor"] = cpu_of(lambda lines=lines: [json.loads(line) for line in lines])
         row["bytes a record, as lines"] = round(sum(map(len, lines)) / len(lines))
         row["bytes a record, on the disk"] = round(sum(p.stat().st_size for p in of_book(folder)) / len(lines))
         del lines

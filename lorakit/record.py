@@ -204,7 +204,9 @@ class Record(TypedDict, total=False):
 
 _lines = msgspec.json.Decoder()
 _decode = _lines.decode
-as_json = msgspec.json.Encoder().encode  # of what `parse_all` has read, by which two values are told apart
+_encoder = msgspec.json.Encoder()
+as_json_lines = _encoder.encode_lines
+as_json = _encoder.encode  # of what `parse_all` has read, by which two values are told apart
 
 
 def parse(line: bytes) -> Any:

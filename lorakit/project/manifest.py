@@ -347,7 +347,10 @@ class Manifest:
         digest = notes.digest()
         former = self._shards if copy and self._unsaved is not None else []
         now = self._write_shards(former) if self._shards or len(self._records) > shards.MOST_LINES else []
-        in_lines = {id: self._records[id] for shard in now for id in shard.ids if id in shard.in_lines} if now else self._records
+        in_lines = self._records
+        if now:
+            of_shards = {id for shard in now for id in shard.ids if id not in shard.in_lines}
+            in_lines = {id: record for id, record in self._records.items() if id not in of_shards}
 
         def fill(part: Path) -> None:
             with open(part, "wb") as file:
@@ -375,7 +378,7 @@ class Manifest:
         were_in_lines = {id for shard in former for id in shard.in_lines}
         changed = (self._unsaved or set()) - (in_lines & were_in_lines)
         now: list[shards.Shard] = []
-        for ids in shards.cut(list(self._records), known):
+        for ids in shards.cut(list(filter(shards.is_text, self._records)), known):
             shard, lines = known.get(ids[0]), frozenset(in_lines.intersection(ids))
             if shard is None or shard.ids != ids or shard.in_lines != lines or not changed.isdisjoint(ids):
                 rows = ((id, None if id in lines else _stripped(self._records[id])) for id in ids)

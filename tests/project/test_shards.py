@@ -124,6 +124,8 @@ def test_records_dataset_and_status_are_those_of_lines(tmp_path, monkeypatch):
     chosen = [record["id"] for record in Manifest(folder).everything() if record["select"]["selected"]]  # one has gone
     assert [line["id"] for line in lines_of(folder)[1:]] == chosen and len(chosen) == 10
     assert Manifest(folder).notes.found["sound"]
+    (folder / "cache" / "book.json").unlink()
+    assert look(folder) == seen[-1]  # without what was noted
 
 
 EVEN_ODD = st.recursive(
@@ -149,7 +151,9 @@ KEYS = [
     "=",
     "look.x",
 ]
-PARTS = st.dictionaries(st.sampled_from(["scan", "size", "", "id", "a.b", "c=d", "phash"]), EVEN_ODD | st.sampled_from(["0", "1"]), max_size=3)
+PARTS = st.dictionaries(
+    st.sampled_from(["scan", "size", "", "id", "a.b", "c=d", "phash"]), EVEN_ODD | st.sampled_from(["0", "1"]), max_size=3
+)
 RECORDS = st.dictionaries(st.sampled_from(KEYS), EVEN_ODD | PARTS | st.sampled_from(["0", "1"]), max_size=6)
 
 
