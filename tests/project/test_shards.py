@@ -213,6 +213,15 @@ def test_only_shards_of_which_something_changed_are_written(tmp_path, small):
     assert [r["id"] for r in Manifest(tmp_path)][5:8] == ["05", "05b", "06"]
 
 
+def test_an_id_that_is_no_text_stays_in_a_line(tmp_path, small):
+    Manifest(tmp_path).replace([{"id": "\udce9", "file": "\udce9.jpg"}, *records(9, (2,))])
+    assert [line.get("id") for line in lines_of(tmp_path)] == [None, "\udce9", "02"]
+    book = Manifest(tmp_path)
+    assert len(book) == 10 and book["\udce9"]["file"] == "\udce9.jpg" and book.is_saved
+    book.keep_all([{**book["\udce9"], "repeats": 2}])
+    assert Manifest(tmp_path)["\udce9"]["repeats"] == 2
+
+
 def test_a_block_that_grows_is_cut_in_time(monkeypatch):
     monkeypatch.setattr(shards, "SIZE", 4)
     ids = [f"{n:03}" for n in range(10)]

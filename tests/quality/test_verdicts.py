@@ -1,5 +1,7 @@
 """Verdicts are derived from measures and settings, a person's word wins, and quality says which photo is the better one."""
 
+import json
+
 import pytest
 
 from lorakit.errors import LorakitError
@@ -88,3 +90,16 @@ def test_measures_that_cannot_be_read_are_named_in_one_line():
     damaged = record(measures={**GOOD, "size": {"\xf4idth": 1200, "height": 1024}})
     with pytest.raises(LorakitError, match=r"manifest.jsonl: what is measured of a.jpg under size cannot be read \(KeyError"):
         verdicts.judge(damaged, DEFAULTS)
+
+
+def test_packed_verdicts_come_back_and_what_json_would_change_is_not_packed():
+    kept = [
+        Verdict("keep", ()),
+        Verdict("warn", (Reason("warn", "soft", 0.5, 1), Reason("warn", "animated", 2, None))),
+        Verdict("reject", (Reason("reject", "damaged", "cut off", None),), by_hand=True),
+        Verdict("keep", ()),
+        Verdict("warn", (Reason("warn", "soft", 1, 1.0),)),
+    ]
+    held = json.loads(json.dumps(verdicts.packed(kept)))
+    assert list(map(repr, verdicts.unpacked(held))) == list(map(repr, kept)) and len(held[0]) == 4
+    assert verdicts.packed([*kept, Verdict("warn", (Reason("warn", "of a plug-in", (1, 2), None),))]) is None
