@@ -60,14 +60,12 @@ def heading(shards: Iterable[Shard]) -> bytes:
 def named_by(manifest: Path) -> dict[str, int] | None:
     """{name of a shard: how many photos it has}, as the first line of manifest.jsonl has it; None where all records are lines. Raises
     `LorakitError` where that line is damaged, is gone, or was written by a newer lorakit."""
-    try:
-        with open(manifest, "rb") as file:
-            first = file.readline()
-    except FileNotFoundError:
-        first = b""
+    first = _first_line(manifest)
     if not first.startswith(_HEADING):
         left = _names_in(manifest.parent / FOLDER)
         if left and not are_begun(manifest):
+            if _first_line(manifest) != first:  # it has just moved over
+                return named_by(manifest)
             raise LorakitError(
                 f"{manifest}: lacks its first line, which names the {len(left)} shards in {FOLDER}/ beside it; put it back from a copy, or move "
                 f"{FOLDER}/ away: its photos are then looked at anew"
@@ -92,6 +90,14 @@ def named_by(manifest: Path) -> dict[str, int] | None:
     return names
 
 
+def _first_line(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.readline()
+    except FileNotFoundError:
+        return b""
+
+
 def cut(ids: Sequence[str], former: Collection[str]) -> Iterator[list[str]]:
     """Blocks of the ids, in order. `former`: with which blocks began; a block that has grown by some stays one, so that the others are as
     they were."""
@@ -105,7 +111,7 @@ def cut(ids: Sequence[str], former: Collection[str]) -> Iterator[list[str]]:
 def begin(manifest: Path) -> None:
     """Before shards are written: those that no line names are no sign then that a line was lost."""
     folder = manifest.parent / FOLDER
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / BEGUN).touch()
 
 

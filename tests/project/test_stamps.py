@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from lorakit import lookup, pipeline, settings
 from lorakit.cli import group
-from lorakit.project import open_project, stamps
+from lorakit.project import open_project, shards, stamps
+from lorakit.project.manifest import Manifest
 from lorakit.settings import setting
 
 FROZEN = Path(__file__).parents[1] / "frozen" / "0.1.0.zip"
@@ -90,6 +91,15 @@ def test_every_stage_of_a_project_of_0_1_0_is_still_done(frozen, versions_of_the
         f"the stamp of `{lost[0]}` has moved, so whoever updates must redo {', '.join(lost)}. Look at stamps.{lost[0]} and what it reads. "
         f"Settings that 0.1.0 had not: {sorted(new) or 'none'}; that are gone: {sorted(gone) or 'none'}"
     )
+
+
+def test_and_once_its_book_has_moved_over_to_shards(frozen, versions_of_then, monkeypatch):
+    monkeypatch.setattr(shards, "MOST_LINES", 2)
+    book = Manifest(frozen)
+    before = book.everything()
+    book.keep_all(before[:1])
+    assert shards.named_by(book.path) and Manifest(frozen).everything() == before
+    assert not moved(frozen)
 
 
 def test_run_again_finds_nothing_to_do(frozen, versions_of_then):
