@@ -338,7 +338,7 @@ class Manifest:
         if self._order is None or self._unsaved or self._unsaved is None or self.journal.exists() or not is_ours:
             self._write(copy=is_ours)
         elif shards.are_begun(self.path):  # a killed run did not come to it
-            shards.tidy(self.path, {shard.name for shard in self._shards})
+            shards.tidy(self.path, self._shards)
         self.journal.unlink(missing_ok=True)
         self._torn = False
 
@@ -365,7 +365,8 @@ class Manifest:
                     file.write(text)
 
         files.write_whole(self.path, fill)
-        shards.tidy(self.path, {shard.name for shard in now})
+        if now or shards.are_begun(self.path):
+            shards.tidy(self.path, now)
         self._digest, self._order, self._unsaved, self._shards = digest.hexdigest(), list(in_lines), set(), now
         self._files = (identity(self.path), None)
         self.notes.found = {key: found for key, found in self.notes.found.items() if key == OF_PHOTOS}

@@ -32,6 +32,7 @@ MOST_LINES = 100_000  # records of a book that is lines alone
 SIZE = 16_384  # records of a new block; one into which others come is cut when it has twice as many
 FORMAT = 1  # raise it when what this version writes cannot be read by the one before
 FOLDER = "manifest"
+COPY = "first_line.json"  # of the line that names the shards, should that be lost
 BEGUN = ".begun"  # lies there while shards are written that no line names yet
 KNOWN = 1 << 14  # values of a column that are held to be shared
 
@@ -67,8 +68,8 @@ def named_by(manifest: Path) -> dict[str, int] | None:
             if _first_line(manifest) != first:  # it has just moved over
                 return named_by(manifest)
             raise LorakitError(
-                f"{manifest}: lacks its first line, which names the {len(left)} shards in {FOLDER}/ beside it; put it back from a copy, or move "
-                f"{FOLDER}/ away: its photos are then looked at anew"
+                f"{manifest}: lacks its first line, which names the {len(left)} shards in {FOLDER}/ beside it; put it back, {FOLDER}/{COPY} has it "
+                f"too, or move {FOLDER}/ away: its photos are then looked at anew"
             )
         return None
     try:
@@ -84,8 +85,7 @@ def named_by(manifest: Path) -> dict[str, int] | None:
         )
     if not is_whole:
         raise LorakitError(
-            f"{manifest}, line 1: damaged; it names the shards in {FOLDER}/ and is to read "
-            '{"shards": {"<name>.parquet": <photos>, ...}, "format": 1}; put it back from a copy'
+            f"{manifest}, line 1: damaged; it names the shards in {FOLDER}/ and is to read as {FOLDER}/{COPY} does: put that in its place"
         )
     return names
 
@@ -132,14 +132,17 @@ def are_begun(manifest: Path) -> bool:
     return (manifest.parent / FOLDER / BEGUN).exists()
 
 
-def tidy(manifest: Path, named: Collection[str]) -> None:
+def tidy(manifest: Path, shards: list[Shard]) -> None:
     """Remove the shards that no line names any more."""
-    folder = manifest.parent / FOLDER
+    folder, named = manifest.parent / FOLDER, {shard.name for shard in shards}
+    if named:
+        files.write_whole(folder / COPY, lambda part: part.write_bytes(heading(shards)))
     for name in _names_in(folder):
         if name not in named:
             (folder / name).unlink(missing_ok=True)
     (folder / BEGUN).unlink(missing_ok=True)
     if not named:
+        (folder / COPY).unlink(missing_ok=True)
         with suppress(OSError):  # something else lies there
             folder.rmdir()
 
