@@ -203,11 +203,13 @@ class Manifest:
 
     def _read_again(self) -> None:
         kept = {id: (r, _stripped(r)) for id, r in self._records.items()}
-        of_lines: dict[str, Record]
-        of_journal: dict[str, Record]
-        for _ in range(50):  # a manifest that is replaced while its journal is read would lose a line
-            before, records, seen, known = self._state_of_files(), {}, {}, self._seen or {}
-            named, of_lines, of_journal = shards.named_by(self.path) or {}, {}, {}
+        tries = 0
+        while True:  # a manifest that is replaced while its journal is read would lose a line
+            tries += 1
+            before, seen, known = self._state_of_files(), {}, self._seen or {}
+            named = shards.named_by(self.path) or {}
+            of_lines: dict[str, Record] = {}
+            of_journal: dict[str, Record] = {}
             for path, found in ((self.path, of_lines), (self.journal, of_journal)):
                 for line, _ in islice(_lines_in(path), int(bool(named) and path == self.path), None):
                     key = hash(line)
@@ -215,8 +217,9 @@ class Manifest:
                     if (record := seen[key]) is not None:
                         found[record["id"]] = record
             rows = self._rows_again(named, before[0])
-            if self._state_of_files() == before:
+            if rows is not None and (tries >= 5 or self._state_of_files() == before):
                 break
+        records: dict[str, Record] = {}
         _merge(rows, of_lines, records, None)
         records |= of_journal
         for id, record in records.items():
@@ -227,8 +230,8 @@ class Manifest:
         self._digest, self._order, self._unsaved = None, None, None  # should it be written nevertheless, then whole
         self._lay(self._records)
 
-    def _rows_again(self, named: dict[str, int], book: tuple | None) -> list[shards.Row]:
-        """The rows of all shards, of which only new ones are read; those of this `book` as far as it is still that."""
+    def _rows_again(self, named: dict[str, int], book: tuple | None) -> list[shards.Row] | None:
+        """The rows of all shards of this `book`, of which only new ones are read; None where it has been replaced meanwhile."""
         known: shards.Known = defaultdict(dict)
         seen, self._seen_shards = self._seen_shards, {}
         for name, count in named.items():
@@ -236,7 +239,7 @@ class Manifest:
                 self._seen_shards[name] = seen[name] if name in seen else shards.read(self.path, name, known)
             except FileNotFoundError:
                 if identity(self.path) != book:
-                    break  # another names others
+                    return None
                 raise shards.missing(self.path, name, count) from None
         self._shards = [shards.shard_of(name, rows) for name, rows in self._seen_shards.items()]
         return list(chain.from_iterable(self._seen_shards.values()))
