@@ -32,7 +32,7 @@ MOST_LINES = 100_000  # records of a book that is lines alone
 SIZE = 16_384  # records of a new block; one into which others come is cut when it has twice as many
 FORMAT = 1  # raise it when what this version writes cannot be read by the one before
 FOLDER = "manifest"
-COPY = "first_line.json"  # of the line that names the shards, should that be lost
+COPY = "_first_line.json"  # of the line that names the shards, should that be lost
 BEGUN = ".begun"  # lies there while shards are written that no line names yet
 KNOWN = 1 << 14  # values of a column that are held to be shared
 

@@ -42,8 +42,8 @@ def names(folder) -> list[str]:
 
 def in_folder(folder) -> list[str]:
     """What lies beside the manifest, but for the copy of its first line."""
-    assert json.loads((folder / "manifest" / "first_line.json").read_text(encoding="utf-8")) == lines_of(folder)[0]
-    return sorted(set(os.listdir(folder / "manifest")) - {"first_line.json"})
+    assert json.loads((folder / "manifest" / "_first_line.json").read_text(encoding="utf-8")) == lines_of(folder)[0]
+    return sorted(set(os.listdir(folder / "manifest")) - {"_first_line.json"})
 
 
 def lines_of(folder) -> list[dict]:
@@ -391,7 +391,7 @@ def test_a_first_line_that_is_damaged_gone_or_newer_is_said(tmp_path, small):
     path.unlink()
     with pytest.raises(LorakitError, match="lacks its first line"):
         Manifest(tmp_path)
-    copy = (tmp_path / "manifest" / "first_line.json").read_bytes()
+    copy = (tmp_path / "manifest" / "_first_line.json").read_bytes()
     path.write_bytes(copy + rest)
     assert len(Manifest(tmp_path)) == 12 and path.read_bytes() == whole
     (tmp_path / "manifest").rename(tmp_path / "away")
