@@ -214,7 +214,7 @@ def progress_of(project: Project, name: str) -> dict[str, int]:
     if stage.works_on == "run":
         done = is_run_done(project, name)
         return {"done": int(done), "pending": int(not done), "failed": 0}
-    if stage.works_on == "photos" and name != "embed":  # which depends on files beside the project
+    if stage.works_on == "photos" and not (name == "embed" and project.settings.embed.clip):  # which depends on files beside the project
         return dict(stamps.noted(project, f"progress of {name}", lambda: _count(project, list(project.manifest), name)))
     return _count(project, list(project.manifest) if stage.works_on == "photos" else _chosen_for(project, name), name)
 
@@ -244,7 +244,7 @@ def _stamper(project: Project, name: str) -> Callable[[Record], str]:
 
 def is_run_done(project: Project, name: str) -> bool:
     """Whether the run that belongs to the present dataset and settings has this stage behind it."""
-    if not any(r.get("dataset") for r in project.manifest):
+    if not project.manifest.has_dataset:
         return False
     run = runs.find(project.folder, stamps.train(project), from_step_1=project.new_run)
     if run is None or (name == "export" and not run.lora):
@@ -256,7 +256,7 @@ def is_run_done(project: Project, name: str) -> bool:
 def status(project: Project) -> dict:
     """All that `lorakit status --json` prints: one entry a photo, and the counts of every stage."""
     names = {r["id"]: r["file"] for r in project.manifest.everything()}
-    run = runs.find(project.folder, stamps.train(project)) if any(r.get("dataset") for r in project.manifest) else None
+    run = runs.find(project.folder, stamps.train(project)) if project.manifest.has_dataset else None
     found = faults.judge(list(project.manifest), project.settings, verdicts_of(project))
     return {
         "project": str(project.folder),

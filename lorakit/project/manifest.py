@@ -149,6 +149,14 @@ class Manifest:
             found = self.memo["selected"] = [r for r in self._there if "select" in r and r["select"].get("selected")]
         return list(found)
 
+    @property
+    def has_dataset(self) -> bool:
+        """Whether any photo that is there has been written into dataset/."""
+        found = self.memo.get("has dataset")
+        if found is None:
+            found = self.memo["has dataset"] = any(r.get("dataset") for r in self._there)
+        return found
+
     def chosen(self) -> Manifest:
         """A book of the selected photos alone, as it is now: for another process, which reads and never writes."""
         book = object.__new__(Manifest)
