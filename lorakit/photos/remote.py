@@ -151,12 +151,8 @@ def _page_watch() -> Any:
 
     async def look(session: Any, context: Any, params: Any) -> None:
         answer = params.response
-        if (
-            params.method != "GET"
-            or answer.status >= 400
-            or answer.content_type not in PAGE_TYPES
-            or (answer.content_length or 0) > PAGE_BYTES
-        ):
+        may_be_one = answer.content_type in PAGE_TYPES and (answer.content_length or 0) <= PAGE_BYTES
+        if params.method != "GET" or answer.status >= 400 or not may_be_one:
             return
         asked, came = (answer.history[0] if answer.history else answer).url, answer.url
         if error := web_page(str(asked.with_query(None)), asked.path, came.path, await answer.read()):
@@ -254,9 +250,8 @@ def _tried(address: str, work: Callable[[], Result]) -> Result:
         except Exception as error:  # pyarrow, and each store, raise many kinds
             if page := page_behind(error):
                 raise page from None
-            if (
-                is_gone(error) or isinstance(error, ValueError) or (type(error) is OSError and error.errno is None)
-            ):  # Arrow's, of its content
+            is_of_content = isinstance(error, ValueError) or (type(error) is OSError and error.errno is None)  # Arrow's
+            if is_gone(error) or is_of_content:
                 raise UnreadablePhoto("unreadable", why(error, address)) from None
             if attempt == TRIES or is_refused(error):
                 raise NotGiven("unreadable", why(error, address)) from None
