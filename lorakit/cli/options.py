@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -280,17 +281,19 @@ def nothing_left_of_a_failed_start(folder: Path) -> Iterator[None]:
     from lorakit.errors import LorakitError
 
     folder = folder.expanduser().absolute()
-    was_there, was_project = folder.is_dir(), (folder / "project.yaml").exists()
+    was_there, was_project, cache = folder.is_dir(), (folder / "project.yaml").exists(), folder / "cache"
+    had_cache = os.path.lexists(cache)
     try:
         yield
     except (LorakitError, OSError):
         if not was_project and folder.is_dir() and {path.name for path in folder.iterdir()} <= {"project.yaml", ".lock", "cache"}:
-            cache = folder / "cache"
-            if any(path.is_file() and path.stat().st_size for path in cache.rglob("*")):
-                raise
-            shutil.rmtree(cache, ignore_errors=True)
+            if not had_cache:  # a link to a disk that is larger, say, which somebody has made
+                if any(path.is_file() and path.stat().st_size for path in cache.rglob("*")):
+                    raise
+                shutil.rmtree(cache, ignore_errors=True)
             for path in folder.iterdir():
-                path.unlink()
+                if path != cache:
+                    path.unlink()
             if not was_there:
                 folder.rmdir()
         raise

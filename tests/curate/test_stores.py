@@ -399,6 +399,15 @@ def test_an_address_that_is_of_no_use_is_one_line_and_leaves_nothing(memory, tmp
     assert "AWS" not in str(done.exception) and not (tmp_path / "project").exists()
 
 
+def test_a_cache_that_somebody_has_prepared_outlives_a_refused_start(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "cache").symlink_to(tmp_path / "disk")
+    done = CliRunner().invoke(group, ["curate", "file:///no/such/set", "-o", str(tmp_path / "project")])
+    assert isinstance(done.exception, LorakitError)
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["cache"] and (tmp_path / "disk").is_dir()
+
+
 def test_addresses_as_file_managers_and_people_write_them(tmp_path, pictures):
     folder = tmp_path / "my photos #1"
     folder.mkdir()
