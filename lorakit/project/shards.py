@@ -38,7 +38,7 @@ KNOWN = 1 << 14  # values of a column that are held to be shared
 
 PARTED = ("measures", "look", "done")  # keys whose own keys have columns
 TEXTS = ("file", "path", "hash", "phash", "text")
-NUMBERS = ("bytes", "modified", "repeats")
+NUMBERS = ("bytes", "modified", "changed", "repeats")
 SAME_AS_ID = ("hash", "done.scan")  # mostly, and then nothing stands there
 _HEADING = b'{"shards":'
 _NAME = re.compile(r"[0-9a-f]{32}\.parquet")
