@@ -26,6 +26,7 @@ from lorakit.photos.remote import Remote
 from lorakit.text.caption_lists import MOST_BYTES as MOST_OF_TEXT
 from lorakit.text.caption_lists import json_or_none
 from lorakit.text.cleaning import captions_in, texts_of
+from lorakit.text.lines import split_lines
 from lorakit.text.sidecars import ENDINGS
 
 SHARDS = (".tar", ".parquet")
@@ -190,7 +191,7 @@ def in_shard(shard: Listed, cache: Path) -> list[Listed]:
     is named and passed over. Raises `LorakitError` where the store does not give it."""
     index = cache / "shards" / f"{files.short_hash(shard.address, shard.bytes, shard.modified)}.jsonl"
     if shard.modified and index.is_file():
-        lines = [json.loads(line) for line in index.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in split_lines(index.read_text(encoding="utf-8")) if line]
         return [Listed(**{**line, "embedded": tuple(line["embedded"]) if line["embedded"] else None}) for line in lines]
     say(f"scan      {shard.address}: is read through")
     torn: list[str] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import struct
 from pathlib import Path
@@ -19,14 +18,14 @@ from lorakit.photos.images import data_uri, thumbnail
 from lorakit.project import Project, stamps
 from lorakit.project.project import FILE
 from lorakit.project.runs import Run
-from lorakit.quality.judge import Judgement, judge
+from lorakit.quality.judge import Judgement, judge, never_fit
+from lorakit.quality.values import is_number
 from lorakit.report.charts import Mark, Series, chart, smooth
 
 PAIR, SMALL = 512, 224  # pixels of the longer side: of base and LoRA beside each other, and of a picture in a table
 MOST_GRIDS = 3
 MOST_COLUMNS = 10  # of the timeline, evenly spread
 HARD, CERTAIN, VISITS = 0.25, 3.5, 4  # a photo's loss over the set's, its standard errors, and the least visits, to name it
-UNFIT = 1.5  # of a photo's loss over the median photo's, at the same timesteps; the judge's advice names only the clearest of these
 MOST_HARD, MOST_PHOTOS = 6, 1500
 TOOL_NAMES = {"comfyui": "ComfyUI", "a1111": "A1111", "forge": "Forge", "diffusers": "diffusers"}
 BY_HAND = (FILE, "command line")  # layers that a person wrote
@@ -44,7 +43,7 @@ def training_part(project: Project, run: Run | None) -> dict[str, Any]:
         "result": result,
         "judgement": judgement,
         "held_out": run.facts.get("planned", {}).get("held_out", []) if run else [],
-        "is_validated": any(isinstance(entry.get("validation"), int | float) for entry in metrics),
+        "is_validated": any(is_number(entry.get("validation")) for entry in metrics),
         "lora_size": f"{result['bytes'] / 2**20:.1f} MB" if result["bytes"] else "",
         "pairs": pairs(run, result.get("prompts", [])) if run else [],
         "grids": strength_grids(run) if run else [],
@@ -184,24 +183,23 @@ def split(metrics: list[dict[str, Any]]) -> str:
 
 
 def _of(metrics: list[dict[str, Any]], key: str, name: str, look: str = "course", axis: Any = "left") -> Series:
-    there = [e for e in metrics if isinstance(e.get(key), int | float) and math.isfinite(e[key])]
+    there = [e for e in metrics if is_number(e.get(key))]
     return Series(name, [e["step"] for e in there], [e[key] for e in there], axis, look)
 
 
 def hard_photos(metrics: list[dict[str, Any]], result: dict[str, Any]) -> list[tuple[str, float, int]]:
     """[(file, by how much its loss is above the set's, visits)] of photos that never fit, the worst first: by what was measured at the
     end of the training, or where it was not, by its course."""
-    if fit := result.get("fit"):
+    if result.get("fit"):
         visits = result.get("visits") or {}
-        worst = sorted(fit.items(), key=lambda item: -item[1])[:MOST_HARD]
-        return [(name, ratio - 1, visits.get(name, 0)) for name, ratio in worst if ratio > UNFIT]
+        return [(name, ratio - 1, visits.get(name, 0)) for name, ratio in never_fit(result)[:MOST_HARD]]
     return hard_by_course(metrics)
 
 
 def hard_by_course(metrics: list[dict[str, Any]]) -> list[tuple[str, float, int]]:
     """As `hard_photos`. A step's loss over the smoothed one is laid to the photos of its batch by least squares, so that batches of
     several photos do."""
-    entries = [e for e in metrics if e.get("photos") and math.isfinite(e["loss"])]
+    entries = [e for e in metrics if e.get("photos") and is_number(e["loss"])]
     names = sorted({name for entry in entries for name in entry["photos"]})
     if len(entries) < 30 or not 3 <= len(names) <= MOST_PHOTOS:
         return []
