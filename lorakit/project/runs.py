@@ -115,6 +115,12 @@ class Run:
         return read_settings(self.folder)
 
 
+def drawn(folder: Path, ending: str = ".png") -> list[Path]:
+    """The pictures `<n><ending>` of a folder of samples, by number: those that lorakit drew. Whatever else lies there is somebody's own."""
+    numbers = {path: path.name.removesuffix(ending) for path in folder.glob(f"*{ending}")}
+    return sorted((path for path, n in numbers.items() if re.fullmatch("[0-9]{1,9}", n)), key=lambda path: int(numbers[path]))
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl that have a step and a loss, by step. A torn last line (killed run) is left out, as are, with a word, lines
     that say something else, values that are no numbers, and what a later line has trained again (see `_as_trained_last`)."""

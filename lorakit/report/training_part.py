@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from lorakit import settings as settings_module
+from lorakit.errors import UnreadablePhoto
 from lorakit.files import without_folders
+from lorakit.photos.decode import load_image
 from lorakit.photos.images import data_uri, thumbnail
 from lorakit.project import Project, stamps
 from lorakit.project.project import FILE
@@ -123,9 +124,8 @@ def _strength_grid(sheet: Path) -> dict[str, Any]:
 def file_uri(path: Path, side: int) -> str:
     """A picture of the run as a data address, '' where it is damaged."""
     try:
-        with Image.open(path) as image:
-            return data_uri(thumbnail(image, side), quality=88)
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged PNGs
+        return data_uri(thumbnail(load_image(path), side), quality=88)
+    except UnreadablePhoto:
         return ""
 
 
