@@ -351,7 +351,7 @@ _A1111: tuple[Rule, ...] = (
 _DIFFUSERS: tuple[Rule, ...] = (
     (lambda t: t.odd is not None and t.tool in t.odd.tools, ""),
     (lambda t: t.suffix == "dora_scale", "diffusers leaves DoRA's dora_scale out, so the layer changes in another way than it was trained to"),
-    (lambda t: t.base.DIFFUSERS_LOKR and not t.is_kohya and any(".lokr_" in key for key in t.shapes), lambda t: _why_no_lokr(t)),
+    (lambda t: bool(t.base.DIFFUSERS_LOKR) and not t.is_kohya and any(".lokr_" in key for key in t.shapes), lambda t: _why_no_lokr(t)),
     (lambda t: t.suffix.startswith(("lokr_", "hada_")), f"{_REFUSED}, LoKr's and LoHa's"),
     (lambda t: _renames(t) and (t.suffix not in PEFT or t.stem not in _renamed(t.family)), f"{_REFUSED} in a file of original names"),
     (_renames, _Tensor.broken),

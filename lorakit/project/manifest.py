@@ -427,7 +427,7 @@ def _read_record(line: bytes, known: dict[str, dict] | None = None) -> tuple[Rec
     if _leads_out(cast(Record, record)):
         return None, "the dataset's file is not named by a plain file name"
     if is_sound(line, record):
-        return record if known is None else _shared(cast("Record", record), known), ""
+        return cast("Record", record) if known is None else _shared(cast("Record", record), known), ""
     if fault := fault_of(record):
         return None, f"not a photo's record ({fault})"
     return cast("Record", record), ""

@@ -160,6 +160,7 @@ def fit_course(steps: np.ndarray, logs: np.ndarray) -> Course:
         cost = misfit + (basis.shape[1] + shape.chosen) * math.log(len(x))
         if best is None or cost < best[0] - 1e-9:
             best = cost, shape, basis, solution, misfit
+    assert best is not None, "there are always a level and a straight line"
     _, shape, basis, solution, misfit = best
     free = max(1, len(x) - basis.shape[1] - shape.chosen)
     inflate = max(1.0, misfit / free)

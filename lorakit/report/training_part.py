@@ -6,7 +6,7 @@ import json
 import shlex
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import yaml
@@ -135,7 +135,8 @@ def file_uri(path: Path, side: int) -> str:
 def loss_chart(metrics: list[dict[str, Any]], judgement: Judgement | None) -> str:
     """The loss of every step, its smoothed course, the validation, and the rate at the right; with the judged moments marked."""
     loss = _of(metrics, "loss", "each step", "raw")
-    course = Series("smoothed", loss.steps, smooth(loss.values, max(5, len(loss.values) // 15)) if loss.values else (), look="course")
+    smoothed = smooth(loss.values, max(5, len(loss.values) // 15)).tolist() if loss.values else []
+    course = Series("smoothed", loss.steps, smoothed, look="course")
     marks = []
     if judgement:
         marks = [Mark(f.since_step, f.verdict.replace("_", " ")) for f in judgement.findings if f.since_step is not None]
@@ -204,7 +205,7 @@ def hard_by_course(metrics: list[dict[str, Any]]) -> list[tuple[str, float, int]
     if len(entries) < 30 or not 3 <= len(names) <= MOST_PHOTOS:
         return []
     losses = np.array([entry["loss"] for entry in entries], dtype=float)
-    excess = losses / np.maximum(smooth(losses, max(9, len(losses) // 8)), 1e-12) - 1
+    excess = losses / np.maximum(smooth(losses.tolist(), max(9, len(losses) // 8)), 1e-12) - 1
     at = {name: number for number, name in enumerate(names)}
     normal, sums, visits = np.zeros((len(names), len(names))), np.zeros(len(names)), np.zeros(len(names), dtype=int)
     for entry, value in zip(entries, excess):
@@ -227,8 +228,8 @@ def hard_by_course(metrics: list[dict[str, Any]]) -> list[tuple[str, float, int]
 
 def checks(run: Run, result: dict[str, Any]) -> list[tuple[str, int, int]]:
     """[(tool, keys that it loads, keys in the file)], as the export has found them."""
-    total = count_keys(run.lora) if run.lora else None
-    return [(TOOL_NAMES.get(tool, tool), int(count), total) for tool, count in (result.get("loaded") or {}).items()] if total else []
+    total, loaded = count_keys(run.lora) if run.lora else None, cast("dict[str, int]", result.get("loaded") or {})
+    return [(TOOL_NAMES.get(tool, tool), int(count), total) for tool, count in loaded.items()] if total else []
 
 
 def count_keys(path: Path) -> int | None:

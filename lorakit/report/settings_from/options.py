@@ -31,7 +31,7 @@ class Options:
     def number(self, name: str, default: float | None = None) -> float | None:
         """Of a list (a rate for each text encoder) the first."""
         value = self.get(name)
-        first = value[0] if isinstance(value, list) and value else value
+        first: Any = value[0] if isinstance(value, list) and value else value
         if first is None:
             return default
         try:
@@ -40,7 +40,7 @@ class Options:
                 if isinstance(value, list) and len({str(item) for item in value}) > 1:
                     self.lack(name, "one number is taken, the first")
                 return int(found) if found == int(found) and not isinstance(first, float) else found
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
         self.lack(name, "no number")
         return default
