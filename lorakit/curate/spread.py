@@ -17,7 +17,7 @@ def of_vectors(points: np.ndarray) -> Among:
     """Between `points` [n, d] float32.
 
     Rows are multiplied four at a time, whichever they are, so that a distance is the same number to the last bit among whatever others it
-    is worked out (of OpenBLAS; a matrix by a matrix is three times as fast, and rounds by how it is cut)."""
+    is worked out (of OpenBLAS; a product of two matrices rounds by how it is cut)."""
     squares = np.einsum("nd,nd->n", points, points)
 
     def among(rows: np.ndarray) -> Apart:
