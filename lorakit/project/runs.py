@@ -131,7 +131,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             entries.append(entry)
         elif line.strip() and number < len(lines):
             passed.append(number)
-    if passed:
+    if passed and entries:  # else it is no such file, which is for whoever asked to say
         more = f", and {len(passed) - 1} more" if len(passed) > 1 else ""
         warn(f"{path}, line {passed[0]}{more}: not whole, or without a step and a loss; passed over")
     if odd:

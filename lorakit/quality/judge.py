@@ -231,9 +231,12 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         )  # a loss that is level early says little about pictures
         return f"by the loss little is gained behind step {finding.since_step}: look at the samples from there on; {_steps(settings, steps, enough)} may do"
     if finding.verdict == "by_heart":
+        if settings.get("train.hold_out") is False or 0 < len(_seen(metrics)) < NONE_HELD_OUT:  # the validation is of its own photos
+            who, look = "the same photos at other noise gain", "hold the samples against the base's"
+        else:
+            who, look = "those held out gain", "hold the samples against the base's, see that the photos held out show the same subject"
         return (
-            "it learns the photos it sees, and those held out gain nothing: another rate will not mend that; hold the samples against the base's, "
-            "see that the photos held out show the same subject, and add photos, or more varied ones"
+            f"it learns the photos it sees, and {who} nothing: another rate will not mend that; {look}, and add photos, or more varied ones"
         )
     if finding.verdict == "spike":
         began = _beginnings(finding.steps)
@@ -261,10 +264,15 @@ def _beginnings(steps: Sequence[int]) -> list[int]:
     return [step for leap in leaps for step in (leap if len(leap) <= SHORT_LEAP else (leap[0] - 1, leap[0]))]
 
 
+def _seen(metrics: Sequence[dict[str, Any]]) -> Counter[str]:
+    """How often each photo was trained on."""
+    return Counter(name for entry in metrics for name in entry.get("photos") or ())
+
+
 def _go_on(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], best: int | None) -> str:
     """Longer, where the last third still falls; else nothing needs to be changed."""
     last = judge_curve(metrics[2 * len(metrics) // 3 :])[0]
-    seen = Counter(name for entry in metrics for name in entry.get("photos") or ())
+    seen = _seen(metrics)
     looks = sum(seen.values()) / max(1, len(seen))
     if 0 < len(seen) < NONE_HELD_OUT and looks >= LOOKS:
         return (

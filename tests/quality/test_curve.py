@@ -214,7 +214,8 @@ def test_a_loss_that_falls_over_a_level_validation_is_learned_by_heart_and_no_ra
             assert ("train.learning_rate" in found.advice) == (verdict == "flat")
             if verdict == "by_heart":
                 assert "while the validation is flat" in found.findings[0].words and found.best_step is None
-                assert "more varied" in found.advice and "-> " not in found.advice
+                assert "those held out gain nothing" in found.advice and "more varied" in found.advice and "-> " not in found.advice
+                assert "the same photos at other noise" in judge(lines, {"train.hold_out": False}).advice
 
 
 def test_a_level_course_says_what_fall_it_would_have_shown():
@@ -253,7 +254,12 @@ def test_what_is_no_metrics_file_is_one_line(tmp_path):
         done = CliRunner().invoke(group, ["judge", str(path)])
         assert isinstance(done.exception, LorakitError) and done.stdout == "", (content[:20], done)
         told = str(done.exception)
-        assert told.startswith(f"{path}: no line has a step and a loss ({said}") and told.count("\n") == 0 and '{"step": 1' in told
+        assert (
+            done.stderr == ""
+            and told.startswith(f"{path}: no line has a step and a loss ({said}")
+            and told.count("\n") == 0
+            and '{"step": 1' in told
+        )
 
 
 def scores(subject, burnt=None):
