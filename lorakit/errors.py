@@ -64,6 +64,10 @@ class UnreadablePhoto(LorakitError):
         return type(self), (self.reason, self.detail)
 
 
+class NotGiven(UnreadablePhoto):
+    """One that a store does not give now: for the network's reasons or its own, not for the photo's."""
+
+
 class WeightsMissing(LorakitError):
     """Model weights that are neither given, nor cached, nor to be had from the hub."""
 

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -104,15 +104,21 @@ def constant(folder: str, name: str, constant: str, default: Any = None) -> Any:
     """A constant at the top of a plug-in's file that is written out in full, read without importing the file: families take
     torch and diffusers along. `default` where there is no such plug-in, or no such constant in it."""
     path = _files(folder).get(name)
-    for node in ast.parse(path.read_text(encoding="utf-8")).body if path else ():
+    for node in _parsed(path.read_text(encoding="utf-8")).body if path else ():
         if isinstance(node, ast.Assign) and [target.id for target in node.targets if isinstance(target, ast.Name)] == [constant]:
             return ast.literal_eval(node.value)
     return default
 
 
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> ast.Module:
+    """Parsed once while it is the same: who asks after a constant asks all plug-ins of a folder, for several."""
+    return ast.parse(text)
+
+
 def defines(folder: str, name: str, thing: str) -> bool:
     """Whether a plug-in's file has a class or function `thing` at its top, without importing what it imports."""
-    tree = ast.parse(_files(folder)[name].read_text(encoding="utf-8"))
+    tree = _parsed(_files(folder)[name].read_text(encoding="utf-8"))
     return any(isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == thing for node in tree.body)
 
 

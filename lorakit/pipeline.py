@@ -106,6 +106,13 @@ def walk(project: Project, first: str = NAMES[0], last: str = NAMES[-1]) -> list
     return worked
 
 
+def not_given(project: Project, first: str, last: str) -> dict[str, str]:
+    """{file: why} of the photos that a walk from `first` to `last` did without, for their store did not give them."""
+    from lorakit.curate import check
+
+    return check.not_given(project) if NAMES.index(first) <= NAMES.index("check") <= NAMES.index(last) else {}
+
+
 def _photos(records: Iterable[Record]) -> set[tuple[str, str]]:
     return {(r["id"], r["file"]) for r in records}
 

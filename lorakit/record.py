@@ -173,6 +173,7 @@ class Record(TypedDict, total=False):
     path: str  # where the photo lies, or its address
     bytes: int
     modified: int  # nanoseconds; of an object in a store, a number made of its ETag
+    changed: int  # of a file: nanoseconds of its last change of any kind (ctime); where a former version has read it, not there
     hash: str  # of the content; begins with `unreadable-` where the file cannot be read
     repeats: int  # from a folder named as sd-scripts do: 10_name
     sidecar: Sidecar

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -77,13 +79,15 @@ assignments = click.option("--set", "assignments", multiple=True, metavar="KEY=V
 
 def default_folder(photos: str | Path) -> Path:
     """The project folder where none is given, named after the photos: `mugs-lora`."""
-    from lorakit.photos.remote import is_address
+    from urllib.parse import unquote
+
+    from lorakit.photos.remote import is_address, normal
     from lorakit.project.project import is_on_hub
 
     if is_on_hub(photos):
         return Path(f"{str(photos).partition('@')[0].rpartition('/')[2].partition(':')[0]}-lora")
     if is_address(photos):
-        return Path(f"{str(photos).rstrip('/').rpartition('/')[2]}-lora")
+        return Path(f"{unquote(normal(str(photos)).rstrip('/').rpartition('/')[2])}-lora")
     return Path(f"{Path(photos).resolve().name}-lora")
 
 
@@ -243,9 +247,13 @@ def go(project: Project, first: str, last: str, push_to_hub: str | None = None) 
     failed = sorted(r["file"] for r in project.manifest.selected if r.get("failed"))
     if failed:
         say(f"{len(failed)} chosen photos were left out: {', '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}")
+    if absent := pipeline.not_given(project, first, last):
+        file, why = next(iter(absent.items()))
+        many = "1 photo" if len(absent) == 1 else f"{len(absent)} photos"
+        say(f"{many} could not be had from the store and left out ({file}: {why}); the same command tries again")
     for line in next_commands(project, last):
         say(line)
-    if failed:
+    if failed or absent:
         sys.exit(INCOMPLETE)
     if last != "report" and pipeline.progress_of(project, last)["pending"]:
         say(f"{last} is not finished: `lorakit status {typed(project.folder)}` says how far each stage has come")
@@ -271,17 +279,23 @@ def next_commands(project: Project, last: str) -> list[str]:
 
 @contextmanager
 def nothing_left_of_a_failed_start(folder: Path) -> Iterator[None]:
-    """A command that is refused before it has found a photo leaves no folder behind: the next try finds the place empty."""
+    """A command that is refused before it has found a photo leaves no folder behind, unless it has read something for the next try."""
     from lorakit.errors import LorakitError
 
     folder = folder.expanduser().absolute()
-    was_there, was_project = folder.is_dir(), (folder / "project.yaml").exists()
+    was_there, was_project, cache = folder.is_dir(), (folder / "project.yaml").exists(), folder / "cache"
+    had_cache = os.path.lexists(cache)
     try:
         yield
-    except LorakitError:
-        if not was_project and folder.is_dir() and {path.name for path in folder.iterdir()} <= {"project.yaml", ".lock"}:
+    except (LorakitError, OSError):
+        if not was_project and folder.is_dir() and {path.name for path in folder.iterdir()} <= {"project.yaml", ".lock", "cache"}:
+            if not had_cache:  # a link to a disk that is larger, say, which somebody has made
+                if any(path.is_file() and path.stat().st_size for path in cache.rglob("*")):
+                    raise
+                shutil.rmtree(cache, ignore_errors=True)
             for path in folder.iterdir():
-                path.unlink()
+                if path != cache:
+                    path.unlink()
             if not was_there:
                 folder.rmdir()
         raise

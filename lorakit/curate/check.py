@@ -13,7 +13,7 @@ from lorakit.console import progress, say, warn
 from lorakit.curate.descriptors import common_phash, descriptors
 from lorakit.errors import UnreadablePhoto
 from lorakit.photos.photo import read_photo
-from lorakit.photos.remote import Remote, place_of
+from lorakit.photos.remote import GONE, Patience, Remote, is_address, place_of
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 
@@ -31,6 +31,7 @@ def check(project: Project) -> None:
     todo = [project.manifest[id] for id in wanted]
     if todo:
         _say_what_is_passed_over()
+    patience = Patience()
     with progress("check", len(todo)) as shown:
         places = {place_of(r): r for r in todo}
         for path, found in project.engine.each(measure_all, places):
@@ -40,6 +41,8 @@ def check(project: Project) -> None:
                 found = _not_measured(found)
             project.manifest.keep(manifest.finish(record, "check", wanted[record["id"]], **found))
             shown.advance()
+            if isinstance(path, Remote):
+                patience.take(path, _why_not_given(found["measures"]))
     project.manifest.save()
 
 
@@ -54,6 +57,18 @@ def _to_do(project: Project) -> Iterator[tuple[Record, str]]:
 def _could_not_be_opened(record: Record) -> bool:
     """Whether it was the system that did not give the file; rights and networks change without leaving a trace on it."""
     return record.get("measures", {}).get("damaged", {}).get("unreadable") == "unreadable"
+
+
+def not_given(project: Project) -> dict[str, str]:
+    """{file: why} of the photos that their store did not give, and nobody has rejected: the set lacks them for the network's reasons."""
+    lacking = (r for r in project.manifest if is_address(r["path"]) and r.get("human", {}).get("verdict") != "reject")
+    return {r["file"]: why for r in lacking if (why := _why_not_given(r.get("measures", {})))}
+
+
+def _why_not_given(measures: dict[str, Any]) -> str | None:
+    """None for a photo that was given, and where there is none any more."""
+    said = measures.get("damaged", {})
+    return said["detail"] if said.get("unreadable") == "unreadable" and said["detail"] != GONE else None
 
 
 def measure_all(paths: list[Path | Remote]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from lorakit.errors import UnreadablePhoto
+from lorakit.errors import LorakitError, NotGiven, UnreadablePhoto
 from lorakit.photos.photo import read_photo
 from lorakit.photos.remote import Remote
 
@@ -59,9 +59,12 @@ def is_another(found: Likeness) -> bool:
 
 
 def compare(left: Path | Remote, right: Path | Remote, turn: int) -> Likeness:
-    """How like `right` the photo `left` is, once it is turned (see `descriptors.turned`). All zero when one cannot be read."""
+    """How like `right` the photo `left` is, once it is turned (see `descriptors.turned`). All zero when one cannot be read; raises
+    `LorakitError` where a store does not give one now, for two copies would be taken for two photos."""
     try:
         moved, fixed = _prepare(left, turn), _prepare(right, 0)
+    except NotGiven as error:
+        raise LorakitError(f"{left}, {right}: cannot be compared ({error.detail}); the same command goes on from there") from None
     except UnreadablePhoto:
         return Likeness(0, 0.0, 0.0, 0.0)
     thumbnails = _correlation(_thumbnail(moved.gray), _thumbnail(fixed.gray))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorakit import files
 from lorakit.console import say, track, warn
-from lorakit.curate.sources import MOST_BYTES
+from lorakit.curate.sources import MOST_BYTES, folder_for, note_unpacked
 from lorakit.errors import LorakitError
 from lorakit.photos.decode import MAX_BYTES, NAME_ENDINGS, sniff_bytes
 from lorakit.text.sidecars import TEXT_KEYS
@@ -40,11 +40,11 @@ def is_table(path: Path) -> bool:
 def unpack_table(path: Path, cache: Path) -> Path:
     """The folder below `cache` with the pictures of a parquet or arrow file and their captions, written once per content.
     Raises `LorakitError` when the file cannot be read or holds no pictures."""
-    facts = path.stat()
-    folder = cache / "photos" / f"{path.stem[:60]}-{files.short_hash(str(path), facts.st_size, facts.st_mtime_ns)}"
+    folder = folder_for(path, cache)
     if not folder.is_dir():
         try:
             files.write_folder(folder, lambda part: _fill(part, str(path), _open_table(path), path.parent))
+            note_unpacked(path, folder)
         except LorakitError:
             raise
         except Exception as error:  # pyarrow and datasets raise many kinds

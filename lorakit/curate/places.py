@@ -168,6 +168,9 @@ def _in_store(address: str, project: Project) -> Place:
             texts.append((one, path))
         elif kind != "":
             found.passed_over[kind or ("too large for a photo" if one.bytes > decode.MAX_BYTES else "of no known kind")].append(path)
+    if packed := [path for path in found.passed_over["archives"] if path.name.lower().endswith(stores.PACKED)]:
+        names = ", ".join(path.relative_to(root).as_posix() for path in packed[:3])
+        warn(f"{address}: passed over: {names}{', ...' if len(packed) > 3 else ''}; {stores.PLAIN}")
     for path in stores.fetch_texts(texts):
         (found.passed_over[conventions.NOTES] if path.suffix.lower() == ".xmp" else found.texts).append(path)
     _settle(found, set_aside, settings.roles)
@@ -175,12 +178,20 @@ def _in_store(address: str, project: Project) -> Place:
 
 
 def _take_shard(found: Place, shard: Listed, project: Project) -> None:
-    for one in stores.in_shard(shard, project.cache_folder):
+    photos, refused = stores.in_shard(shard, project.cache_folder)
+    if refused:
+        found.passed_over[sources.REFUSED] += [found.root / shard.name / name for name in map(_without_root, refused)]
+    for one in photos:
         path, number = found.root / one.name, 2
         while path in found.listed:  # a tar may have several members of one name
             path, number = (found.root / one.name).with_stem(f"{PurePosixPath(one.name).stem}_{number}"), number + 1
         found.listed[path] = one
         found.photos.append(path)
+
+
+def _without_root(name: str) -> str:
+    """For what is only shown."""
+    return name.lstrip("/")
 
 
 def _settle(found: Place, set_aside: dict[tuple[str, Path], list[Path]], with_roles: bool) -> None:

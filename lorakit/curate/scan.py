@@ -16,7 +16,7 @@ from lorakit.curate import account, folders, stores
 from lorakit.curate.embedded import description_in
 from lorakit.curate.places import Place, is_regular, look_into, may_hold_photos
 from lorakit.errors import LorakitError, UnreadablePhoto
-from lorakit.photos.remote import GONE, UNREADABLE, Remote
+from lorakit.photos.remote import GONE, UNREADABLE, Patience, Remote
 from lorakit.project import Project
 from lorakit.record import Embedded, Record
 from lorakit.text import conventions, sidecars
@@ -51,7 +51,10 @@ def scan(project: Project) -> None:
         raise _no_photos(project, places)
     captions = {id(place): Captions(place.photos, place.texts, place.root) for place in places}
     repeats, unused = _repeats(project, places)
-    before = (*_read_interrupted(interrupted), *project.manifest.everything())
+    before = [
+        *sorted(project.manifest.everything(), key=lambda r: not r.get("gone")),
+        *_read_interrupted(interrupted),
+    ]  # the last one counts
     known = {_state(r): r for r in before if not r["hash"].startswith(UNREADABLE) and r["modified"]}
     several = len(project.photos) > 1
     fresh: list[Record] = []
@@ -64,7 +67,7 @@ def scan(project: Project) -> None:
                 record["repeats"] = repeats.get(path, 1)
                 _add_caption(record, _words_in(place, path) or captions[id(place)].of(path), project)
                 fresh.append(record)
-                if _state(record) not in known:
+                if not _is_as_read(known.get(_state(record)), record):
                     _note(notes, record)
     records = match(project.manifest.everything(), fresh)
     _say_what_changed(project, records)
@@ -112,6 +115,12 @@ def _state(record: Record) -> tuple:
     return tuple(record[key] for key in STATE)
 
 
+def _is_as_read(before: Record | None, now: Record) -> bool:
+    """Whether a file of the same place, size and time is the very one that was read. A copy put in its place may have both; it has not the
+    time of the last change of any kind, which none can set. That a former version has not noted it is nothing against a file."""
+    return before is not None and before.get("changed", now.get("changed")) == now.get("changed")
+
+
 def _read_interrupted(path: Path) -> Iterator[Record]:
     """What a scan that was stopped had read already; a last line that is not whole is passed over."""
     for line in split_lines(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else ():
@@ -122,7 +131,7 @@ def _read_interrupted(path: Path) -> Iterator[Record]:
 
 
 def _note(notes: TextIO, record: Record) -> None:
-    notes.write(json.dumps({key: record[key] for key in (*STATE, "hash", "embedded") if key in record}) + "\n")
+    notes.write(json.dumps({key: record[key] for key in (*STATE, "changed", "hash", "embedded") if key in record}) + "\n")
 
 
 def _read_elsewhere(project: Project, found: dict[Path, Place], known: dict[tuple, Record], notes: TextIO) -> None:
@@ -135,17 +144,21 @@ def _read_elsewhere(project: Project, found: dict[Path, Place], known: dict[tupl
         if one is None:
             continue
         record: Record = {"path": one.address, "bytes": one.bytes, "modified": one.modified}
+        if one.changed:
+            record["changed"] = one.changed
         if one.hash:  # of a shard, which was read as a whole
             embedded: Embedded | None = {"text": one.embedded[0], "kind": one.embedded[1]} if one.embedded else None
-            known.setdefault(_state(record), {**record, "hash": one.hash, "embedded": embedded})
-        elif _state(record) not in known:
+            known[_state(record)] = {**record, "hash": one.hash, "embedded": embedded}
+        elif not _is_as_read(known.get(_state(record)), record):
             todo[Remote(one.address)] = path, record
+    patience = Patience()
     for place, read in track(project.engine.each(stores.look, todo), "read", len(todo)) if todo else ():
         path, record = todo[place]
+        if isinstance(read, UnreadablePhoto) and read.detail == GONE:
+            del found[path]
+            continue
+        patience.take(place, read.detail if isinstance(read, UnreadablePhoto) else None)
         if isinstance(read, UnreadablePhoto):
-            if read.detail == GONE:
-                del found[path]
-                continue
             if one := former.get(place.address):
                 warn(f"{place}: cannot be read ({read.detail}); it stays as it was")
                 known[_state(record)] = one
@@ -160,7 +173,7 @@ def _read_elsewhere(project: Project, found: dict[Path, Place], known: dict[tupl
 def _words_in(place: Place, path: Path) -> Found | None:
     """What a shard says of its photo."""
     one = place.listed.get(path)
-    return Found(one.texts[0], one.text_of, tuple(one.texts[1:])) if one and one.texts else None
+    return Found(one.texts[0], one.text_of, tuple(one.texts[1:]), tuple(one.differing)) if one and one.texts else None
 
 
 def _describe(place: Place, path: Path, several: bool, known: dict[tuple, Record]) -> Record:
@@ -169,18 +182,21 @@ def _describe(place: Place, path: Path, several: bool, known: dict[tuple, Record
         return _describe_listed(place, path, several, known[one.address, one.bytes, one.modified])
     try:
         facts = path.lstat() if not is_regular(path) else path.stat()
-        size, modified = facts.st_size, facts.st_mtime_ns
+        size, modified, changed = facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
     except PermissionError:  # its folder may be listed and no more; `check` says that it cannot be read
-        size, modified = 0, 0
+        size, modified, changed = 0, 0, 0
     record: Record = {
         "file": _shown(place, path, several),
         "path": str(path),
         "bytes": size,
         "modified": modified,
+        "changed": changed,
     }
     _add_mask(record, place, path)
     before = known.get(_state(record))
-    record["hash"] = before["hash"] if before else _hash(path)
+    record["hash"] = before["hash"] if before and _is_as_read(before, record) else _hash(path)
+    if before and before["hash"] != record["hash"]:
+        before = None
     if said := place.described.get(path):
         record["embedded"] = {"text": said[0], "kind": said[1]}
     elif before and "embedded" in before and not _is_of_xmp_file(before["embedded"]):
@@ -192,7 +208,9 @@ def _describe(place: Place, path: Path, several: bool, known: dict[tuple, Record
 
 
 def _describe_listed(place: Place, path: Path, several: bool, read: Record) -> Record:
-    record = cast("Record", {"file": _shown(place, path, several), **{key: read[key] for key in (*STATE, "hash")}})
+    record = cast(
+        "Record", {"file": _shown(place, path, several), **{key: read[key] for key in (*STATE, "changed", "hash") if key in read}}
+    )
     _add_mask(record, place, path)
     said = place.described.get(path)
     beside_or_inside = {"text": said[0], "kind": said[1]} if said else read.get("embedded")
@@ -257,7 +275,7 @@ def match(before: list[Record], fresh: list[Record]) -> list[Record]:
         same = [r for r in same if r["path"] == record["path"]] or [r for r in same if r["path"] not in paths]
         old: Record = same[0] if same else {"id": _free_id(record["hash"], taken, former)}
         taken.add(old["id"])
-        kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar", "mask")}
+        kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar", "mask", "changed")}
         matched.append(cast("Record", kept | record | {"done": {**old.get("done", {}), "scan": record["hash"]}}))
     gone: list[Record] = [{**r, "gone": True} for r in before if r["id"] not in taken]
     return matched + gone

@@ -23,6 +23,7 @@ from lorakit.photos.decode import MAX_BYTES
 
 MOST_BYTES = 32 << 30  # unpacked; an archive that claims more is taken for a bomb
 MOST_MEMBERS = 1_000_000
+REFUSED = "with a name that is refused (a colon, or out of the archive)"
 LEFT_OUT = ".left_out.json"  # beside what was unpacked: what was not
 
 
@@ -32,14 +33,33 @@ def is_archive(path: Path) -> bool:
 
 def unpack(archive: Path, cache: Path) -> Path:
     """The folder below `cache` that holds the archive's files, unpacked once per content. Raises `LorakitError`."""
-    facts = archive.stat()
-    folder = cache / "photos" / f"{archive.stem[:60]}-{files.short_hash(str(archive), facts.st_size, facts.st_mtime_ns)}"
+    folder = folder_for(archive, cache)
     if not folder.is_dir():
         try:
             files.write_folder(folder, lambda part: _fill(part, archive))
+            note_unpacked(archive, folder)
         except (zipfile.BadZipFile, tarfile.TarError, RuntimeError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError) as error:
             raise LorakitError(f"{archive}: cannot be unpacked ({error}); unpack it yourself and give the folder") from None
     return folder
+
+
+def folder_for(source: Path, cache: Path) -> Path:
+    """Where the pictures of an archive or a table lie once they are unpacked: of another size or time in another folder. One that was
+    replaced, and has kept both, is unpacked anew: the folder is taken away."""
+    facts = source.stat()
+    folder = cache / "photos" / f"{source.stem[:60]}-{files.short_hash(str(source), facts.st_size, facts.st_mtime_ns)}"
+    with suppress(OSError, ValueError):  # a former version has noted nothing
+        if int(_note(folder).read_text()) != facts.st_ctime_ns:
+            shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def note_unpacked(source: Path, folder: Path) -> None:
+    files.write_text(_note(folder), str(source.stat().st_ctime_ns))
+
+
+def _note(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.changed")
 
 
 def left_out(folder: Path) -> dict[str, list[str]]:
@@ -55,9 +75,9 @@ def _fill(folder: Path, archive: Path) -> None:
     for number, (name, size, open_member) in enumerate(_members(archive)):
         if number >= MOST_MEMBERS:
             raise LorakitError(f"{archive}: more than {MOST_MEMBERS:,} files; unpack it yourself and give the folder")
-        inside = PurePosixPath(name.replace("\\", "/"))
-        if inside.is_absolute() or ".." in inside.parts or ":" in name or not inside.parts:  # a name that points out of the folder
-            out.setdefault("with a name that is refused (a colon, or out of the archive)", []).append(name)
+        inside = name_inside(name)
+        if inside is None:
+            out.setdefault(REFUSED, []).append(name)
             continue
         if size > MAX_BYTES:
             warn(f"{archive}: {name}: {size >> 20} MB is more than a photo has; passed over")
@@ -81,6 +101,12 @@ def _fill(folder: Path, archive: Path) -> None:
         files.write_json(folder / LEFT_OUT, out)
     if wrong and not written:
         raise LorakitError(f"{archive}: cannot be unpacked, not one of its files ({wrong}); unpack it yourself and give the folder")
+
+
+def name_inside(name: str) -> PurePosixPath | None:
+    """A member's name as a path within its archive; None for one that points out of it."""
+    inside = PurePosixPath(name.replace("\\", "/"))
+    return None if inside.is_absolute() or ".." in inside.parts or ":" in name or not inside.parts else inside
 
 
 def _told(archive: Path, name: str, error: Exception) -> str:

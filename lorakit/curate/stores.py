@@ -4,21 +4,22 @@ parquet files there. Texts are fetched into the cache, which they fit; photos ar
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tarfile
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from lorakit import files
 from lorakit.ahead import ahead
 from lorakit.console import say, track, warn
 from lorakit.curate.embedded import description_in
 from lorakit.curate.hf_datasets import BATCH, CAPTIONS_ONLY, TEXT_KEYS, picture_column
+from lorakit.curate.sources import name_inside
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.photos import remote
 from lorakit.photos.decode import MAX_BYTES, NAME_ENDINGS, sniff_bytes
@@ -27,9 +28,15 @@ from lorakit.text.caption_lists import MOST_BYTES as MOST_OF_TEXT
 from lorakit.text.caption_lists import json_or_none
 from lorakit.text.cleaning import captions_in, texts_of
 from lorakit.text.lines import split_lines
-from lorakit.text.sidecars import ENDINGS
+from lorakit.text.sidecars import ENDINGS, joined, texts_beside
 
 SHARDS = (".tar", ".parquet")
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+PLAIN = (
+    "photos in it cannot be read where it lies: store it as a plain .tar (gunzip), or download it and give its own path, which is unpacked"
+)
+INDEX = 2  # raised when more is noted of a shard
 AT_ONCE = 32  # texts that are fetched at once
 NO_SHARD = (tarfile.TarError, EOFError, ValueError)  # of what is no tar, or no parquet file; what a network raises is none of these
 
@@ -47,6 +54,8 @@ class Listed:
     texts: list[str] = field(default_factory=list)
     text_of: str = ""  # which member or column the texts are from
     embedded: tuple[str, str] | None = None
+    differing: list[str] = field(default_factory=list)  # other texts that say something else, not used
+    changed: int = 0  # of a file of this machine: when it, or what is said of it, was last changed, in nanoseconds
 
 
 def listed(address: str) -> list[Listed]:
@@ -56,29 +65,30 @@ def listed(address: str) -> list[Listed]:
     fs.invalidate_cache()  # what a store held a while ago is of no use
     try:
         found = _find(fs, root, address)
-    except FileNotFoundError as error:
-        reason = (
-            remote.REFUSED if remote.is_refused(error) else "nothing lies there; is the name right, and the endpoint (AWS_ENDPOINT_URL)?"
-        )
-        raise LorakitError(f"{address}: {reason}") from None
     except LorakitError:
         raise
     except Exception as error:  # each store raises its own
-        raise LorakitError(f"{address}: cannot be listed ({remote.why(error)}); nothing was changed") from None
+        if page := remote.page_behind(error):
+            raise page from None
+        if remote.is_gone(error):
+            raise LorakitError(f"{address}: {remote.nothing_there(address)}") from None
+        raise LorakitError(f"{address}: cannot be listed ({remote.why(error, address)}); nothing was changed") from None
     return sorted(found, key=lambda one: one.name)
 
 
 def _find(fs: Any, root: str, address: str) -> list[Listed]:
-    is_web = address.lower().startswith(("http://", "https://"))
-    last = PurePosixPath(root.split("?")[0].rstrip("/")).name
-    looks_like_one = last.lower().endswith((*NAME_ENDINGS, *SHARDS))
-    if looks_like_one and (is_web or fs.isfile(root)):
+    scheme = remote.scheme_of(address)
+    is_web = scheme in remote.WEB
+    last = PurePosixPath(root.rstrip("/")).name
+    if (is_web and last.lower().endswith((*NAME_ENDINGS, *SHARDS, *PACKED))) or (not is_web and fs.isfile(root)):
         info = fs.info(root)
-        return [Listed(address, unquote(last) if is_web else last, info.get("size") or 0, _state_of(info))]
+        return [Listed(address, unquote(last) if is_web else last, info.get("size") or 0, _state_of(info), changed=_changed(scheme, info))]
     infos = dict.fromkeys(_links(fs, f"{root.rstrip('/')}/"), {}) if is_web else fs.find(root, detail=True)
-    if not infos and not is_web and not fs.exists(root):
+    if not infos and (is_web or not fs.exists(root)):
         raise FileNotFoundError(root)
-    base, scheme = root.rstrip("/"), address.partition("://")[0]
+    if (host := urlsplit(address).netloc) and not is_web and not root.lstrip("/").startswith(host):
+        raise LorakitError(f"{address}: the paths of {scheme}:// do not tell their host, and so cannot be kept; {remote.READ}")
+    base = root.rstrip("/")
     found = []
     for path, info in infos.items():
         name = path.removeprefix(base).lstrip("/")
@@ -88,7 +98,7 @@ def _find(fs: Any, root: str, address: str) -> list[Listed]:
     if scheme == "file":
         found = [(f"file:///{where.removeprefix('file://').lstrip('/')}", name, info) for where, name, info in found]
     if not is_web:
-        return [Listed(where, name, info.get("size") or 0, _state_of(info)) for where, name, info in found]
+        return [Listed(where, name, info.get("size") or 0, _state_of(info), changed=_changed(scheme, info)) for where, name, info in found]
     return [
         _asked(fs, where, name) if job is None else job.result()
         for (where, name, _), job in ahead(lambda f: _asked(fs, f[0], f[1]), found, AT_ONCE)
@@ -107,7 +117,7 @@ def _links(fs: Any, folder: str) -> Iterator[str]:
             except Exception as error:  # each library raises its own
                 if not (remote.is_refused(error) or remote.is_gone(error)):
                     raise
-                warn(f"{link}: its photos are left out ({remote.why(error)})")
+                warn(f"{link}: its photos are left out ({remote.why(error, link)})")
 
 
 def _asked(fs: Any, address: str, name: str) -> Listed:
@@ -137,6 +147,11 @@ def _state_of(info: dict[str, Any]) -> int:
     return 0
 
 
+def _changed(scheme: str, info: dict[str, Any]) -> int:
+    """Of a file of this machine, whose time of change tells what its size and time of writing do not."""
+    return int(info["created"] * 1_000_000) * 1000 if scheme == "file" and isinstance(info.get("created"), float) else 0
+
+
 def fetch_texts(found: list[tuple[Listed, Path]]) -> list[Path]:
     """Write the texts beside the photos to their paths, those that are new or have changed; returns those that are there."""
     there, todo = [], []
@@ -152,21 +167,25 @@ def fetch_texts(found: list[tuple[Listed, Path]]) -> list[Path]:
             data = job.result()
             files.write_whole(path, lambda part, data=data: part.write_bytes(data))
         except UnreadablePhoto as error:
-            if error.detail not in (remote.GONE, remote.REFUSED):  # a photo without its words would be worded anew
+            if not error.detail.startswith((remote.GONE, remote.REFUSED)):  # a photo without its words would be worded anew
                 raise LorakitError(f"{one.address}: cannot be fetched ({error.detail}); nothing was changed") from None
             warn(f"{one.address}: cannot be fetched ({error.detail}); passed over")
             continue
         if one.modified:
-            files.write_text(_note(path), str(one.modified))
+            files.write_text(_note(path), _state_in_words(one))
         there.append(path)
     return sorted(there)
 
 
 def _is_fetched(one: Listed, path: Path) -> bool:
     try:
-        return bool(one.modified) and path.stat().st_size == one.bytes and _note(path).read_text() == str(one.modified)
+        return bool(one.modified) and path.stat().st_size == one.bytes and _note(path).read_text() == _state_in_words(one)
     except OSError:
         return False
+
+
+def _state_in_words(one: Listed) -> str:
+    return f"{one.modified} {one.changed}" if one.changed else str(one.modified)
 
 
 def _note(path: Path) -> Path:
@@ -186,35 +205,56 @@ def _look(place: Remote) -> tuple[str, tuple[str, str] | None] | UnreadablePhoto
     return remote.content_hash(data), description_in(data)
 
 
-def in_shard(shard: Listed, cache: Path) -> list[Listed]:
-    """The photos of a tar or parquet file, read through once for each state of it: what is known of them is kept, they are not. What is torn
-    is named and passed over. Raises `LorakitError` where the store does not give it."""
-    index = cache / "shards" / f"{files.short_hash(shard.address, shard.bytes, shard.modified)}.jsonl"
+def in_shard(shard: Listed, cache: Path) -> tuple[list[Listed], list[str]]:
+    """(the photos of a tar or parquet file, members whose names are refused), read through once for each state of it: what is known of
+    them is kept, they are not. What is torn is named and passed over. Raises `LorakitError` where the store does not give it."""
+    index = cache / "shards" / f"{files.short_hash(shard.address, shard.bytes, shard.modified, shard.changed, INDEX)}.jsonl"
     if shard.modified and index.is_file():
         lines = [json.loads(line) for line in split_lines(index.read_text(encoding="utf-8")) if line]
-        return [Listed(**{**line, "embedded": tuple(line["embedded"]) if line["embedded"] else None}) for line in lines]
+        known = [
+            Listed(**{**line, "embedded": tuple(line["embedded"]) if line["embedded"] else None}) for line in lines if "refused" not in line
+        ]
+        return known, [line["refused"] for line in lines if "refused" in line]
     say(f"scan      {shard.address}: is read through")
-    torn: list[str] = []
+    torn, refused = [], []
     try:
-        found = list((_in_tar if shard.name.lower().endswith(".tar") else _in_parquet)(shard, torn))
+        found = list(_in_tar(shard, torn, refused) if shard.name.lower().endswith(".tar") else _in_parquet(shard, torn))
     except LorakitError:
         raise
     except Exception as error:  # each store raises its own
+        if page := remote.page_behind(error):
+            raise page from None
+        if "range requests" in str(error) or isinstance(error, io.UnsupportedOperation):  # fsspec's words
+            raise LorakitError(
+                f"{shard.address}: cannot be read, for its server gives no parts of a file; nothing was changed (serve it by one that does, "
+                "or download it and give its own path)"
+            ) from None
         if not isinstance(error, NO_SHARD):
-            raise LorakitError(f"{shard.address}: cannot be read ({remote.why(error)}); nothing was changed") from None
-        warn(f"{shard.address}: cannot be read as a shard ({remote.why(error)}); passed over")
-        return []
+            raise LorakitError(f"{shard.address}: cannot be read ({remote.why(error, shard.address)}); nothing was changed") from None
+        kind = _packed_by(shard) if isinstance(error, tarfile.TarError) else None
+        why = f"is compressed ({kind}); {PLAIN}" if kind else f"cannot be read as a shard ({remote.why(error, shard.address)})"
+        warn(f"{shard.address}: {why}; passed over")
+        return [], []
     for line in torn:
         warn(f"{shard.address}: {line}")
     if shard.modified and not torn:  # else it is read, and said, again
-        files.write_text(index, "".join(json.dumps(asdict(one)) + "\n" for one in found))
-    return found
+        noted = [*map(asdict, found), *({"refused": name} for name in refused)]
+        files.write_text(index, "".join(json.dumps(one) + "\n" for one in noted))
+    return found, refused
 
 
-def _in_tar(shard: Listed, torn: list[str]) -> Iterator[Listed]:
-    """The pictures of a WebDataset shard; what is wrong with it goes into `torn`. Members of one name but for the ending belong together."""
-    texts: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
-    pictures: list[tuple[str, int, int, str, tuple[str, str] | None]] = []
+def _packed_by(shard: Listed) -> str | None:
+    """By what a file that is named like a tar is compressed."""
+    fs, path = remote.opened(shard.address)
+    with fs.open(path, "rb") as file:
+        head = file.read(8)
+    return next((kind for begins, kind in COMPRESSED.items() if head.startswith(begins)), None)
+
+
+def _in_tar(shard: Listed, torn: list[str], refused: list[str]) -> Iterator[Listed]:
+    """The pictures of a WebDataset shard; what is wrong with it goes into `torn`, names that are refused into `refused`."""
+    texts: dict[PurePosixPath, list[str]] = {}
+    pictures: list[tuple[PurePosixPath, int, int, str, tuple[str, str] | None]] = []
     fs, path = remote.opened(shard.address)
     members = 0
     with fs.open(path, "rb") as file:
@@ -222,52 +262,43 @@ def _in_tar(shard: Listed, torn: list[str]) -> Iterator[Listed]:
         try:
             for member in tar:
                 members += 1
-                name = PurePosixPath(member.name)
-                if (
-                    not member.isreg()
-                    or member.sparse
-                    or name.is_absolute()
-                    or ".." in name.parts
-                    or not name.name
-                    or name.name.startswith(".")
-                ):
+                if not member.isreg() or member.sparse:
                     continue
-                is_text = name.suffix.lower() in ENDINGS
+                name = name_inside(member.name)
+                if name is None:
+                    refused.append(member.name)
+                    continue
+                is_text, is_picture = name.suffix.lower() in ENDINGS, name.suffix.lower() in NAME_ENDINGS
+                if name.name.startswith(".") or not (is_text or is_picture):
+                    continue
                 if member.size > (MOST_OF_TEXT if is_text else MAX_BYTES):
                     warn(f"{shard.address}: {member.name}: {member.size >> 20} MB is too large; passed over")
                     continue
-                if is_text or name.suffix.lower() in NAME_ENDINGS:
-                    content = tar.extractfile(member)
-                    data = content.read() if content else b""
-                    if len(data) != member.size:
-                        raise tarfile.ReadError("unexpected end of data")
-                    if is_text:
-                        texts[str(name.with_suffix(""))].append((name.name, data))
-                    else:
-                        end = member.offset_data + member.size
-                        pictures.append((str(name), member.offset_data, end, remote.content_hash(data), description_in(data)))
+                content = tar.extractfile(member)
+                data = content.read() if content else b""
+                if len(data) != member.size:
+                    raise tarfile.ReadError("unexpected end of data")
+                if is_text:
+                    texts[name] = _words_of(name.name, data)
+                else:
+                    end = member.offset_data + member.size
+                    pictures.append((name, member.offset_data, end, remote.content_hash(data), description_in(data)))
             rest = remote.fetch(shard.address, tar.offset, min(shard.bytes, tar.offset + (1 << 16))) if shard.bytes > tar.offset else b""
             if any(rest):
                 raise tarfile.ReadError("a header is damaged")
         except (tarfile.TarError, EOFError, ValueError) as error:
             torn.append(f"torn behind its first {members} members ({remote.one_line(error)}); what comes after them is left out")
+    beside = texts_beside(dict.fromkeys(name for name, *_ in pictures), texts)
     for name, first, end, hash, embedded in pictures:
-        said, of = _said(sorted(texts.get(str(PurePosixPath(name).with_suffix("")), ()), key=_rank_of_text))
+        said = joined([(text.name, texts[text]) for text in beside.get(name, ())])
+        words, of, differing = ([said.text, *said.others], said.file, list(said.differing)) if said else ([], "", [])
         where = remote.in_tar(shard.address, first, end)
-        yield Listed(where, f"{shard.name}/{name}", end - first, shard.modified, hash, said, of, embedded)
+        yield Listed(where, f"{shard.name}/{name}", end - first, shard.modified, hash, words, of, embedded, differing)
 
 
-def _rank_of_text(text: tuple[str, bytes]) -> int:
-    return ENDINGS.index(PurePosixPath(text[0]).suffix.lower())
-
-
-def _said(texts: list[tuple[str, bytes]]) -> tuple[list[str], str]:
-    """(captions, the member that they stood in) of the first text that has words."""
-    for name, data in texts:
-        text = data.decode("utf-8-sig", "replace")
-        if said := texts_of(json_or_none(text, name)) if name.lower().endswith(".json") else captions_in(text):
-            return said, name
-    return [], ""
+def _words_of(name: str, data: bytes) -> list[str]:
+    text = data.decode("utf-8-sig", "replace")
+    return texts_of(json_or_none(text, name)) if name.lower().endswith(".json") else captions_in(text)
 
 
 def _in_parquet(shard: Listed, torn: list[str]) -> Iterator[Listed]:

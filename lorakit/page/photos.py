@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from lorakit.console import safe
 from lorakit.curate import crop as cropping
-from lorakit.errors import Conflict, LorakitError, UnreadablePhoto
+from lorakit.errors import Conflict, LorakitError
 from lorakit.page import limits, texts
 from lorakit.page.answers import answer, get, packed, post, take, take_list
 from lorakit.page.pictures import SIDES
@@ -79,7 +79,7 @@ def picture(house: House):
                     waited.cancel()
                     return Response(status_code=499)
             body = waited.result()
-        except (UnreadablePhoto, OSError) as error:
+        except (LorakitError, OSError) as error:
             return answer({"error": safe(str(error))}, 404)
         return _jpeg(body)
 

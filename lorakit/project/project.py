@@ -13,7 +13,7 @@ from lorakit import settings as settings_module
 from lorakit.ahead import Threads
 from lorakit.console import typed
 from lorakit.errors import Conflict, LorakitError, UnknownName
-from lorakit.photos.remote import check_address, is_address
+from lorakit.photos.remote import check_address, is_address, normal
 from lorakit.project import catalog, config, work
 from lorakit.project.catalog import Card, Kind
 from lorakit.project.decisions import Change, Decision
@@ -217,7 +217,7 @@ def open_project(
     changed = {**taken, **changed}
     if changed:
         unsaved["settings"] = changed
-    places = tuple(p if is_address(p) else Path(p) for p in words["photos"])
+    places = tuple(normal(p) if is_address(p) else Path(p) for p in words["photos"])
     if create and not is_project(folder):
         unsaved = {key: words[key] for key in WORDS[:-1]} | {"settings": changed}
     engine = Threads(OVER_NETWORK) if any(map(is_address, places)) else Threads()
@@ -290,12 +290,13 @@ def _photo_words(photos: str | Path | Iterable[str | Path] | None) -> list[str] 
     if photos is None:
         return None
     several = [photos] if isinstance(photos, (str, Path)) else list(photos)
-    return [str(p) if is_address(p) else str(Path(p).expanduser().resolve()) for p in several]
+    return [normal(str(p)) if is_address(p) else str(Path(p).expanduser().resolve()) for p in several]
 
 
 def _check_photo_folders(folder: Path, photos: list[str]) -> None:
-    for address in filter(is_address, photos):
-        check_address(address)
+    for address in photos:
+        if is_address(address) and not is_on_hub(address):
+            check_address(address)
     for place in (Path(p) for p in photos if not is_address(p)):
         if not place.exists():
             raise LorakitError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from lorakit.errors import UnreadablePhoto
+from lorakit.errors import LorakitError
 from lorakit.photos.images import data_uri, thumbnail
 from lorakit.photos.photo import read_photo
 from lorakit.photos.remote import Remote, place_of
@@ -187,7 +187,7 @@ def picture_uri(path: Path | Remote, side: int) -> str:
     """A thumbnail as a data address, '' where the file cannot be shown."""
     try:
         return data_uri(thumbnail(Image.fromarray(read_photo(path).colours), side))
-    except UnreadablePhoto:
+    except LorakitError:  # also of a store that wants a new sign-in: the report is of what was done before
         return ""
 
 

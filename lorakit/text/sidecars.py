@@ -7,7 +7,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from lorakit.text import caption_lists
 from lorakit.text.caption_lists import CaptionList, is_too_large, json_or_none, pass_over, read_list, read_text
@@ -31,6 +32,7 @@ ENDINGS = (".txt", ".caption", ".captions", ".text", ".tags", ".prompt", ".json"
 FOLDERS = frozenset("captions caption texts text txt labels label tags prompts annotations".split())  # of texts, beside that of the photos
 MOST_BYTES = 1 << 20  # of a text beside a photo
 # Google's a.jpg.supplemental-metadata.json, cut where the name grew too long
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 _TAKEOUT = re.compile(r"\.s(?:u|up|upp|uppl[a-z-]*)?$", re.IGNORECASE)
 
 
@@ -81,16 +83,7 @@ class Captions:
         """The caption of one of the photos: of a text beside it, else of the nearest list."""
         beside = [(path, _read_beside(path)) for path in self._beside.get(photo, ())]
         self.empty |= {path for path, texts in beside if not texts}
-        told = [(path.name, texts) for path, texts in beside] + self._listed.get(photo, [])
-        with_words = [(name, texts) for name, texts in told if texts]
-        if not with_words:
-            return None
-        (name, texts), *rest = with_words
-        differing = {other: said for other, said in rest if other != name and not _alike(texts, said)}
-        written = {path.name for path, _ in beside if path.suffix.lower() != ".json"}
-        more = [text for other, said in differing.items() if other in written for text in said] if name in written else []
-        unused = tuple(other for other in differing if not (other in written and name in written))
-        return Found(texts[0], name, _others(texts, more), unused, all(path.name != name for path, _ in beside))
+        return joined([(path.name, texts) for path, texts in beside], self._listed.get(photo, []))
 
     @property
     def without_photo(self) -> list[Path]:
@@ -99,20 +92,7 @@ class Captions:
         return [path for path in self._files if path not in taken]
 
     def _match_texts(self) -> dict[Path, list[Path]]:
-        """{photo: texts that are called like it}, the best first: in the order of ENDINGS, written just like it before otherwise."""
-        exact = {(photo.parent, name) for photo in self.photos for name in (photo.stem, photo.name)}
-        by_name: dict[tuple[Path, str], list[tuple[Path, str]]] = defaultdict(list)
-        for path in self._files:
-            if path.suffix.lower() in ENDINGS:
-                for base in _bases(path):
-                    by_name[path.parent, same(base)].append((path, base))
-        matched: dict[Path, list[Path]] = {}
-        for photo in self.photos:
-            found = [hit for name in (photo.stem, photo.name) for hit in by_name.get((photo.parent, same(name)), ())]
-            mine = [(path, base) for path, base in found if base in (photo.stem, photo.name) or (photo.parent, base) not in exact]
-            order = sorted(mine, key=lambda hit: (_rank(hit[0]), hit[1] not in (photo.stem, photo.name), hit[0].name))
-            if order:
-                matched[photo] = list(dict.fromkeys(path for path, _ in order))
+        matched = texts_beside(self.photos, self._files)
         taken = {path for paths in matched.values() for path in paths}
         for photo, path in self._match_folders_of_texts(taken):
             matched.setdefault(photo, []).append(path)
@@ -164,6 +144,38 @@ class Captions:
         return self._scopes[folder]
 
 
+def texts_beside(photos: Iterable[AnyPath], texts: Iterable[AnyPath]) -> dict[AnyPath, list[AnyPath]]:
+    """{photo: texts that are called like it}, the best first: in the order of ENDINGS, written just like it before otherwise."""
+    photos = list(photos)
+    exact = {(photo.parent, name) for photo in photos for name in (photo.stem, photo.name)}
+    by_name: dict[tuple[PurePath, str], list[tuple[AnyPath, str]]] = defaultdict(list)
+    for path in texts:
+        if path.suffix.lower() in ENDINGS:
+            for base in _bases(path):
+                by_name[path.parent, same(base)].append((path, base))
+    matched: dict[AnyPath, list[AnyPath]] = {}
+    for photo in photos:
+        found = [hit for name in (photo.stem, photo.name) for hit in by_name.get((photo.parent, same(name)), ())]
+        mine = [(path, base) for path, base in found if base in (photo.stem, photo.name) or (photo.parent, base) not in exact]
+        order = sorted(mine, key=lambda hit: (_rank(hit[0]), hit[1] not in (photo.stem, photo.name), hit[0].name))
+        if order:
+            matched[photo] = list(dict.fromkeys(path for path, _ in order))
+    return matched
+
+
+def joined(beside: list[tuple[str, list[str]]], listed: Sequence[tuple[str, list[str]]] = ()) -> Found | None:
+    """The caption that (name, captions) of the texts beside a photo, and of lists that name it, come to: the first with words."""
+    with_words = [(name, texts) for name, texts in (*beside, *listed) if texts]
+    if not with_words:
+        return None
+    (name, texts), *rest = with_words
+    differing = {other: said for other, said in rest if other != name and not _alike(texts, said)}
+    written = {other for other, _ in beside if not other.lower().endswith(".json")}
+    more = [text for other, said in differing.items() if other in written for text in said] if name in written else []
+    unused = tuple(other for other in differing if not (other in written and name in written))
+    return Found(texts[0], name, _others(texts, more), unused, all(other != name for other, _ in beside))
+
+
 def _is_meant(found: CaptionList) -> bool:
     """Whether a file that names no photo here is a list nevertheless: a table, or names of pictures."""
     if found.path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"):
@@ -171,11 +183,11 @@ def _is_meant(found: CaptionList) -> bool:
     return any(caption_lists.PICTURE.search(name) or "/" in name for name, _ in found.entries)  # an album's notes are none
 
 
-def _rank(path: Path) -> int:
+def _rank(path: PurePath) -> int:
     return ENDINGS.index(path.suffix.lower())
 
 
-def _bases(path: Path) -> list[str]:
+def _bases(path: PurePath) -> list[str]:
     """What a text is called without its ending; Google's notes also without theirs."""
     base = path.name[: -len(path.suffix)]
     if path.suffix.lower() == ".json" and (match := _TAKEOUT.search(base)):

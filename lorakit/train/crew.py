@@ -385,9 +385,10 @@ def _add_up(buffer: Tensor) -> None:
         adding.wait()
 
 
-def whole_batches(settings: Train) -> bool:
-    """Whether a step's batches can be dealt out evenly, each whole: they are, since large ones take less time."""
-    return settings.gradient_accumulation % size() == 0
+def whole_batches(settings: Train, processes: int | None = None) -> bool:
+    """Whether a step's batches can be dealt out evenly, each whole, among so many processes (None: those that are at work): they are, since
+    large ones take less time."""
+    return settings.gradient_accumulation % (processes or size()) == 0
 
 
 def rows_of(length: int, number: int, settings: Train) -> range:
@@ -400,8 +401,21 @@ def rows_of(length: int, number: int, settings: Train) -> range:
 
 def rows_at_once(settings: Train) -> int:
     """So many photos a process has on its card at most."""
-    even = settings.gradient_accumulation % count() == 0
-    return settings.batch_size if even else -(-settings.batch_size // count())
+    return settings.batch_size if whole_batches(settings, count()) else -(-settings.batch_size // count())
+
+
+def shares(settings: Train) -> dict[str, Any]:
+    """Who does what in a step: {"count" of processes, "machines", "photos" of a step, "each": [fewest, most] of them a process takes, "at_once": most
+    on its card, "idle" processes}."""
+    photos = settings.batch_size * settings.gradient_accumulation
+    return {
+        "count": count(),
+        "machines": len({member["host"] for member in _crew.members}),
+        "photos": photos,
+        "each": [photos // count(), -(-photos // count())],
+        "at_once": rows_at_once(settings),
+        "idle": max(0, count() - photos),
+    }
 
 
 # ---- what is said of it
@@ -425,13 +439,20 @@ def say_shares(settings: Train) -> None:
                 "started by torchrun --nproc-per-node 2 -m lorakit ..."
             )
         return
-    hosts = len({member["host"] for member in _crew.members})
-    photos = settings.batch_size * settings.gradient_accumulation
-    where = f" on {hosts} machines" if hosts > 1 else ""
-    console.say(f"train     {count()} processes{where} share the {photos} photos of a step, and train the same as one would")
-    if photos < count():
-        idle = count() - photos
-        console.say(
+    found = shares(settings)
+    console.say(f"train     {shared_in_words(found)}, and train the same as one would")
+    for line in idle_in_words(found):
+        console.say(line)
+
+
+def shared_in_words(found: dict[str, Any]) -> str:
+    where = f" on {found['machines']} machines" if found["machines"] > 1 else ""
+    return f"{found['count']} processes{where} share the {found['photos']} photos of a step"
+
+
+def idle_in_words(found: dict[str, Any]) -> Iterator[str]:
+    if idle := found["idle"]:
+        yield (
             f"          {idle} of them {'has' if idle == 1 else 'have'} nothing to do in a step: train.batch_size x train.gradient_accumulation "
-            f"is {photos} for all together"
+            f"is {found['photos']} for all together"
         )

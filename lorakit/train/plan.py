@@ -10,7 +10,7 @@ from lorakit import console, device
 from lorakit.bases import tokens
 from lorakit.project import Project, runs, stamps
 from lorakit.record import Record
-from lorakit.train import going_on, pace, rungs, standing
+from lorakit.train import crew, going_on, pace, rungs, standing
 from lorakit.train.export import DTYPES
 from lorakit.train.preflight import check_settings, plan_in_words
 from lorakit.train.resolutions import at_every_resolution
@@ -29,7 +29,7 @@ def plan(project: Project) -> dict[str, Any]:
     where, vram = project.device or device.available()[0], project.vram
     photos = [r for r in project.manifest.selected if r.get("dataset")]
     base = rungs.base_of(project)
-    found = rungs.fit(base, settings, rungs.budget_of(where, vram), rungs.free_settings(project))
+    found = rungs.fit(base, standing.of_one_card(project), rungs.budget_of(where, vram), rungs.free_settings(project))
     would = [] if found.is_enough else list(standing.suggestions(base, found))
     return {
         "project": str(project.folder),
@@ -40,6 +40,7 @@ def plan(project: Project) -> dict[str, Any]:
         "disk": disk_of(project, found.need.adapter),
         "memory": {"device": where if vram is None else f"a card of {vram:g} GB", **memory_of(found), "would_fit": would},
         "time": time_of(project, where, found, photos),
+        **({"processes": crew.shares(settings)} if crew.count() > 1 else {}),
     }
 
 
@@ -90,7 +91,8 @@ def disk_of(project: Project, adapter: float) -> dict[str, float]:
 def time_of(project: Project, where: str, found: Fit, photos: list[Record]) -> dict[str, Any] | None:
     """Of a training with these settings on this device: {"device", "seconds_a_step", "seconds"}; None where it was never measured, as
     on a card that is not here."""
-    as_run = dataclasses.replace(project, settings=dataclasses.replace(project.settings, train=found.settings))
+    of_all = dataclasses.replace(found.settings, batch_size=project.settings.train.batch_size)
+    as_run = dataclasses.replace(project, settings=dataclasses.replace(project.settings, train=of_all))
     measured = pace.known(as_run, where) if project.vram is None and photos else None
     if measured is None:
         return None
@@ -100,9 +102,8 @@ def time_of(project: Project, where: str, found: Fit, photos: list[Record]) -> d
 
 def memory_of(found: Fit) -> dict[str, Any]:
     need = found.need
-    parts = {"weights": need.weights - need.away, "adapter": need.adapter, "optimizer": need.optimizer, "activations": need.activations}
     return {
-        **{name: round(value, 2) for name, value in parts.items()},
+        **{name: round(value, 2) for name, value in need.parts.items()},
         "in_machine_memory": round(need.away, 2),
         "peak": round(need.peak, 2),
         "needed": round(need.card, 2),
@@ -133,8 +134,17 @@ def in_words(plan: dict[str, Any]) -> Iterator[str]:
         if since := steps["goes_on_from"]:
             yield f"          goes on from step {since['step']} of {since['run']}; --new begins at step 1"
     yield f"disk      the file about {disk['file']:g} MB, a checkpoint about {disk['checkpoint']:g} MB, {disk['kept'] or 'all'} kept"
+    if "processes" in plan:
+        yield from processes_in_words(plan["processes"])
     yield from memory_in_words(plan["memory"])
     yield from time_in_words(plan["time"])
+
+
+def processes_in_words(found: dict[str, Any]) -> Iterator[str]:
+    fewest, most = found["each"]
+    each = f"{most}" if fewest == most else f"{fewest} or {most}"
+    yield f"processes {crew.shared_in_words(found)}: each takes {each}, {found['at_once']} at a time; memory is that of one card"
+    yield from crew.idle_in_words(found)
 
 
 def time_in_words(time: dict[str, Any] | None) -> Iterator[str]:
@@ -146,7 +156,8 @@ def time_in_words(time: dict[str, Any] | None) -> Iterator[str]:
 
 
 def memory_in_words(memory: dict[str, Any]) -> Iterator[str]:
-    parts = ", ".join(f"{name} {memory[name]:.2f}" for name in ("weights", "adapter", "optimizer", "activations"))
+    shown = ("weights", "adapter", "optimizer", "activations", "gradient_sum")
+    parts = ", ".join(f"{name.replace('_', ' ')} {memory[name]:.2f}" for name in shown if name in memory)
     away = f" ({memory['in_machine_memory']:.2f} GB more wait in the machine's memory)" if memory["in_machine_memory"] else ""
     yield f"memory    {parts}: about {memory['peak']:.2f} GB{away}"
     for rung in memory["rungs"]:

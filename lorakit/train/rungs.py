@@ -50,10 +50,17 @@ class Need:
     optimizer: float
     activations: float
     away: float = 0.0  # of the weights, in the machine's memory
+    summed: float = 0.0  # of several processes: the tensor in which they add their gradients up
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What lies on the card, as it is shown."""
+        shown = {"weights": self.weights - self.away, "adapter": self.adapter, "optimizer": self.optimizer, "activations": self.activations}
+        return shown | ({"gradient_sum": self.summed} if self.summed else {})
 
     @property
     def peak(self) -> float:
-        return self.weights - self.away + self.adapter + self.optimizer + self.activations
+        return sum(self.parts.values())
 
     @property
     def card(self) -> float:
@@ -151,8 +158,7 @@ def need(base: Base, settings: Train, adapter: float | None = None) -> Need:
         swapped = base.blocks(held, width)[-settings.swap_blocks :]
         away = max(0.0, sum(swapped) - 2 * max(swapped))  # two of them are on the card at once
     activations = activations_of(base, settings)
-    summed = adapter if crew.count() > 1 else 0.0  # several processes add their gradients up in a tensor of its own
-    return Need(weights, adapter + summed, adapter * STATE.get(settings.optimizer, 2.0), activations, away)
+    return Need(weights, adapter, adapter * STATE.get(settings.optimizer, 2.0), activations, away, adapter if crew.count() > 1 else 0.0)
 
 
 def width_of(settings: Train) -> int:

@@ -88,21 +88,24 @@ def look(project: Project) -> Fit | None:
         return None
     quiet_libraries()
     try:
-        settings = dataclasses.replace(project.settings.train, batch_size=crew.rows_at_once(project.settings.train))
-        return rungs.fit(rungs.base_of(project), settings, budget, rungs.free_settings(project))
+        return rungs.fit(rungs.base_of(project), of_one_card(project), budget, rungs.free_settings(project))
     except RuntimeError as error:  # an operation that fake tensors do not know
         why = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         warn(f"what a step takes of the card could not be told beforehand ({why}); where it is not enough, more is turned on then")
         return None
 
 
+def of_one_card(project: Project) -> Train:
+    """The settings with the photos that one process has on its card at once for the batch."""
+    return dataclasses.replace(project.settings.train, batch_size=crew.rows_at_once(project.settings.train))
+
+
 def account(found: Fit, card: str) -> Iterator[str]:
     """The choice in lines."""
     need = found.need
-    parts = {"weights": need.weights - need.away, "adapter": need.adapter, "optimizer": need.optimizer, "activations": need.activations}
     yield (
         f"memory    about {need.card:.1f} GB of {found.budget:.1f} on {card}, predicted: "
-        f"({', '.join(f'{name} {value:.2f}' for name, value in parts.items())}) x {rungs.MARGIN:g}"
+        f"({', '.join(f'{name} {value:.2f}' for name, value in need.parts.items())}) x {rungs.MARGIN:g}"
     )
     yield from (f"          turned on {key}={value}: {COSTS[key]}" for key, value in found.rungs.items())
     yield from (f"          not taken: {why}" for why in found.skipped)
@@ -133,12 +136,16 @@ def suggestions(base: Base, found: Fit) -> Iterator[str]:
         tried = dataclasses.replace(settings, **changes)
         adapter = base.adapter(tried)
         need = dataclasses.replace(
-            found.need, adapter=adapter, optimizer=adapter * rungs.STATE.get(tried.optimizer, 2.0), activations=activations * share
+            found.need,
+            adapter=adapter,
+            summed=adapter if found.need.summed else 0.0,
+            optimizer=adapter * rungs.STATE.get(tried.optimizer, 2.0),
+            activations=activations * share,
         )
         return found.budget is not None and need.card <= found.budget
 
-    if settings.batch_size > 1 and fits(1 / settings.batch_size):
-        yield "train.batch_size=1"
+    if settings.batch_size > 1 and fits(1 / settings.batch_size):  # of one card
+        yield f"train.batch_size={1 if crew.whole_batches(settings, crew.count()) else crew.count()}"
     ranks = [rank for n in range(1, 6) if (rank := settings.rank >> n) >= LEAST_RANK]
     if rank := next((rank for rank in ranks if fits(rank=rank)), None):
         yield f"train.rank={rank}"

@@ -30,11 +30,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.mini import vae
 from models.mini.budget import Average, Count, choose_device, load_checkpoint, save_checkpoint, set_rate, threads
-from models.mini.renders import list_shards, load_records, save_array
+from models.mini.renders import SIZE, list_shards, load_records, save_array
 from models.mini.vocabulary import LENGTH, train_tokenizer
 
 WIDTH, PEAK_RATE, LONGEST_AVERAGE = 192, 1.4e-3, 0.9995
-SNR_LIMIT = 12.0  # the usual 5 is meant for latents of variance 1; these have 0.2 on the mean
+SNR_LIMIT = 30.0  # the usual 5 is meant for latents of variance 1; these have less than a tenth on the mean
 CAPTION_DROPOUT = 0.1
 GUIDANCE, SAMPLER_STEPS = 4.0, 20
 SHARDS_FOR_WORDS = 30  # the tokenizer is learnt from these, and the text encoder's first lesson
@@ -149,10 +149,11 @@ def write_tokens(work, tokenizer):
 
 
 class Batches:
-    """Random batches of latents and one of each picture's captions, as token ids; the files stay on disk."""
+    """Random batches of latents and one of each picture's captions, as token ids; the files stay on disk. `halved` are the latents
+    of pictures of half the size."""
 
-    def __init__(self, work, tokenizer, device, writes=True):
-        self.work, self.tokenizer, self.device, self.writes = work, tokenizer, device, writes
+    def __init__(self, work, tokenizer, device, halved, writes=True):
+        self.work, self.tokenizer, self.device, self.halved, self.writes = work, tokenizer, device, halved, writes
         self.empty = tokenize(tokenizer, [""])[0]
         self.rng, self.drawn = np.random.default_rng(), 0
         self.look()
@@ -160,9 +161,10 @@ class Batches:
     def look(self):
         """Opens the shards that are there; one process also makes what the others wait for."""
         if self.writes:
-            vae.write_latents(self.work)
+            vae.write_latents(self.work, self.halved)
             write_tokens(self.work, self.tokenizer)
-        pairs = [(path, self.work / "tokens" / path.name) for path in sorted((self.work / "latents").glob("*.npy"))]
+        folder = vae.latents_folder(self.work, self.halved)
+        pairs = [(path, self.work / "tokens" / path.name) for path in sorted(folder.glob("*.npy"))]
         self.shards = [tuple(np.load(path, mmap_mode="r") for path in pair) for pair in pairs if pair[1].exists()]
 
     def draw(self, size):
@@ -231,10 +233,10 @@ def save_grid(pictures, path, columns=8, zoom=2):
     Image.fromarray(sheet).resize((columns * width * zoom, rows * height * zoom), Image.Resampling.NEAREST).save(path)
 
 
-def show_samples(work, unet, text_encoder, tokenizer, name):
+def show_samples(work, unet, text_encoder, tokenizer, name, halved=False):
     unet.eval()
-    pipeline = assemble(work, unet, text_encoder, tokenizer)
-    save_grid(sample(pipeline, list(SHOWN)), work / f"samples_{name}.png")
+    pipeline, side = assemble(work, unet, text_encoder, tokenizer), SIZE // 2 if halved else SIZE
+    save_grid(sample(pipeline, list(SHOWN), height=side, width=side), work / f"samples_{name}.png")
     unet.train()
 
 
@@ -251,6 +253,12 @@ def build_optimizer(modules):
     return torch.optim.AdamW(modules.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
 
 
+def list_phases(sketches, pictures, batch):
+    """(halved, count, batch): first pictures of half the size, four for the work of one, which teach what things are and how words name
+    them; then whole ones. The rate ends level in the first, for the second goes on with the same optimizer."""
+    return (True, sketches, 4 * batch), (False, pictures, batch)
+
+
 def learn(modules, optimizer, scheduler, batches, size, count):
     """One step; returns its loss."""
     set_rate(optimizer, count.rate(PEAK_RATE))
@@ -263,7 +271,7 @@ def learn(modules, optimizer, scheduler, batches, size, count):
     return loss.item()
 
 
-def help_train(number, modules, work, count, batch, save_every, parent):
+def help_train(number, modules, work, phases, save_every, parent):
     """A helper's life: steps on weights that it shares with the parent, without locks (Hogwild, Recht et al. 2011). It keeps its own
     optimizer's state, so that it too goes on where it was."""
     torch.set_num_threads(1)
@@ -271,28 +279,31 @@ def help_train(number, modules, work, count, batch, save_every, parent):
     optimizer, scheduler, path = build_optimizer(modules), build_scheduler(), work / f"base_helper{number}.pt"
     if state := load_checkpoint(path):
         optimizer.load_state_dict(state["optimizer"])
-    batches, saved = Batches(work, open_tokenizer(work), "cpu", writes=False), time.time()
-    while count.share() < 1 and os.getppid() == parent:
-        learn(modules, optimizer, scheduler, batches, batch, count)
-        if time.time() - saved > save_every * 60:
-            save_checkpoint(path, optimizer=optimizer.state_dict())
-            saved = time.time()
+    saved = time.time()
+    for halved, count, size in phases:
+        batches = Batches(work, open_tokenizer(work), "cpu", halved, writes=False)
+        while count.share() < 1 and os.getppid() == parent:
+            learn(modules, optimizer, scheduler, batches, size, count)
+            if time.time() - saved > save_every * 60:
+                save_checkpoint(path, optimizer=optimizer.state_dict())
+                saved = time.time()
 
 
-def start_helpers(helpers, modules, work, count, batch, save_every):
+def start_helpers(helpers, modules, work, phases, save_every):
     """On a shared CPU, processes of one thread each waste less than threads that wait for each other."""
     if not helpers:
         return
     modules.share_memory()
     context = torch.multiprocessing.get_context("spawn")
     for number in range(helpers):
-        settings = (number, modules, work, count, batch, save_every, os.getpid())
+        settings = (number, modules, work, phases, save_every, os.getpid())
         context.Process(target=help_train, args=settings, daemon=True).start()
 
 
 @threads(1)
-def train(work, pictures, batch, save_every=4, show_every=15, helpers=0):
-    """Trains until so many pictures have been seen, then saves the averaged weights in fp16 under `work`/weights."""
+def train(work, sketches, pictures, batch, save_every=4, show_every=15, helpers=0):
+    """Trains until so many pictures of half the size and then so many whole ones have been seen, and saves the averaged weights in fp16
+    under `work`/weights."""
     device, path = choose_device(), work / "base.pt"
     tokenizer = open_tokenizer(work)
     unet, text_encoder = build_unet().to(device), build_text_encoder(tokenizer).to(device)
@@ -301,50 +312,55 @@ def train(work, pictures, batch, save_every=4, show_every=15, helpers=0):
         unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward pass takes a third of a step on a CPU
     optimizer = build_optimizer(modules)
     average, state = Average(modules.parameters(), LONGEST_AVERAGE), load_checkpoint(path)
-    count, running = Count(pictures, state["seen"] if state else 0), state["loss"] if state else 1.0
+    sketched, seen, running = (state["sketched"], state["seen"], state["loss"]) if state else (0, 0, 1.0)
+    phases = list_phases(Count(sketches, sketched, decay=0), Count(pictures, seen), batch)
     if state:
         modules.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
         average.values, average.steps = [v.to(device) for v in state["average"]], state["steps"]
-    batches, scheduler = Batches(work, tokenizer, device), build_scheduler()
+    scheduler = build_scheduler()
     if not state:
+        write_tokens(work, tokenizer)
         few = list_shards(work, "train")[:SHARDS_FOR_WORDS]
         tokens = np.concatenate([np.load(work / "tokens" / shard.name) for shard in few])
         teach_words(text_encoder, torch.from_numpy(tokens).long(), list_meanings(load_records(few)))
         average = Average(modules.parameters(), LONGEST_AVERAGE)
-    start_helpers(helpers if device == "cpu" else 0, modules, work, count, batch, save_every)
+    start_helpers(helpers if device == "cpu" else 0, modules, work, phases, save_every)
     saved = shown = time.time()
-    while count.share() < 1:
-        running += 0.01 * (learn(modules, optimizer, scheduler, batches, batch, count) - running)
-        average.update()
-        if average.steps % 100 == 0:
-            print(f"base {count.report()}, loss {running:.4f}", flush=True)
-        if time.time() - saved > save_every * 60:
-            save_state(path, modules, optimizer, average, count, running)
-            saved = time.time()
-        if time.time() - shown > show_every * 60:
-            show_average(work, unet, text_encoder, tokenizer, average, f"{count.done.item() // 1000:05d}k")
-            shown = time.time()
-    save_state(path, modules, optimizer, average, count, running)
+    for halved, count, size in phases:
+        batches, name = Batches(work, tokenizer, device, halved), "sketch" if halved else "base"
+        while count.share() < 1:
+            running += 0.01 * (learn(modules, optimizer, scheduler, batches, size, count) - running)
+            average.update()
+            if average.steps % 100 == 0:
+                print(f"{name} {count.report()}, loss {running:.4f}", flush=True)
+            if time.time() - saved > save_every * 60:
+                save_state(path, modules, optimizer, average, phases, running)
+                saved = time.time()
+            if time.time() - shown > show_every * 60:
+                show_average(work, unet, text_encoder, tokenizer, average, f"{name}_{count.done.item() // 1000:05d}k", halved)
+                shown = time.time()
+        save_state(path, modules, optimizer, average, phases, running)
     average.swap()
     show_samples(work, unet, text_encoder, tokenizer, "final")
     save_weights(work, unet, text_encoder, tokenizer)
 
 
-def show_average(work, unet, text_encoder, tokenizer, average, name):
+def show_average(work, unet, text_encoder, tokenizer, average, name, halved):
     """Samples of a copy that wears the averaged weights: helpers go on with the living ones meanwhile."""
     copies = copy.deepcopy(torch.nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}))
     with torch.no_grad():
         for parameter, value in zip(copies.parameters(), average.values, strict=True):
             parameter.copy_(value)
-    show_samples(work, copies["unet"], copies["text_encoder"], tokenizer, name)
+    show_samples(work, copies["unet"], copies["text_encoder"], tokenizer, name, halved)
     save_weights(work, copies["unet"], copies["text_encoder"], tokenizer)
 
 
-def save_state(path, modules, optimizer, average, count, loss):
+def save_state(path, modules, optimizer, average, phases, loss):
     """All that a resumed run needs."""
     state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values, "steps": average.steps}
-    save_checkpoint(path, **state, seen=count.done.item(), loss=loss)
+    sketched, seen = (count.done.item() for _, count, _ in phases)
+    save_checkpoint(path, **state, sketched=sketched, seen=seen, loss=loss)
 
 
 def save_weights(work, unet, text_encoder, tokenizer):
@@ -360,13 +376,14 @@ def save_weights(work, unet, text_encoder, tokenizer):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=4_000_000, help="to see, counted across restarts")
+    parser.add_argument("--sketches", type=int, default=1_000_000, help="of half the size to see first, counted across restarts")
+    parser.add_argument("--pictures", type=int, default=1_000_000, help="to see then, likewise")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--helpers", type=int, default=0, help="more processes that train the same weights, CPU only")
     parser.add_argument("--save-every", type=float, default=4, help="minutes between checkpoints")
     parser.add_argument("--show-every", type=float, default=15, help="minutes between sheets of samples, with weights in fp16 beside them")
     args = parser.parse_args()
-    train(args.work, args.pictures, args.batch, args.save_every, args.show_every, args.helpers)
+    train(args.work, args.sketches, args.pictures, args.batch, args.save_every, args.show_every, args.helpers)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ class Budget:
 class Count:
     """Pictures that a training is to see, counted across restarts. Other processes may count on the same tensor."""
 
-    def __init__(self, total, done=0):
-        self.total, self.done = total, torch.tensor([int(done)]).share_memory_()
+    def __init__(self, total, done=0, decay=0.35):
+        self.total, self.decay, self.done = total, decay, torch.tensor([int(done)]).share_memory_()
         self._start, self._before = None, int(done)
 
     def add(self, pictures):
@@ -54,11 +54,12 @@ class Count:
 
     def share(self):
         """0 at the start, 1 when all have been seen."""
-        return min(1.0, self.done.item() / self.total)
+        return min(1.0, self.done.item() / self.total) if self.total else 1.0
 
-    def rate(self, peak, warmup=0.004, decay=0.35):
-        """Up within `warmup`, level, and down to nothing over the last `decay`: what is seen on the way is never half asleep."""
-        return peak * max(0.0, min(1.0, self.share() / warmup + 1e-3, (1 - self.share()) / decay))
+    def rate(self, peak, warmup=0.004):
+        """Up within `warmup`, level, and down to nothing over the last `decay` (0: never): what is seen on the way is never half asleep."""
+        end = (1 - self.share()) / self.decay if self.decay else 1.0
+        return peak * max(0.0, min(1.0, self.share() / warmup + 1e-3, end))
 
     def report(self):
         """How far it is, how fast and how long still, in words."""

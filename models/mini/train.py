@@ -2,7 +2,7 @@
 
     python -m models.mini.train --work build/mini --helpers 1
 
-On two cores it takes about ten hours, nearly all of it the base; on a GPU minutes (every count is a flag). Stop it at will: started
+On two cores it takes some five hours (predicted), nearly all of it the base; on a GPU minutes (every count is a flag). Stop it at will: started
 again with the same work folder it goes on where it was, never more than a few minutes back. Each stage says how far it is and how
 long it still takes. `--only base` runs one stage.
 """
@@ -51,7 +51,7 @@ def train_landmarks(args):
 
 def train_base(args):
     if not (args.work / "samples_final.png").exists():
-        base.train(args.work, args.pictures, args.batch, helpers=args.helpers)
+        base.train(args.work, args.sketches, args.pictures, args.batch, helpers=args.helpers)
 
 
 def train_classifier(args):
@@ -86,7 +86,8 @@ def main():
     parser.add_argument("--only", choices=STAGES, help="one stage, and nothing is published")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--crops", type=int, default=400_000, help="of 64 px that the decoder sees")
-    parser.add_argument("--pictures", type=int, default=4_000_000, help="that the base sees")
+    parser.add_argument("--sketches", type=int, default=1_000_000, help="pictures of half the size that the base sees first")
+    parser.add_argument("--pictures", type=int, default=1_000_000, help="whole ones that it sees then")
     parser.add_argument("--batch", type=int, default=16, help="of the base; 256 suits a GPU")
     parser.add_argument("--helpers", type=int, default=0, help="more processes for the base, one for each spare core")
     parser.add_argument("--landmark-pictures", type=int, default=60_000, help="that the judge of landmarks sees")

@@ -20,11 +20,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.mini.budget import Average, Count, choose_device, load_checkpoint, save_checkpoint, set_rate, threads
-from models.mini.renders import list_shards, load_split, save_array
+from models.mini.renders import list_shards, load_split, save_array, shrink, to_bytes
 
 PATCH, CHANNELS = 8, 24
 WIDTHS, GROUPS = (16, 32, 64, 96), 4
-SPREAD = 0.15  # channel k of the latents has the standard deviation (variance k / variance 0) ** SPREAD
+SPREAD = 0.35  # channel k of the latents has the standard deviation (variance k / variance 0) ** SPREAD
 LOUD = 12.0  # the constants beside the signals of unit size, see above
 SURE = -12.0  # log variance of the posterior: the code is exact
 PEAK_RATE, LINEAR_RATE, EDGE_WEIGHT, LATENT_NOISE = 1e-3, 3e-3, 0.5, 0.02
@@ -328,13 +328,22 @@ def show(vae, work, count=16):
     Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in rows])).save(work / "vae.png")
 
 
-def write_latents(work):
-    """Caches the latents of every rendered shard of the training split that has none yet, (N, 24, 16, 16) as float16."""
-    folder, code = work / "latents", open_code(work)
+def latents_folder(work, halved=False):
+    """Where the latents of the training split are cached: of whole pictures, or of the same at half their size."""
+    return work / ("latents_halved" if halved else "latents")
+
+
+def write_latents(work, halved=False):
+    """Caches the latents of every rendered shard of the training split that has none yet: (N, 24, 16, 16) as float16, or of the
+    pictures shrunk to half their size (N, 24, 8, 8)."""
+    folder, code = latents_folder(work, halved), open_code(work)
     folder.mkdir(exist_ok=True)
     for path in list_shards(work, "train"):
         if not (folder / path.name).exists():
-            save_array(folder / path.name, encode(code, np.load(path)).half().numpy())
+            pictures = np.load(path)
+            if halved:
+                pictures = np.stack([to_bytes(shrink(picture / 255, pictures.shape[1] // 2)) for picture in pictures])
+            save_array(folder / path.name, encode(code, pictures).half().numpy())
 
 
 def main():

@@ -109,6 +109,45 @@ def test_changed_photo_is_a_new_one(scanned, make_photo):
     assert after["id"] != before["id"] and "measures" not in after
 
 
+def put_in_place(path, data: bytes) -> None:
+    """As a copy that keeps the time does."""
+    facts = path.stat()
+    assert len(data) == facts.st_size
+    path.write_bytes(data)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+@POSIX
+def test_a_photo_in_place_of_another_of_its_size_and_time_is_a_new_one_and_rights_are_no_photo(scanned, make_photo, monkeypatch):
+    path = make_photo("good.jpg")
+    former = scanned()
+    lorakit.check(former)
+    (before,) = former.manifest
+    other = path.read_bytes() + b"x"
+    path.write_bytes(other)
+    scanned()
+    put_in_place(path, other[:-1] + b"y")
+    (now,) = scanned().manifest
+    assert now["hash"] == files.file_hash(path) not in (before["hash"], "") and now["file"] == "good.jpg"
+
+    hashed, usual = [], files.file_hash
+    monkeypatch.setattr(files, "file_hash", lambda place: hashed.append(place.name) or usual(place))
+    project = scanned()
+    lorakit.check(project)
+    assert "good.jpg" not in hashed
+    done = dict(next(iter(project.manifest))["done"])
+    path.chmod(0o600)
+    again = scanned()
+    assert next(iter(again.manifest))["done"] == done and "good.jpg" in hashed  # looked at, found to be the same
+    hashed.clear()
+    record = dict(next(iter(again.manifest)))
+    del record["changed"]  # as a former version left it
+    again.manifest.replace([record])
+    path.chmod(0o644)
+    (kept,) = scanned().manifest
+    assert "good.jpg" not in hashed and kept["done"] == done and kept["changed"] == path.stat().st_ctime_ns
+
+
 def test_exact_copies_have_records_of_their_own(scanned, tmp_path):
     photos = tmp_path / "photos"
     (photos / "copy.jpg").write_bytes((photos / "good.jpg").read_bytes())
@@ -152,6 +191,30 @@ def test_archive_is_unpacked_once_and_its_odd_members_are_not(tmp_path, make_pho
     before = os.stat(record["path"]).st_mtime_ns
     lorakit.scan(project)
     assert os.stat(record["path"]).st_mtime_ns == before
+
+
+@POSIX
+@pytest.mark.parametrize("as_address", [False, True])
+def test_an_archive_in_place_of_another_of_its_size_and_time_is_read_anew(tmp_path, make_photo, as_address):
+    def tar(data: bytes) -> bytes:
+        with tarfile.open(fileobj=(out := io.BytesIO()), mode="w") as opened:
+            for name, content in (("p.jpg", data), ("p.jpg.txt", b"a mug")):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                opened.addfile(entry, io.BytesIO(content))
+        return out.getvalue()
+
+    photo = make_photo("good.jpg").read_bytes() + b"x"
+    path = tmp_path / "set.tar"
+    path.write_bytes(tar(photo))
+    place = f"file://{path}" if as_address else path
+    lorakit.scan(new_project(tmp_path / "project", place))
+    put_in_place(path, tar(photo[:-1] + b"y"))
+    project = lorakit.open_project(tmp_path / "project")
+    lorakit.scan(project)
+    (tmp_path / "other.jpg").write_bytes(photo[:-1] + b"y")
+    (record,) = project.manifest
+    assert record["hash"] == files.file_hash(tmp_path / "other.jpg") and record["sidecar"]["text"] == "a mug"
 
 
 def test_torn_archive_is_one_line(tmp_path, make_photo):

@@ -2,23 +2,28 @@
 read, never kept; what vanishes, changes, is refused or torn is one line and costs nothing else."""
 
 import functools
+import gzip
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import tarfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 
 import fsspec
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from pyarrow import parquet
 
 import lorakit
 import lorakit.photos.remote
 from lorakit import pipeline
+from lorakit.cli import group
 from lorakit.errors import LorakitError
 from lorakit.project import open_project
 from tests.conftest import QUICK, draw_photo
@@ -180,26 +185,62 @@ def test_shards_are_read_where_they_lie(memory, pictures, tmp_path, capsys):
     assert "0.tar/x/1.jpg" not in lines(project) and {"0.tar/x/2.jpg", "0.tar/x/2_2.jpg"} <= set(lines(project))
 
 
+SIGN_IN = b"""\n<!DOCTYPE html>\n<html><body><form action="/login"><input name="p" type="password"></form></body></html>"""
+
+
 class Handler(SimpleHTTPRequestHandler):
-    """A web server of a folder; secret.jpg is 403, and for what is in `dropped` the connection ends without an answer."""
+    """A web server of a folder; secret.jpg and a folder private/ are 403, for what is in `dropped` the connection ends without an answer, and in place of what is
+    in `portal` comes a page to sign in. It gives no parts of a file, but of those in `torn`: of which it gives `whole` answers, then halves."""
 
     dropped: set[str] = set()
+    portal: set[str] = set()
+    is_moved = False  # the page to sign in has an address of its own
+    torn: set[str] = set()
+    whole = 0
 
     def do_GET(self):
-        if self.path.endswith("secret.jpg"):
+        if self.path.endswith(("secret.jpg", "/private/")):
             self.send_error(403)
         elif self.path.endswith(tuple(self.dropped)):
             self.connection.shutdown(socket.SHUT_RDWR)
+        elif self.path.endswith((*self.portal, "/login/")):
+            self.sign_in()
+        elif self.path.endswith(tuple(self.torn)) and "Range" in self.headers:
+            self.part()
         else:
             super().do_GET()
 
-    do_HEAD_of_all = SimpleHTTPRequestHandler.do_HEAD
-
     def do_HEAD(self):
-        if self.path.endswith("secret.jpg"):
+        if self.path.endswith(("secret.jpg", "/private/")):
             self.send_error(403)
+        elif self.path.endswith((*self.portal, "/login/")):
+            self.sign_in()
         else:
-            self.do_HEAD_of_all()
+            super().do_HEAD()
+
+    def sign_in(self):
+        is_moved = self.is_moved and not self.path.endswith("/login/")
+        self.send_response(302 if is_moved else 200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        if is_moved:
+            self.send_header("Location", "/login/")
+        self.send_header("Content-Length", str(len(SIGN_IN)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(SIGN_IN)
+
+    def part(self):
+        with open(self.translate_path(self.path), "rb") as file:
+            data = file.read()
+        first, last = (int(word) for word in self.headers["Range"].removeprefix("bytes=").split("-"))
+        found = data[first : last + 1]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{first + len(found) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(found)))
+        self.end_headers()
+        self.wfile.write(found if Handler.whole else found[: len(found) // 2])
+        Handler.whole -= bool(Handler.whole)
+        self.close_connection = True
 
     def log_message(self, *_):
         pass
@@ -210,15 +251,17 @@ def web(tmp_path):
     pytest.importorskip("aiohttp")
     (tmp_path / "web").mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path / "web")))
+    server.handle_error = lambda *_: None  # who asked has gone
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield tmp_path / "web", f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
 
 
-def test_a_web_server_that_lists_its_folders(web, pictures, tmp_path):
+def test_a_web_server_that_lists_its_folders(web, pictures, tmp_path, capsys):
     folder, address = web
     (folder / "set" / "more").mkdir(parents=True)
+    (folder / "set" / "private").mkdir()
     for name, data in (("a b.jpg", pictures[0]), ("more/c.jpg", pictures[1]), ("secret.jpg", pictures[2])):
         (folder / "set" / name).write_bytes(data)
     (folder / "set" / "a b.txt").write_text("a mug in the sun")
@@ -226,6 +269,7 @@ def test_a_web_server_that_lists_its_folders(web, pictures, tmp_path):
     project = begin(tmp_path, f"{address}/set")
     lorakit.scan(project)
     lorakit.check(project)
+    assert "/private/: its photos are left out (access is refused" in capsys.readouterr().err
     assert sorted(lines(project)) == ["0.tar/d.jpg", "a b.jpg", "more/c.jpg", "secret.jpg"]
     assert [file for file in lines(project) if wrong(project, file)] == ["secret.jpg"]
     assert "access is refused" in str(lines(project)["secret.jpg"]["reasons"])
@@ -260,6 +304,170 @@ def test_a_connection_that_ends_makes_no_photo_go(web, pictures, tmp_path, monke
 
 
 @pytest.mark.parametrize(
+    ("page", "is_moved"), [("0.tar", False), ("a.jpg", False), ("a.jpg", True), ("a.txt", True), ("0.parquet", False), ("set/", True), ("more/", False)]
+)  # fmt: skip
+def test_a_page_to_sign_in_is_no_shard_text_photo_or_folder(web, pictures, tmp_path, monkeypatch, capsys, page, is_moved):
+    folder, address = web
+    (folder / "set" / "more").mkdir(parents=True)
+    table = io.BytesIO()
+    parquet.write_table(pa.table({"image": [pictures[1]]}), table)
+    for name, data in {"a.jpg": pictures[0], "a.txt": b"a mug", "more/b.jpg": pictures[2], "0.tar": tar_of({"d.jpg": pictures[3]}), "0.parquet": table.getvalue()}.items():  # fmt: skip
+        (folder / "set" / name).write_bytes(data)
+    monkeypatch.setattr(Handler, "torn", {".parquet"})
+    monkeypatch.setattr(Handler, "whole", 99)
+    project = begin(tmp_path, f"{address}/set")
+    lorakit.scan(project)
+    before = project.manifest.path.read_bytes()
+    assert len(project.manifest) == 4
+    with monkeypatch.context() as expired:
+        expired.setattr(Handler, "portal", {page})
+        expired.setattr(Handler, "is_moved", is_moved)
+        for command in [lorakit.scan, lorakit.check] if page == "a.jpg" else [lorakit.scan]:
+            with pytest.raises(LorakitError, match=rf"{page}: answered with a web page, not .*sign in .*nothing was changed"):
+                command(project)
+    assert project.manifest.path.read_bytes() == before and "torn" not in capsys.readouterr().err
+    (folder / "set" / "a.jpg").write_bytes(SIGN_IN)  # a file that truly holds one
+    lorakit.scan(project)
+    lorakit.check(project)
+    assert "no image format" in str(lines(project)["a.jpg"]["reasons"]) and len(lines(project)) == 4
+
+
+@pytest.mark.parametrize("whole", [0, 1])
+def test_a_connection_that_ends_within_a_parquet_shard_makes_no_photo_go(web, tmp_path, monkeypatch, whole):
+    monkeypatch.setattr(lorakit.photos.remote, "PAUSE", 0)
+    folder, address = web
+    (folder / "set").mkdir()
+    path = folder / "set" / "0.parquet"
+    noise = [jpeg(seed) + os.urandom(7 << 20) for seed in range(2)]  # longer than a store reads at once
+    parquet.write_table(pa.table({"image": noise}), path, row_group_size=1)
+    monkeypatch.setattr(Handler, "torn", {".parquet"})
+    monkeypatch.setattr(Handler, "whole", 99)
+    project = begin(tmp_path, f"{address}/set")
+    lorakit.scan(project)
+    before = {record["file"]: record["hash"] for record in project.manifest}
+    assert len(before) == 2
+    os.utime(path, (1, 1))
+    Handler.whole = whole
+    with pytest.raises(LorakitError, match=r"0\.parquet: cannot be read .*nothing was changed"):
+        lorakit.scan(project)
+    Handler.whole = whole
+    lorakit.photos.remote._column.cache_clear()
+    lorakit.check(project)
+    assert wrong(project, "0.parquet/0.000000.jpg") and wrong(project, "0.parquet/1.000000.jpg")
+    Handler.whole = 99
+    lorakit.check(project)
+    assert {record["file"]: record["hash"] for record in open_project(project.folder).manifest} == before
+    assert not any(wrong(project, file) for file in before)
+    monkeypatch.setattr(Handler, "torn", set())
+    os.utime(path, (2, 2))
+    with pytest.raises(LorakitError, match="its server gives no parts of a file; nothing was changed"):
+        lorakit.scan(project)
+
+
+def test_a_new_photo_that_does_not_come_is_said_with_exit_code_3_and_tried_again(web, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(lorakit.photos.remote, "PAUSE", 0)
+    folder, address = web
+    (folder / "set").mkdir()
+    for number, data in enumerate(pictures):
+        (folder / "set" / f"{number}.jpg").write_bytes(data)
+    monkeypatch.setattr(Handler, "dropped", {"1.jpg", "2.jpg"})
+    words = ["curate", f"{address}/set", "-o", str(tmp_path / "project"), "--base", "tiny-random", "--until", "select"]
+    words += [word for key, value in QUICK.items() for word in ("--set", f"{key}={value}")]
+    done = CliRunner().invoke(group, words)
+    assert done.exit_code == 3, (done.output, done.exception)
+    assert "2 photos could not be had from the store and left out (1.jpg: " in done.output and "2 reject (2 unreadable)" in done.output
+    monkeypatch.setattr(lorakit.photos.remote, "IN_A_ROW", 2)
+    with pytest.raises(LorakitError, match="nor could the 1 photos before it; the same command goes on"):
+        lorakit.check(open_project(tmp_path / "project"))
+    monkeypatch.undo()
+    again = CliRunner().invoke(group, words)
+    assert again.exit_code == 0 and "could not be had" not in again.output, again.output
+    project = open_project(tmp_path / "project")
+    assert len(project.manifest.selected) == 4 and not any(wrong(project, file) for file in lines(project))
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("ftp://host/set", "ftp://host/set: nothing is read from ftp://; s3://, gs://, https://"), ("nope://bucket/set", "nothing is read from nope://"),
+        ("zip://set::file:///a.zip", "nothing is read from zip://"), ("s3://bucket/a::b", "'::' makes a chain"), ("https://host/set#1", "write it as %23"),
+        ("file://data/set", "three strokes: file:///data/photos"), ("file:///no/such/set", "nothing lies there; is the path right"),
+        ("memory://none", "nothing lies there; is the name right"), ("http://127.0.0.1:9/set/", "cannot be listed .*nothing was changed"),
+    ],
+)  # fmt: skip
+def test_an_address_that_is_of_no_use_is_one_line_and_leaves_nothing(memory, tmp_path, address, why):
+    done = CliRunner().invoke(group, ["curate", address, "-o", str(tmp_path / "project")])
+    assert isinstance(done.exception, LorakitError) and re.search(why, str(done.exception)), done.exception
+    assert "AWS" not in str(done.exception) and not (tmp_path / "project").exists()
+
+
+def test_a_cache_that_somebody_has_prepared_outlives_a_refused_start(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "cache").symlink_to(tmp_path / "disk")
+    done = CliRunner().invoke(group, ["curate", "file:///no/such/set", "-o", str(tmp_path / "project")])
+    assert isinstance(done.exception, LorakitError)
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["cache"] and (tmp_path / "disk").is_dir()
+
+
+def test_addresses_as_file_managers_and_people_write_them(tmp_path, pictures):
+    folder = tmp_path / "my photos #1"
+    folder.mkdir()
+    for name in ("a#1.jpg", "b?.jpg", "c%20d.jpg"):
+        (folder / name).write_bytes(pictures[0] + name.encode())
+    for number, address in enumerate((f"FILE://{quote(str(folder))}", f"file://localhost{folder}", f"file://{folder}")):
+        project = begin(tmp_path, address, f"project_{number}")
+        lorakit.scan(project)
+        lorakit.check(project)
+        assert sorted(lines(project)) == ["a#1.jpg", "b?.jpg", "c%20d.jpg"] and not any(wrong(project, file) for file in lines(project))
+        assert project.photos == (f"file://{folder}",)
+    assert open_project(project.folder).photos == project.photos
+    one = begin(tmp_path, f"file://{folder}/b?.jpg", "one")
+    lorakit.scan(one)
+    assert sorted(lines(one)) == ["b?.jpg"]
+    assert lorakit.photos.remote.normal("HTTPS://Host/Ä b%20c") == "https://host/%C3%84%20b%20c"
+
+
+def test_members_of_a_shard_are_taken_as_those_of_a_folder(memory, pictures, tmp_path, capsys):
+    members = {
+        "p.jpg": pictures[0], "p.jpg.txt": b"a mug", "Q.JPG": pictures[1], "q.txt": b"a red mug", "q.caption": b"a mug, red", "C:\\r.jpg": pictures[2],
+        "/s.jpg": pictures[2], "../t.jpg": pictures[2], "sub\\u.jpg": pictures[3], "sub/u.json": b'{"caption": "a mug at night"}',
+    }  # fmt: skip
+    memory.pipe("/set/0.tar", tar_of(members))
+    folder = tmp_path / "unpacked.tar"
+    folder.write_bytes(tar_of(members))
+    there, here = begin(tmp_path, "memory://set"), begin(tmp_path, folder, "here")
+    lorakit.scan(there)
+    lorakit.scan(here)
+
+    def told(project):
+        drop = ("path", "bytes", "modified", "changed", "file")
+        return sorted(
+            json.dumps([r["file"].removeprefix("0.tar/"), {key: r[key] for key in r if key not in drop}], sort_keys=True)
+            for r in project.manifest
+        )
+
+    assert told(there) == told(here) and len(told(there)) == 3 and "at night" in str(told(there))
+    refused = [json.loads((project.folder / "scan.json").read_text())["passed_over"] for project in (there, here)]
+    assert [len(names) for one in refused for reason, names in one.items() if "refused" in reason] == [3, 3]
+    lorakit.scan(open_project(there.folder))  # from what was noted of the shard
+    assert told(open_project(there.folder)) == told(there)
+
+
+@pytest.mark.parametrize("name", ["0.tar", "0.tar.gz"])
+def test_a_compressed_shard_is_one_line_with_the_mend(memory, pictures, tmp_path, capsys, name):
+    memory.pipe("/set/a.jpg", pictures[0])
+    memory.pipe(f"/set/{name}", gzip.compress(tar_of({"b.jpg": pictures[1]}), 1))
+    project = begin(tmp_path, "memory://set")
+    lorakit.scan(project)
+    said = capsys.readouterr().err
+    assert sorted(lines(project)) == ["a.jpg"] and said.count("store it as a plain .tar (gunzip)") == 1 and f"{name}" in said
+    with pytest.raises(LorakitError, match="no photos in"):
+        lorakit.scan(begin(tmp_path, f"memory://set/{name}", "alone"))
+    assert "store it as a plain .tar (gunzip)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "address", ["https://me:secret@host/set", "https://host/a.jpg?X-Amz-Signature=secret", "s3://key:secret@bucket/set"]
 )
 def test_an_address_with_a_password_is_refused_and_written_nowhere(tmp_path, address):
@@ -268,9 +476,7 @@ def test_an_address_with_a_password_is_refused_and_written_nowhere(tmp_path, add
     assert "secret" not in str(raised.value) and not (tmp_path / "project").exists()
 
 
-def test_a_store_that_is_not_known_or_not_installed(tmp_path):
-    with pytest.raises(LorakitError, match="nope://"):
-        lorakit.scan(begin(tmp_path, "nope://bucket/set"))
+def test_a_store_that_is_not_installed(tmp_path):
     if not shutil.which("gcloud"):
         try:
             import gcsfs  # noqa: F401

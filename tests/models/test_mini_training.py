@@ -77,12 +77,12 @@ def work(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_base_goes_on_where_it_was_stopped(work):
-    base.train(work, pictures=16, batch=4)
+    base.train(work, sketches=16, pictures=16, batch=4)
     first = load_checkpoint(work / "base.pt")
-    base.train(work, pictures=24, batch=4)
+    base.train(work, sketches=16, pictures=24, batch=4)
     second = load_checkpoint(work / "base.pt")
-    assert (first["seen"], second["seen"]) == (16, 24)
-    assert (first["steps"], second["steps"]) == (4, 6)
+    assert (first["sketched"], first["seen"], second["sketched"], second["seen"]) == (16, 16, 16, 24)
+    assert (first["steps"], second["steps"]) == (5, 7)
     assert UNet2DConditionModel.from_pretrained(work / "weights" / "unet").config.in_channels == 24
     assert (work / "weights" / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size < 14 * 10**6  # fp16
     name = "unet.conv_in.weight"

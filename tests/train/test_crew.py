@@ -17,9 +17,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lorakit import open_project
-from lorakit.errors import LorakitError
+from lorakit.errors import LorakitError, Stopped
 from lorakit.project import runs
 from lorakit.train import crew, tensor_file
+from lorakit.train.learner import Learner
 from lorakit.train.train import train
 from tests import crews
 from tests.conftest import adapter, draw_photo
@@ -35,8 +36,8 @@ MUCH = {
 }  # fmt: skip
 ON_A_SMALL_CARD = {
     "train.adapter": "dora", "train.base_precision": "fp8", "train.gradient_checkpointing": "on", "train.masked_loss": True,
-    "train.text_encoder": True, "train.ema": 0.9, "train.batch_size": 2, "train.gradient_accumulation": 2, "train.learning_rate": 1e-3,
-    "train.steps": 2, "sample.every": 0,
+    "train.text_encoder": True, "train.ema": 0.9, "train.batch_size": 2, "train.gradient_accumulation": 2, "train.learning_rate": 1.0,
+    "train.steps": 2, "sample.every": 0, "train.optimizer": "prodigy",
 }  # fmt: skip
 SWAPPED = {
     "train.adapter": "lokr", "train.base_precision": "nf4", "train.gradient_checkpointing": "on", "train.swap_blocks": 3,
@@ -166,7 +167,6 @@ def interrupted(rank, log):
     from datetime import timedelta
 
     from lorakit import pipeline
-    from lorakit.train.learner import Learner
 
     log_writes(log)
     crew.WORKING = timedelta(seconds=5)
@@ -190,7 +190,9 @@ def words(folder, *more, **settings):
 
 
 @pytest.mark.slow
-def test_one_ctrl_c_ends_all_with_a_checkpoint_after_a_wait_longer_than_the_groups_and_the_cache_is_shared_out(copy, compared, tmp_path):
+def test_one_ctrl_c_ends_all_with_a_checkpoint_after_a_wait_longer_than_the_groups_and_the_cache_is_shared_out(
+    copy, compared, tmp_path, monkeypatch
+):
     log = tmp_path / "writes.txt"
     ended = crews.launch(2, crews.command, words(copy), interrupted, log, folder=tmp_path / "crew")
     assert ended.codes == [130, 0], "\n".join(ended.said)
@@ -203,14 +205,22 @@ def test_one_ctrl_c_ends_all_with_a_checkpoint_after_a_wait_longer_than_the_grou
     assert len(set(paths)) == len(paths) == len(list(copy.glob("cache/*/*.safetensors"))) > 6  # nobody writes what another writes
     assert {line[0] for line in lines} == {"0", "1"}
 
-    found = adapter(train(open_project(copy, settings=SPLIT, device="cpu")))  # goes on alone
-    wanted = load_file(compared[1] / "split.safetensors")
+    learn = Learner.learn
+    monkeypatch.setattr(
+        Learner, "learn", lambda self, *given: (self.step == 2 and os.kill(os.getpid(), signal.SIGINT)) or learn(self, *given)
+    )
+    with pytest.raises(Stopped):
+        train(open_project(copy, settings=SPLIT, device="cpu"))  # goes on alone
+    assert run.saved_steps == [2, 3]
+    ended = crews.launch(3, crews.command, words(copy), folder=tmp_path / "three")  # and then with three
+    assert ended.codes == [0, 0, 0] and "goes on after step 3" in ended.said[0], "\n".join(ended.said)
+    (run,) = runs.all_runs(copy)
+    found, wanted = adapter(run), load_file(compared[1] / "split.safetensors")
+    assert len(run.read_metrics()) == 4
     assert max(float((wanted[key] - found[key]).abs().max()) for key in wanted) < CLOSE
 
 
 def killed(rank):
-    from lorakit.train.learner import Learner
-
     learn = Learner.learn
 
     def learn_one(self, rate, sampler):

@@ -14,8 +14,9 @@ from lorakit.cli import group
 from lorakit.errors import LorakitError
 from lorakit.project import catalog
 from lorakit.settings import Train
-from lorakit.train import lora, rungs
+from lorakit.train import crew, lora, rungs
 from lorakit.train.grid import grid
+from lorakit.train.plan import in_words
 from lorakit.train.preflight import check_settings
 from tests.conftest import adapter
 
@@ -105,7 +106,7 @@ class NaNWhileAway(pytest.MonkeyPatch):
         self.undo()
 
 
-def test_plan_says_what_will_be_and_writes_nothing(make_dataset, cli):
+def test_plan_says_what_will_be_and_writes_nothing(make_dataset, cli, monkeypatch):
     project = make_dataset()
     before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
     out = cli("train", project.folder, "--plan", "--vram", "4")
@@ -114,6 +115,15 @@ def test_plan_says_what_will_be_and_writes_nothing(make_dataset, cli):
     found = json.loads(cli("train", project.folder, "--plan", "--json", "--set", "train.rank=8"))
     assert found["texts"]["longest"]["tokens"] < 20 and not found["texts"]["estimated"]
     assert found["photos"]["count"] == 6 and found["memory"]["budget"] is None and found["steps"]["steps"] == 6
+    assert "processes" not in found and "gradient_sum" not in found["memory"]
+    monkeypatch.setattr(crew, "_crew", crew._Crew(0, 2, members=[{"host": "a"}, {"host": "a"}]))
+    shared = json.loads(cli("train", project.folder, "--plan", "--json", "--set", "train.rank=8", "--set", "train.batch_size=2"))
+    assert shared["processes"] == {"count": 2, "machines": 1, "photos": 2, "each": [1, 1], "at_once": 1, "idle": 0}
+    memory, alone = shared["memory"], found["memory"]
+    assert memory["adapter"] == memory["gradient_sum"] == alone["adapter"] and shared["disk"] == found["disk"]
+    out = "\n".join(in_words(shared))
+    assert "processes 2 processes share the 2 photos of a step: each takes 1, 1 at a time; memory is that of one card" in out
+    assert "gradient sum" in out
     assert {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()} == before
 
 

@@ -44,17 +44,20 @@ def options_of(values: Mapping[str, Any], folder: Path) -> Options:
             found |= {f"{name}.{key}": inner for key, inner in value.items()}
         else:
             found[name] = value
-    sets = process.get("datasets")
+    sets = process.get("datasets") or []
+    is_list = isinstance(sets, list) and all(isinstance(one, dict) for one in sets)
+    wrong = [] if is_list else [f"datasets = {short(sets)} (no list of tables)"]
     sets = [one for one in sets if isinstance(one, dict)] if isinstance(sets, list) else []
     own = [one for one in sets if not one.get("is_reg")]
-    options = Options(found, folder)
-    for name in sorted({key for one in own for key in one} - {"is_reg", "mask_path"}):
+    options = Options({str(name): value for name, value in found.items()}, folder)
+    options.lacking += wrong
+    for name in sorted({key for one in own for key in one if isinstance(key, str)} - {"is_reg", "mask_path"}):
         several = list({str(one.get(name)): one.get(name) for one in own}.values())
         if len(several) > 1 and f"datasets.{name}" not in LEFT:
             options.lacking.append(f"datasets.{name} = {' and '.join(short(value) for value in several)} (one for all photos)")
         elif several[0] not in (None, False, "", []):
             options.values[f"datasets.{name}"] = several[0]
-    if len({one.get("num_repeats", 1) for one in own}) > 1:
+    if len({str(one.get("num_repeats", 1)) for one in own}) > 1:
         options.lacking.append("datasets.num_repeats (photos in folders named 10_name are seen ten times)")
     options.values["masked"] = any(one.get("mask_path") for one in own)
     if reg := next((one.get("folder_path") for one in sets if one.get("is_reg")), None):
@@ -63,7 +66,7 @@ def options_of(values: Mapping[str, Any], folder: Path) -> Options:
 
 
 def take(options: Options) -> tuple[Card | None, dict[str, Any]]:
-    arch = str(options.get("model.arch") or "")
+    arch = options.text("model.arch")
 
     def is_it(words: Mapping[str, Any]) -> bool:
         return arch in (words["arch"], *words.get("other_archs", ())) or options.flag(f"model.{words.get('flag', '')}")
@@ -79,7 +82,7 @@ def take(options: Options) -> tuple[Card | None, dict[str, Any]]:
     elif card and card.settings.get("train.prediction"):
         found["train.prediction"] = "epsilon"
     if options.flag("model.quantize"):
-        kind = str(options.get("model.qtype", "qfloat8"))
+        kind = options.text("model.qtype", "qfloat8")
         if "float8" in kind:
             found["train.base_precision"] = "fp8"
         else:
@@ -89,7 +92,7 @@ def take(options: Options) -> tuple[Card | None, dict[str, Any]]:
 
 
 def _network(options: Options) -> dict[str, Any]:
-    kind, rank = str(options.get("network.type", "lora")).lower(), options.number("network.linear") or options.number("network.rank") or 4
+    kind, rank = options.text("network.type", "lora").lower(), options.number("network.linear") or options.number("network.rank") or 4
     options.get("network.rank")
     plain = options.number("network.alpha", 1.0)
     alpha = options.number("network.linear_alpha", plain)
@@ -133,8 +136,8 @@ def _data(options: Options) -> dict[str, Any]:
     outside = options.number("datasets.mask_min_value", 0.0)
     if found["train.masked_loss"]:
         found["train.mask_outside"] = outside
-    reg = options.get("reg")
-    if reg and (path := place(str(reg), options.folder)):
+    reg = options.text("reg")
+    if reg and (path := place(reg, options.folder)):
         found["train.regularisation"] = str(path)
     elif reg:
         options.lacking.append(f"datasets.is_reg, {reg} (no such folder here)")
@@ -151,16 +154,14 @@ def _train(options: Options) -> dict[str, Any]:
     found["train.text_encoder"] = options.flag("train.train_text_encoder") or "train.train_text_encoder" not in options.given
     if found.get("train.text_encoder_rate") == found.get("train.learning_rate"):
         found["train.text_encoder_rate"] = None
-    optimizer = str(options.get("train.optimizer", "adamw")).lower()
+    optimizer = options.text("train.optimizer", "adamw").lower()
     if optimizer not in OPTIMIZERS:
         options.lack("train.optimizer", "adamw is used")
     found["train.optimizer"] = optimizer if optimizer in OPTIMIZERS else "adamw"
-    params = options.get("train.optimizer_params") or {}
-    found["train.weight_decay"] = (
-        params.get("weight_decay", 0.01 if optimizer.startswith("adamw") else 0.0) if isinstance(params, dict) else 0.01
-    )
-    options.lacking += [f"train.optimizer_params {key} = {value}" for key, value in params.items() if key != "weight_decay"]
-    schedule, of_it = str(options.get("train.lr_scheduler", "constant")), options.get("train.lr_scheduler_params") or {}
+    params = options.table("train.optimizer_params")
+    found["train.weight_decay"] = params.get("weight_decay", 0.01 if optimizer.startswith("adamw") else 0.0)
+    options.lacking += [f"train.optimizer_params {key} = {short(value)}" for key, value in params.items() if key != "weight_decay"]
+    schedule, of_it = options.text("train.lr_scheduler", "constant"), options.table("train.lr_scheduler_params")
     if schedule in ("constant", "cosine", "linear"):
         found["train.lr_schedule"] = schedule
         if schedule == "linear" and of_it.get("end_factor") != 0.0:
@@ -173,12 +174,12 @@ def _train(options: Options) -> dict[str, Any]:
     found["train.loss_weighting"] = "min_snr" if snr else "none"
     found |= {"train.min_snr_gamma": snr} if snr else {}
     found["train.noise_offset"] = options.number("train.noise_offset", 0.0)
-    ema = options.get("train.ema_config") or {}
-    found["train.ema"] = ema.get("ema_decay", 0.999) if isinstance(ema, dict) and ema.get("use_ema") else 0.0
-    given = options.get("train.dtype")
-    if str(given) in PRECISIONS:
-        found["train.precision"] = PRECISIONS[str(given)]
-    elif given is not None:
+    ema = options.table("train.ema_config")
+    found["train.ema"] = ema.get("ema_decay", 0.999) if ema.get("use_ema") else 0.0
+    given = options.text("train.dtype")
+    if given in PRECISIONS:
+        found["train.precision"] = PRECISIONS[given]
+    elif given:
         options.lack("train.dtype")
     if options.flag("train.gradient_checkpointing") or "train.gradient_checkpointing" not in options.given:
         found["train.gradient_checkpointing"] = "on"
@@ -186,20 +187,20 @@ def _train(options: Options) -> dict[str, Any]:
 
 
 def _flow(options: Options) -> dict[str, Any]:
-    flows = options.get("train.noise_scheduler") == "flowmatch"
-    kind = options.get("train.timestep_type", "sigmoid")
+    flows = options.text("train.noise_scheduler") == "flowmatch"
+    kind = options.text("train.timestep_type", "sigmoid")
     if not flows:
         return {}
     ours = {"linear": "uniform", "sigmoid": "sigmoid"}
-    if str(kind) not in ours:
+    if kind not in ours:
         options.lack("train.timestep_type", "left to lorakit")
         return {}
-    return {"train.timestep_sampling": ours[str(kind)]}
+    return {"train.timestep_sampling": ours[kind]}
 
 
 def _preservation(options: Options) -> dict[str, Any]:
     is_on, weight = options.flag("train.diff_output_preservation"), options.number("train.diff_output_preservation_multiplier", 1.0)
-    word = options.get("train.diff_output_preservation_class")
+    word = options.text("train.diff_output_preservation_class")
     return {"train.preservation": weight if is_on else 0.0} | ({"trigger.class_word": word} if is_on and word else {})
 
 
@@ -213,13 +214,16 @@ def _sample(options: Options) -> dict[str, Any]:
         if found.get(key, 0) >= steps:
             found[key] = 0
     given = options.get("sample.prompts") or options.get("sample.samples") or []
-    lines = [one.get("prompt", "") if isinstance(one, dict) else str(one) for one in given] if isinstance(given, list) else []
+    if not isinstance(given, list):
+        options.lack("sample.prompts" if "sample.prompts" in options.values else "sample.samples", "no list")
+        given = []
+    lines = [str(one.get("prompt", "")) if isinstance(one, dict) else str(one) for one in given]
     if prompts := readable(options, [line for line in lines if line.strip()]):
         found["sample.prompts"] = prompts
-    dtype = options.get("save.dtype")
-    if str(dtype) in PRECISIONS:
-        found["export.precision"] = PRECISIONS[str(dtype)]
-    elif dtype is not None:
+    dtype = options.text("save.dtype")
+    if dtype in PRECISIONS:
+        found["export.precision"] = PRECISIONS[dtype]
+    elif dtype:
         options.lack("save.dtype")
-    word = options.get("trigger_word")
+    word = options.text("trigger_word")
     return found | ({"trigger.word": word} if word else {})

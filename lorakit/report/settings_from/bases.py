@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -44,17 +45,19 @@ def of_version(version: str | None) -> Card | None:
 
 def take(options: Options, name: str, family: str | None, card: Card | None = None) -> tuple[Card | None, dict[str, Any]]:
     """The base, as far as it can be told, and `train.weights` where the option `name` has other weights than its card."""
-    given = options.get(name)
-    known = _named(str(given)) if given is not None else None
-    like = known or (_sounding_like(str(given), family) if given is not None else None)
+    given = options.text(name) or None
+    known = _named(given) if given else None
+    like = known or (_sounding_like(given, family) if given else None)
     if like and family and like.family != family:
         known = like = None
     default = card or next((one for one in _cards() if one.family == family), None)
     default = like or default
-    path, text = options.path(name), str(given)
+    path, text = options.path(name), given or ""
     if given is None or (known and known.hub and path is None):
         return default, {}
-    if path and path.suffix.lower() in (".ckpt", ".bin", ".pt", ".pth"):
+    if path is None and (what := purpose(_last(text))):
+        options.lack(name, f"a base {what}; a plain one is trained, --base names another")
+    elif path and path.suffix.lower() in (".ckpt", ".bin", ".pt", ".pth"):
         options.lack(name, "pickled weights can run code; give a .safetensors with --weights")
     elif path and (path.is_file() or any(path.glob("*model_index.json"))):
         return default, {"train.weights": str(path)}
@@ -73,6 +76,17 @@ def _named(text: str) -> Card | None:
         if last and last in [name.lower() for name in names if name]:
             return card
     return None
+
+
+def of_words(text: str, family: str | None) -> Card | None:
+    """The card all words of whose name stand in another's: flux1-dev in FLUX_DEV_1."""
+    there = _words(text)
+    found = [card for card in _cards() if card.family == family and _words(card.name) <= there]
+    return max(found, key=lambda card: len(_words(card.name)), default=None)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+|\d+", text.lower()))
 
 
 def _sounding_like(text: str, family: str | None) -> Card | None:

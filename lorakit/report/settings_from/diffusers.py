@@ -46,14 +46,14 @@ def take(options: Options, family: str) -> tuple[Card | None, dict[str, Any]]:
     found |= {"train.text_encoder": trained} | (
         {"train.text_encoder_rate": None if rate == found.get("train.learning_rate") else rate} if trained else {}
     )
-    schedule = str(options.get("lr_scheduler", "constant"))
+    schedule = options.text("lr_scheduler", "constant")
     if schedule == "constant" and found.pop("train.warmup_steps", 0):
         options.lack("lr_warmup_steps", "its constant has no warm-up")
     if schedule not in ("constant", "constant_with_warmup", "cosine", "linear"):
         options.lack("lr_scheduler", "constant is used")
         schedule = "constant"
     found["train.lr_schedule"] = schedule.removesuffix("_with_warmup")
-    optimizer = str(options.get("optimizer", "adamw")).lower()
+    optimizer = options.text("optimizer", "adamw").lower()
     if optimizer not in ("adamw", "prodigy"):
         options.lack("optimizer", "adamw is used")
         optimizer = "adamw"

@@ -114,14 +114,17 @@ def take(path: Path) -> TakenOver:
         card, found = sd_scripts.take(options, whole=False)
         options.get("repeats")
         return _done(path, "sd-scripts, dataset", options, None, found, sd_scripts.LEFT)
-    return _of_sd_scripts(path, _flat(values))
+    return _of_sd_scripts(path, _flat(values), tables={name: inner for name, inner in values.items() if isinstance(inner, dict)})
 
 
-def _of_sd_scripts(path: Path, values: Mapping[str, Any], family: str | None = None) -> TakenOver:
+def _of_sd_scripts(path: Path, values: Mapping[str, Any], family: str | None = None, tables: Mapping[str, Any] | None = None) -> TakenOver:
+    """`tables` are sections of the file, which may have the name of an option by mistake."""
     if len(sd_scripts.KNOWN & set(values)) < 2:
         raise LorakitError(f"--settings-from {path}: no settings of a trainer that lorakit knows; it reads {FORMS}")
     options = _with_dataset(Options(values, path.parent))
     card, found = sd_scripts.take(options, family)
+    wrong = [name for name in tables or {} if name in options.dealt and name not in options.values]
+    options.lacking += [f"{in_words(name, (tables or {})[name])} (a table, no value)" for name in wrong]
     return _done(path, "sd-scripts", options, card, found, sd_scripts.LEFT)
 
 

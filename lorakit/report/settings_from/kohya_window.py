@@ -8,7 +8,7 @@ from typing import Any
 
 from lorakit import lookup
 from lorakit.report.settings_from import bases, shell
-from lorakit.report.settings_from.options import Options, is_on, place
+from lorakit.report.settings_from.options import Options, in_words, is_on, place
 
 TITLE = "kohya_ss"
 MARKS = {"LoRA_type", "lr_warmup", "max_resolution", "train_data_dir", "epoch", "optimizer", "network_dim"}
@@ -20,6 +20,9 @@ OF_LYCORIS = ("factor", "decompose_both", "use_cp", "use_tucker", "use_scalar", 
               "constrain", "rescaled", "block_size", "unit", "dora_wd")  # fmt: skip
 OF_FLOWS = {"timestep_sampling", "weighting_scheme", "guidance_scale", "discrete_flow_shift", "sigmoid_scale", "model_prediction_type", "logit_mean",
             "logit_std", "mode_scale", "training_shift", "t5xxl", "clip_l", "clip_g", "ae", "t5xxl_max_token_length"}  # fmt: skip
+COUNTED = ("max_train_steps", "max_train_epochs", "epoch", "lr_warmup", "lr_warmup_steps", "learning_rate", "unet_lr", "text_encoder_lr",
+           "stop_text_encoder_training", "conv_dim", "conv_alpha", "loraplus_lr_ratio")  # fmt: skip
+SAID = ("LoRA_type", "additional_parameters", "train_data_dir", "LyCORIS_preset", "noise_offset_type")
 LEFT = frozenset(
     "LoRA_type additional_parameters loss_weighting noise_offset_type use_wandb sample_sampler save_as_bool folder_07 no_token_padding "
     "extra_accelerate_launch_args dynamo_mode dynamo_use_dynamic dynamo_use_fullgraph reg_data_dir_help model_list num_machines vae_path "
@@ -48,6 +51,8 @@ def options_of(values: Mapping[str, Any], folder: Path) -> tuple[Options, str | 
     if not (family and _words(family).get("timesteps")):
         found = {name: value for name, value in found.items() if name not in OF_FLOWS}  # shown, and not sent
     options = Options(found | network, folder)
+    options.lacking += [f"{in_words(name, words[name])} (no number)" for name in COUNTED if name in words and number(words[name]) is None]
+    options.lacking += [f"{in_words(name, words[name])} (no text)" for name in SAID if isinstance(words.get(name), (dict, list))]
     if (share := number(words.get("stop_text_encoder_training"))) and share > 0:
         options.lack("stop_text_encoder_training", "it learns to the end")
     options.values.pop("LoRA_type", None)
@@ -68,7 +73,7 @@ def _windows(family: str) -> tuple[str, ...]:
 def number(value: Any) -> float | None:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lorakit.bases.purposes import purpose
 from lorakit.project.catalog import Card
 from lorakit.report.settings_from import bases
 from lorakit.report.settings_from.options import Options, side_of, sizes
@@ -35,39 +36,47 @@ WITHOUT_LIKE = {
 }  # fmt: skip
 
 
+PARTS = ("optimizer", "text_encoder", "text_encoder_2", "transformer", "unet")  # tables
+
+
 def is_one(values: Mapping[str, Any]) -> bool:
     return "model_type" in values and len(MARKS & set(values)) >= 3
 
 
 def options_of(values: Mapping[str, Any], folder: Path) -> Options:
     """{'learning_rate': 1e-4, 'optimizer.weight_decay': 0.01, ...} of what is known here; nothing of `secrets` and `cloud`."""
-    found = {key: value for key, value in values.items() if not isinstance(value, (dict, list))}
-    for part in ("optimizer", "text_encoder", "text_encoder_2", "transformer", "unet"):
+    found = {str(key): value for key, value in values.items() if key not in PARTS}
+    for part in PARTS:
         own = values.get(part)
-        found |= (
-            {f"{part}.{key}": value for key, value in own.items() if not isinstance(value, (dict, list))} if isinstance(own, dict) else {}
-        )
-    return Options(found, folder)
+        found |= {f"{part}.{key}": value for key, value in own.items()} if isinstance(own, dict) else {part: own}
+    options = Options(found, folder)
+    for part in PARTS:
+        options.table(part)
+    return options
 
 
 def take(options: Options) -> tuple[Card | None, dict[str, Any], frozenset[str]]:
     """(the base's card, settings, the names of what is left to lorakit)."""
-    kind = str(options.get("model_type"))
+    kind = options.text("model_type")
     family = bases.family_of("onetrainer", lambda words: kind in words["model_types"])
-    card, found = bases.take(options, "base_model_name", family)
-    if card is None:
+    card, found = bases.take(options, "base_model_name", family, bases.of_words(kind, family))
+    if kind and (what := purpose(kind)):
+        options.lack("model_type", f"a base {what}; a plain one is trained, name it with --base")
+    elif card is None and kind:
         options.lack("model_type", "no base here is of it, or its name does not tell which; name one with --base")
-    if str(options.get("training_method", "LORA")) != "LORA":
+    if options.text("training_method", "LORA") != "LORA":
         options.lack("training_method", "a LoRA is trained")
     found |= {**_network(options), **_learning(options), **_data(options), **_noise(options)}
     for name, nothing in WITHOUT_LIKE.items():
         if options.get(name, nothing) not in (nothing, str(nothing)):
             options.lack(name)
+    others = {name for name, value in options.values.items() if name not in options.dealt and isinstance(value, (dict, list))}
+    options.values = {name: value for name, value in options.values.items() if name not in others}  # what nobody reads, secrets too
     return card, found, frozenset(options.values) - options.dealt
 
 
 def _network(options: Options) -> dict[str, Any]:
-    kind, rank, alpha = str(options.get("peft_type", "LORA")), options.number("lora_rank", 16), options.number("lora_alpha", 1.0)
+    kind, rank, alpha = options.text("peft_type", "LORA"), options.number("lora_rank", 16), options.number("lora_alpha", 1.0)
     found = {"train.adapter": "lora", "train.rank": rank, "train.alpha": None if alpha == rank else alpha}
     if kind == "LOHA":
         found["train.adapter"] = "loha"
@@ -85,7 +94,7 @@ def _network(options: Options) -> dict[str, Any]:
 
 
 def _learning(options: Options) -> dict[str, Any]:
-    given, schedule = str(options.get("optimizer.optimizer", "ADAMW")), str(options.get("learning_rate_scheduler", "CONSTANT"))
+    given, schedule = options.text("optimizer.optimizer", "ADAMW"), options.text("learning_rate_scheduler", "CONSTANT")
     if given not in OPTIMIZERS:
         options.lack("optimizer.optimizer", "adamw is used")
     if schedule not in SCHEDULES:
@@ -107,18 +116,18 @@ def _learning(options: Options) -> dict[str, Any]:
     }  # fmt: skip
     if texts and (rate := options.number("text_encoder.learning_rate")) is not None:
         found["train.text_encoder_rate"] = rate
-    if str(options.get("ema", "OFF")) != "OFF":
+    if options.text("ema", "OFF") != "OFF":
         options.lack("ema", "counted every few steps there; set train.ema")
     precision, held = (
-        str(options.get("train_dtype", "")),
-        str(options.get("transformer.weight_dtype", options.get("unet.weight_dtype", ""))),
+        options.text("train_dtype"),
+        options.text("transformer.weight_dtype") or options.text("unet.weight_dtype"),
     )
     found |= {"train.precision": PRECISIONS[precision]} if precision in PRECISIONS else {}
     return found | ({"train.base_precision": IN_FEW_BITS[held]} if held in IN_FEW_BITS else {})
 
 
 def _data(options: Options) -> dict[str, Any]:
-    sides = [side for word in str(options.get("resolution", "512")).split(",") if (side := side_of(options, "resolution", word.strip()))]
+    sides = [side for word in options.text("resolution", "512").split(",") if (side := side_of(options, "resolution", word.strip()))]
     found = sizes(sides) | {"train.masked_loss": options.flag("masked_training")}
     if options.flag("masked_training"):
         found["train.mask_outside"] = options.number("unmasked_weight", 0.1)
@@ -128,7 +137,7 @@ def _data(options: Options) -> dict[str, Any]:
 
 
 def _noise(options: Options) -> dict[str, Any]:
-    given, weighting = str(options.get("timestep_distribution", "UNIFORM")), str(options.get("loss_weight_fn", "CONSTANT"))
+    given, weighting = options.text("timestep_distribution", "UNIFORM"), options.text("loss_weight_fn", "CONSTANT")
     found: dict[str, Any] = {"train.noise_offset": options.number("offset_noise_weight", 0.0), "train.input_perturbation": options.number("perturbation_noise_weight", 0.0)}  # fmt: skip
     spread, middle, shift = (
         options.number("noising_weight", 0.0),

@@ -11,6 +11,7 @@ from lorakit.errors import LorakitError
 from lorakit.settings import SECRET, convert
 
 OFF = ("", "None", [], {})
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "none", "")
 SHOWN = 60  # characters of a value in a line
 
 
@@ -35,7 +36,7 @@ class Options:
         if first is None:
             return default
         try:
-            found = float(first)
+            found = math.nan if isinstance(first, bool) else float(first)
             if math.isfinite(found):
                 if isinstance(value, list) and len({str(item) for item in value}) > 1:
                     self.lack(name, "one number is taken, the first")
@@ -48,8 +49,26 @@ class Options:
     def flag(self, name: str) -> bool:
         value = self.get(name, False)
         if isinstance(value, str):
-            return value.strip().lower() in ("1", "true", "yes", "on")
+            value = {**dict.fromkeys(YES, True), **dict.fromkeys(NO, False)}.get(value.strip().lower())
+        if not isinstance(value, (bool, int, float)):
+            self.lack(name, "neither true nor false")
+            return False
         return bool(value)
+
+    def text(self, name: str, default: str = "") -> str:
+        value = self.get(name)
+        if value is None or isinstance(value, (dict, list)):
+            if value is not None:
+                self.lack(name, "no text")
+            return default
+        return str(value)
+
+    def table(self, name: str) -> dict[str, Any]:
+        value = self.get(name)
+        if value is None or isinstance(value, dict):
+            return value or {}
+        self.lack(name, "no table")
+        return {}
 
     def lack(self, name: str, why: str = "") -> None:
         self.dealt.add(name)
@@ -57,8 +76,8 @@ class Options:
 
     def path(self, name: str) -> Path | None:
         """The file or folder that an option names: beside the settings' file, or from here."""
-        value = self.get(name)
-        return place(str(value), self.folder) if value is not None else None
+        value = self.text(name)
+        return place(value, self.folder) if value else None
 
     def rest(self) -> dict[str, Any]:
         """What nobody asked for and is in force."""
@@ -71,8 +90,11 @@ def is_on(value: Any) -> bool:
 
 
 def place(text: str, folder: Path) -> Path | None:
-    path = Path(text).expanduser()
-    found = next((one for one in (folder / path, path) if one.exists()), None)
+    try:
+        path = Path(text).expanduser()
+        found = next((one for one in (folder / path, path) if one.exists()), None)
+    except (OSError, ValueError, RuntimeError):  # no name that a file could have
+        return None
     return found.absolute() if found else None
 
 

@@ -118,6 +118,7 @@ def _repeats(subset: Mapping[str, Any], folder: Path) -> tuple[float, int | None
 def take(options: Options, family: str | None = None, card: Card | None = None, whole: bool = True) -> tuple[Card | None, dict[str, Any]]:
     """(the base's card, settings). `whole`: the file is a whole training, in which what is not said is as sd-scripts has it by itself."""
     module = str(options.values.get("network_module", ""))
+    options.text("model_type")  # named where it is none
     family = family or bases.of_sd_scripts(options.values, lambda words: words.get("network") == module)
     card, weights = bases.take(options, "pretrained_model_name_or_path", family, card)
     found = {**weights, **_data(options, whole)}
@@ -235,7 +236,7 @@ def _rates(options: Options) -> dict[str, Any]:
 
 
 def _optimizer(options: Options) -> dict[str, Any]:
-    given = str(options.get("optimizer_type") or "")
+    given = options.text("optimizer_type")
     for flag, name in (("use_8bit_adam", "AdamW8bit"), ("use_lion_optimizer", "Lion")):
         if options.flag(flag) and not given:
             given = name
@@ -258,7 +259,7 @@ def _optimizer(options: Options) -> dict[str, Any]:
 
 
 def _schedule(options: Options) -> dict[str, Any]:
-    given, cycles = str(options.get("lr_scheduler", "constant")), options.number("lr_scheduler_num_cycles", 1)
+    given, cycles = options.text("lr_scheduler", "constant"), options.number("lr_scheduler_num_cycles", 1)
     ours = {"constant_with_warmup": "constant", "constant": "constant", "cosine": "cosine", "linear": "linear", "warmup_stable_decay": "wsd", "wsd": "wsd"}  # fmt: skip
     if given == "cosine_with_restarts" and cycles in (None, 0, 1):
         given = "cosine"
@@ -268,7 +269,7 @@ def _schedule(options: Options) -> dict[str, Any]:
         options.lack("lr_scheduler", f"{near} is used")
         name = near
         options.dealt.add("lr_scheduler_num_cycles")
-    steps, warm, fall = options.values.get("max_train_steps"), options.number("lr_warmup_steps", 0) or 0, options.number("lr_decay_steps")
+    steps, warm, fall = options.number("max_train_steps"), options.number("lr_warmup_steps", 0) or 0, options.number("lr_decay_steps")
     if given == "constant" and warm:
         options.lack("lr_warmup_steps", "its constant has no warm-up")
         warm = 0
@@ -277,8 +278,8 @@ def _schedule(options: Options) -> dict[str, Any]:
             options.lack("lr_warmup_steps", "a share of steps that are not known; set train.warmup_steps")
             warm = 0
         else:
-            warm = int(warm * float(steps))
-    if fall and not (name == "wsd" and steps and fall == int(float(steps)) // 5):
+            warm = int(warm * steps)
+    if fall and not (name == "wsd" and steps and fall == int(steps) // 5):
         options.lack("lr_decay_steps", "wsd falls in the last fifth" if name == "wsd" else "")
     return {"train.lr_schedule": name, "train.warmup_steps": warm}
 
@@ -412,7 +413,9 @@ def _rest(options: Options) -> dict[str, Any]:
 def _prompts(options: Options) -> dict[str, Any]:
     """`sample_prompts` is a file, and in the window's files the prompts themselves."""
     given = options.get("sample_prompts")
-    if not given:
+    if isinstance(given, dict):
+        options.lack("sample_prompts", "no text")
+    if not given or isinstance(given, dict):
         return {}
     path = options.path("sample_prompts") if isinstance(given, str) and "\n" not in given and len(given) < 250 else None
     if path and path.suffix.lower() == prompts.FILE:

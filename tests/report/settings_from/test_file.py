@@ -328,6 +328,100 @@ def test_values_of_a_wrong_kind_are_named_and_stop_nothing(write, odd):
         assert found.settings["train.learning_rate"] == 1e-4 and "\n" not in "".join(found.lines())
 
 
+AI_TOOLKIT = {
+    "network": {"type": "lora", "linear": 16, "linear_alpha": 8, "conv": 4, "lokr_factor": 4}, "save": {"save_every": 250, "dtype": "float16"}, "trigger_word": "zwx",
+    "datasets": [{"folder_path": "a", "resolution": [512, 768], "caption_dropout_rate": 0.1, "num_repeats": 2, "is_reg": False, "mask_path": "m"}], "training_seed": 5,
+    "train": {"batch_size": 1, "steps": 2000, "lr": 1e-4, "optimizer": "adamw8bit", "noise_scheduler": "flowmatch", "dtype": "bf16", "train_text_encoder": False,
+              "timestep_type": "linear", "ema_config": {"use_ema": True}, "optimizer_params": {"weight_decay": 0.1}, "lr_scheduler": "linear", "lr_scheduler_params": {"a": 1}},
+    "model": {"name_or_path": "x/FLUX.1-dev", "arch": "flux", "quantize": True, "qtype": "qfloat8"}, "sample": {"sample_every": 250, "prompts": ["a"]},
+}  # fmt: skip
+SD_SCRIPTS = {"pretrained_model_name_or_path": "x", "learning_rate": 1e-4, "max_train_steps": 5, "unet_lr": 1e-4, "network_module": "networks.lora", "lr_warmup_steps": 0.1, "train_batch_size": 2,
+              "lr_scheduler": "cosine", "min_snr_gamma": 5, "network_args": ["a=1"], "model_type": "chroma", "gradient_checkpointing": True, "mixed_precision": "bf16"}  # fmt: skip
+WINDOW = {
+    **{key: value for key, value in SD_SCRIPTS.items() if not key.startswith("network_")},  # which follow from LoRA_type
+    "optimizer": "AdamW",
+    "LoRA_type": "Standard",
+    "epoch": 5,
+    "sample_prompts": "a",
+    "additional_parameters": "--a=1",
+    "noise_offset": 0.1,
+    "train_data_dir": "x",
+    "lr_warmup": 5,
+    "conv_dim": 4,
+}
+
+
+def _named_by(take_one, values: dict, path: tuple, odd) -> bool:
+    """Whether the lines of a file, whose value at `path` is `odd`, name that key."""
+    changed = inner = json.loads(json.dumps(values))
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = odd
+    said = take_one(changed).lines()
+    assert not any("\n" in line for line in said)
+    return any(str(path[-1]) in line for line in said if "no counterpart" in line)
+
+
+@pytest.mark.parametrize("odd", [{"a": 1}, [{"a": 1}], [[5]], "x y", 5, True, {1: 2}, 10**400, "1e999"], ids=str)
+def test_every_value_of_another_kind_is_named_by_its_key_whatever_the_form(write, odd):
+    forms = {
+        "ai.json": (AI_TOOLKIT, lambda one: {"job": "extension", "config": {"process": [one]}}), "onetrainer.json": (ONETRAINER, dict), "sd.json": (SD_SCRIPTS, dict),
+        "window.json": (WINDOW, dict),
+    }  # fmt: skip
+    for name, (values, whole) in forms.items():
+        paths = [(key,) for key in values] + [(key, inner) for key, value in values.items() if isinstance(value, dict) for inner in value]
+        paths = [path for path in paths if path != ("train",)]  # which marks the form
+        paths += [("datasets", 0, key) for key in AI_TOOLKIT["datasets"][0]] if name == "ai.json" else []
+        silent = [
+            path for path in paths if not _named_by(lambda one, name=name, whole=whole: take(write(name, whole(one))), values, path, odd)
+        ]
+        if odd == {"a": 1}:
+            tables = {"ema_config", "lr_scheduler_params", "optimizer_params", "transformer", "text_encoder", "optimizer"}
+            never = {
+                "secrets",
+                "huggingface_token",
+                "workspace_dir",
+                "folder_path",
+                "num_repeats",
+                "is_reg",
+                "mask_path",
+                "train",
+                "trigger_word",
+                "LoRA_type",
+            }
+            assert {path[-1] for path in silent} <= never | tables, (name, silent)
+
+
+def test_a_base_of_another_purpose_is_named_and_not_taken(write):
+    fill = "black-forest-labs/FLUX.1-Fill-dev"
+    for kind, name in (
+        ("FLUX_FILL_DEV_1", fill),
+        ("FLUX_DEV_1", fill),
+        ("STABLE_DIFFUSION_15_INPAINTING", "sd-legacy/stable-diffusion-inpainting"),
+    ):
+        found = take(write("preset.json", {**ONETRAINER, "model_type": kind, "base_model_name": name}))
+        assert not named(found, "for inpainting") and "train.weights" not in found.settings, found.lines()
+    assert take(write("flux.json", {**ONETRAINER, "model_type": "FLUX_DEV_1", "base_model_name": ""})).card.name == "flux1-dev"
+    found = take(
+        write(
+            "a.toml",
+            f'network_dim = 16\nlearning_rate = 1e-4\nnetwork_module = "networks.lora_flux"\npretrained_model_name_or_path = "{fill}"',
+        )
+    )
+    assert not named(found, "for inpainting") and "train.weights" not in found.settings
+    odd = take(
+        write("odd.json", {**ONETRAINER, "model_type": {"a": 1}, "lora_rank": "many", "masked_training": "perhaps", "optimizer": "ADAMW"})
+    )
+    assert not named(
+        odd,
+        "model_type = {'a': 1} (no text)",
+        "lora_rank = many (no number)",
+        "masked_training = perhaps (neither true nor false)",
+        "optimizer = ADAMW (no table)",
+    )
+    assert not any("None" in line for line in odd.lacking)
+
+
 def test_a_plain_header_points_to_from_lora(tmp_path):
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "a.safetensors", metadata={"format": "pt"})
     with pytest.raises(LorakitError, match="--from-lora"):
