@@ -130,10 +130,10 @@ def is_settled(project: Project, name: str) -> bool:
 def is_lora_damaged(project: Project) -> bool:
     """Whether the LoRA file is no longer what was written; that is said."""
     run = runs.find(project.folder, stamps.train(project))
-    damaged = run is not None and not run.has_whole_lora()
-    if damaged:
-        warn(f"{run.lora}: has changed since it was written (its checksum is another); it is written again")
-    return damaged
+    if run is None or run.has_whole_lora():
+        return False
+    warn(f"{run.lora}: has changed since it was written (its checksum is another); it is written again")
+    return True
 
 
 def remove_leavings(project: Project) -> None:

@@ -281,7 +281,9 @@ def _fits(kind: Any) -> Callable[[Any], bool]:
         if inner[-1] is Any:
             return lambda value: isinstance(value, origin)
         items = _fits(inner[-1])
-        return lambda value: isinstance(value, origin) and all(map(items, value.values() if origin is dict else value))
+        if origin is dict:
+            return lambda value: isinstance(value, dict) and all(map(items, value.values()))
+        return lambda value: isinstance(value, list) and all(map(items, value))
     if kind is float:
         return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is int:

@@ -145,7 +145,9 @@ def written_often(word: str) -> float | None:
 def thing_names() -> frozenset[str]:
     """Every word of the names that timm's word list gives to 21,000 classes of things. Its files are read without importing timm,
     which takes torch and seconds."""
-    lists = Path(find_spec("timm").submodule_search_locations[0]) / "data" / "_info"
+    package = find_spec("timm")
+    assert package and package.submodule_search_locations, "lorakit depends on it"
+    lists = Path(package.submodule_search_locations[0]) / "data" / "_info"
     lemmas = dict(csv.reader((lists / "imagenet_synset_to_lemma.txt").read_text("utf-8").splitlines(), delimiter="\t"))
     names = (lemmas[synset] for synset in (lists / "imagenet21k_goog_synsets.txt").read_text("utf-8").splitlines())
     return frozenset(word for name in names for word in name.lower().replace(",", " ").split() if len(word) > 2)

@@ -134,7 +134,9 @@ def settings_from(assignments: Iterable[str], **words: Any) -> dict[str, Any]:
     without = {"export.metadata": False} if words.pop("no_metadata", False) else {}
     if words.get("weights") and not words["weights"].startswith("hf://"):
         words["weights"] = str(Path(words["weights"]).expanduser().absolute())
-    found = {keys[name]: value for name, value in words.items() if value is not None} | without | parse_assignments(assignments)
+    found: dict[str, Any] = (
+        {keys[name]: value for name, value in words.items() if value is not None} | without | parse_assignments(assignments)
+    )
     return found | {key: paths_here(found[key]) for key in ("sample.prompts",) if key in found}
 
 

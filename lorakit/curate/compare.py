@@ -130,10 +130,11 @@ def _covered(gray: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.
 def _aligned_as_a_whole(moved: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     """[2, 3] that lays one picture over the other where too few points match: edge on edge, then moved by what correlates best."""
     across, down = fixed.shape[1] / moved.shape[1], fixed.shape[0] / moved.shape[0]
-    whole = np.float32([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
+    whole = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]], dtype=np.float32)
     laid = cv2.warpAffine(moved, whole, fixed.shape[::-1])
     try:
-        _, found = cv2.findTransformECC(fixed, laid, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _PATIENCE, None, 5)
+        start = np.eye(2, 3, dtype=np.float32)
+        _, found = cv2.findTransformECC(fixed, laid, start, cv2.MOTION_AFFINE, _PATIENCE, None, 5)  # pyright: ignore[reportArgumentType, reportCallIssue]  # no mask is None
     except cv2.error:  # nothing to hold on to, or no end in sight
         return whole
     back = cv2.invertAffineTransform(found)

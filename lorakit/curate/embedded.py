@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from PIL import Image, IptcImagePlugin
+from PIL import Image, ImageFile, IptcImagePlugin
 
 from lorakit.console import quiet_libraries
 from lorakit.photos.decode import sniff_bytes
@@ -64,7 +64,7 @@ def description_in(photo: Path | bytes) -> tuple[str, str] | None:
     return None
 
 
-def _texts(image: Image.Image) -> Iterator[tuple[str, str]]:
+def _texts(image: ImageFile.ImageFile) -> Iterator[tuple[str, str]]:
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
     described, keywords = _of_xmp(xmp) if xmp else ("", "")
     yield "XMP", described

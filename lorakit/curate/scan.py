@@ -20,6 +20,7 @@ from lorakit.photos.remote import GONE, UNREADABLE, Patience, Remote
 from lorakit.project import Project
 from lorakit.record import Embedded, Record
 from lorakit.text import conventions, sidecars
+from lorakit.text.lines import split_lines
 from lorakit.text.sidecars import Captions, Found
 
 INTERRUPTED, STATE = "scan.jsonl", ("path", "bytes", "modified")
@@ -122,7 +123,7 @@ def _is_as_read(before: Record | None, now: Record) -> bool:
 
 def _read_interrupted(path: Path) -> Iterator[Record]:
     """What a scan that was stopped had read already; a last line that is not whole is passed over."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+    for line in split_lines(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else ():
         with suppress(ValueError, RecursionError):
             entry = json.loads(line)
             if isinstance(entry, dict) and isinstance(entry.get("hash"), str) and all(key in entry for key in STATE):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from lorakit.console import typed, warn
 from lorakit.curate.descriptors import hash_bytes
 from lorakit.curate.embed import vectors
+from lorakit.curate.spread import Among, of_looks, of_vectors, spread
 from lorakit.errors import LorakitError
 from lorakit.project import Project, judged, manifest, stamps
 from lorakit.quality import coverage, verdicts
 from lorakit.record import Record
-
-Distances = Callable[[int], np.ndarray]  # the distances [n] float32 of all photos from one, by its position
 
 
 def select(project: Project) -> None:
@@ -67,53 +64,11 @@ def _appeal(record: Record) -> float:
     return 1.0 if score is None else float(np.clip(score / 5, 0.5, 1.5))
 
 
-def distances(records: list[Record], seen: dict[str, np.ndarray] | None = None) -> Distances:
-    """How far the photos stand from one: by the vectors of `embed` where `seen` {hash: vector} has all of them; else by hash bits and mean
+def distances(records: list[Record], seen: dict[str, np.ndarray] | None = None) -> Among:
+    """How far the photos stand from each other: by the vectors of `embed` where `seen` {hash: vector} has all of them; else by hash bits and mean
     colours, each scaled so that two unlike photos lie about 1 apart."""
     if seen and all(r["hash"] in seen for r in records):
         return of_vectors(np.stack([seen[r["hash"]] for r in records]))
     flat = {"phash": "00" * 32, "colours": "80" * 48}
     looks = [r.get("look") or flat for r in records]
     return of_looks(hash_bytes([look["phash"] for look in looks]), hash_bytes([look["colours"] for look in looks]))
-
-
-def of_vectors(points: np.ndarray) -> Distances:
-    """Between `points` [n, d] float32."""
-    squares = np.einsum("nd,nd->n", points, points)
-
-    def apart(picked: int) -> np.ndarray:  # |a - b|^2 = a^2 + b^2 - 2ab
-        return np.sqrt(np.maximum(squares + squares[picked] - 2 * (points @ points[picked]), 0))
-
-    return apart
-
-
-def of_looks(hashes: np.ndarray, colours: np.ndarray) -> Distances:
-    """Between hashes [n, 32] uint8 and mean colours [n, c] uint8. Bits are counted and colours are whole numbers below 2**24, which float32
-    holds exactly, so that no processor finds another distance; and of a photo 4 + c/2 numbers are read instead of 256 + c."""
-    words = np.ascontiguousarray(hashes).view(np.uint64).T.copy()  # [4, n]
-    shades = colours.astype(np.float32)
-    squares = np.einsum("nd,nd->n", shades, shades)
-
-    def apart(picked: int) -> np.ndarray:
-        bits = sum(np.bitwise_count(column ^ column[picked]).astype(np.int16) for column in words)
-        shade = squares + squares[picked] - 2 * (shades @ shades[picked])
-        return np.sqrt(bits / np.float32(128) + shade / np.float32(3 * 255**2))
-
-    return apart
-
-
-def spread(apart: Distances, qualities: np.ndarray, count: int) -> list[int]:
-    """Greedy k-centre weighted by quality: start with the best, then always add the photo with the largest
-    quality x distance to its nearest picked one. Returns positions in the order they were picked."""
-    if len(qualities) <= count:
-        return sorted(range(len(qualities)), key=lambda i: -qualities[i])
-    if count == 0:
-        return []
-    picked = [int(np.argmax(qualities))]
-    nearest = np.full(len(qualities), np.inf, dtype=np.float32)
-    weights, left = 0.5 + qualities, np.ones(len(qualities), dtype=bool)
-    while len(picked) < count:
-        left[picked[-1]] = False
-        np.minimum(nearest, apart(picked[-1]), out=nearest)
-        picked.append(int(np.argmax(np.where(left, nearest * weights, -1))))
-    return picked

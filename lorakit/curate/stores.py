@@ -27,6 +27,7 @@ from lorakit.photos.remote import Remote
 from lorakit.text.caption_lists import MOST_BYTES as MOST_OF_TEXT
 from lorakit.text.caption_lists import json_or_none
 from lorakit.text.cleaning import captions_in, texts_of
+from lorakit.text.lines import split_lines
 from lorakit.text.sidecars import ENDINGS, joined, texts_beside
 
 SHARDS = (".tar", ".parquet")
@@ -116,7 +117,7 @@ def _links(fs: Any, folder: str) -> Iterator[str]:
             except Exception as error:  # each library raises its own
                 if not (remote.is_refused(error) or remote.is_gone(error)):
                     raise
-                warn(f"{link}: its photos are left out ({remote.why(error)})")
+                warn(f"{link}: its photos are left out ({remote.why(error, link)})")
 
 
 def _asked(fs: Any, address: str, name: str) -> Listed:
@@ -209,7 +210,7 @@ def in_shard(shard: Listed, cache: Path) -> tuple[list[Listed], list[str]]:
     them is kept, they are not. What is torn is named and passed over. Raises `LorakitError` where the store does not give it."""
     index = cache / "shards" / f"{files.short_hash(shard.address, shard.bytes, shard.modified, shard.changed, INDEX)}.jsonl"
     if shard.modified and index.is_file():
-        lines = [json.loads(line) for line in index.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in split_lines(index.read_text(encoding="utf-8")) if line]
         known = [
             Listed(**{**line, "embedded": tuple(line["embedded"]) if line["embedded"] else None}) for line in lines if "refused" not in line
         ]

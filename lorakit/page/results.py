@@ -7,16 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from lorakit import files
 from lorakit.console import safe
-from lorakit.errors import LorakitError
+from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.page.answers import NotThere, get, post, take
 from lorakit.page.training import facts, find_run, sampled_steps
+from lorakit.photos.decode import load_image
 from lorakit.project import by_hand
 from lorakit.project.runs import Run
 from lorakit.text.words import count_word
@@ -122,10 +122,9 @@ def _drawn(house: House, request: Request, find: Any) -> Response:
     given = request.path_params
     path = find(find_run(house, given["n"]), given)
     try:
-        with Image.open(path) as image:
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, "JPEG", quality=96, subsampling=0)
-    except (OSError, ValueError, SyntaxError):  # Pillow's for what is no picture
+        buffer = io.BytesIO()
+        load_image(path).save(buffer, "JPEG", quality=96, subsampling=0)
+    except (UnreadablePhoto, OSError, ValueError):  # of sides that JPEG does not take
         raise NotThere("this picture is not there") from None
     return Response(buffer.getvalue(), media_type="image/jpeg", headers={"cache-control": "private, max-age=31536000, immutable"})
 

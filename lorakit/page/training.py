@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from lorakit.page.answers import NotThere, get, post, take
 from lorakit.project import runs, work
 from lorakit.project.runs import Run
 from lorakit.quality.judge import judge
+from lorakit.quality.values import is_number
 
 if TYPE_CHECKING:
     from lorakit.page.server import House
@@ -120,7 +120,7 @@ def metrics(house: House, request: Request) -> dict[str, Any]:
         if entry is not None:
             for name in COLUMNS:
                 value = entry.get(name)
-                columns[name].append(value if isinstance(value, (int, float)) and math.isfinite(value) else None)
+                columns[name].append(value if is_number(value) else None)
     return found | {"of": of, "from": at, "next": at + len(whole) + len(end), "columns": columns}
 
 

@@ -149,7 +149,7 @@ def to_srgb(pixels: np.ndarray, space: Told) -> np.ndarray:
 def _tone_mapped(light: np.ndarray, space: Told, matrix: np.ndarray) -> np.ndarray:
     """Linear light, 1 = white, with its largest channel pressed below 1, all three alike, so that hues stay."""
     if space.curve == HLG:  # the light of the scene to that of the display
-        luma = np.maximum(light @ np.float32([0.2627, 0.6780, 0.0593]), 1e-6)
+        luma = np.maximum(light @ np.array([0.2627, 0.6780, 0.0593], dtype=np.float32), 1e-6)
         light = light * (luma ** (HLG_GAMMA - 1) * np.float32(HLG_PEAK / WHITE))[..., None]
     light = np.maximum(light @ matrix, 0)
     peak = np.maximum(light.max(axis=-1, keepdims=True), 1e-6)

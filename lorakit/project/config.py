@@ -58,12 +58,13 @@ def edit(path: Path, changes: Mapping[str, Any]) -> None:
 
 def where(path: Path, key: str) -> str:
     """'.../project.yaml, line 7': where a word or a setting stands, dotted or nested; the file alone where it cannot be told."""
+    from ruamel.yaml.comments import CommentedMap
     from ruamel.yaml.error import YAMLError
 
     try:
         tree = _round_trip().load(path.read_text(encoding="utf-8"))
         for node, name in (*_places(tree.get("settings"), key), (tree, key)):
-            if isinstance(node, Mapping) and name in node:
+            if isinstance(node, CommentedMap) and name in node:
                 return f"{path}, line {node.lc.key(name)[0] + 1}"
     except (OSError, ValueError, KeyError, AttributeError, TypeError, YAMLError):
         pass  # the place is a help, no more

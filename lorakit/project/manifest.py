@@ -569,7 +569,7 @@ def _read_record(line: bytes, known: dict[str, dict] | None = None) -> tuple[Rec
     if _leads_out(cast(Record, record)):
         return None, LEADS_OUT
     if is_sound(line, record):
-        return record if known is None else _shared(cast("Record", record), known), ""
+        return cast("Record", record) if known is None else _shared(cast("Record", record), known), ""
     if fault := fault_of(record):
         return None, f"not a photo's record ({fault})"
     return cast("Record", record), ""

@@ -201,7 +201,9 @@ def open_project(
     changed = settings_module.flatten(settings or {})
     origin, taken = taken_over or ("", {})
     taken = {key: value for key, value in settings_module.flatten(taken).items() if key not in changed}
-    unsaved = {key: value for key, value in (("photos", _photo_words(photos)), ("base", base), ("kind", kind)) if value is not None}
+    unsaved: dict[str, Any] = {
+        key: value for key, value in (("photos", _photo_words(photos)), ("base", base), ("kind", kind)) if value is not None
+    }
     words |= unsaved
     stored = {key: value for key, value in settings_module.flatten(words["settings"]).items() if key not in changed and key not in taken}
     if "base" not in unsaved and "kind" not in unsaved:

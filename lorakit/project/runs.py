@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,12 +15,16 @@ import yaml
 
 from lorakit import files
 from lorakit.console import warn
+from lorakit.errors import LorakitError
+from lorakit.quality.values import MOST, is_number
+from lorakit.text.lines import split_lines
 
 FACTS = "run.json"
 # The fingerprint, and what was true from the start, once more, written once and never again: run.json is written often.
 STAMP, BEGUN = "stamp", "begun.json"
 NO_NUMBERS = ("nan", "inf", "infinity")  # as other writers of metrics put them into strings; or they write null
-MOST = 1e100  # of a step or a loss
+NUMBERS = {"epoch", "rate", "grad_norm", "seconds", "validation", "leak", "drift", "memory", "mfu"}  # beside step and loss
+LOOKED_AT, SHOWN = 1 << 16, 8  # bytes of a file that is none, and keys of its first line that are told
 
 
 class Run:
@@ -110,46 +115,129 @@ class Run:
         return read_settings(self.folder)
 
 
+def drawn(folder: Path, ending: str = ".png") -> list[Path]:
+    """The pictures `<n><ending>` of a folder of samples, by number: those that lorakit drew. Whatever else lies there is somebody's own."""
+    numbers = {path: path.name.removesuffix(ending) for path in folder.glob(f"*{ending}")}
+    return sorted((path for path, n in numbers.items() if re.fullmatch("[0-9]{1,9}", n)), key=lambda path: int(numbers[path]))
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl that have a step and a loss; a torn last line (killed run) is left out, as is, with a word, one that
-    is torn in the middle."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    entries = []
+    """The lines of a metrics.jsonl that have a step and a loss, by step. A torn last line (killed run) is left out, as are, with a word, lines
+    that say something else, values that are no numbers, and what a later line has trained again (see `_as_trained_last`)."""
+    lines = split_lines(path.read_text(encoding="utf-8-sig", errors="replace").rstrip("\r\n"))
+    entries, passed, odd = [], [], []
     for number, line in enumerate(lines, 1):
-        if entry := _read_entry(line):
+        if entry := _read_entry(line, odd, number):
             entries.append(entry)
-        elif number < len(lines):
-            warn(f"{path}, line {number}: not whole; passed over")
-    return entries
+        elif line.strip() and number < len(lines):
+            passed.append(number)
+    if passed and entries:  # else it is no such file, which is for whoever asked to say
+        more = f", and {len(passed) - 1} more" if len(passed) > 1 else ""
+        warn(f"{path}, line {passed[0]}{more}: not whole, or without a step and a loss; passed over")
+    if odd:
+        warn(f"{path}, {odd[0]}{f', and {len(odd) - 1} more' if len(odd) > 1 else ''}: no number; left out")
+    return _as_trained_last(path, entries)
 
 
-def _read_entry(line: str) -> dict[str, Any] | None:
+def read_any_metrics(path: Path) -> list[dict[str, Any]]:
+    """As `read_metrics` a file that somebody names. Raises `LorakitError` with what was found where no line can be judged."""
+    with open(path, "rb") as file:
+        is_text = b"\0" not in (head := file.read(LOOKED_AT))
+    if is_text and (entries := read_metrics(path)):
+        return entries
+    if not head.strip():
+        found = "it is empty"
+    elif not is_text:
+        found = "it is no text"
+    else:
+        first = next((line for line in split_lines(head.decode("utf-8-sig", "replace")) if line.strip()), "").strip()
+        keys = [*told] if isinstance(told := _json_or_none(first), dict) else []
+        found = f"its first line has {', '.join(map(str, keys[:SHOWN]))}" if keys else f"it begins with {first[:40]!r}"
+    raise LorakitError(
+        f"{path}: no line has a step and a loss ({found}); a metrics.jsonl of lorakit, in PROJECT/runs/TIME/, has one JSON object a line, such as "
+        '{"step": 1, "loss": 0.123}'
+    )
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read_entry(line: str, odd: list[str], number: int) -> dict[str, Any] | None:
+    """`odd` is told of values that are left out."""
     try:
         entry = json.loads(line)
         entry["loss"] = _loss(entry["loss"])
-        whole = isinstance(entry["step"], int) and 0 <= entry["step"] < MOST
-    except (ValueError, KeyError, TypeError, RecursionError):
+        step = entry["step"]
+        if isinstance(step, bool) or not 0 <= step < MOST or step != int(step):
+            return None
+        entry["step"] = int(step)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    for key in NUMBERS & entry.keys():
+        if not is_number(entry[key]):
+            value = entry.pop(key)
+            if not _says_no_number(value):
+                odd.append(f"line {number}, {key} {str(value)[:20]!r}")
+    if not isinstance(entry.get("split", {}), dict) or not all(map(is_number, entry.get("split", {}).values())):
+        odd.append(f"line {number}, split")
+        del entry["split"]
     names = entry.get("photos", [])
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         entry["photos"] = []
-    return entry if whole else None
+    return entry
+
+
+def _says_no_number(value: Any) -> bool:
+    """Whether it is what writers of metrics put where there is none."""
+    return value is None or value != value or (isinstance(value, str) and value.lstrip("+-").lower() in NO_NUMBERS)
 
 
 def _loss(value: Any) -> float:
     """As it was written; NaN for what stands for no number, and infinite where nothing can be reckoned with it. Raises `TypeError` for
     anything else."""
-    if value is None or (isinstance(value, str) and value.lstrip("+-").lower() in NO_NUMBERS):
+    if _says_no_number(value):
         return math.nan
-    if not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError
     return math.inf if abs(value) > MOST else value
+
+
+def _as_trained_last(path: Path, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By step, each once. Where the lines go back to a step that had been (a training went on from a checkpoint), what stood from there on
+    was given up, and the later lines hold. Where they go back to the beginning, they are another training's, and the last is meant."""
+    steps = [entry["step"] for entry in entries]
+    if len(set(steps)) == len(steps):
+        return sorted(entries, key=lambda entry: entry["step"])  # nothing comes twice, in whatever order it was written
+    kept: list[dict[str, Any]] = []
+    trainings = 1
+    for entry in entries:
+        if kept and entry["step"] < kept[-1]["step"]:
+            kept = [former for former in kept if former["step"] < entry["step"]]
+            trainings += not kept
+        if kept and entry["step"] == kept[-1]["step"]:  # told once more
+            kept[-1] = kept[-1] | entry
+        else:
+            kept.append(entry)
+    if trainings > 1:
+        warn(f"{path}: holds {trainings} trainings, one behind the other; read is the last, of {len(kept)} steps")
+    return kept
+
+
+class _Numbers(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-05, as JSON and Python write it, for a word."""
+
+
+_Numbers.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789"))
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """What settings.yaml in a run's folder says."""
     try:
-        said = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+        said = yaml.load((folder / "settings.yaml").read_text(encoding="utf-8"), _Numbers)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return said if isinstance(said, dict) else {}

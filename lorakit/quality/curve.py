@@ -1,4 +1,4 @@
-"""What the course of a loss says: learning, at a plateau, flat, overfitting, diverging, erratic, with a spike, or too short to tell.
+"""What the course of a loss says: learning, at a plateau, flat, overfitting, by heart, diverging, erratic, with a spike, or too short to tell.
 
 The loss of one step says little: it jumps with the timestep that was drawn, by half its size and more. So everything here is held
 against the scatter of the curve itself, in logarithms, where the jumps are as wide at the end as at the start."""
@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-VERDICTS = ("diverging", "spike", "erratic", "overfitting", "plateau", "flat", "learning", "too_short")
+from lorakit.quality.values import is_number
+
+VERDICTS = ("diverging", "spike", "erratic", "overfitting", "by_heart", "plateau", "flat", "learning", "too_short")
 
 LEAST_STEPS = 30  # steps of training, or ...
 LEAST_VALIDATIONS = 5  # ... values of validation, of which a course can be told
@@ -25,6 +27,7 @@ VISIBLE = 0.5  # a fall by 40 % that would go unseen in the scatter: too short t
 WANDER = 0.08  # standard deviation of block means about the course, in logarithms, from which it is a wander
 EXPLODED = 0.3  # above its start, in logarithms: no overfitting any more
 DECAYS = (0.02, 0.04, 0.08, 0.15, 0.3)  # shares of the training, of falls that level off
+LASTING = 8  # steps, the least for which it is looked at
 SETTLED = 0.9  # share of the fall that is over by the middle of a training that is at a plateau
 
 
@@ -54,6 +57,12 @@ class Course:
         difference = self.basis[last] - self.basis[first]
         return float(self.level[last] - self.level[first]), float(np.sqrt(max(0.0, difference @ self.covariance @ difference)))
 
+    def least_seen(self) -> float:
+        """The smallest fall over all of it that its scatter would let through, in logarithms: what a straight line's would have to be,
+        where the shape that was chosen is a level, which cannot change."""
+        line = self.sigma * math.sqrt(12 / len(self.level))
+        return CERTAIN * max(self.change(0, len(self.level) - 1)[1], line)
+
     def falls(self, first: int, last: int) -> bool:
         change, error = self.change(first, last)
         return -change > max(SMALL, CERTAIN * error)
@@ -70,15 +79,15 @@ def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
     if broken := next((entry for entry in entries if not math.isfinite(entry["loss"])), None):
         return [Finding("diverging", broken["step"], f"the loss is no longer a number from step {broken['step']}")]
     entries = [entry for entry in entries if entry["loss"] > 0]
-    validated = [
-        e for e in entries if isinstance(e.get("validation"), int | float) and math.isfinite(e["validation"]) and e["validation"] > 0
-    ]
+    validated = _validated(entries)
     if len(entries) < LEAST_STEPS:
         return [Finding("too_short", None, f"{len(entries)} steps, of which no course can be told")]
     steps, logs = _series(entries, "loss")
-    odd = find_spikes(logs)
-    plain = np.setdiff1d(np.arange(len(logs)), odd)
-    trained = fit_course(steps[plain], logs[plain])
+    odd = find_spikes(logs, lasting=True)
+    trained = _without(steps, logs, odd)
+    if trained.wander > WANDER:  # with and without them: leaps that last are then a part of it
+        odd = find_spikes(logs)
+        trained = _without(steps, logs, odd)
     found = _sudden(steps, logs, odd)
     if len(validated) >= LEAST_VALIDATIONS:
         course = fit_course(*_series(validated, "validation"))
@@ -88,6 +97,8 @@ def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
             said = alone
         elif said.verdict == "diverging" and alone.verdict in ("learning", "plateau"):
             said = Finding("overfitting", said.since_step, f"{said.words}, while {alone.words}")
+        elif said.verdict == "flat" and alone.verdict not in ("flat", "too_short"):
+            said = _beside_level(said, alone, course, trained)
     else:
         said = _of_course(trained, "the loss")
     if (jumped := _leapt_at_start(steps, logs)) is not None:
@@ -98,14 +109,21 @@ def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
     return sorted([*found, said], key=lambda finding: VERDICTS.index(finding.verdict))
 
 
+def _without(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray) -> Course:
+    plain = np.setdiff1d(np.arange(len(logs)), odd)
+    return fit_course(steps[plain], logs[plain])
+
+
+def _validated(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [entry for entry in metrics if is_number(entry.get("validation")) and entry["validation"] > 0]
+
+
 def best_step(metrics: Sequence[dict[str, Any]], saved: Sequence[int] = ()) -> int | None:
     """The step at which the validation, or where there is none the course of the loss, is lowest: of `saved`, where given, the nearest
     by value. None where no course can be told."""
-    validated = [
-        e for e in metrics if isinstance(e.get("validation"), int | float) and math.isfinite(e["validation"]) and e["validation"] > 0
-    ]
+    validated = _validated(metrics)
     by = "validation" if len(validated) >= 2 else "loss"
-    entries = validated if by == "validation" else [e for e in metrics if math.isfinite(e.get("loss", math.nan)) and e["loss"] > 0]
+    entries = validated if by == "validation" else [e for e in metrics if is_number(e.get("loss")) and e["loss"] > 0]
     if by == "loss" and len(entries) < LEAST_STEPS:
         return None
     steps, logs = _series(entries, by)
@@ -142,6 +160,7 @@ def fit_course(steps: np.ndarray, logs: np.ndarray) -> Course:
         cost = misfit + (basis.shape[1] + shape.chosen) * math.log(len(x))
         if best is None or cost < best[0] - 1e-9:
             best = cost, shape, basis, solution, misfit
+    assert best is not None, "there are always a level and a straight line"
     _, shape, basis, solution, misfit = best
     free = max(1, len(x) - basis.shape[1] - shape.chosen)
     inflate = max(1.0, misfit / free)
@@ -153,17 +172,34 @@ def fit_course(steps: np.ndarray, logs: np.ndarray) -> Course:
     return Course(steps, everywhere @ solution, sigma, wander, covariance, everywhere)
 
 
-def find_spikes(logs: np.ndarray) -> np.ndarray:
-    """The places of sudden rises that are gone again soon, far above the scatter around them."""
+def find_spikes(logs: np.ndarray, lasting: bool = False) -> np.ndarray:
+    """The places of sudden rises that are gone again soon, far above the scatter around them; with `lasting` also of those that last, up to
+    a sixth of the training."""
     width = max(9, len(logs) // 20) | 1
     above = logs - _running_median(logs, width)
     narrow = 1.4826 * float(np.median(np.abs(above))) or 1e-6
     wide = max(narrow, float(np.quantile(above, 0.95)) / 1.645)  # of scatter that reaches further up than down
-    leaps = _far_above(above, narrow)
+    long = _lasting_leaps(logs, narrow) if lasting else np.array([], dtype=int)
+    leaps = np.union1d(_far_above(above, narrow), long)
     if len(_groups(leaps)) > _many(logs):
         return leaps
-    found = _far_above(above, wide)
+    found = np.union1d(_far_above(above, wide), long)
     return found[found >= 3]  # the first steps stand above what follows in every training that learns
+
+
+def _lasting_leaps(logs: np.ndarray, scale: float) -> np.ndarray:
+    """Of leaps of so many steps that a running median climbs them: held against what lay some way before and what came some way after, of
+    which the higher, so that no slow fall or rise is one."""
+    found, gap = np.zeros(len(logs), dtype=bool), LASTING
+    while gap <= max(LASTING, len(logs) // 6):
+        width = max(5, gap // 2) | 1
+        level, at = _running_median(logs, width), np.arange(len(logs))
+        ends = width // 2, len(logs) - 1 - width // 2
+        away = gap + width // 2 + 1
+        above = logs - np.maximum(level[np.clip(at - away, *ends)], level[np.clip(at + away, *ends)])
+        found |= (_running_median(above, 5) > max(3.5 * scale, math.log(1.5))) & (above > 2 * scale)
+        gap *= 2
+    return np.nonzero(found)[0]
 
 
 def _far_above(above: np.ndarray, scale: float) -> np.ndarray:
@@ -245,7 +281,8 @@ def _sudden(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray) -> list[Findin
         words = f"the loss leaps up {len(groups)} times, all through the training"
         return [Finding("erratic", wheres[0], words, wheres)]
     times = math.exp(float((logs[odd] - np.median(logs)).max()))
-    count = f"at step {wheres[0]}" if len(groups) == 1 else f"{len(groups)} times, first at step {wheres[0]}"
+    once = f"at step {wheres[0]}" if len(odd) == 1 else f"from step {wheres[0]} to {wheres[-1]}"
+    count = once if len(groups) == 1 else f"{len(groups)} times, first at step {wheres[0]}"
     return [Finding("spike", wheres[0], f"the loss leaps to {times:.1f} times its usual size {count} and comes back", wheres)]
 
 
@@ -276,7 +313,16 @@ def _of_course(course: Course, name: str) -> Finding:
             since = int(course.steps[int(np.argmax(course.level <= course.level[0] + SETTLED * fall))])
             return Finding("plateau", since, f"{name} fell by {down:.0f} % and is level since about step {since}")
         return Finding("learning", None, f"{name} falls, by {down:.0f} % over the training")
-    if CERTAIN * course.change(0, last)[1] > VISIBLE:
+    if course.least_seen() > VISIBLE:
         return Finding("too_short", None, f"{name} jumps too much for its {len(course.level)} values: no course can be told")
-    unseen = 100 * (1 - math.exp(-CERTAIN * course.change(0, last)[1]))
+    unseen = 100 * (1 - math.exp(-course.least_seen()))
     return Finding("flat", None, f"{name} is flat within its scatter, in which a fall by {max(1, unseen):.0f} % would be seen")
+
+
+def _beside_level(said: Finding, alone: Finding, validation: Course, loss: Course) -> Finding:
+    """What to say of a validation that is level (`said`) under a loss that is not (`alone`): where the validation would have shown such a
+    fall, the photos that are trained on are learned by heart; where it would not, the loss is all there is to go by."""
+    fall, error = loss.change(0, int(np.argmin(loss.level)))
+    at_most = max(0.0, -validation.change(0, len(validation.level) - 1)[0]) + validation.least_seen()
+    verdict = "by_heart" if alone.verdict in ("learning", "plateau") and -fall - CERTAIN * error > at_most else alone.verdict
+    return Finding(verdict, alone.since_step, f"{alone.words}, while {said.words}")

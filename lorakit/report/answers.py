@@ -17,6 +17,7 @@ HEADLINES = {
     "learning": ("It learned.", "good"),
     "plateau": ("It learned.", "good"),
     "overfitting": ("It learned, and then by heart.", "look"),
+    "by_heart": ("The loss fell, and the validation did not.", "look"),
     "erratic": ("It trained, but unsteadily.", "look"),
     "spike": ("It trained, with a sudden jump.", "look"),
     "flat": ("It shows no sign of learning.", "bad"),

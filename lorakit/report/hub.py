@@ -64,7 +64,7 @@ def write_repository(project: Project, repo: str) -> Path:
         raise LorakitError(
             f"{project.folder}: no LoRA is written yet with these settings; `lorakit run -o {typed(project.folder)}` makes it"
         )
-    folder, pictures = run.folder / "hub", sorted((run.samples / "final").glob("*_lora.png"))[:MOST_SAMPLES]
+    folder, pictures = run.folder / "hub", runs.drawn(run.samples / "final", "_lora.png")[:MOST_SAMPLES]
     shutil.rmtree(folder, ignore_errors=True)
 
     def fill(part: Path) -> None:

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from lorakit import settings as settings_module
+from lorakit.errors import UnreadablePhoto
 from lorakit.files import without_folders
+from lorakit.photos.decode import load_image
 from lorakit.photos.images import data_uri, thumbnail
 from lorakit.project import Project, stamps
 from lorakit.project.project import FILE
 from lorakit.project.runs import Run
-from lorakit.quality.judge import Judgement, judge
+from lorakit.quality.judge import Judgement, judge, never_fit
+from lorakit.quality.values import is_number
 from lorakit.report.charts import Mark, Series, chart, smooth
 
 PAIR, SMALL = 512, 224  # pixels of the longer side: of base and LoRA beside each other, and of a picture in a table
 MOST_GRIDS = 3
 MOST_COLUMNS = 10  # of the timeline, evenly spread
 HARD, CERTAIN, VISITS = 0.25, 3.5, 4  # a photo's loss over the set's, its standard errors, and the least visits, to name it
-UNFIT = 1.5  # of a photo's loss over the median photo's, at the same timesteps; the judge's advice names only the clearest of these
 MOST_HARD, MOST_PHOTOS = 6, 1500
 TOOL_NAMES = {"comfyui": "ComfyUI", "a1111": "A1111", "forge": "Forge", "diffusers": "diffusers"}
 BY_HAND = (FILE, "command line")  # layers that a person wrote
@@ -44,7 +44,7 @@ def training_part(project: Project, run: Run | None) -> dict[str, Any]:
         "result": result,
         "judgement": judgement,
         "held_out": run.facts.get("planned", {}).get("held_out", []) if run else [],
-        "is_validated": any(isinstance(entry.get("validation"), int | float) for entry in metrics),
+        "is_validated": any(is_number(entry.get("validation")) for entry in metrics),
         "lora_size": f"{result['bytes'] / 2**20:.1f} MB" if result["bytes"] else "",
         "pairs": pairs(run, result.get("prompts", [])) if run else [],
         "grids": strength_grids(run) if run else [],
@@ -124,9 +124,8 @@ def _strength_grid(sheet: Path) -> dict[str, Any]:
 def file_uri(path: Path, side: int) -> str:
     """A picture of the run as a data address, '' where it is damaged."""
     try:
-        with Image.open(path) as image:
-            return data_uri(thumbnail(image, side), quality=88)
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged PNGs
+        return data_uri(thumbnail(load_image(path), side), quality=88)
+    except UnreadablePhoto:
         return ""
 
 
@@ -136,7 +135,8 @@ def file_uri(path: Path, side: int) -> str:
 def loss_chart(metrics: list[dict[str, Any]], judgement: Judgement | None) -> str:
     """The loss of every step, its smoothed course, the validation, and the rate at the right; with the judged moments marked."""
     loss = _of(metrics, "loss", "each step", "raw")
-    course = Series("smoothed", loss.steps, smooth(loss.values, max(5, len(loss.values) // 15)) if loss.values else (), look="course")
+    smoothed = smooth(loss.values, max(5, len(loss.values) // 15)).tolist() if loss.values else []
+    course = Series("smoothed", loss.steps, smoothed, look="course")
     marks = []
     if judgement:
         marks = [Mark(f.since_step, f.verdict.replace("_", " ")) for f in judgement.findings if f.since_step is not None]
@@ -184,29 +184,28 @@ def split(metrics: list[dict[str, Any]]) -> str:
 
 
 def _of(metrics: list[dict[str, Any]], key: str, name: str, look: str = "course", axis: Any = "left") -> Series:
-    there = [e for e in metrics if isinstance(e.get(key), int | float) and math.isfinite(e[key])]
+    there = [e for e in metrics if is_number(e.get(key))]
     return Series(name, [e["step"] for e in there], [e[key] for e in there], axis, look)
 
 
 def hard_photos(metrics: list[dict[str, Any]], result: dict[str, Any]) -> list[tuple[str, float, int]]:
     """[(file, by how much its loss is above the set's, visits)] of photos that never fit, the worst first: by what was measured at the
     end of the training, or where it was not, by its course."""
-    if fit := result.get("fit"):
+    if result.get("fit"):
         visits = result.get("visits") or {}
-        worst = sorted(fit.items(), key=lambda item: -item[1])[:MOST_HARD]
-        return [(name, ratio - 1, visits.get(name, 0)) for name, ratio in worst if ratio > UNFIT]
+        return [(name, ratio - 1, visits.get(name, 0)) for name, ratio in never_fit(result)[:MOST_HARD]]
     return hard_by_course(metrics)
 
 
 def hard_by_course(metrics: list[dict[str, Any]]) -> list[tuple[str, float, int]]:
     """As `hard_photos`. A step's loss over the smoothed one is laid to the photos of its batch by least squares, so that batches of
     several photos do."""
-    entries = [e for e in metrics if e.get("photos") and math.isfinite(e["loss"])]
+    entries = [e for e in metrics if e.get("photos") and is_number(e["loss"])]
     names = sorted({name for entry in entries for name in entry["photos"]})
     if len(entries) < 30 or not 3 <= len(names) <= MOST_PHOTOS:
         return []
     losses = np.array([entry["loss"] for entry in entries], dtype=float)
-    excess = losses / np.maximum(smooth(losses, max(9, len(losses) // 8)), 1e-12) - 1
+    excess = losses / np.maximum(smooth(losses.tolist(), max(9, len(losses) // 8)), 1e-12) - 1
     at = {name: number for number, name in enumerate(names)}
     normal, sums, visits = np.zeros((len(names), len(names))), np.zeros(len(names)), np.zeros(len(names), dtype=int)
     for entry, value in zip(entries, excess):
@@ -229,8 +228,8 @@ def hard_by_course(metrics: list[dict[str, Any]]) -> list[tuple[str, float, int]
 
 def checks(run: Run, result: dict[str, Any]) -> list[tuple[str, int, int]]:
     """[(tool, keys that it loads, keys in the file)], as the export has found them."""
-    total = count_keys(run.lora) if run.lora else None
-    return [(TOOL_NAMES.get(tool, tool), int(count), total) for tool, count in (result.get("loaded") or {}).items()] if total else []
+    total, loaded = count_keys(run.lora) if run.lora else None, cast("dict[str, int]", result.get("loaded") or {})
+    return [(TOOL_NAMES.get(tool, tool), int(count), total) for tool, count in loaded.items()] if total else []
 
 
 def count_keys(path: Path) -> int | None:

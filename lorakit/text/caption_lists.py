@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from lorakit.console import warn
 from lorakit.text.cleaning import TEXT_KEYS, plain_key, texts_of
 from lorakit.text.conventions import same
+from lorakit.text.lines import split_lines
 
 # The first that names a photo wins; behind them, any other table or list of these endings.
 NAMES = ("metadata.jsonl", "captions.jsonl", "metadata.json", "captions.json", "meta_cap.json", "metadata.csv", "metadata.parquet")
@@ -81,7 +82,7 @@ def _entries(path: Path) -> tuple[list[tuple[str, list[str]]], list[str]]:
 
 def _lines(text: str) -> list[tuple[str, list[str]]]:
     """The entries of a text whose lines name photos: 'a.jpg: a bear'."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in split_lines(text) if line.strip()]
     found = [match for line in lines if (match := _LINE.match(line))]
     if len(found) < LIKE_A_LIST * len(lines):
         return []
@@ -126,7 +127,7 @@ def _table_rows(path: Path, text: str) -> tuple[list[dict[str, str]], list[str]]
     separator = ""
     if match := re.match(r"\s*\"?sep=(.)\"?\r?\n", text):  # a word to Excel
         separator, text = match.group(1), text[match.end() :]
-    head = next((line for line in text.splitlines() if line.strip()), "")
+    head = next((line for line in split_lines(text) if line.strip()), "")
     separator = separator or _separator(head)
     rows = _cells(path, text, separator)
     if not rows:

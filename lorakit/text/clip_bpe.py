@@ -47,6 +47,7 @@ def byte_letters() -> dict[int, str]:
 def _merges() -> dict[tuple[str, ...], int]:
     """{pair of tokens: its rank}; the lowest is joined first."""
     package = find_spec("open_clip")  # finds the folder, imports nothing
+    assert package and package.submodule_search_locations, "lorakit depends on it"
     packed = Path(package.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(packed.read_bytes()).decode("utf-8").split("\n")[MERGES]
     return {tuple(line.split()): rank for rank, line in enumerate(lines)}

@@ -11,6 +11,7 @@ from typing import Any
 
 from lorakit.errors import LorakitError
 from lorakit.text.caption_lists import read_text
+from lorakit.text.lines import split_lines
 from lorakit.text.placing import PLACEHOLDER
 
 FILE = ".txt"  # what an entry ends with that names a file
@@ -69,7 +70,7 @@ def read(entries: Sequence[str], folder: Path, trigger: str | None, size_step: i
         text = _content(path)
         if text is None:
             raise LorakitError(f"sample.prompts: {path}: no such file, or it cannot be read; a prompt must not end in {FILE}")
-        lines = [(at, line.strip()) for at, line in enumerate(text.splitlines(), 1)]
+        lines = [(at, line.strip()) for at, line in enumerate(split_lines(text), 1)]
         meant = [(at, line) for at, line in lines if line and not line.startswith("#")]
         if not meant:
             raise LorakitError(f"sample.prompts: {path}: has no prompts; write one a line")

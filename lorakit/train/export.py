@@ -28,9 +28,10 @@ from lorakit.bases.families.base import Family
 from lorakit.bases.load import load_family
 from lorakit.bases.quantised import QuantisedLinear
 from lorakit.console import say, warn
-from lorakit.errors import LorakitError
+from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.lora_file import beside, formats, verify
 from lorakit.lora_file.formats import Adapter, LayerAdapter
+from lorakit.photos.decode import load_image
 from lorakit.project import Project, stamps
 from lorakit.project.runs import Run
 from lorakit.quality.judge import start_strength
@@ -125,7 +126,7 @@ def write_about(project: Project, run: Run, family: Family, step: int | None, na
     lora = run.folder / f"{name}.safetensors"
     try:
         beside.write_beside(lora, about, first_sample(run, step))
-    except (SyntaxError, ValueError, UnidentifiedImageError) as error:  # what Pillow raises for damaged PNGs
+    except (SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged PNGs
         warn(f"{lora.stem}.preview.png: not written, its sample cannot be read ({error})")
 
 
@@ -424,9 +425,8 @@ def thumbnail(run: Run, step: int | None = None) -> str:
     if picture is None:
         return ""
     try:
-        with Image.open(picture) as image:
-            small = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged PNGs
+        small = load_image(picture)
+    except UnreadablePhoto:
         warn(f"{picture}: cannot be read; the LoRA file has no thumbnail")
         return ""
     small.thumbnail((THUMBNAIL, THUMBNAIL))

@@ -11,6 +11,8 @@ from PIL import Image
 
 from lorakit import device
 from lorakit.clip import Clip
+from lorakit.errors import UnreadablePhoto
+from lorakit.photos.decode import load_image
 from lorakit.project import Project
 from lorakit.text.prompts import Prompt
 from lorakit.text.words import count_word
@@ -82,9 +84,8 @@ def _photos(project: Project) -> list[Image.Image]:
     found = []
     for path in paths[:: max(1, len(paths) // MOST)][:MOST]:
         try:
-            with Image.open(path) as image:
-                found.append(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged pictures; it was named when it was cached
+            found.append(load_image(path))
+        except UnreadablePhoto:  # it was named when it was cached
             continue
     return found
 

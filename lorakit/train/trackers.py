@@ -14,7 +14,8 @@ from PIL import Image
 from lorakit.console import say, warn
 from lorakit.errors import LorakitError, UnknownName
 from lorakit.files import short_hash, without_folders
-from lorakit.project import Project
+from lorakit.photos.decode import load_image
+from lorakit.project import Project, runs
 from lorakit.project.runs import Run
 from lorakit.train.metrics import StepMetrics
 
@@ -159,9 +160,7 @@ def _show(name: str, tracker: Any, folder: Path, step: int) -> None:
 
 
 def _pictures(folder: Path) -> Iterator[Image.Image]:
-    for path in sorted(folder.glob("*.png"), key=lambda path: int(path.stem)):
-        with Image.open(path) as picture:
-            yield picture.convert("RGB")
+    return map(load_image, runs.drawn(folder))
 
 
 def _plain(value: Any) -> Any:

@@ -189,7 +189,7 @@ SIGN_IN = b"""\n<!DOCTYPE html>\n<html><body><form action="/login"><input name="
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A web server of a folder; secret.jpg is 403, for what is in `dropped` the connection ends without an answer, and in place of what is
+    """A web server of a folder; secret.jpg and a folder private/ are 403, for what is in `dropped` the connection ends without an answer, and in place of what is
     in `portal` comes a page to sign in. It gives no parts of a file, but of those in `torn`: of which it gives `whole` answers, then halves."""
 
     dropped: set[str] = set()
@@ -199,7 +199,7 @@ class Handler(SimpleHTTPRequestHandler):
     whole = 0
 
     def do_GET(self):
-        if self.path.endswith("secret.jpg"):
+        if self.path.endswith(("secret.jpg", "/private/")):
             self.send_error(403)
         elif self.path.endswith(tuple(self.dropped)):
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -211,7 +211,7 @@ class Handler(SimpleHTTPRequestHandler):
             super().do_GET()
 
     def do_HEAD(self):
-        if self.path.endswith("secret.jpg"):
+        if self.path.endswith(("secret.jpg", "/private/")):
             self.send_error(403)
         elif self.path.endswith((*self.portal, "/login/")):
             self.sign_in()
@@ -258,9 +258,10 @@ def web(tmp_path):
     server.server_close()
 
 
-def test_a_web_server_that_lists_its_folders(web, pictures, tmp_path):
+def test_a_web_server_that_lists_its_folders(web, pictures, tmp_path, capsys):
     folder, address = web
     (folder / "set" / "more").mkdir(parents=True)
+    (folder / "set" / "private").mkdir()
     for name, data in (("a b.jpg", pictures[0]), ("more/c.jpg", pictures[1]), ("secret.jpg", pictures[2])):
         (folder / "set" / name).write_bytes(data)
     (folder / "set" / "a b.txt").write_text("a mug in the sun")
@@ -268,6 +269,7 @@ def test_a_web_server_that_lists_its_folders(web, pictures, tmp_path):
     project = begin(tmp_path, f"{address}/set")
     lorakit.scan(project)
     lorakit.check(project)
+    assert "/private/: its photos are left out (access is refused" in capsys.readouterr().err
     assert sorted(lines(project)) == ["0.tar/d.jpg", "a b.jpg", "more/c.jpg", "secret.jpg"]
     assert [file for file in lines(project) if wrong(project, file)] == ["secret.jpg"]
     assert "access is refused" in str(lines(project)["secret.jpg"]["reasons"])

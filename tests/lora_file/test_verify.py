@@ -5,7 +5,7 @@ import torch
 
 from lorakit.bases import families
 from lorakit.errors import LorakitError
-from lorakit.lora_file import names, verify
+from lorakit.lora_file import names, tools
 from lorakit.lora_file.verify import TOOLS, base_in_words, in_words, judge, judge_file
 
 SD15 = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
@@ -193,7 +193,7 @@ def test_a_base_is_told_by_names_and_widths(shapes, words):
 def test_whatever_a_tool_knows_tells_the_family():
     for family in families.names():
         known = names.layers_by_stem(family).keys()
-        assert verify._comfyui_stems(family) | verify._dotted(family) <= known, family
+        assert tools.comfyui_stems(family) | tools.dotted(family) <= known, family
 
 
 def test_a_doubled_prefix_is_called_so():

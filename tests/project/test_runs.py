@@ -1,6 +1,7 @@
 """Run folders: a training is found again by what it depends on, whatever a kill or a stranger left in its files."""
 
 import json
+import math
 
 from lorakit.project import runs
 
@@ -55,6 +56,61 @@ def test_torn_line_of_metrics_costs_itself_only(tmp_path, capsys):
     run.metrics.write_text(line % 1 + '{"st\n' + line % 3 + '{"ste')
     assert [entry["step"] for entry in run.read_metrics()] == [1, 3]
     assert "line 2" in capsys.readouterr().err
+
+
+def lines_of(tmp_path, *lines):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(
+        "\n".join(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8-sig"
+    )
+    return runs.read_metrics(path)
+
+
+def test_only_line_breaks_end_a_line_of_the_metrics(tmp_path, capsys):
+    """Names of photos may have others of what Unicode calls ends of lines, and JSON leaves them as they are."""
+    name = "a\u2028b\u2029c\x85d\x1ce.jpg"
+    found = lines_of(tmp_path, {"step": 1, "loss": 0.5, "photos": [name]}, {"step": 2, "loss": 0.4, "photos": []})
+    assert [entry["step"] for entry in found] == [1, 2] and found[0]["photos"] == [name]
+    assert capsys.readouterr().err == ""
+
+
+def test_values_of_metrics_are_numbers_and_steps_whole(tmp_path, capsys):
+    odd = ("0.1", True, 10**400, [0.1], {"a": 1})
+    found = lines_of(tmp_path, *({"step": n + 1, "loss": 0.5, "validation": value, "leak": math.nan} for n, value in enumerate(odd)))
+    assert found == [{"step": n + 1, "loss": 0.5} for n in range(len(odd))]
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "line 1, validation '0.1', and 4 more: no number; left out" in err
+    found = lines_of(tmp_path, {"step": 10.0, "loss": 1}, {"step": True, "loss": 1}, {"step": 2.5, "loss": 1}, {"step": 3, "loss": True}, {"step": -1, "loss": 1},
+                     {"step": 20, "loss": 1, "validation": None})  # fmt: skip
+    assert [entry["step"] for entry in found] == [10, 20]
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "line 2, and 3 more: not whole, or without a step and a loss" in err
+
+
+def test_what_was_trained_again_stands_once_and_two_trainings_are_told(tmp_path, capsys):
+    def steps(first, last, loss):
+        return [{"step": n, "loss": loss} for n in range(first, last + 1)]
+
+    resumed = lines_of(tmp_path, *steps(1, 90, 0.5), *steps(61, 80, 0.4))
+    assert [entry["step"] for entry in resumed] == list(range(1, 81)) and [entry["loss"] for entry in resumed[58:62]] == [
+        0.5,
+        0.5,
+        0.4,
+        0.4,
+    ]
+    assert capsys.readouterr().err == ""
+    glued = lines_of(tmp_path, *steps(1, 90, 0.5), *steps(1, 40, 0.3), *steps(31, 50, 0.2))
+    assert [entry["loss"] for entry in glued] == [0.3] * 30 + [0.2] * 20
+    assert "holds 2 trainings, one behind the other; read is the last, of 50 steps" in capsys.readouterr().err
+    twice = lines_of(tmp_path, {"step": 1, "loss": 0.5, "validation": 0.4}, {"step": 1, "loss": 0.3}, *steps(2, 3, 0.5))
+    assert twice[0] == {"step": 1, "loss": 0.3, "validation": 0.4} and len(twice) == 3
+    assert [entry["step"] for entry in lines_of(tmp_path, *steps(1, 9, 0.5)[::-1])] == list(range(1, 10)), "in another order, none twice"
+
+
+def test_settings_of_a_run_are_read_as_they_were_written(tmp_path):
+    """YAML 1.1 takes 2e-05, as JSON writes it, for a word; then the judge's advice fails, and every new run names a rate that has not changed."""
+    (tmp_path / "settings.yaml").write_text('train.learning_rate: 2e-05  # default\ntrigger.word: "2e-05"\ntrain.rank: 16\n')
+    assert runs.read_settings(tmp_path) == {"train.learning_rate": 2e-5, "trigger.word": "2e-05", "train.rank": 16}
 
 
 def test_lora_is_a_file_of_the_run(tmp_path):

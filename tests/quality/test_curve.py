@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from lorakit.cli import group
+from lorakit.errors import LorakitError
 from lorakit.project.runs import read_metrics
 from lorakit.quality.curve import best_step, judge_curve
-from lorakit.quality.judge import best_by_pictures, judge, start_strength, strength_by_pictures, strength_range
+from lorakit.quality.judge import best_by_pictures, judge, never_fit, start_strength, strength_by_pictures, strength_range
+from lorakit.report.training_part import hard_photos
 
 LENGTHS = (200, 300, 400, 600, 1000, 1500, 3000)
 
@@ -165,6 +167,99 @@ def test_judge_on_the_command_line(tmp_path):
     assert said["verdict"] == "overfitting" and set(said) >= {"since_step", "best_step", "memorised", "leak", "advice"}
     words = CliRunner().invoke(group, ["judge", str(path)]).stdout
     assert words.startswith("overfitting") and "advice" in words
+
+
+def falling(n, fall, sigma, seed=0):
+    chance = np.random.default_rng(seed)
+    return [
+        {"step": k + 1, "loss": float(0.1 * math.exp(-fall * k / n + sigma * chance.normal())), "photos": [f"{k}.jpg"]} for k in range(n)
+    ]
+
+
+@pytest.mark.parametrize(("n", "width", "times"), [(60, 5, 1), (60, 10, 1), (80, 8, 1), (200, 6, 3), (300, 20, 1), (1000, 60, 1)])
+def test_a_leap_of_several_steps_is_a_leap_and_not_erratic(n, width, times):
+    """A running median climbs one of five steps, and what is left of it looks like a wander."""
+    for seed in range(4):
+        lines = falling(n, 0.4, 0.2, seed)
+        at = [n // (4 * times) + n * k // times + seed for k in range(times)]
+        for line in (line for first in at for line in lines[first : first + width]):
+            line["loss"] *= 4
+        found = judge(lines, {})
+        assert found.verdict == "spike" and "erratic" not in [finding.verdict for finding in found.findings], (seed, found.findings)
+        if times == 1:
+            assert abs(found.since_step - at[0] - 1) <= 1 and f"to {found.findings[0].steps[-1]} and comes back" in found.findings[0].words
+            assert f"with which it began ({found.since_step - 1}, {found.since_step})" in found.advice
+            assert f"{at[0]}.jpg" in found.advice and f"{at[0] + width - 1}.jpg" not in found.advice
+
+
+def test_leaps_of_several_steps_all_through_are_erratic():
+    for seed in range(4):
+        lines = falling(300, 0.1, 0.2, seed)
+        for first in range(8, 290, 14):
+            for line in lines[first : first + 4]:
+                line["loss"] *= 5
+        assert judge_curve(lines)[0].verdict == "erratic"
+
+
+def test_a_loss_that_falls_over_a_level_validation_is_learned_by_heart_and_no_rate_is_too_low():
+    """Where the validation would have shown such a fall. Where it jumps too much for that, the loss is all there is to go by."""
+    for seed in range(4):
+        chance = np.random.default_rng(seed)
+        for fall, jump, verdict in ((0.8, 0.01, "by_heart"), (0.25, 0.15, "learning"), (0.0, 0.01, "flat")):
+            lines = falling(600, fall, 0.2, seed)
+            for line in lines[::30]:
+                line["validation"] = 0.1 * math.exp(jump * chance.normal())
+            found = judge(lines, {"train.learning_rate": 1e-4}, saved=(200, 400, 600))
+            assert found.verdict == verdict, (seed, found.findings)
+            assert ("train.learning_rate" in found.advice) == (verdict == "flat")
+            if verdict == "by_heart":
+                assert "while the validation is flat" in found.findings[0].words and found.best_step is None
+                assert "those held out gain nothing" in found.advice and "more varied" in found.advice and "-> " not in found.advice
+                assert "the same photos at other noise" in judge(lines, {"train.hold_out": False}).advice
+
+
+def test_a_level_course_says_what_fall_it_would_have_shown():
+    """It is no 1 % where single steps jump by a third."""
+    flat = judge_curve(falling(400, 0, 0.3))[0]
+    assert flat.verdict == "flat" and 12 <= int(re.search(r"a fall by (\d+) % would be seen", flat.words)[1]) <= 20
+    assert judge_curve(falling(40, 0, 0.5))[0].verdict == "too_short"
+
+
+def test_metrics_of_one_step_in_ten_are_counted_in_steps():
+    lines = falling(120, 0.8, 0.05)
+    for line in lines:
+        line["step"] *= 10
+    assert "train.steps 1200 -> 1800" in judge(lines, {"train.steps": 1200, "train.learning_rate": "high"}).advice
+
+
+def test_photos_that_were_not_learned_are_the_same_in_the_advice_and_in_the_report():
+    result = {"fit": {"a.jpg": 1.0, "b.jpg": 1.79, "c.jpg": 1.8, "d.jpg": 3.4, "e.jpg": "much"}}
+    assert [name for name, _ in never_fit(result)] == ["d.jpg", "c.jpg"]
+    assert "d.jpg, c.jpg never fit (3.4 times" in judge(falling(60, 0.5, 0.1), {}, result=result).advice
+    assert [name for name, _, _ in hard_photos([], result)] == ["d.jpg", "c.jpg"]
+
+
+def test_what_is_no_metrics_file_is_one_line(tmp_path):
+    """What file, what stands in it, and what lorakit writes."""
+    for content, said in (
+        (b"", "it is empty"),
+        (b"\n \n", "it is empty"),
+        (b'{"epoch": 1, "train_loss": 0.2}\n{"epoch": 2, "train_loss": 0.1}\n', "its first line has epoch, train_loss"),
+        (b"step,loss\n1,0.2\n", "it begins with 'step,loss'"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(99), "it is no text"),
+        (b"[" * 100_000, "it begins with '[["),
+    ):
+        path = tmp_path / "metrics.jsonl"
+        path.write_bytes(content)
+        done = CliRunner().invoke(group, ["judge", str(path)])
+        assert isinstance(done.exception, LorakitError) and done.stdout == "", (content[:20], done)
+        told = str(done.exception)
+        assert (
+            done.stderr == ""
+            and told.startswith(f"{path}: no line has a step and a loss ({said}")
+            and told.count("\n") == 0
+            and '{"step": 1' in told
+        )
 
 
 def scores(subject, burnt=None):

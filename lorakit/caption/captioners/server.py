@@ -22,6 +22,7 @@ from lorakit.errors import LorakitError
 from lorakit.settings import Caption
 from lorakit.text.answers import NoCaption, read_answer
 from lorakit.text.composing import RawCaption
+from lorakit.text.lines import split_lines
 from lorakit.weights import Source
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ def _streamed(answer: Response) -> dict[str, Any] | None:
     if not answer.content.lstrip().startswith((b"data:", b"event:", b":")):
         return None
     said, thought, ended = "", "", None
-    for line in answer.content.decode("utf-8").splitlines():
+    for line in split_lines(answer.content.decode("utf-8")):
         if not line.startswith("data:") or line[5:].strip() == "[DONE]":
             continue
         for choice in json.loads(line[5:]).get("choices") or ():

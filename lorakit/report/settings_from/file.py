@@ -69,8 +69,10 @@ class TakenOver:
 
 
 def _word(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false"}.get(value, "null")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
     return short(list(value) if isinstance(value, tuple) else value)
 
 

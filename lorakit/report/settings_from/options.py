@@ -32,7 +32,7 @@ class Options:
     def number(self, name: str, default: float | None = None) -> float | None:
         """Of a list (a rate for each text encoder) the first."""
         value = self.get(name)
-        first = value[0] if isinstance(value, list) and value else value
+        first: Any = value[0] if isinstance(value, list) and value else value
         if first is None:
             return default
         try:

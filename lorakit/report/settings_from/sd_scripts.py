@@ -62,7 +62,8 @@ def with_dataset(options: Options, read: Callable[[Path], dict[str, Any]]) -> Op
 
 def add_dataset(options: Options, data: Mapping[str, Any]) -> Options:
     """Fill in what a dataset's tables say: options of all subsets alike by sd-scripts' own names, `repeats` and `resolutions`."""
-    own, others = [], []
+    own: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
     general = data["general"] if isinstance(data.get("general"), Mapping) else {}
     for dataset in _tables(data.get("datasets")):
         subsets = _tables(dataset.get("subsets")) or [{}]

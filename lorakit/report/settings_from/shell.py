@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import LorakitError
+from lorakit.text.lines import split_lines
 
 
 def read(path: Path, text: str) -> tuple[str, dict[str, Any]]:
     """(the training's script by its path, {option: value}) of the command that starts a .py. Raises `LorakitError` where there is none."""
-    lines = text.replace("\\\n", " ").splitlines()
+    lines = split_lines(text.replace("\\\n", " "))
     for line in lines:
         if ".py" not in line or line.lstrip().startswith("#"):
             continue
