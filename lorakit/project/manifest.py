@@ -95,7 +95,8 @@ class Manifest:
         if lacking > 0:
             photos = "1 photo that stands" if lacking == 1 else f"{lacking} photos that stand"
             warn(f"{self.path}: lacks the lines of {photos} in no shard; the next scan looks at them anew")
-        return book, order if is_one_each and is_whole else None
+        is_emptied = named is not None and not named  # somebody has taken all shards out of the first line
+        return book, order if is_one_each and is_whole and not is_emptied else None
 
     def _take_shards(self, named: dict[str, int], are_sound: bool) -> list[shards.Row] | None:
         """The rows of all shards; None where the book has become another meanwhile."""

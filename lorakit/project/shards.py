@@ -133,13 +133,15 @@ def are_begun(manifest: Path) -> bool:
 
 
 def tidy(manifest: Path, shards: list[Shard]) -> None:
-    """Remove the shards that no line names any more."""
+    """Remove the shards that no line names any more, and what kills have left of others."""
     folder, named = manifest.parent / FOLDER, {shard.name for shard in shards}
     if named:
         files.write_whole(folder / COPY, lambda part: part.write_bytes(heading(shards)))
     for name in _names_in(folder):
         if name not in named:
             (folder / name).unlink(missing_ok=True)
+    for part in folder.glob(".*.parquet.part"):
+        part.unlink(missing_ok=True)
     (folder / BEGUN).unlink(missing_ok=True)
     if not named:
         (folder / COPY).unlink(missing_ok=True)

@@ -283,6 +283,8 @@ def _sudden(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray) -> list[Findin
     times = math.exp(float((logs[odd] - np.median(logs)).max()))
     once = f"at step {wheres[0]}" if len(odd) == 1 else f"from step {wheres[0]} to {wheres[-1]}"
     count = once if len(groups) == 1 else f"{len(groups)} times, first at step {wheres[0]}"
+    if odd[-1] == len(logs) - 1:
+        return [Finding("spike", wheres[0], f"the loss leaps to {times:.1f} times its usual size {count}, where the training ends", wheres)]
     return [Finding("spike", wheres[0], f"the loss leaps to {times:.1f} times its usual size {count} and comes back", wheres)]
 
 

@@ -302,6 +302,7 @@ def test_a_kill_leaves_the_old_or_the_new(tmp_path, small, former):
 def test_what_a_killed_move_left_goes_with_a_save_of_lines(tmp_path, small):
     shards.begin(tmp_path / "manifest.jsonl")
     shards.write(tmp_path / "manifest.jsonl", [("a", {"id": "a"})])
+    (tmp_path / "manifest" / f".{'0' * 32}.parquet.part").write_bytes(b"half")
     Manifest(tmp_path).replace(records(2))
     assert not (tmp_path / "manifest").exists() and len(told(tmp_path)) == 2
 

@@ -192,6 +192,14 @@ def test_a_leap_of_several_steps_is_a_leap_and_not_erratic(n, width, times):
             assert f"{at[0]}.jpg" in found.advice and f"{at[0] + width - 1}.jpg" not in found.advice
 
 
+def test_a_leap_at_the_end_is_not_said_to_come_back():
+    lines = falling(1000, 0.4, 0.2, 0)
+    for line in lines[-10:]:
+        line["loss"] *= 6
+    words = [finding.words for finding in judge(lines, {}).findings if finding.verdict == "spike"]
+    assert words and words[0].endswith("where the training ends")
+
+
 def test_leaps_of_several_steps_all_through_are_erratic():
     for seed in range(4):
         lines = falling(300, 0.1, 0.2, seed)
