@@ -15,7 +15,6 @@ from lorakit.console import say, warn
 from lorakit.curate import account
 from lorakit.errors import UnknownName, WeightsMissing
 from lorakit.project import Project, by_hand, catalog, judged, manifest, runs, stamps
-from lorakit.project.shards import FOLDER as SHARDS
 from lorakit.quality import coverage, faults, verdicts
 from lorakit.record import Record, sidecar_of
 from lorakit.text import prompts
@@ -138,8 +137,7 @@ def is_lora_damaged(project: Project) -> bool:
 
 def remove_leavings(project: Project) -> None:
     """Remove what a killed command left half written, where lorakit alone writes."""
-    shards = project.folder / SHARDS
-    for folder in (project.dataset_folder, project.masks_folder, project.cache_folder, project.folder / "runs", shards):
+    for folder in (project.dataset_folder, project.masks_folder, project.cache_folder, project.folder / "runs"):
         files.remove_parts(folder)
     for name in ("project.yaml", "manifest.jsonl"):
         (project.folder / f".{name}.part").unlink(missing_ok=True)

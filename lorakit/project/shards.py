@@ -140,8 +140,7 @@ def tidy(manifest: Path, shards: list[Shard]) -> None:
     for name in _names_in(folder):
         if name not in named:
             (folder / name).unlink(missing_ok=True)
-    for part in folder.glob(".*.parquet.part"):
-        part.unlink(missing_ok=True)
+    files.remove_parts(folder)
     (folder / BEGUN).unlink(missing_ok=True)
     if not named:
         (folder / COPY).unlink(missing_ok=True)
