@@ -29,16 +29,16 @@ def dataset(project: Project) -> None:
     """
     project.dataset_folder.mkdir(exist_ok=True)
     chosen = [r for r in project.manifest.selected if r.get("text") is not None and "trigger" in r.get("done", {})]
+    _clear_dropped(project, {r["id"] for r in chosen})  # first: of a photo that was replaced, the new one takes the name
     names = give_names(chosen)
     todo = [r for r in chosen if not _is_written(project, r, names[r["id"]])]
     cut = partial(cut_all, ending=project.settings.dataset.format, masked=project.settings.train.masked_loss)
     for record, found in track(project.engine.each(cut, todo), "dataset", len(todo)):
         if isinstance(found, UnreadablePhoto):
             warn(f"{record['file']}: left out of the dataset ({found})")
-            project.manifest.keep(manifest.fail(record, "dataset", str(found)))
+            project.manifest.keep(manifest.fail(_taken_out(project, record), "dataset", str(found)))
         else:
             project.manifest.keep(_write(project, record, names[record["id"]], *found))
-    _clear_dropped(project, {r["id"] for r in chosen})
     _write_metadata(project)
     project.manifest.save()
 
@@ -77,8 +77,9 @@ def _encoded(picture: Image.Image, ending: str = "") -> bytes:
 
 def _write(project: Project, record: Record, name: str, picture: bytes, mask: bytes | None) -> Record:
     path = project.dataset_folder / f"{name}.{project.settings.dataset.format}"
-    if record.get("dataset") and record["dataset"]["file"] != path.name:
-        _remove(project, record["dataset"]["file"])
+    former = record["dataset"]["file"] if record.get("dataset") else path.name
+    if former != path.name and Path(former).stem == name:  # else it is another photo's by now
+        _remove(project, former)
     files.write_whole(path, lambda part: part.write_bytes(picture))
     files.write_text(path.with_suffix(".txt"), record["text"] + "\n")
     found = {"file": path.name, "text": record["text"]}
@@ -93,9 +94,13 @@ def _write(project: Project, record: Record, name: str, picture: bytes, mask: by
 
 def give_names(records: list[Record]) -> dict[str, str]:
     """{id: file name without ending}, no two alike whatever their case: a.jpg and a.png become a and a_2. A photo that
-    was written before keeps its name."""
-    names = {r["id"]: Path(r["dataset"]["file"]).stem for r in records if r.get("dataset")}
-    taken = {name.lower() for name in names.values()}
+    was written before keeps its name; of several with one, in a book that was edited by hand, the first."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for record in records:
+        if record.get("dataset") and (name := Path(record["dataset"]["file"]).stem).lower() not in taken:
+            names[record["id"]] = name
+            taken.add(name.lower())
     for record in records:
         if record["id"] in names:
             continue
@@ -114,9 +119,15 @@ def _clear_dropped(project: Project, chosen: set[str]) -> None:
     """Remove the dataset files of photos that are no longer chosen. Files that lorakit did not write stay."""
     for record in project.manifest.everything():
         if record.get("dataset") and record["id"] not in chosen:
-            _remove(project, record["dataset"]["file"])
-            done = {stage: stamp for stage, stamp in record["done"].items() if stage != "dataset"}
-            project.manifest.keep({**record, "dataset": None, "done": done})
+            project.manifest.keep(_taken_out(project, record))
+
+
+def _taken_out(project: Project, record: Record) -> Record:
+    """The record without the files that were written for it, which are removed: a training takes all that has some."""
+    if not record.get("dataset"):
+        return record
+    _remove(project, record["dataset"]["file"])
+    return {**record, "dataset": None, "done": {stage: stamp for stage, stamp in record["done"].items() if stage != "dataset"}}
 
 
 def _remove(project: Project, name: str) -> None:

@@ -1,10 +1,12 @@
 """The curated folder: names that never collide, texts that stay with their photos, readable by `datasets`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 import lorakit
+from lorakit import pipeline
 from lorakit.curate.dataset import give_names
 from lorakit.project.manifest import finish
 
@@ -39,6 +41,7 @@ def test_names_never_collide_even_where_case_does_not_count(files):
 def test_photo_keeps_the_name_that_it_was_written_with():
     first, second = {"id": "1", "file": "a.jpg", "dataset": {"file": "a_2.png"}}, {"id": "2", "file": "a.png"}
     assert give_names([second, first]) == {"1": "a_2", "2": "a"}
+    assert give_names([first, {**first, "id": "3"}]) == {"1": "a_2", "3": "a"}  # a line that was doubled by hand
 
 
 def test_pictures_texts_and_metadata_belong_together(written, make_photo):
@@ -83,6 +86,35 @@ def test_photo_that_is_gone_by_now_is_left_out_and_said(written, curated, tmp_pa
     lorakit.dataset(project)
     assert "photo_2.jpg: left out of the dataset" in capsys.readouterr().err
     assert len(list(project.dataset_folder.glob("*.png"))) == 5
+
+
+def test_a_photo_put_in_place_of_another_has_its_picture_and_text_in_the_dataset(written, make_photo):
+    """Both have one name: what is removed of the one that has gone is not what was written for the one that came."""
+    project = written()
+    former, before = project.manifest.selected[2], {path.name: path.read_bytes() for path in project.dataset_folder.iterdir()}
+    make_photo(former["file"], 77)
+    pipeline.walk(project, last="crop")
+    project.manifest.keep(*(finish(r, "trigger", "by the test", text="zwx anew") for r in project.manifest.selected))
+    lorakit.dataset(project)
+    now = {path.name: path.read_bytes() for path in project.dataset_folder.iterdir()}
+    picture = former["dataset"]["file"]
+    assert now.keys() == before.keys() and [name for name in now if name.endswith(".png") and now[name] != before[name]] == [picture]
+    assert (project.dataset_folder / picture).with_suffix(".txt").read_text() == "zwx anew\n"
+
+
+def test_a_photo_that_cannot_be_cut_anew_leaves_nothing_of_before(written, tmp_path):
+    """Training, report and handover take all that has files there."""
+    project = written()
+    lost = project.manifest.selected[2]
+    (tmp_path / "photos" / lost["file"]).unlink()
+    project.manifest.keep(*({**r, "crop": {"box": [0, 0, 64, 64], "bucket": [64, 64]}} for r in project.manifest.selected))
+    lorakit.dataset(project)
+    assert "dataset" in project.manifest[lost["id"]]["failed"] and not project.manifest[lost["id"]]["dataset"]
+    assert (
+        not list(project.dataset_folder.glob(f"{Path(lost['dataset']['file']).stem}.*"))
+        and len(list(project.dataset_folder.glob("*.png"))) == 5
+    )
+    assert lost["dataset"]["file"] not in (project.dataset_folder / "metadata.jsonl").read_text()
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "한"])
