@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,7 +87,7 @@ def default_folder(photos: str | Path) -> Path:
     if is_on_hub(photos):
         return Path(f"{str(photos).partition('@')[0].rpartition('/')[2].partition(':')[0]}-lora")
     if is_address(photos):
-        return Path(f"{unquote(normal(str(photos)).rstrip('/').rpartition('/')[2])}-lora")
+        return Path(f"{PurePosixPath(unquote(normal(str(photos)).rstrip('/').rpartition('/')[2])).name}-lora")
     return Path(f"{Path(photos).resolve().name}-lora")
 
 
@@ -103,7 +103,10 @@ def photos_from(words: tuple[str, ...], out: Path | None) -> tuple[str, ...]:
 
 
 def keep_list(text: str, out: Path) -> Path:
-    """Write the list that came on stdin beside the project, to be found again by the next run."""
+    """Write the list that came on stdin beside the project, to be found again by the next run. Raises `LorakitError` for addresses in it."""
+    from lorakit.photos.remote import check_list
+
+    check_list(text.split("\n"), "the list on stdin")
     path = out.absolute().with_name(f"{out.name}-photos.txt")
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [str(Path(line.strip()).absolute()) for line in text.split("\n") if line.strip()]

@@ -164,7 +164,7 @@ def picture_column(row: dict[str, Any], source: str) -> str | None:
 
 def _is_picture(value: Any) -> bool:
     if isinstance(value, dict):  # as `datasets` stores a picture
-        return set(value) == {"bytes", "path"} and bool(value["bytes"] or value["path"])
+        return {"bytes"} <= set(value) <= {"bytes", "path"} and bool(value["bytes"] or value.get("path"))
     return isinstance(value, bytes) and sniff_bytes(value[:64]) is not None
 
 

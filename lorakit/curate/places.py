@@ -23,6 +23,7 @@ from lorakit.photos import decode, remote
 from lorakit.photos.raw import is_raw
 from lorakit.photos.remote import Remote
 from lorakit.project import Project
+from lorakit.project.project import FILE as PROJECT_FILE
 from lorakit.project.project import is_on_hub, is_project
 from lorakit.text import conventions, sidecars
 from lorakit.text.conventions import CONTROL, MASK, same
@@ -148,8 +149,17 @@ def _in_store(address: str, project: Project) -> Place:
     settings = project.settings.scan
     root = project.cache_folder / "beside" / files.short_hash(address) / (PurePosixPath(address.rstrip("/")).name or "photos")
     found, set_aside, texts = Place(root), defaultdict(list), []
-    for one in stores.listed(address):
+    own = f"file:///{project.folder.as_posix().lstrip('/')}/"
+    objects = [one for one in stores.listed(address) if not one.address.startswith(own)]
+    projects = _projects_among([one.name for one in objects]) if settings.roles else set()
+    found.roles[conventions.PROJECT] += [root / folder for folder in sorted(projects)]
+    for one in objects:
         inside, name = PurePosixPath(one.name), PurePosixPath(one.name).name
+        if projects and not projects.isdisjoint(map(str, inside.parents)):
+            continue
+        if not one.regular:
+            found.passed_over[NOT_REGULAR].append(root / inside)
+            continue
         if inside.is_absolute() or ".." in inside.parts or not all(map(files.is_plain_name, inside.parts)):
             found.passed_over["with a name that is refused (out of its place, or too long)"].append(root / name)
             continue
@@ -211,6 +221,13 @@ def _is_lorakit_project(folder: Path) -> bool:
         return is_project(folder) and any((folder / name).exists() for name in ("manifest.jsonl", "dataset", "runs"))
     except OSError:  # one that lorakit may not look into: the walk says so
         return False
+
+
+def _projects_among(names: list[str]) -> set[str]:
+    """The same of a store: folders in it, but for the place itself, that are lorakit's."""
+    folders = {name.rpartition("/")[0] for name in names if name.endswith(f"/{PROJECT_FILE}")}
+    begins = {folder: tuple(f"{folder}/{inside}" for inside in ("manifest.jsonl", "dataset/", "runs/")) for folder in folders}
+    return {folder for folder in folders if any(name.startswith(begins[folder]) for name in names)}
 
 
 def _role_above(folder: Path, root: Path) -> tuple[str, Path] | None:

@@ -155,6 +155,7 @@ def _read_elsewhere(project: Project, found: dict[Path, Place], known: dict[tupl
     for place, read in track(project.engine.each(stores.look, todo), "read", len(todo)) if todo else ():
         path, record = todo[place]
         if isinstance(read, UnreadablePhoto) and read.detail == GONE:
+            warn(f"{place}: is listed, but {GONE}; left out")
             del found[path]
             continue
         patience.take(place, read.detail if isinstance(read, UnreadablePhoto) else None)

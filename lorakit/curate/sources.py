@@ -20,6 +20,7 @@ from lorakit import files
 from lorakit.console import warn
 from lorakit.errors import LorakitError
 from lorakit.photos.decode import MAX_BYTES
+from lorakit.photos.remote import check_list
 
 MOST_BYTES = 32 << 30  # unpacked; an archive that claims more is taken for a bomb
 MOST_MEMBERS = 1_000_000
@@ -156,6 +157,7 @@ def _read_to_its_end(opened: tarfile.TarFile, archive: Path) -> None:
 def listed(path: Path) -> list[Path]:
     """The files that a text file names, relative ones from where it lies. Raises `LorakitError` when one does not exist."""
     lines = _text(path).split("\n")
+    check_list(lines, path)
     named = [(number, path.parent / line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     for number, photo in named:
         if not photo.is_file():

@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -20,6 +22,7 @@ from lorakit.console import say, track, warn
 from lorakit.curate.embedded import description_in
 from lorakit.curate.hf_datasets import BATCH, CAPTIONS_ONLY, TEXT_KEYS, picture_column
 from lorakit.curate.sources import name_inside
+from lorakit.curate.web_listing import links_in
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.photos import remote
 from lorakit.photos.decode import MAX_BYTES, NAME_ENDINGS, sniff_bytes
@@ -56,6 +59,7 @@ class Listed:
     embedded: tuple[str, str] | None = None
     differing: list[str] = field(default_factory=list)  # other texts that say something else, not used
     changed: int = 0  # of a file of this machine: when it, or what is said of it, was last changed, in nanoseconds
+    regular: bool = True  # no pipe, device or broken link of this machine
 
 
 def listed(address: str) -> list[Listed]:
@@ -81,9 +85,12 @@ def _find(fs: Any, root: str, address: str) -> list[Listed]:
     is_web = scheme in remote.WEB
     last = PurePosixPath(root.rstrip("/")).name
     if (is_web and last.lower().endswith((*NAME_ENDINGS, *SHARDS, *PACKED))) or (not is_web and fs.isfile(root)):
-        info = fs.info(root)
+        info = _facts(Path(root)) if scheme == "file" else fs.info(root)
         return [Listed(address, unquote(last) if is_web else last, info.get("size") or 0, _state_of(info), changed=_changed(scheme, info))]
-    infos = dict.fromkeys(_links(fs, f"{root.rstrip('/')}/"), {}) if is_web else fs.find(root, detail=True)
+    if scheme == "file":
+        infos = dict(_files(root))
+    else:
+        infos = dict.fromkeys(_links(fs, f"{root.rstrip('/')}/"), {}) if is_web else fs.find(root, detail=True)
     if not infos and (is_web or not fs.exists(root)):
         raise FileNotFoundError(root)
     if (host := urlsplit(address).netloc) and not is_web and not root.lstrip("/").startswith(host):
@@ -92,13 +99,18 @@ def _find(fs: Any, root: str, address: str) -> list[Listed]:
     found = []
     for path, info in infos.items():
         name = path.removeprefix(base).lstrip("/")
-        if not name or name.endswith("/") or (is_web and "?" in name):  # links that sort a listing, and folders
+        if not name or name.endswith("/"):  # folders
             continue
         found.append((f"{path if is_web else f'{scheme}://' + path.lstrip('/')}", unquote(name) if is_web else name, info))
     if scheme == "file":
         found = [(f"file:///{where.removeprefix('file://').lstrip('/')}", name, info) for where, name, info in found]
     if not is_web:
-        return [Listed(where, name, info.get("size") or 0, _state_of(info), changed=_changed(scheme, info)) for where, name, info in found]
+        return [
+            Listed(
+                where, name, info.get("size") or 0, _state_of(info), changed=_changed(scheme, info), regular=bool(info) or scheme != "file"
+            )
+            for where, name, info in found
+        ]
     return [
         _asked(fs, where, name) if job is None else job.result()
         for (where, name, _), job in ahead(lambda f: _asked(fs, f[0], f[1]), found, AT_ONCE)
@@ -106,18 +118,49 @@ def _find(fs: Any, root: str, address: str) -> list[Listed]:
 
 
 def _links(fs: Any, folder: str) -> Iterator[str]:
-    """Of a web server that lists its folders: all files below one. A folder within that is not given is named; whatever else goes wrong is
-    raised, since photos that are not listed would be taken to have gone."""
-    for link in sorted(fs.ls(folder, detail=False)):
+    """Of a web server that lists its folders: all files below one, each once. A folder within that is not given is named; whatever else goes
+    wrong is raised, since photos that are not listed would be taken to have gone."""
+    found, with_query = links_in(fs.cat_file(folder), folder)
+    if with_query:
+        warn(
+            f"{folder}: {with_query} links with a ? in them are passed over, for what follows it may be a key, and addresses are written down"
+        )
+    for link in found:
         if not link.endswith("/"):
             yield link
-        elif PurePosixPath(link).name not in (".", ".."):
-            try:
-                yield from _links(fs, link)
-            except Exception as error:  # each library raises its own
-                if not (remote.is_refused(error) or remote.is_gone(error)):
-                    raise
-                warn(f"{link}: its photos are left out ({remote.why(error, link)})")
+            continue
+        try:
+            yield from _links(fs, link)
+        except Exception as error:  # each library raises its own
+            if isinstance(error, LorakitError) or not (remote.is_refused(error) or remote.is_gone(error)):
+                raise
+            warn(f"{link}: its photos are left out ({remote.why(error, link)})")
+
+
+def _files(root: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(path, facts) of the files of this machine below a folder. Of a link they are those of what it leads to, where fsspec's are the link's; pipes
+    and devices, of which reading would never end, have none."""
+    for folder, subfolders, names in os.walk(root, onerror=_say_closed):
+        for name in subfolders:
+            if os.path.islink(link := Path(folder, name)) and not link.resolve().is_relative_to(Path(root).resolve()):
+                warn(f"{link}: a link to another folder is not followed; name that folder too if its photos are wanted")
+        for name in names:
+            path = Path(folder, name)
+            yield path.as_posix(), _facts(path)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = path.stat()
+    except OSError:  # a link that leads nowhere
+        return {}
+    if not stat.S_ISREG(facts.st_mode):
+        return {}
+    return {"size": facts.st_size, "mtime": facts.st_mtime, "created": facts.st_ctime}
+
+
+def _say_closed(error: OSError) -> None:
+    warn(f"{error.filename}: its photos are left out, for the folder cannot be read ({error.strerror})")
 
 
 def _asked(fs: Any, address: str, name: str) -> Listed:
@@ -214,7 +257,7 @@ def in_shard(shard: Listed, cache: Path) -> tuple[list[Listed], list[str]]:
         known = [
             Listed(**{**line, "embedded": tuple(line["embedded"]) if line["embedded"] else None}) for line in lines if "refused" not in line
         ]
-        return known, [line["refused"] for line in lines if "refused" in line]
+        return _none_said(shard, known), [line["refused"] for line in lines if "refused" in line]
     say(f"scan      {shard.address}: is read through")
     torn, refused = [], []
     try:
@@ -240,7 +283,13 @@ def in_shard(shard: Listed, cache: Path) -> tuple[list[Listed], list[str]]:
     if shard.modified and not torn:  # else it is read, and said, again
         noted = [*map(asdict, found), *({"refused": name} for name in refused)]
         files.write_text(index, "".join(json.dumps(one) + "\n" for one in noted))
-    return found, refused
+    return found if torn else _none_said(shard, found), refused
+
+
+def _none_said(shard: Listed, found: list[Listed]) -> list[Listed]:
+    if not found:
+        warn(f"{shard.address}: no pictures are in it; passed over")
+    return found
 
 
 def _packed_by(shard: Listed) -> str | None:

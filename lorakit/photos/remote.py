@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,7 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "h
 # What stands behind the address of a shard: bytes of a tar, or row group, row and column of a parquet file.
 _INSIDE = re.compile(r"(?P<shard>.+)#(?:bytes=(?P<first>\d+)-(?P<end>\d+)|row=(?P<group>\d+)\.(?P<row>\d+)\.(?P<column>[^#]+))")
 WEB = ("http", "https")
+OF_THIS_MACHINE = ("file", "memory")
 READ = "s3://, gs://, https://, http:// and file:// are read, and az://, abfs://, oci:// and oss:// with fsspec's packages for them"
 NOT_READ = frozenset(  # what fsspec lays around another store, and stores whose paths do not tell their host: a photo's address would not
     "zip tar libarchive reference generic dir dirfs cached blockcache filecache simplecache async_wrapper asyncwrapper asynclocal data local "
@@ -44,6 +45,8 @@ _PAGE = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>|<!--.*?-->|\s)*<(?:!doctype\s+html|html|head|body|title|meta|form|script)\b", re.I | re.S
 )
 _PASSWORD = re.compile(rb"""type\s*=\s*["']?password\b""", re.IGNORECASE)
+_SIGNED = re.compile(r"[?&;][^=&;/]*(?:sig|token|key|credential|secret|password)[^=&;/]*=", re.IGNORECASE)
+_MISSPELT = re.compile(r"(?:\w+::)*(https?|s3a?|gs|gcs|az|abfs|oci|oss|file):", re.IGNORECASE)
 _one_group_at_a_time = threading.Lock()
 Result = TypeVar("Result")
 
@@ -91,15 +94,36 @@ def normal(address: str) -> str:
     return f"{scheme}://{rest}"
 
 
+def check_spelling(place: str) -> None:
+    """Raises `LorakitError` for what was meant to be an address, and is none (http:/host): taken for a path, all of it would be said."""
+    if not is_address(place) and (begun := _MISSPELT.match(place)) and not os.path.exists(place):
+        raise LorakitError(f"{begun[0]}...: no address that is read; it is written as {begun[1].lower()}://, and then what follows; {READ}")
+
+
+def check_list(lines: Iterable[str], of: Path | str) -> None:
+    """Raises `LorakitError` for a list with an address in it. It is not shown, for it may have a password in it."""
+    for number, line in enumerate(lines, 1):
+        if is_address(line.strip()):
+            raise LorakitError(f"{of}, line {number}: an address; lists name files of this machine, name the address itself in the command")
+
+
 def check_address(address: str) -> None:
     """Raises `LorakitError` for an address that has a password or a signature in it: it would be written into the project; and for one of
     which it can be told that nothing is read there."""
     from fsspec import available_protocols
 
-    scheme, parts = scheme_of(address), urlsplit(address)
-    if "@" in parts.netloc or (scheme in WEB and parts.query):
+    scheme = scheme_of(address)
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+        is_read = scheme not in WEB or (bool(host) and (parts.port is None or parts.port >= 0))  # asked for, it raises
+    except ValueError:
+        is_read = False
+    if not is_read:  # it is not shown: of a password with a stroke in it, the half is no port
+        raise LorakitError(f"{scheme}://...: no host and port can be read in it; write https://HOST:PORT/FOLDER, without a password")
+    if "@" in parts.netloc or (scheme in WEB and parts.query) or _is_signed(scheme, parts.netloc, address):
         raise LorakitError(
-            f"{scheme}://{parts.hostname or ''}...: an address with a password, key or query in it is refused, for the project writes its "
+            f"{scheme}://{host if scheme in WEB else ''}...: an address with a password, key or query in it is refused, for the project writes its "
             f"addresses down; {how_to_sign_in(address)}"
         )
     if scheme not in available_protocols() or scheme in NOT_READ:
@@ -107,9 +131,19 @@ def check_address(address: str) -> None:
     if "::" in address:
         raise LorakitError(f"{address}: '::' makes a chain of stores for fsspec, which is not read; name the store itself: {READ}")
     if scheme in WEB and "#" in address:
-        raise LorakitError(f"{address}: what stands behind a # is not sent to a server; where it is part of the name, write it as %23")
+        shown = address.partition("#")[0]
+        raise LorakitError(f"{shown}#...: what stands behind a # is not sent to a server; where it is part of the name, write it as %23")
+    if scheme == "file" and not parts.path.startswith("/"):
+        raise LorakitError(f"{address}: names no path; it is written whole behind file://, with three strokes: file:///data/photos")
     if scheme == "file" and parts.netloc:
         raise LorakitError(f"{address}: a path is written whole behind file://, with three strokes: file:///data/photos")
+
+
+def _is_signed(scheme: str, host: str, address: str) -> bool:
+    """Whether an address of a store carries what others may not know: a password with a stroke in it, or a signed query."""
+    if scheme in WEB or scheme in OF_THIS_MACHINE:
+        return False
+    return (":" in host and "@" in address) or _SIGNED.search(address) is not None
 
 
 def how_to_sign_in(address: str) -> str:
@@ -321,12 +355,20 @@ def why(error: BaseException, address: str) -> str:
         return f"the store says {status}"
     if isinstance(error, FileNotFoundError) and error.__cause__:
         error = error.__cause__  # what kept its library from finding it
+    if is_cut_short(error):
+        return "the connection ended before all of it had come"
     return f"{type(error).__name__}: {one_line(error)}"
+
+
+def is_cut_short(error: BaseException) -> bool:
+    return type(error).__name__ == "ClientPayloadError"
 
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status behind what was raised, which stores wrap in errors of their own."""
     for _ in range(4):
+        if is_cut_short(error):  # aiohttp gives it a number, which no server has sent
+            return None
         for name in ("status", "code", "status_code"):
             try:
                 return int(getattr(error, name))
@@ -340,4 +382,6 @@ def status_of(error: BaseException) -> int | None:
 
 
 def one_line(error: BaseException) -> str:
-    return re.sub(r"\?[^\s'\")]+", "?...", " ".join(str(error).split()))[:200] or type(error).__name__
+    """Without what an address in it may carry: a redirection's, or a proxy's."""
+    words = re.sub(r"\?[^\s'\")]+", "?...", " ".join(str(error).split()))
+    return re.sub(r"//[^/\s]*@", "//...@", words)[:200] or type(error).__name__

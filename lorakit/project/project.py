@@ -13,7 +13,7 @@ from lorakit import settings as settings_module
 from lorakit.ahead import Threads
 from lorakit.console import typed
 from lorakit.errors import Conflict, LorakitError, UnknownName
-from lorakit.photos.remote import check_address, is_address, normal
+from lorakit.photos.remote import check_address, check_spelling, is_address, normal
 from lorakit.project import catalog, config, work
 from lorakit.project.catalog import Card, Kind
 from lorakit.project.decisions import Change, Decision
@@ -290,6 +290,8 @@ def _photo_words(photos: str | Path | Iterable[str | Path] | None) -> list[str] 
     if photos is None:
         return None
     several = [photos] if isinstance(photos, (str, Path)) else list(photos)
+    for place in several:
+        check_spelling(str(place))
     return [normal(str(p)) if is_address(p) else str(Path(p).expanduser().resolve()) for p in several]
 
 
