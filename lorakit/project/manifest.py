@@ -38,6 +38,7 @@ MOST_ALIKE = 256  # where there are more, each has its own
 LARGE = 10 << 20  # bytes of a book that is not looked through for garbage: some 10,000 photos ...
 A_PHOTO = 1000  # ... of as many bytes
 OF_PHOTOS = "folders"  # what is noted of the photos, to which no stage but `scan` does anything
+OF_A_SCAN = ("file", "path", "hash", "bytes", "modified")  # what every photo's record has
 OF_THE_SET = ("dedupe", "embed", "select")  # stages whose stamp is one for all photos
 
 
@@ -58,6 +59,7 @@ class Manifest:
         self._files = self._state_of_files()
         self._shards: list[shards.Shard] = []
         self._seen_shards: dict[str, list[shards.Row]] = {}  # of `refresh`, by their names
+        self._only_whole = False  # records without what a scan notes of every photo are passed over
         self._unsaved: set[str] | None = set()  # ids of records that do not stand in the manifest as they are; None: all
         with uncollected(self._bytes()):
             self._digest, self._order = self._take_manifest(folder)
@@ -96,6 +98,11 @@ class Manifest:
             photos = "1 photo that stands" if lacking == 1 else f"{lacking} photos that stand"
             warn(f"{self.path}: lacks the lines of {photos} in no shard; the next scan looks at them anew")
         is_emptied = named is not None and not named  # somebody has taken all shards out of the first line
+        if named is not None and (others := shards.not_named(self.path, named)) and self._state_of_files()[0] == self._files[0]:
+            many = "1 shard lies" if others == 1 else f"{others} shards lie"
+            warn(
+                f"{self.path}: {many} in {shards.FOLDER}/ that its first line does not name; the next command that writes removes what is not named there"
+            )
         return book, order if is_one_each and is_whole and not is_emptied else None
 
     def _take_shards(self, named: dict[str, int], are_sound: bool) -> list[shards.Row] | None:
@@ -124,6 +131,20 @@ class Manifest:
                 )
                 self._rejected.append(_line_of(record).rstrip(b"\n"))
                 rows[place] = id, None
+
+    def set_aside_halves(self) -> None:
+        """Pass over records without a name, place or hash, which no scan has written: lines that a person has added."""
+        self._only_whole = True
+        of_whom = (self._unsaved or set()) if self.notes.found.get("sound") else list(self._records)
+        for id in of_whom:
+            if lacking := _lacking_in(self._records[id]):
+                warn(
+                    f"{self.path}: the record {id} lacks {' and '.join(lacking)}, which a scan finds out; passed over, and kept in manifest.rejected at "
+                    "the next save"
+                )
+                self._rejected.append(_line_of(self._records.pop(id)).rstrip(b"\n"))
+                self._order = None
+                self._forget()
 
     def __iter__(self) -> Iterator[Record]:
         """Records of the photos that are there (a photo that has gone keeps its record, but is not listed)."""
@@ -231,6 +252,8 @@ class Manifest:
         records: dict[str, Record] = {}
         _merge(rows, of_lines, records, None)
         records |= of_journal
+        if self._only_whole:
+            records = {id: record for id, record in records.items() if not _lacking_in(record)}
         for id, record in records.items():
             one, bare = kept.get(id, (None, None))
             records[id] = one if one is not None and bare == record else cast("Record", _stripped(record))
@@ -349,7 +372,7 @@ class Manifest:
         is_ours = identity(self.path) == self._files[0] and self._files[0] is not None
         if self._order is None or self._unsaved or self._unsaved is None or self.journal.exists() or not is_ours:
             self._write(copy=is_ours)
-        elif shards.are_begun(self.path):  # a killed run did not come to it
+        elif shards.are_begun(self.path) or not shards.has_copy(self.path, self._shards):  # a killed run did not come to it
             shards.tidy(self.path, self._shards)
         self.journal.unlink(missing_ok=True)
         self._torn = False
@@ -359,6 +382,8 @@ class Manifest:
         digest = notes.digest()
         former = self._shards if copy and self._unsaved is not None else []
         now = self._write_shards(former) if self._shards or len(self._records) > shards.MOST_LINES else []
+        if not now and shards.not_named(self.path, ()):  # a person has taken all out of the first line
+            shards.begin(self.path)
         in_lines = self._records
         if now:
             of_shards = {id for shard in now for id in shard.ids if id not in shard.in_lines}
@@ -546,6 +571,10 @@ def _leads_out(record: Record) -> bool:
         return False
     names = [written.get("file"), *([written["mask"]] if written.get("mask") else [])] if isinstance(written, dict) else [written]
     return not all(map(files.is_plain_name, names))
+
+
+def _lacking_in(record: Record) -> list[str]:
+    return [key for key in OF_A_SCAN if key not in record]
 
 
 def _wrong_with(record: Record) -> str:

@@ -221,7 +221,9 @@ def open_project(
     if create and not is_project(folder):
         unsaved = {key: words[key] for key in WORDS[:-1]} | {"settings": changed}
     engine = Threads(OVER_NETWORK) if any(map(is_address, places)) else Threads()
-    return Project(folder, places, card, kind_, resolved, Manifest(folder), device, unsaved, engine=engine)
+    book = Manifest(folder)
+    book.set_aside_halves()
+    return Project(folder, places, card, kind_, resolved, book, device, unsaved, engine=engine)
 
 
 def is_on_hub(place: str | Path) -> bool:

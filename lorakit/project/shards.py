@@ -67,9 +67,10 @@ def named_by(manifest: Path) -> dict[str, int] | None:
         if left and not are_begun(manifest):
             if _first_line(manifest) != first:  # it has just moved over
                 return named_by(manifest)
+            too = f" ({FOLDER}/{COPY} has it too)" if (manifest.parent / FOLDER / COPY).is_file() else ""
             raise LorakitError(
-                f"{manifest}: lacks its first line, which names the {len(left)} shards in {FOLDER}/ beside it; put it back, {FOLDER}/{COPY} has it "
-                f"too, or move {FOLDER}/ away: its photos are then looked at anew"
+                f"{manifest}: lacks its first line, which names the {len(left)} shards in {FOLDER}/ beside it; put it back{too}, or move {FOLDER}/ away: "
+                "its photos are then looked at anew"
             )
         return None
     try:
@@ -84,9 +85,13 @@ def named_by(manifest: Path) -> dict[str, int] | None:
             f"{manifest}: written by a newer lorakit (shards of format {found['format']}, this one reads {FORMAT}); update lorakit"
         )
     if not is_whole:
-        raise LorakitError(
-            f"{manifest}, line 1: damaged; it names the shards in {FOLDER}/ and is to read as {FOLDER}/{COPY} does: put that in its place"
+        has_copy = (manifest.parent / FOLDER / COPY).is_file()
+        mend = (
+            f"is to read as {FOLDER}/{COPY} does: put that in its place"
+            if has_copy
+            else f"has no copy: take it out, and move {FOLDER}/ away"
         )
+        raise LorakitError(f"{manifest}, line 1: damaged; it names the shards in {FOLDER}/ and {mend}")
     return names
 
 
@@ -146,6 +151,17 @@ def tidy(manifest: Path, shards: list[Shard]) -> None:
         (folder / COPY).unlink(missing_ok=True)
         with suppress(OSError):  # something else lies there
             folder.rmdir()
+
+
+def has_copy(manifest: Path, shards: list[Shard]) -> bool:
+    """Whether the copy of the first line is there, and one of it."""
+    return not shards or _first_line(manifest.parent / FOLDER / COPY) == heading(shards)
+
+
+def not_named(manifest: Path, named: Collection[str]) -> int:
+    """How many shards lie there that the first line does not name; none where they are just being written."""
+    left = set(_names_in(manifest.parent / FOLDER)) - set(named)
+    return 0 if are_begun(manifest) else len(left)
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+import lorakit
 from lorakit import new_project, open_project
 from lorakit.errors import LorakitError
 
@@ -33,6 +34,22 @@ def test_what_cannot_be_a_project_is_refused_in_words(tmp_path, photo_folder):
     new_project(tmp_path / "q", photo_folder)
     with pytest.raises(LorakitError, match="there is a project already"):
         new_project(tmp_path / "q", photo_folder)
+
+
+def test_a_line_that_no_scan_has_written_is_passed_over_and_kept_aside(tmp_path, photo_folder, capsys):
+    lorakit.scan(new_project(tmp_path / "p", photo_folder))
+    book = tmp_path / "p" / "manifest.jsonl"
+    whole = book.read_bytes()
+    looker = open_project(tmp_path / "p")
+    line = b'{"id": "nobody", "file": "x.jpg"}\n'
+    book.write_bytes(whole + line)
+    looker.manifest.refresh()
+    project = open_project(tmp_path / "p")
+    assert "the record nobody lacks path and hash and bytes and modified" in capsys.readouterr().err
+    assert lorakit.status(project)["photos"] == lorakit.status(looker)["photos"] and len(project.manifest) == 6
+    lorakit.scan(project)
+    project.manifest.save()
+    assert book.read_bytes() == whole and book.with_suffix(".rejected").read_bytes() == line
 
 
 def test_a_mistake_in_project_yaml_is_named(tmp_path, photo_folder):

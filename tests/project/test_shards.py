@@ -397,9 +397,37 @@ def test_a_first_line_that_is_damaged_gone_or_newer_is_said(tmp_path, small):
     copy = (tmp_path / "manifest" / "_first_line.json").read_bytes()
     path.write_bytes(copy + rest)
     assert len(Manifest(tmp_path)) == 12 and path.read_bytes() == whole
+    Manifest(tmp_path).save()
+    (tmp_path / "manifest" / "_first_line.json").write_bytes(b"another's")
+    Manifest(tmp_path).save()
+    assert (tmp_path / "manifest" / "_first_line.json").read_bytes() == copy
+    (tmp_path / "manifest" / "_first_line.json").unlink()
+    for data, said in ((rest, "lacks its first line.*put it back, or move"), (first[:30] + b"\n" + rest, "has no copy: take it out")):
+        path.write_bytes(data)
+        with pytest.raises(LorakitError, match=said):
+            Manifest(tmp_path)
     (tmp_path / "manifest").rename(tmp_path / "away")
     path.unlink()
     assert len(Manifest(tmp_path)) == 0
+
+
+@pytest.mark.parametrize("count", [12, 3])
+def test_a_first_line_that_names_no_shards_is_said_and_written_anew(tmp_path, small, capsys, count):
+    """The lines below it are those of what was chosen; the photos of its shards are looked at anew."""
+    Manifest(tmp_path).replace(records(12, (5, 9)))
+    path = tmp_path / "manifest.jsonl"
+    rest = path.read_bytes().split(b"\n", 1)[1]
+    path.write_bytes(b'{"shards": {}, "format": 1}\n' + rest)
+    capsys.readouterr()
+    book = Manifest(tmp_path)
+    assert [r["id"] for r in book] == ["05", "09"] and not book.is_saved
+    assert "3 shards lie in manifest/ that its first line does not name" in capsys.readouterr().err
+    book.keep({**book["05"], "text": "by hand"})
+    assert Manifest(tmp_path)["05"]["text"] == "by hand" and b"by hand" not in path.read_bytes()
+    book.replace(records(count, (1,)))
+    assert told(tmp_path) == [json.dumps(record) for record in records(count, (1,))] and Manifest(tmp_path).is_saved
+    assert bool(names(tmp_path)) == (count > 6) == (tmp_path / "manifest").is_dir()
+    assert not count > 6 or sorted(names(tmp_path)) == in_folder(tmp_path)
 
 
 def test_a_record_of_a_shard_that_cannot_be_is_passed_over_and_kept_aside(tmp_path, small, capsys):
