@@ -7,6 +7,7 @@ import errno
 MENDS = {  # of errors of the operating system: what to do
     errno.ENOSPC: "the disk is full: free some space; the same command goes on from here",
     errno.EDQUOT: "your share of the disk is used up: free some space; the same command goes on from here",
+    errno.EFBIG: "no file may be so large here: raise the limit (ulimit -f unlimited), or choose another disk; the same command goes on from here",
     errno.EACCES: "lorakit may not: change its rights (chmod), or choose another place",
     errno.EPERM: "lorakit may not: change its rights (chmod), or choose another place",
     errno.EROFS: "it cannot be written to: copy the project to where it can, or choose another -o",

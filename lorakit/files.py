@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 FRESH = 2_000_000_000  # nanoseconds: FAT counts in steps of two seconds
+WRITE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 MOST_BYTES = 200  # of a file's name: file systems take 255, and endings and marks of checkpoints are added
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}  # on Windows
 
@@ -24,11 +26,28 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")  # one name, so that what a kill leaves behind is overwritten next time
     try:
-        write(part)
-        _flush(part)
-        os.replace(part, path)
+        with naming(path):
+            write(part)
+            _flush(part)
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Where a write fails for want of room, Python's error does not say to which file; here it does, and safetensors' is turned into Python's."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in WRITE_FAILS:
+            error.filename = os.fspath(path)
+        raise
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(path)) from None
 
 
 def _flush(path: Path) -> None:
@@ -61,9 +80,10 @@ def write_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        fill(part)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
+        with naming(folder):
+            fill(part)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -76,9 +96,10 @@ def until_whole(path: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        yield folder / path.name
-        _flush(folder / path.name)
-        os.replace(folder / path.name, path)
+        with naming(path):
+            yield folder / path.name
+            _flush(folder / path.name)
+            os.replace(folder / path.name, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lorakit import files
 from lorakit.record import Pixels
 from lorakit.text.composing import RawCaption
 
@@ -40,7 +41,7 @@ class Readings:
         if not entries:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab+") as file:
+        with files.naming(self.path), open(self.path, "ab+") as file:
             file.seek(0, 2)
             if file.tell():
                 file.seek(-1, 2)

@@ -59,7 +59,7 @@ def scan(project: Project) -> None:
     several = len(project.photos) > 1
     fresh: list[Record] = []
     interrupted.parent.mkdir(parents=True, exist_ok=True)
-    with open(interrupted, "a", encoding="utf-8", buffering=1) as notes:
+    with files.naming(interrupted), open(interrupted, "a", encoding="utf-8", buffering=1) as notes:
         _read_elsewhere(project, found, known, notes)
         for path, place in track(list(found.items())[::-1], "scan", len(found)):
             with suppress(FileNotFoundError):  # it has gone since it was listed

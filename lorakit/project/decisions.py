@@ -235,7 +235,7 @@ class Decisions:
     def _write(self, line: Decision) -> None:
         text = (json.dumps(line, ensure_ascii=True) + "\n").encode()
         fresh = not self.path.exists()
-        with open(self.path, "ab", buffering=0) as file:
+        with files.naming(self.path), open(self.path, "ab", buffering=0) as file:
             end = file.tell()
             if end and _last_byte(self.path) != b"\n":
                 text = b"\n" + text  # a torn line is never glued to this one

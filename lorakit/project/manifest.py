@@ -334,8 +334,9 @@ class Manifest:
             self._pen = os.open(self.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
             self._drop_pen = weakref.finalize(self, os.close, self._pen)
         try:
-            while text:
-                text = text[os.write(self._pen, text) :]
+            with files.naming(self.journal):
+                while text:
+                    text = text[os.write(self._pen, text) :]
         except OSError:
             self._torn = True  # half a line may stand there
             raise
@@ -364,7 +365,7 @@ class Manifest:
         """Fold the journal into the manifest."""
         self.decisions.migrate()
         if self._rejected:  # before the manifest is written without them
-            with open(self.path.with_suffix(".rejected"), "ab") as aside:
+            with files.naming(self.path.with_suffix(".rejected")), open(self.path.with_suffix(".rejected"), "ab") as aside:
                 aside.writelines(line + b"\n" for line in self._rejected)
             self._rejected = []
             self._order = None

@@ -178,7 +178,11 @@ def learn_steps(
     """The loop. Raises `LorakitError` where a loss is no number, `Stopped` where somebody has asked for it."""
     settings, family = project.settings.train, learner.family
     every, ends_early = validate_every(project, steps), False
-    with open(run.metrics, "a", encoding="utf-8") as file, progress("train", steps, learner.step, "step") as shown:
+    with (
+        files.naming(run.metrics),
+        open(run.metrics, "a", encoding="utf-8") as file,
+        progress("train", steps, learner.step, "step") as shown,
+    ):
         note = live.Note(family.device)
 
         def report(line: StepMetrics) -> None:
