@@ -38,6 +38,7 @@ MOST_ALIKE = 256  # where there are more, each has its own
 LARGE = 10 << 20  # bytes of a book that is not looked through for garbage: some 10,000 photos ...
 A_PHOTO = 1000  # ... of as many bytes
 OF_PHOTOS = "folders"  # what is noted of the photos, to which no stage but `scan` does anything
+UNPACKED = f"{os.sep}cache{os.sep}photos{os.sep}"  # in a project: pictures of archives, tables and datasets
 OF_A_SCAN = ("file", "path", "hash", "bytes", "modified")  # what every photo's record has
 OF_THE_SET = ("dedupe", "embed", "select")  # stages whose stamp is one for all photos
 
@@ -146,6 +147,36 @@ class Manifest:
                 self._order = None
                 self._forget()
 
+    def follow_a_move(self) -> None:
+        """What was unpacked into the project's cache is looked for in this project, also where it has been moved or copied since it was
+        scanned: its former folder may have gone, or be another's by now."""
+        for id, record in list(self._records.items()):
+            if (now := self._followed(record)) is not record:
+                self._records[id] = now
+                if self._unsaved is not None:
+                    self._unsaved.add(id)
+                self._forget()
+
+    def _followed(self, record: Record) -> Record:
+        place = self._place_here(record.get("path"))
+        mask = self._place_here((record.get("mask") or {}).get("path"))
+        of_copy = self._place_here(((record.get("inherited") or {}).get("mask") or {}).get("path"))
+        if not (place or mask or of_copy):
+            return record
+        found: dict[str, Any] = {**record, **({"path": place} if place else {})}
+        if mask:
+            found["mask"] = {**found["mask"], "path": mask}
+        if of_copy:
+            found["inherited"] = {**found["inherited"], "mask": {**found["inherited"]["mask"], "path": of_copy}}
+        return cast("Record", found)
+
+    def _place_here(self, path: str | None) -> str | None:
+        """Where a file that lay in a project's cache lies in this one's; None where it is no such file, or lies here already."""
+        if path is None or UNPACKED not in path or path.startswith(here := f"{self.path.parent}{UNPACKED}"):
+            return None
+        now = here + path.rpartition(UNPACKED)[2]
+        return now if os.path.isfile(now) else None
+
     def __iter__(self) -> Iterator[Record]:
         """Records of the photos that are there (a photo that has gone keeps its record, but is not listed)."""
         return iter(self._there)
@@ -253,7 +284,7 @@ class Manifest:
         _merge(rows, of_lines, records, None)
         records |= of_journal
         if self._only_whole:
-            records = {id: record for id, record in records.items() if not _lacking_in(record)}
+            records = {id: self._followed(record) for id, record in records.items() if not _lacking_in(record)}
         for id, record in records.items():
             one, bare = kept.get(id, (None, None))
             records[id] = one if one is not None and bare == record else cast("Record", _stripped(record))

@@ -223,6 +223,7 @@ def open_project(
     engine = Threads(OVER_NETWORK) if any(map(is_address, places)) else Threads()
     book = Manifest(folder)
     book.set_aside_halves()
+    book.follow_a_move()
     return Project(folder, places, card, kind_, resolved, book, device, unsaved, engine=engine)
 
 

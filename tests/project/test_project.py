@@ -1,5 +1,8 @@
 """Projects: words that are kept, folders that are refused."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 import lorakit
@@ -50,6 +53,25 @@ def test_a_line_that_no_scan_has_written_is_passed_over_and_kept_aside(tmp_path,
     lorakit.scan(project)
     project.manifest.save()
     assert book.read_bytes() == whole and book.with_suffix(".rejected").read_bytes() == line
+
+
+def test_a_project_that_was_moved_or_copied_finds_what_it_has_unpacked(tmp_path, make_photo):
+    """Also where no scan comes first; its former place may have gone, or be another project by now."""
+    photo = make_photo("set/a.jpg", 1)
+    make_photo("set/a-masklabel.png", 2)
+    shutil.make_archive(str(tmp_path / "set"), "zip", photo.parent)
+    lorakit.scan(new_project(tmp_path / "p", tmp_path / "set.zip"))
+    shutil.copytree(tmp_path / "p", tmp_path / "copied")
+    (tmp_path / "p").rename(tmp_path / "moved")
+    looker = open_project(tmp_path / "copied")
+    for name in ("moved", "copied"):
+        project = open_project(tmp_path / name)
+        lorakit.check(project)
+        (record,) = open_project(tmp_path / name).manifest
+        assert Path(record["path"]).is_relative_to(tmp_path / name) and Path(record["mask"]["path"]).is_relative_to(tmp_path / name)
+        assert "size" in record["measures"] and str(tmp_path / "p" / "cache") not in project.manifest.path.read_text()
+    looker.manifest.refresh()
+    assert list(looker.manifest) == list(open_project(tmp_path / "copied").manifest)
 
 
 def test_a_mistake_in_project_yaml_is_named(tmp_path, photo_folder):
