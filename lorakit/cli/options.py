@@ -104,15 +104,13 @@ def photos_from(words: tuple[str, ...], out: Path | None) -> tuple[str, ...]:
 
 def keep_list(text: str, out: Path) -> Path:
     """Write the list that came on stdin beside the project, to be found again by the next run. Raises `LorakitError` for addresses in it."""
-    from lorakit import files
     from lorakit.photos.remote import check_list
 
     check_list(text.split("\n"), "the list on stdin")
     path = out.absolute().with_name(f"{out.name}-photos.txt")
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [str(Path(line.strip()).absolute()) for line in text.split("\n") if line.strip()]
-    with files.naming(path):
-        path.write_bytes("".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape"))
+    path.write_bytes("".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape"))
     return path
 
 

@@ -268,12 +268,12 @@ def match(before: list[Record], fresh: list[Record]) -> list[Record]:
     former: dict[str, list[Record]] = defaultdict(list)
     for record in before:
         former[record["hash"]].append(record)
-    paths = {record["path"] for record in fresh}
+    there = {(record["path"], record["hash"]) for record in fresh}  # where a name has got another photo, its former one is free
     taken: set[str] = set()
     matched = []
     for record in fresh:
         same = [r for r in former[record["hash"]] if r["id"] not in taken]
-        same = [r for r in same if r["path"] == record["path"]] or [r for r in same if r["path"] not in paths]
+        same = [r for r in same if r["path"] == record["path"]] or [r for r in same if (r["path"], r["hash"]) not in there]
         old: Record = same[0] if same else {"id": _free_id(record["hash"], taken, former)}
         taken.add(old["id"])
         kept = {key: value for key, value in old.items() if key not in ("gone", "sidecar", "mask", "changed")}

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import sys
 import tarfile
 import zipfile
@@ -84,6 +85,21 @@ def test_odd_names_are_kept(scanned, tmp_path, make_photo, name):
         pytest.skip("macOS refuses names that are not UTF-8")
     os.rename(make_photo("b.jpg", 1), tmp_path / "photos" / name)
     assert files_of(lorakit.open_project(scanned().folder)) == sorted([name, "good.jpg"])
+
+
+def test_photos_that_take_each_others_names_keep_their_records(scanned, tmp_path, make_photo):
+    """Renumbered: what was decided of a photo goes with it, and is not lost because another has its former name."""
+    make_photo("b.jpg", 1), make_photo("c.jpg", 2), shutil.copy(tmp_path / "photos" / "c.jpg", tmp_path / "photos" / "copy.jpg")
+    before = {r["file"]: r["id"] for r in scanned().manifest}
+    folder = tmp_path / "photos"
+    for old, new in (("good", "x"), ("b", "good"), ("c", "b"), ("x", "c")):
+        (folder / f"{old}.jpg").rename(folder / f"{new}.jpg")
+    make_photo("new.jpg", 3)
+    now = {r["file"]: r["id"] for r in scanned().manifest}
+    assert [now[name] for name in ("good.jpg", "b.jpg", "c.jpg", "copy.jpg")] == [
+        before[n] for n in ("b.jpg", "c.jpg", "good.jpg", "copy.jpg")
+    ]
+    assert len(now) == 5 and now["new.jpg"] not in before.values()
 
 
 def test_renamed_photo_keeps_its_record_and_a_removed_one_comes_back(scanned, tmp_path):

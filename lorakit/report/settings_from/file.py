@@ -13,6 +13,8 @@ import yaml
 
 from lorakit.errors import LorakitError
 from lorakit.project.catalog import Card
+from lorakit.project.project import FILE as PROJECT_FILE
+from lorakit.project.project import is_project
 from lorakit.report.settings_from import ai_toolkit, bases, diffusers, kohya_window, lora_header, onetrainer, sd_scripts, shell
 from lorakit.report.settings_from.options import Options, checked, in_words, short
 from lorakit.settings import known_keys
@@ -79,6 +81,7 @@ def _word(value: Any) -> str:
 def take(path: Path) -> TakenOver:
     """Settings of a file of another trainer. Raises `LorakitError` for one that is not there, is damaged, or is none of `FORMS`."""
     path = path.expanduser()
+    _check_not_ours(path)
     if path.is_dir():
         raise LorakitError(f"--settings-from {path}: a folder; give the file, {FORMS}")
     if not path.is_file():
@@ -115,6 +118,25 @@ def take(path: Path) -> TakenOver:
         options.get("repeats")
         return _done(path, "sd-scripts, dataset", options, None, found, sd_scripts.LEFT)
     return _of_sd_scripts(path, _flat(values), tables={name: inner for name, inner in values.items() if isinstance(inner, dict)})
+
+
+def _check_not_ours(path: Path) -> None:
+    """Raises `LorakitError` for a project of lorakit's, its project.yaml or the settings.yaml of a run: they are not read, and it says what is."""
+    of_run = path.name == "settings.yaml" and path.parent.parent.name == "runs"
+    folder = (
+        path
+        if path.is_dir()
+        else path.parents[2]
+        if of_run and len(path.parents) > 2
+        else path.parent
+        if path.name == PROJECT_FILE
+        else None
+    )
+    if folder is not None and is_project(folder):
+        raise LorakitError(
+            f"--settings-from {path}: of a lorakit project, and no file of another trainer; give a LoRA file that it has trained "
+            f"(runs/*/*.safetensors), or copy what stands under settings: in {folder / PROJECT_FILE} into the new project's"
+        )
 
 
 def _of_sd_scripts(path: Path, values: Mapping[str, Any], family: str | None = None, tables: Mapping[str, Any] | None = None) -> TakenOver:

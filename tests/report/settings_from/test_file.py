@@ -422,6 +422,16 @@ def test_a_base_of_another_purpose_is_named_and_not_taken(write):
     assert not any("None" in line for line in odd.lacking)
 
 
+@pytest.mark.parametrize("name", ["", "project.yaml", "runs/2026/settings.yaml"])
+@pytest.mark.parametrize("words", ["base: tiny-random\nsettings: {train.rank: 3}\n", "photos: [\n"])
+def test_a_project_of_ours_is_called_so_with_what_to_give_instead(tmp_path, name, words):
+    (tmp_path / "runs" / "2026").mkdir(parents=True)
+    for file in ("project.yaml", "runs/2026/settings.yaml"):
+        (tmp_path / file).write_text(words)
+    with pytest.raises(LorakitError, match=r"of a lorakit project.*runs/\*/\*\.safetensors.*under settings: in "):
+        take(tmp_path / name)
+
+
 def test_a_plain_header_points_to_from_lora(tmp_path):
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "a.safetensors", metadata={"format": "pt"})
     with pytest.raises(LorakitError, match="--from-lora"):
