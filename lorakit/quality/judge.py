@@ -18,6 +18,8 @@ OWN_RATE = ("prodigy", "dadapt", "schedulefree.Prodigy")  # optimizers that find
 LITTLE_GAIN = 8000  # steps past which little is gained
 FASTER, SLOWER = 2.0, 1 / 3  # what a rate that is too low, or too high, is changed by
 NUMBERS = {"train.learning_rate", "train.steps", "train.rank", "train.warmup_steps", "train.preservation"}  # of the settings
+HARDLY = 0.03  # of its steps, up to which another number of them is no advice
+SELDOM = 10  # steps for each whose loss was written, from which a file of few lines is not of a short training
 LOOKS = 100  # at each photo, as trainings usually take
 NONE_HELD_OUT = 8  # photos, of fewer than which none is held out
 SHORT_LEAP = 3  # steps, up to which photos of all of them may have made it
@@ -221,15 +223,17 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         earlier = f"take the checkpoint of step {best}; " if best and finding.verdict == "diverging" and best > 1 else ""
         return f"{earlier}the rate is too high: {_rate(metrics, settings, SLOWER)}"
     if finding.verdict == "overfitting":
-        least = max(round(1.1 * max(finding.since_step or 0, best or 0)) or steps, steps // 4)
+        least = min(steps, max(round(1.1 * max(finding.since_step or 0, best or 0)) or steps, steps // 4))
         earlier = f"the checkpoint of step {best}, the best by that," if best else "an earlier checkpoint"
         named = f"take {earlier} if its samples hold against the last one's"
-        return f"{named}; {_steps(settings, steps, least)}, a lower rate, or more photos"
+        fewer = _fewer(settings, steps, least)
+        return f"{named}; {fewer}, a lower rate, or more photos" if fewer else f"{named}; a lower rate, or more photos"
     if finding.verdict == "plateau":
-        enough = max(
-            round(1.3 * (finding.since_step or steps)), steps // 3, best or 0
-        )  # a loss that is level early says little about pictures
-        return f"by the loss little is gained behind step {finding.since_step}: look at the samples from there on; {_steps(settings, steps, enough)} may do"
+        # a loss that is level early says little about pictures
+        enough = min(steps, max(round(1.3 * (finding.since_step or steps)), steps // 3, best or 0))
+        fewer = _fewer(settings, steps, enough)
+        then = f"{fewer} may do" if fewer else "more steps would gain little"
+        return f"by the loss little is gained behind step {finding.since_step}: look at the samples from there on; {then}"
     if finding.verdict == "by_heart":
         if settings.get("train.hold_out") is False or 0 < len(_seen(metrics)) < NONE_HELD_OUT:  # the validation is of its own photos
             who, look = "the same photos at other noise gain", "hold the samples against the base's"
@@ -244,7 +248,10 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         return f"look at the photos of {which}: {_photos(metrics, began)}"
     if finding.verdict == "learning":
         return _go_on(metrics, settings, best)
-    return f"judge by the samples, or train longer: {_steps(settings, steps, min(LITTLE_GAIN, max(200, 4 * steps)))}"
+    if steps >= SELDOM * len(metrics) > 0:  # of a training that may have been long
+        return f"judge by the samples, or have the loss written more often than every {_rounded(steps / len(metrics))} steps"
+    longer = _longer(settings, steps, min(LITTLE_GAIN, max(200, 4 * steps)))
+    return f"judge by the samples, or train longer: {longer}" if longer else "judge by the samples"
 
 
 def _last_step(metrics: Sequence[dict[str, Any]]) -> int:
@@ -283,7 +290,8 @@ def _go_on(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], best:
     if last.verdict != "learning" or steps >= LITTLE_GAIN:
         is_last = best is None or best >= 0.95 * steps
         return "the last checkpoint is the one to take" if is_last else f"the checkpoint of step {best} is the one to take"
-    return f"it still falls at the end: {_steps(settings, steps, min(LITTLE_GAIN, round(1.5 * steps)))} may gain more"
+    longer = _longer(settings, steps, min(LITTLE_GAIN, round(1.5 * steps)))
+    return f"it still falls at the end: {longer} may gain more" if longer else "the last checkpoint is the one to take"
 
 
 def _rate(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], factor: float) -> str:
@@ -299,12 +307,25 @@ def _rate(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], factor
     return f"train.learning_rate {now:g} -> {float(f'{now * factor:.1g}'):g}" if now else "another train.learning_rate"
 
 
-def _steps(settings: Mapping[str, Any], now: int, wanted: int) -> str:
-    digits = 10 ** max(0, len(str(wanted)) - 2)
-    meant, told = settings.get("train.steps") or now, max(1, round(wanted / digits) * digits)
-    if wanted > now and told <= meant:  # it was stopped, or is still at work
+def _fewer(settings: Mapping[str, Any], now: int, enough: int) -> str:
+    """'train.steps 400 -> 260', from what was meant; '' where that is hardly a change."""
+    meant, told = settings.get("train.steps") or now, _rounded(enough)
+    return f"train.steps {meant} -> {told}" if told < (1 - HARDLY) * meant else ""
+
+
+def _longer(settings: Mapping[str, Any], now: int, wanted: int) -> str:
+    """'train.steps 400 -> 600', or to go on with what was stopped, or is still at work; '' where that is hardly a change."""
+    meant, told = settings.get("train.steps") or now, _rounded(wanted)
+    if meant > (1 + HARDLY) * now and told <= meant:
         return f"go on to the {meant} of train.steps"
-    return f"train.steps {meant} -> {told}"
+    return f"train.steps {meant} -> {told}" if told > (1 + HARDLY) * max(meant, now) else ""
+
+
+def _rounded(steps: float) -> int:
+    """To two digits."""
+    whole = round(steps)
+    digits = 10 ** max(0, len(str(whole)) - 2)
+    return max(1, round(whole / digits) * digits)
 
 
 def _photos(metrics: Sequence[dict[str, Any]], steps: Sequence[int]) -> str:

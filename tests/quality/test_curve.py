@@ -344,3 +344,21 @@ def test_advice_does_not_contradict_itself():
             told = re.search(r"train.steps \d+ -> (\d+)", found.advice)
             assert not told or int(told[1]) >= 0.95 * found.best_step, found
             assert "the last checkpoint" not in found.advice or found.best_step >= 0.9 * len(lines), found
+
+
+def test_no_advice_is_to_change_a_number_to_itself_and_none_to_train_longer_is_for_fewer_steps():
+    """Rounded to two digits the best step of a plateau is often the last one."""
+    for n, kind, seed in ((200, "plateau", 0), (240, "plateau", 1), (600, "overfitting", 2), (400, "learning", 3), (7900, "learning", 4)):
+        for validated in (False, True):
+            lines = [
+                line | {"step": k} for k, line in zip(np.linspace(1, n, 200).astype(int), made_up(kind, seed, validated), strict=False)
+            ]
+            for meant in (None, lines[-1]["step"], 3 * n):
+                found = judge(lines, {"train.steps": meant}, saved=range(n // 10, n + 1, n // 10))
+                assert not re.search(r"\b([\d.]+) -> \1\b", found.advice), found
+    seldom = [{"step": 1000 * n, "loss": 0.1 - n / 1000} for n in range(1, 21)]
+    assert "written more often than every 1000 steps" in judge(seldom, {"train.steps": 20_000}).advice
+    noise = [line | {"step": 9 * line["step"]} for line in falling(1000, 0, 3)]
+    assert judge(noise, {"train.steps": 9000}).advice == "judge by the samples"
+    assert "go on to the 12000" in judge(noise, {"train.steps": 12_000}).advice
+    assert judge([], {}).verdict == "too_short"
