@@ -1,4 +1,5 @@
-"""What the course of a loss says: learning, at a plateau, flat, overfitting, by heart, diverging, erratic, with a spike, or too short to tell.
+"""What the course of a loss says: learning, at a plateau, flat, overfitting, by heart, diverging, erratic, with a spike, too short to tell, or
+that there is none.
 
 The loss of one step says little: it jumps with the timestep that was drawn, by half its size and more. So everything here is held
 against the scatter of the curve itself, in logarithms, where the jumps are as wide at the end as at the start."""
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from lorakit.quality.values import is_number
 
-VERDICTS = ("diverging", "spike", "erratic", "overfitting", "by_heart", "plateau", "flat", "learning", "too_short")
+VERDICTS = ("no_loss", "diverging", "spike", "erratic", "overfitting", "by_heart", "plateau", "flat", "learning", "too_short")
 
 LEAST_STEPS = 30  # steps of training, or ...
 LEAST_VALIDATIONS = 5  # ... values of validation, of which a course can be told
@@ -75,20 +76,30 @@ class Course:
 def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
     """What there is to say of a training, the weightiest first; never empty. `metrics` are the lines of metrics.jsonl: `step` and
     `loss`, and `validation` on the steps where it was measured, which is believed before the loss."""
-    entries = sorted((entry for entry in metrics if isinstance(entry.get("loss"), int | float)), key=lambda entry: entry["step"])
-    if broken := next((entry for entry in entries if not math.isfinite(entry["loss"])), None):
-        return [Finding("diverging", broken["step"], f"the loss is no longer a number from step {broken['step']}")]
-    entries = [entry for entry in entries if entry["loss"] > 0]
-    validated = _validated(entries)
+    metrics = sorted(metrics, key=lambda entry: entry["step"])
+    every = [entry for entry in metrics if isinstance(entry.get("loss"), int | float)]
+    # others write a line for a validation alone, which has no loss
+    written = [entry for entry in every if math.isfinite(entry["loss"]) or not is_number(entry.get("validation"))]
+    if broken := _broken(every, written):
+        return [broken]
+    lost = [entry["step"] for entry in written if not math.isfinite(entry["loss"])]
+    written = [entry for entry in written if math.isfinite(entry["loss"])]
+    if nothing := _nothing(written):
+        return [nothing]
+    entries = [entry for entry in written if entry["loss"] > 0]
+    below = len(written) - len(entries)
+    left_out = f"; {below} that {'is' if below == 1 else 'are'} 0 or less left out" if below else ""
+    validated = _validated(metrics)
     if len(entries) < LEAST_STEPS:
-        return [Finding("too_short", None, f"{len(entries)} steps, of which no course can be told")]
+        of = "steps" if not entries or entries[-1]["step"] < 2 * len(entries) else "values of the loss"
+        return [Finding("too_short", None, f"{len(entries)} {of}, of which no course can be told{left_out}")]
     steps, logs = _series(entries, "loss")
     odd = find_spikes(logs, lasting=True)
     trained = _without(steps, logs, odd)
     if trained.wander > WANDER:  # with and without them: leaps that last are then a part of it
         odd = find_spikes(logs)
         trained = _without(steps, logs, odd)
-    found = _sudden(steps, logs, odd)
+    found = [*_lost(lost, len(lost) + len(written)), *_sudden(steps, logs, odd)]
     if len(validated) >= LEAST_VALIDATIONS:
         course = fit_course(*_series(validated, "validation"))
         said = _of_course(course, "the validation")
@@ -106,7 +117,52 @@ def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
     if said.verdict != "diverging" and not any(f.verdict == "erratic" for f in found) and trained.wander > WANDER:
         wide = 100 * (math.exp(trained.wander) - 1)
         found.append(Finding("erratic", None, f"the loss wanders by {wide:.0f} % up and down, more than the chance of its steps explains"))
+    said = replace(said, words=said.words + left_out)
     return sorted([*found, said], key=lambda finding: VERDICTS.index(finding.verdict))
+
+
+def _broken(every: Sequence[dict[str, Any]], written: Sequence[dict[str, Any]]) -> Finding | None:
+    """Where the loss is no number any more: by lines that are `written` of a step, among `every` line."""
+    if not written or math.isfinite(written[-1]["loss"]):
+        return None
+    step = every[_for_good(np.array([not math.isfinite(entry["loss"]) for entry in every]))]["step"]
+    return Finding("diverging", step, f"the loss is no longer a number from step {step}")
+
+
+def _nothing(written: Sequence[dict[str, Any]]) -> Finding | None:
+    """Where there is no loss, or none any more."""
+    losses = np.array([entry["loss"] for entry in written], dtype=float)
+    if not len(losses) or losses[-1] > 0:
+        return None
+    if not losses.any():
+        return Finding(
+            "no_loss", None, f"the loss is 0 at all {len(losses)} steps: nothing was learned from, or it is not what stands there"
+        )
+    if losses.max() <= 0:
+        return Finding("no_loss", None, f"none of {len(losses)} losses is above 0, as those of a diffusion training all are")
+    since = _for_good(losses <= 0)
+    if len(losses) - since < LASTING:
+        return None
+    step = written[since]["step"]
+    return Finding("no_loss", step, f"the loss is 0 or less from step {step} on: nothing is learned from there")
+
+
+def _for_good(bad: np.ndarray) -> int:
+    """The place from which on values are bad, of which the last one is, with less than half of good ones between."""
+    share = np.cumsum(bad[::-1])[::-1] / np.arange(len(bad), 0, -1)  # of those from each place on
+    return int(np.nonzero(bad & (share > 0.5))[0][0])
+
+
+def _lost(lost: Sequence[int], count: int) -> list[Finding]:
+    """Steps whose loss is no number between others whose is, as half precision has them."""
+    if not lost:
+        return []
+    if len(lost) > _many(count):
+        return [
+            Finding("erratic", lost[0], f"the loss is no number at {len(lost)} of {count} steps, all through the training", tuple(lost))
+        ]
+    where = f"at step {lost[0]}" if len(lost) == 1 else f"at {len(lost)} steps, first at {lost[0]}"
+    return [Finding("spike", lost[0], f"the loss is no number {where}, and is one again", tuple(lost))]
 
 
 def _without(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray) -> Course:
@@ -181,7 +237,7 @@ def find_spikes(logs: np.ndarray, lasting: bool = False) -> np.ndarray:
     wide = max(narrow, float(np.quantile(above, 0.95)) / 1.645)  # of scatter that reaches further up than down
     long = _lasting_leaps(logs, narrow) if lasting else np.array([], dtype=int)
     leaps = np.union1d(_far_above(above, narrow), long)
-    if len(_groups(leaps)) > _many(logs):
+    if len(_groups(leaps)) > _many(len(logs)):
         return leaps
     found = np.union1d(_far_above(above, wide), long)
     return found[found >= 3]  # the first steps stand above what follows in every training that learns
@@ -212,9 +268,9 @@ def _groups(odd: np.ndarray) -> list[np.ndarray]:
     return np.split(odd, np.nonzero(np.diff(odd) > 3)[0] + 1)
 
 
-def _many(logs: np.ndarray) -> int:
-    """More leaps than this are no accidents any more."""
-    return max(4, len(logs) // 60)
+def _many(count: int) -> int:
+    """More leaps in so many steps than this are no accidents any more."""
+    return max(4, count // 60)
 
 
 def _series(entries: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -279,7 +335,7 @@ def _sudden(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray) -> list[Findin
         return []
     groups = _groups(odd)
     wheres = tuple(int(step) for step in steps[odd])
-    if len(groups) > _many(logs):
+    if len(groups) > _many(len(logs)):
         words = f"the loss leaps up {len(groups)} times, all through the training"
         return [Finding("erratic", wheres[0], words, wheres)]
     times = math.exp(float((logs[odd] - np.median(logs)).max()))

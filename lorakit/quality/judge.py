@@ -210,13 +210,16 @@ def _last(metrics: Sequence[dict[str, Any]], key: str) -> float | None:
 def _before(metrics: Sequence[dict[str, Any]], findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """The lines up to where the training burst, without the steps that a spike distorts."""
     odd = {step for finding in findings for step in finding.steps}
-    burst = next((f.since_step for f in findings if f.verdict == "diverging" and f.since_step is not None), math.inf)
+    burst = next((f.since_step for f in findings if f.verdict in ("diverging", "no_loss") and f.since_step is not None), math.inf)
     whole = [entry for entry in metrics if entry["step"] not in odd and entry["step"] <= burst]
     return whole or list(metrics)
 
 
 def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], best: int | None) -> str:
     steps = _last_step(metrics)
+    if finding.verdict == "no_loss":
+        earlier = f"take the checkpoint of step {best}; " if best else ""
+        return f"{earlier}look at what the loss is made of: masks, weights of photos, half precision; or at what is written in its place"
     if finding.verdict == "flat":
         return f"the rate is too low, or there is nothing to learn: {_rate(metrics, settings, FASTER)}"
     if finding.verdict in ("diverging", "erratic"):

@@ -22,6 +22,7 @@ HEADLINES = {
     "spike": ("It trained, with a sudden jump.", "look"),
     "flat": ("It shows no sign of learning.", "bad"),
     "diverging": ("The training broke down.", "bad"),
+    "no_loss": ("There is no loss to judge it by.", "bad"),
     "too_short": ("Too short to tell.", "look"),
 }
 

@@ -98,6 +98,33 @@ def test_a_loss_that_is_no_number_diverges():
     assert judge_curve([])[0].verdict == "too_short"
 
 
+def test_a_loss_of_nothing_is_said_to_be_none():
+    """It was "0 steps"; and one that ended in zeros was said to fall."""
+    for n in (10, 300):
+        zeros, below = ([{"step": k + 1, "loss": loss} for k in range(n)] for loss in (0.0, -0.3))
+        assert judge_curve(zeros)[0].verdict == "no_loss" and f"0 at all {n} steps" in judge_curve(zeros)[0].words
+        assert judge_curve(below)[0].verdict == "no_loss" and f"none of {n} losses is above 0" in judge_curve(below)[0].words
+    lines = falling(600, 0.5, 0.2)
+    ended = judge([line | {"loss": 0.0 if line["step"] > 300 else line["loss"]} for line in lines], {}, saved=(200, 400, 600))
+    assert (ended.verdict, ended.since_step, ended.best_step) == ("no_loss", 301, 200) and "checkpoint of step 200" in ended.advice
+    tenth = judge([line | {"loss": 0.0 if line["step"] % 10 == 0 else line["loss"]} for line in lines], {})
+    assert tenth.verdict == "learning" and "; 60 that are 0 or less left out" in tenth.findings[0].words
+
+
+def test_a_step_whose_loss_is_no_number_is_a_break_only_where_it_stays():
+    """Half precision has one now and then, and lines of a validation alone are written with none."""
+    lines = falling(600, 0.5, 0.2)
+    once = judge([line | {"loss": math.nan if line["step"] in (50, 400) else line["loss"]} for line in lines], {})
+    assert [f.verdict for f in once.findings] == ["spike", "learning"] and once.findings[0].steps == (50, 400)
+    assert "no number at 2 steps, first at 50, and is one again" in once.findings[0].words and "49.jpg, 399.jpg" in once.advice
+    often = judge_curve([line | {"loss": math.inf if line["step"] % 9 == 0 else line["loss"]} for line in lines])
+    assert (often[0].verdict, often[0].since_step) == ("erratic", 9) and "at 66 of 600 steps" in often[0].words
+    nearly = [line | {"loss": math.nan if line["step"] > 300 and line["step"] != 500 else line["loss"]} for line in lines]
+    assert [(f.verdict, f.since_step) for f in judge_curve(nearly)] == [("diverging", 301)]
+    beside = [line | ({"loss": math.nan, "validation": 0.1 - line["step"] / 1e4} if line["step"] % 30 == 0 else {}) for line in lines]
+    assert [f.verdict for f in judge_curve(beside)] == ["learning"] and "the validation" in judge_curve(beside)[0].words
+
+
 def test_best_step_is_the_lowest_validation_among_the_checkpoints():
     lines = [{"step": n + 1, "loss": 1 - n / 400} for n in range(300)]
     for n in range(24, 300, 25):
