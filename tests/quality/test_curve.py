@@ -261,6 +261,25 @@ def test_a_level_course_says_what_fall_it_would_have_shown():
     assert judge_curve(falling(40, 0, 0.5))[0].verdict == "too_short"
 
 
+def test_running_means_are_no_more_certain_than_the_steps_they_are_of():
+    """As other trainers write them: neighbours are alike, and every wave of them was a fall or a rise."""
+    said = {0: [], 0.5: []}
+    for seed, fall in [(seed, fall) for seed in range(8) for fall in said]:
+        chance, mean, lines = np.random.default_rng(seed), 1.0, []
+        for k in range(1000):
+            mean = 0.97 * mean + 0.03 * math.exp(-fall * k / 1000 + 0.3 * chance.normal())
+            lines.append({"step": k + 1, "loss": mean})
+        said[fall].append(judge_curve(lines)[-1].verdict)
+    assert said[0].count("flat") + said[0].count("too_short") >= 6, said
+    assert said[0.5].count("learning") + said[0.5].count("plateau") >= 7, said
+
+
+@pytest.mark.parametrize(("n", "sigma", "seed"), [(300, 0.25, 47), (300, 0.25, 62), (1000, 0.6, 50), (1000, 0.6, 1)])
+def test_a_fall_that_is_certain_is_one_whatever_bends_the_course_might_have(n, sigma, seed):
+    """With two bends its ends are uncertain, and "too short to tell" of a thousand steps was what it came to."""
+    assert judge_curve(falling(n, 7.5 * sigma * math.sqrt(12 / n), sigma, seed))[0].verdict == "learning"
+
+
 def test_sixty_thousand_steps_are_judged_in_a_second():
     """It took fifteen: each value of a running median over thousands was sought anew."""
     lines, start = falling(60_000, 0.5, 0.3), time.process_time()
