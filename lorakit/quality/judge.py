@@ -23,6 +23,8 @@ SELDOM = 10  # steps for each whose loss was written, from which a file of few l
 LOOKS = 100  # at each photo, as trainings usually take
 NONE_HELD_OUT = 8  # photos, of fewer than which none is held out
 SHORT_LEAP = 3  # steps, up to which photos of all of them may have made it
+AGAIN = 3  # times that a photo is seen, from which leaps at its steps are laid to it
+FAR_MORE = 4  # times as often as elsewhere
 NAMED = 4  # photos of a spike, or that never fit
 # Times the median photo's loss at the training's end, from which a photo is named. Of the recorded runs' pictures of noise end at 3.2 to 3.5, good photos
 # at 1.77 at most, and at 2.5 where a training that was far too long has learned the others by heart.
@@ -79,7 +81,7 @@ def judge(
     leak, drift = (_last(metrics, key) for key in ("leak", "drift"))
     if (seen_leak := leak_by_pictures(_scores_of(pictures, chosen))) is not None:
         leak = seen_leak
-    is_too_fast = any(finding.verdict in ("diverging", "erratic") for finding in findings)
+    is_too_fast = any(f.verdict in ("diverging", "erratic") and not _only_there(metrics, _shown(f, metrics)) for f in findings)
     advised = [finding for finding in findings if not (is_too_fast and finding.verdict == "flat")]  # which would ask for the contrary
     words = [_advise(finding, metrics, settings, best) for finding in advised]
     if best and best_by == "pictures" and by_curve and best != by_curve and first.verdict == "overfitting":
@@ -224,6 +226,8 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         return f"the rate is too low, or there is nothing to learn: {_rate(metrics, settings, FASTER)}"
     if finding.verdict in ("diverging", "erratic"):
         earlier = f"take the checkpoint of step {best}; " if best and finding.verdict == "diverging" and best > 1 else ""
+        if only := _only_there(metrics, _shown(finding, metrics)):
+            return f"{earlier}look at {_names(only)}: nearly all of these steps are theirs, so it is not the rate"
         return f"{earlier}the rate is too high: {_rate(metrics, settings, SLOWER)}"
     if finding.verdict == "overfitting":
         least = min(steps, max(round(1.1 * max(finding.since_step or 0, best or 0)) or steps, steps // 4))
@@ -247,6 +251,8 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         )
     if finding.verdict == "spike":
         began = _beginnings(finding.steps)
+        if only := _only_there(metrics, finding.steps):
+            return f"look at {_names(only)}: nearly all of these steps are theirs"
         which = "these steps" if began == list(finding.steps) else f"the steps with which it began ({', '.join(map(str, began[:NAMED]))})"
         return f"look at the photos of {which}: {_photos(metrics, began)}"
     if finding.verdict == "learning":
@@ -333,5 +339,31 @@ def _rounded(steps: float) -> int:
 
 def _photos(metrics: Sequence[dict[str, Any]], steps: Sequence[int]) -> str:
     there = Counter(name for entry in metrics if entry["step"] in set(steps) for name in entry.get("photos") or ())
-    names = [name for name, _ in there.most_common(NAMED)]
-    return ", ".join(names) + (f" and {len(there) - NAMED} more" if len(there) > NAMED else "") or "not noted"
+    return _names([name for name, _ in there.most_common()]) or "not noted"
+
+
+def _names(photos: Sequence[str]) -> str:
+    return ", ".join(photos[:NAMED]) + (f" and {len(photos) - NAMED} more" if len(photos) > NAMED else "")
+
+
+def _shown(finding: Finding, metrics: Sequence[dict[str, Any]]) -> tuple[int, ...]:
+    """The steps that a finding is of: those it names, or of a burst all that came."""
+    if finding.verdict == "diverging" and finding.since_step is not None:
+        return tuple(entry["step"] for entry in metrics if entry["step"] >= finding.since_step)
+    return finding.steps
+
+
+def _only_there(metrics: Sequence[dict[str, Any]], steps: Sequence[int]) -> list[str]:
+    """Photos that are trained on at `steps` far more often than elsewhere, the most frequent first, where nearly all of these steps have
+    one, and the others have photos that come again too; [] where the steps are as good as any."""
+    odd, there, elsewhere, its = set(steps), Counter[str](), Counter[str](), list[list[str]]()
+    for entry in metrics:
+        names = entry.get("photos") or []
+        (there if entry["step"] in odd else elsewhere).update(names)
+        if entry["step"] in odd:
+            its.append(names)
+    others = len(metrics) - len(its)
+    only = [name for name, times in there.most_common() if times >= AGAIN and times * others >= FAR_MORE * elsewhere[name] * len(its)]
+    explained = sum(1 for names in its if set(only) & set(names))
+    again = sum(elsewhere.values()) >= AGAIN * len(elsewhere) > 0
+    return only if only and again and explained >= 0.9 * len(its) else []

@@ -109,3 +109,26 @@ def test_leaps_of_two_steps_are_seen():
         logs[first : first + 2] += 3.15
     found = judge_curve(lines_of(logs))[0]
     assert found.verdict == "spike" and found.steps == (41, 42, 101, 102, 161, 162) and "3 times, first at step 41" in found.words
+
+
+def test_leaps_and_levels_of_a_few_photos_are_laid_to_those_and_not_to_the_rate():
+    """One picture of noise leaps each time it comes: "the rate is too high" was what it got."""
+    for n, sigma in ((400, 0.15), (1000, 0.3)):
+        one, level, burst = (lines_of(scattered(n, sigma, seed)) for seed in range(3))
+        order = np.concatenate([np.random.default_rng(k).permutation(16) for k in range(n // 16 + 1)])
+        for line, photo in zip(one, order, strict=False):
+            line["photos"] = [f"{photo}.jpg"]
+            line["loss"] *= 12 if photo == 5 else 1
+        for lines, first, last in ((level, int(0.4 * n), int(0.65 * n)), (burst, int(0.6 * n), n)):
+            for line in lines[first:last]:
+                line["photos"] = [f"bad{line['step'] % 6}.jpg"]
+                line["loss"] *= 4
+        for lines, verdict, named in ((one, "erratic", "look at 5.jpg: nearly"), (level, "spike", "bad"), (burst, "diverging", "bad")):
+            found = judge(lines, {"train.learning_rate": 1e-4}, saved=range(n // 10, n + 1, n // 10))
+            assert found.verdict == verdict and "nearly all of these steps are theirs" in found.advice, found
+            assert named in found.advice and "too high" not in found.advice and "too low" not in found.advice, found.advice
+        assert "and 2 more" in judge(level, {}).advice
+        mixed = lines_of(scattered(n, sigma, 3))
+        for k in np.random.default_rng(1).permutation(n - 8)[: n // 10]:
+            mixed[k]["loss"] *= 14
+        assert "rate is too high" in judge(mixed, {}).advice
