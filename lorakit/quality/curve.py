@@ -121,8 +121,8 @@ def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
     if said.verdict != "diverging" and (jumped := _leapt_at_start(steps, logs, leaps.odd, trained.wander)) is not None:
         said = jumped
     if said.verdict != "diverging" and not any(f.verdict == "erratic" for f in found) and trained.wander > much:
-        wide = 100 * (math.exp(trained.wander) - 1)
-        found.append(Finding("erratic", None, f"the loss wanders by {wide:.0f} % up and down, more than the chance of its steps explains"))
+        wide = f"by {100 * (math.exp(trained.wander) - 1):.0f} %" if trained.wander < math.log(3) else f"to {_times(trained.wander)} times"
+        found.append(Finding("erratic", None, f"the loss wanders {wide} up and down, more than the chance of its steps explains"))
     if said.verdict == "diverging" and said.since_step is not None:  # leaps of what has burst say no more
         found = [finding for finding in found if not finding.steps or finding.steps[0] < said.since_step]
     said = replace(said, words=said.words + left_out)
@@ -182,7 +182,13 @@ def _burst(steps: np.ndarray, logs: np.ndarray, leaps: Leaps) -> Finding | None:
 
 
 def _leapt_up(step: int, height: float) -> Finding:
-    return Finding("diverging", step, f"the loss leaps up at step {step} and stays there, {math.exp(height):.1f} times as high")
+    return Finding("diverging", step, f"the loss leaps up at step {step} and stays there, {_times(height)} times as high")
+
+
+def _times(height: float) -> str:
+    """A change in logarithms as people say it: "4.1", "2e+09"."""
+    times = math.exp(min(height, 700))  # beyond which floats end
+    return f"{times:.1f}" if times < 1000 else f"{times:.0e}"
 
 
 def _without(steps: np.ndarray, logs: np.ndarray, leaps: Leaps) -> Course:
@@ -357,10 +363,10 @@ def _sudden(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray, trained: Cours
         words = f"the loss leaps up {len(leaps)} times, all through the training"
         return [Finding("erratic", wheres[0], words, wheres)]
     heights = [logs[leap] - np.interp(steps[leap], trained.steps, trained.level) for leap in leaps]
-    times = math.exp(max((float(np.median(height) if len(height) > 2 else height.max()) for height in heights), key=abs))
+    height = max((float(np.median(height) if len(height) > 2 else height.max()) for height in heights), key=abs)
     once = f"at step {wheres[0]}" if len(odd) == 1 else f"from step {wheres[0]} to {wheres[-1]}"
     count = once if len(leaps) == 1 else f"{len(leaps)} times, first at step {wheres[0]}"
-    what = f"the loss {'leaps' if times > 1 else 'drops'} to {times:.1f} times its usual size {count}"
+    what = f"the loss {'leaps' if height > 0 else 'drops'} to {_times(height)} times its usual size {count}"
     return [
         Finding("spike", wheres[0], f"{what}, where the training ends" if odd[-1] == len(logs) - 1 else f"{what} and comes back", wheres)
     ]
@@ -376,13 +382,14 @@ def _leapt_at_start(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray, wander
     if rise < max(math.log(1.5), 3 * error):
         return None
     since = int(steps[int(np.argmax(logs > np.median(later) - 0.1))])
-    return Finding("diverging", since, f"the loss is {math.exp(rise):.1f} times that of the first steps from step {since} on")
+    return Finding("diverging", since, f"the loss is {_times(rise)} times that of the first steps from step {since} on")
 
 
 def _of_course(course: Course, name: str) -> Finding:
     lowest, last = int(np.argmin(course.level)), len(course.level) - 1
     fell, rose = course.falls(0, lowest), course.rises(lowest, last)
-    down, up = (100 * (1 - math.exp(course.change(0, lowest)[0])), 100 * (math.exp(course.change(lowest, last)[0]) - 1))
+    down, rise = 100 * (1 - math.exp(course.change(0, lowest)[0])), course.change(lowest, last)[0]
+    much = f"by {100 * (math.exp(rise) - 1):.0f} %" if rise < math.log(3) else f"to {_times(rise)} times"
     at = int(course.steps[lowest])
     if rose and (leapt := [step for step, height in course.sudden if height > LEVEL and step > at]):
         is_up = course.steps >= leapt[0]
@@ -391,10 +398,9 @@ def _of_course(course: Course, name: str) -> Finding:
         begun = _begun(course.dated)
         since = int(course.steps[begun])
         start = "from the start" if begun <= last // 10 else f"from step {since}"
-        much = f"by {up:.0f} %" if up < 200 else f"to {1 + up / 100:.1f} times"
         return Finding("diverging", since, f"{name} rises {start}, {much}")
     if rose:
-        return Finding("overfitting", at, f"{name} fell by {down:.0f} % until about step {at} and rose again by {up:.0f} %")
+        return Finding("overfitting", at, f"{name} fell by {down:.0f} % until about step {at} and rose again {much}")
     if fell:
         fall, middle = course.level[lowest] - course.level[0], last // 2
         if course.level[middle] <= course.level[0] + SETTLED * fall:

@@ -132,3 +132,15 @@ def test_leaps_and_levels_of_a_few_photos_are_laid_to_those_and_not_to_the_rate(
         for k in np.random.default_rng(1).permutation(n - 8)[: n // 10]:
             mixed[k]["loss"] *= 14
         assert "rate is too high" in judge(mixed, {}).advice
+
+
+def test_leaps_beyond_what_floats_can_divide_are_told():
+    lines = lines_of(scattered(200, 0.2, 0))
+    for line in lines:
+        line["loss"] *= 1e-299
+    for line in lines[50:53]:
+        line["loss"] = 1e99
+    assert judge(lines, {}).verdict == "spike" and "e+" in judge(lines, {}).findings[0].words
+    for line in lines[50:]:
+        line["loss"] = 1e99
+    assert judge(lines, {}).verdict == "diverging"
