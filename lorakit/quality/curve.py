@@ -97,7 +97,7 @@ def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
         return [nothing]
     entries = [entry for entry in written if entry["loss"] > 0]
     below = len(written) - len(entries)
-    left_out = f"; {below} that {'is' if below == 1 else 'are'} 0 or less left out" if below else ""
+    left_out = f"; {below} {'loss' if below == 1 else 'losses'} of 0 or less left out" if below else ""
     validated = _validated(metrics)
     if len(entries) < LEAST_STEPS:
         of = "steps" if not entries or entries[-1]["step"] < 2 * len(entries) else "values of the loss"

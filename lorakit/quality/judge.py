@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ NONE_HELD_OUT = 8  # photos, of fewer than which none is held out
 SHORT_LEAP = 3  # steps, up to which photos of all of them may have made it
 AGAIN = 3  # times that a photo is seen, from which leaps at its steps are laid to it
 FAR_MORE = 4  # times as often as elsewhere
+LONG_LEAP = 0.05  # of the training, from which more than a batch of photos may have made it
 NAMED = 4  # photos of a spike, or that never fit
 # Times the median photo's loss at the training's end, from which a photo is named. Of the recorded runs' pictures of noise end at 3.2 to 3.5, good photos
 # at 1.77 at most, and at 2.5 where a training that was far too long has learned the others by heart.
@@ -82,7 +82,7 @@ def judge(
     if (seen_leak := leak_by_pictures(_scores_of(pictures, chosen))) is not None:
         leak = seen_leak
     is_too_fast = any(f.verdict in ("diverging", "erratic") and not _only_there(metrics, _shown(f, metrics)) for f in findings)
-    advised = [finding for finding in findings if not (is_too_fast and finding.verdict == "flat")]  # which would ask for the contrary
+    advised = [f for f in findings if not (is_too_fast and f.verdict in ("flat", "too_short"))]  # which would ask for the contrary
     words = [_advise(finding, metrics, settings, best) for finding in advised]
     if best and best_by == "pictures" and by_curve and best != by_curve and first.verdict == "overfitting":
         words[0] = _pictures_against_curve(pictures or {}, best, by_curve)
@@ -210,11 +210,13 @@ def _last(metrics: Sequence[dict[str, Any]], key: str) -> float | None:
 
 
 def _before(metrics: Sequence[dict[str, Any]], findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """The lines up to where the training burst, without the steps that a spike distorts."""
+    """The lines before the training burst, without the steps that a spike distorts. The loss of a step is that of the weights which the
+    step before has left, so where it leaps the checkpoint before has leapt already."""
     odd = {step for finding in findings for step in finding.steps}
-    burst = next((f.since_step for f in findings if f.verdict in ("diverging", "no_loss") and f.since_step is not None), math.inf)
-    whole = [entry for entry in metrics if entry["step"] not in odd and entry["step"] <= burst]
-    return whole or list(metrics)
+    burst = next((f.since_step for f in findings if f.verdict in ("diverging", "no_loss") and f.since_step is not None), None)
+    if burst is not None:
+        return [entry for entry in metrics if entry["step"] not in odd and entry["step"] < burst - 1]
+    return [entry for entry in metrics if entry["step"] not in odd] or list(metrics)
 
 
 def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], best: int | None) -> str:
@@ -254,7 +256,8 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         if only := _only_there(metrics, finding.steps):
             return f"look at {_names(only)}: nearly all of these steps are theirs"
         which = "these steps" if began == list(finding.steps) else f"the steps with which it began ({', '.join(map(str, began[:NAMED]))})"
-        return f"look at the photos of {which}: {_photos(metrics, began)}"
+        changed = ", or for what else changed there (a rate, a size, a training that went on)"
+        return f"look at the photos of {which}: {_photos(metrics, began)}{changed if len(finding.steps) > LONG_LEAP * len(metrics) else ''}"
     if finding.verdict == "learning":
         return _go_on(metrics, settings, best)
     if steps >= SELDOM * len(metrics) > 0:  # of a training that may have been long

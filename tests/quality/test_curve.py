@@ -108,7 +108,7 @@ def test_a_loss_of_nothing_is_said_to_be_none():
     ended = judge([line | {"loss": 0.0 if line["step"] > 300 else line["loss"]} for line in lines], {}, saved=(200, 400, 600))
     assert (ended.verdict, ended.since_step, ended.best_step) == ("no_loss", 301, 200) and "checkpoint of step 200" in ended.advice
     tenth = judge([line | {"loss": 0.0 if line["step"] % 10 == 0 else line["loss"]} for line in lines], {})
-    assert tenth.verdict == "learning" and "; 60 that are 0 or less left out" in tenth.findings[0].words
+    assert tenth.verdict == "learning" and "; 60 losses of 0 or less left out" in tenth.findings[0].words
 
 
 def test_a_step_whose_loss_is_no_number_is_a_break_only_where_it_stays():
@@ -152,6 +152,17 @@ def test_of_a_training_that_bursts_no_later_checkpoint_is_the_best():
     lines = [{"step": n + 1, "loss": 0.05 * (1 + 3 * (n / 300) ** 2)} for n in range(300)]
     found = judge(lines, {}, saved=(250, 300))
     assert found.verdict == "diverging" and found.best_step is None
+
+
+def test_a_checkpoint_whose_next_step_leapt_is_not_the_one_to_take():
+    """The loss of step 201 is that of what step 200 has left."""
+    lines = falling(300, 0.5, 0.1)
+    for line in lines[200:]:
+        line["loss"] *= 9
+    found = judge(lines, {}, saved=(100, 150, 200, 250, 300))
+    assert (found.verdict, found.since_step, found.best_step) == ("diverging", 201, 150)
+    gone = judge([line | {"loss": math.nan if line["step"] > 200 else line["loss"]} for line in lines], {}, saved=(100, 200))
+    assert (gone.since_step, gone.best_step) == (201, 100)
 
 
 def test_advice_starts_from_the_setting_that_was_used():

@@ -74,7 +74,7 @@ def test_a_level_that_comes_and_goes_is_no_wander(share):
         told = re.search(r"leaps to ([\d.]+) times its usual size from step (\d+) to (\d+) and comes back", found.findings[0].words)
         assert found.verdict == "spike" and told and "erratic" not in [f.verdict for f in found.findings], (seed, found.findings)
         assert 3.2 < float(told[1]) < 5.2 and abs(int(told[2]) - first - 1) <= 3 and abs(int(told[3]) - last) <= 3, told
-        assert "rate is too high" not in found.advice
+        assert "rate is too high" not in found.advice and "what else changed there" in found.advice
 
 
 def test_what_comes_in_a_few_steps_goes_slowly_or_falls_is_told_for_what_it_is():
