@@ -27,6 +27,7 @@ SMALL = 0.02  # a fall below this, in logarithms, is none to speak of
 RISE = 0.06  # and a rise below this
 VISIBLE = 0.5  # a fall by 40 % that would go unseen in the scatter: too short to tell
 WANDER = 0.08  # standard deviation of block means about the course, in logarithms, from which it is a wander
+ALARM = 1.3  # times as certain must be what says that a level loss has broken down
 EXPLODED = 0.3  # above its start, in logarithms: no overfitting any more
 ALIKE = 4.0  # times the expected squares of differences of means, from which neighbours know of each other
 BEGUN = 0.05  # share of a rise that is over where it is said to begin
@@ -73,9 +74,9 @@ class Course:
         change, error = self.change(first, last)
         return -change > max(SMALL, CERTAIN * error)
 
-    def rises(self, first: int, last: int) -> bool:
+    def rises(self, first: int, last: int, certain: float = CERTAIN) -> bool:
         change, error = self.change(first, last)
-        return change > max(RISE, CERTAIN * error)
+        return change > max(RISE, certain * error)
 
     def moves(self) -> bool:
         lowest = int(np.argmin(self.level))
@@ -118,7 +119,7 @@ def judge_curve(metrics: Sequence[dict[str, Any]]) -> list[Finding]:
     said = burst or _of_course(trained, "the loss")
     if len(validated) >= LEAST_VALIDATIONS:
         said = _of_both(fit_course(*_series(validated, "validation")), trained, said)
-    if said.verdict != "diverging" and (jumped := _leapt_at_start(steps, logs, leaps.odd, trained.wander)) is not None:
+    if said.verdict != "diverging" and (jumped := _leapt_at_start(steps, logs, leaps.odd, trained)) is not None:
         said = jumped
     if said.verdict != "diverging" and not any(f.verdict == "erratic" for f in found) and trained.wander > much:
         wide = f"by {100 * (math.exp(trained.wander) - 1):.0f} %" if trained.wander < math.log(3) else f"to {_times(trained.wander)} times"
@@ -372,13 +373,13 @@ def _sudden(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray, trained: Cours
     ]
 
 
-def _leapt_at_start(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray, wander: float) -> Finding | None:
+def _leapt_at_start(steps: np.ndarray, logs: np.ndarray, odd: np.ndarray, trained: Course) -> Finding | None:
     """A rate far too high is seen in the first steps: the loss leaps within a few of them and stays up."""
     steps, logs = np.delete(steps, odd), np.delete(logs, odd)
     first, later = logs[: max(3, len(logs) // 60)], logs[len(logs) // 10 :]
     rise = float(np.median(later) - np.median(first))
-    error = 1.4826 * float(np.median(np.abs(later - np.median(later)))) * math.sqrt(1.6 / len(first))
-    error = math.hypot(error, wander)  # all of the first steps may lie on one side of it
+    scatter = max(trained.sigma, 1.4826 * float(np.median(np.abs(later - np.median(later)))))
+    error = math.hypot(scatter * math.sqrt(1.6 / len(first)), trained.wander)  # all of the first steps may lie on one side of a wave
     if rise < max(math.log(1.5), 3 * error):
         return None
     since = int(steps[int(np.argmax(logs > np.median(later) - 0.1))])
@@ -394,6 +395,8 @@ def _of_course(course: Course, name: str) -> Finding:
     if rose and (leapt := [step for step, height in course.sudden if height > LEVEL and step > at]):
         is_up = course.steps >= leapt[0]
         return _leapt_up(leapt[0], float(course.level[is_up].mean() - course.level[~is_up][-1]))
+    if rose and not fell and not course.rises(lowest, last, ALARM * CERTAIN):
+        rose = False
     if rose and (not fell or course.change(0, last)[0] > EXPLODED):
         begun = _begun(course.dated)
         since = int(course.steps[begun])
