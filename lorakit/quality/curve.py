@@ -30,6 +30,7 @@ WANDER = 0.08  # standard deviation of block means about the course, in logarith
 ALARM = 1.3  # times as certain must be what says that a level loss has broken down
 EXPLODED = 0.3  # above its start, in logarithms: no overfitting any more
 ALIKE = 4.0  # times the expected squares of differences of means, from which neighbours know of each other
+UNEVEN = 1.6  # times the square of its scatter in a fifth of the training, from which that is another
 BEGUN = 0.05  # share of a rise that is over where it is said to begin
 DECAYS = (0.02, 0.04, 0.08, 0.15, 0.3)  # shares of the training, of falls that level off
 SETTLED = 0.9  # share of the fall that is over by the middle of a training that is at a plateau
@@ -266,7 +267,7 @@ def _fitted(steps: np.ndarray, logs: np.ndarray, parted: tuple[int, ...], jumps:
         moved = min([moved, *map(fit, _moved(moved[1], place, x))], key=lambda found: found[0])
     _, shape, basis, solution, misfit = best
     free = max(1, len(x) - basis.shape[1] - shape.chosen)
-    covariance = np.linalg.pinv((basis * weight[:, None]).T @ (basis * weight[:, None])) * max(1.0, misfit / free)
+    covariance = np.linalg.pinv((basis * weight[:, None]).T @ (basis * weight[:, None])) * max(1.0, misfit / free, _uneven(logs, sigma))
     beyond = float(((means - basis @ solution) ** 2).sum()) / free - sigma**2 * float((1 / sizes).mean())
     wander = math.sqrt(max(0.0, beyond)) if alike * misfit / free > 3 else 0.0
     x = (steps - steps[0]) / span
@@ -346,6 +347,14 @@ def _longer_than_a_step(logs: np.ndarray, sigma: float) -> float:
             break
         most = max(most, squares)
     return most if most > ALIKE else 1.0
+
+
+def _uneven(logs: np.ndarray, sigma: float) -> float:
+    """By how much the square of a scatter that grows or shrinks is larger where it is largest than `sigma` says of all: 1 where it is even."""
+    if len(logs) < 5 * LEAST_STEPS:
+        return 1.0
+    most = max(_scatter(part) for part in np.array_split(logs, 5)) ** 2 / sigma**2
+    return most if most > UNEVEN else 1.0
 
 
 def _scatter_about_lines(logs: np.ndarray) -> float:

@@ -97,8 +97,8 @@ def find_spikes(logs: np.ndarray) -> np.ndarray:
     leaps = _far_above(above, narrow)
     if len(groups(leaps)) > many(len(logs)):
         return leaps
-    found = _far_above(above, wide)
-    return found[found >= 3]  # the first steps stand above what follows in every training that learns
+    found = [leap for leap in groups(_far_above(above, wide), apart=1) if leap[0] >= 3]  # the first steps stand above what follows
+    return np.concatenate(found) if found else np.array([], dtype=int)
 
 
 def find_edges(logs: np.ndarray) -> list[Edge]:
@@ -126,16 +126,26 @@ def find_edges(logs: np.ndarray) -> list[Edge]:
 
 
 def _measured(logs: np.ndarray, places: list[int]) -> list[Edge]:
-    """Those of `places` that are edges by all values up to the next ones, as far as a course is about level."""
+    """Those of `places` that are edges by all values up to the next ones, as far as a course is about level: by their medians, and by their
+    means, which do not leap where the values are of two kinds."""
     near = max(4 * LASTING, len(logs) // 40)
     while True:
         edges = []
-        for before, at, after in zip([0, *places], places, [*places[1:], len(logs)], strict=False):
-            height = np.median(logs[at : min(after, at + near)]) - np.median(logs[max(before, at - near) : at])
-            edges.append(Edge(at, float(height)))
-        places = [edge.at for edge in edges if abs(edge.height) > LEVEL]
-        if len(places) == len(edges):
+        for first, at, last in zip([0, *places], places, [*places[1:], len(logs)], strict=False):
+            before, after = logs[max(first, at - near) : at], logs[at : min(last, at + near)]
+            height, by_means = float(np.median(after) - np.median(before)), float(after.mean() - before.mean())
+            error = _scatter_around(logs, at, near) * math.sqrt(1 / len(before) + 1 / len(after))
+            if abs(height) > LEVEL and by_means * math.copysign(1, height) > max(LEVEL / 2, SURE * error):
+                edges.append(Edge(at, height))
+        if len(edges) == len(places):
             return edges
+        places = [edge.at for edge in edges]
+
+
+def _scatter_around(logs: np.ndarray, at: int, near: int) -> float:
+    """Of one value, from how neighbours differ; a few that leap do not count."""
+    differences = np.diff(logs[max(0, at - near) : at + near])
+    return float(np.diff(np.quantile(differences, (0.16, 0.84)))[0]) / 2 / math.sqrt(2)
 
 
 def groups(places: np.ndarray, apart: int = 3) -> list[np.ndarray]:

@@ -144,3 +144,19 @@ def test_leaps_beyond_what_floats_can_divide_are_told():
     for line in lines[50:]:
         line["loss"] = 1e99
     assert judge(lines, {}).verdict == "diverging"
+
+
+def test_scatter_of_two_kinds_or_that_grows_and_a_high_beginning_are_no_levels():
+    """Photos of two sizes, timesteps of two sizes of loss, a batch that grows: medians leap where means do not."""
+    for seed in range(3):
+        for n in (300, 1000):
+            chance, t = np.random.default_rng([seed, n]), np.arange(n) / n
+            sizes = 1.1 * (chance.random(n) < 0.5) + 0.2 * chance.normal(size=n)
+            grows, shrinks = (0.1 + 0.5 * t) * chance.normal(size=n), (0.6 - 0.5 * t) * chance.normal(size=n)
+            timesteps = np.log(0.02 + 0.6 * np.exp(-8 * chance.random(n))) + 0.2 * chance.normal(size=n)
+            for logs in (sizes, grows, shrinks, timesteps):
+                found = judge_curve(lines_of(logs))
+                assert len(found) == 1 and found[0].verdict in ("flat", "too_short", "plateau"), (seed, n, found)
+            high = 0.2 * chance.normal(size=n) - 0.6 * t
+            high[:5] += 1.6
+            assert [f.verdict for f in judge_curve(lines_of(high))] in (["learning"], ["plateau"])
