@@ -46,7 +46,7 @@ def find_leaps(logs: np.ndarray) -> Leaps:
         odd[-1], burst = True, None  # nobody knows whether it stays
     kept = np.repeat(~odd, np.diff(bounds))
     for i in np.nonzero(odd[:-1])[0]:
-        first, last = _as_wide(logs, kept, bounds[i], bounds[i + 1])
+        first, last = _as_wide(logs, kept, int(bounds[i]), int(bounds[i + 1]))
         kept[first:last] = False
         odd[i] = last > first
         kept[bounds[i] : bounds[i + 1]] |= not odd[i]
