@@ -31,6 +31,7 @@ ALARM = 1.3  # times as certain must be what says that a level loss has broken d
 EXPLODED = 0.3  # above its start, in logarithms: no overfitting any more
 ALIKE = 4.0  # times the expected squares of differences of means, from which neighbours know of each other
 UNEVEN = 1.6  # times the square of its scatter in a fifth of the training, from which that is another
+ALREADY = 0.25  # share of a rise that was there before it leapt, from which it is no leap
 BEGUN = 0.05  # share of a rise that is over where it is said to begin
 DECAYS = (0.02, 0.04, 0.08, 0.15, 0.3)  # shares of the training, of falls that level off
 SETTLED = 0.9  # share of the fall that is over by the middle of a training that is at a plateau
@@ -176,11 +177,14 @@ def _lost(lost: Sequence[int], count: int) -> list[Finding]:
 
 
 def _burst(steps: np.ndarray, logs: np.ndarray, leaps: Leaps) -> Finding | None:
-    """That it leapt up for good, of a loss that did not wander before, however much it did afterwards."""
+    """That it leapt up for good, of a loss that did not wander or rise before, however much it did afterwards."""
     before = np.setdiff1d(np.arange(leaps.burst or 0), leaps.odd)
-    if leaps.burst is None or len(before) < LEAST_STEPS or (calm := fit_course(steps[before], logs[before])).wander > WANDER:
+    if leaps.burst is None or len(before) < LEAST_STEPS:
         return None
-    return _leapt_up(int(steps[leaps.burst]), float(np.median(logs[leaps.burst :]) - calm.level[-1]))
+    calm, later = fit_course(steps[before], logs[before]), float(np.median(logs[leaps.burst :]))
+    if calm.wander > WANDER or calm.level[-1] - calm.level.min() > ALREADY * (later - calm.level.min()):
+        return None
+    return _leapt_up(int(steps[leaps.burst]), later - float(calm.level[-1]))
 
 
 def _leapt_up(step: int, height: float) -> Finding:
@@ -403,7 +407,9 @@ def _of_course(course: Course, name: str) -> Finding:
     at = int(course.steps[lowest])
     if rose and (leapt := [step for step, height in course.sudden if height > LEVEL and step > at]):
         is_up = course.steps >= leapt[0]
-        return _leapt_up(leapt[0], float(course.level[is_up].mean() - course.level[~is_up][-1]))
+        before = float(course.level[~is_up][-1])
+        if before - course.level[lowest] < ALREADY * (course.level[last] - course.level[lowest]):  # else it had begun to rise before
+            return _leapt_up(leapt[0], float(course.level[is_up].mean()) - before)
     if rose and not fell and not course.rises(lowest, last, ALARM * CERTAIN):
         rose = False
     if rose and (not fell or course.change(0, last)[0] > EXPLODED):
@@ -412,6 +418,7 @@ def _of_course(course: Course, name: str) -> Finding:
         start = "from the start" if begun <= last // 10 else f"from step {since}"
         return Finding("diverging", since, f"{name} rises {start}, {much}")
     if rose:
+        at = int(course.steps[int(np.argmin(course.dated))])
         return Finding("overfitting", at, f"{name} fell by {down:.0f} % until about step {at} and rose again {much}")
     if fell:
         fall, middle = course.level[lowest] - course.level[0], last // 2
