@@ -256,8 +256,10 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         if only := _only_there(metrics, finding.steps):
             return f"look at {_names(only)}: nearly all of these steps are theirs"
         which = "these steps" if began == list(finding.steps) else f"the steps with which it began ({', '.join(map(str, began[:NAMED]))})"
+        noted = _photos(metrics, began)
+        what = f"at the photos of {which}: {noted}" if noted else f"at what was trained on in {which}"
         changed = ", or for what else changed there (a rate, a size, a training that went on)"
-        return f"look at the photos of {which}: {_photos(metrics, began)}{changed if len(finding.steps) > LONG_LEAP * len(metrics) else ''}"
+        return f"look {what}{changed if len(finding.steps) > LONG_LEAP * len(metrics) else ''}"
     if finding.verdict == "learning":
         return _go_on(metrics, settings, best)
     if steps >= SELDOM * len(metrics) > 0:  # of a training that may have been long
@@ -342,7 +344,7 @@ def _rounded(steps: float) -> int:
 
 def _photos(metrics: Sequence[dict[str, Any]], steps: Sequence[int]) -> str:
     there = Counter(name for entry in metrics if entry["step"] in set(steps) for name in entry.get("photos") or ())
-    return _names([name for name, _ in there.most_common()]) or "not noted"
+    return _names([name for name, _ in there.most_common()])
 
 
 def _names(photos: Sequence[str]) -> str:

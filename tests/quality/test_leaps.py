@@ -128,6 +128,10 @@ def test_leaps_and_levels_of_a_few_photos_are_laid_to_those_and_not_to_the_rate(
             assert found.verdict == verdict and "nearly all of these steps are theirs" in found.advice, found
             assert named in found.advice and "too high" not in found.advice and "too low" not in found.advice, found.advice
         assert "and 2 more" in judge(level, {}).advice
+        unnoted = judge([{"step": line["step"], "loss": line["loss"]} for line in level], {}).advice
+        assert (
+            unnoted.startswith("look at what was trained on in the steps with which it began (") and "or for what else changed" in unnoted
+        )
         mixed = lines_of(scattered(n, sigma, 3))
         for k in np.random.default_rng(1).permutation(n - 8)[: n // 10]:
             mixed[k]["loss"] *= 14
