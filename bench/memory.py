@@ -28,6 +28,7 @@ BASES = (
     "sdxl",
     "flux1-dev",
     "sd35-medium",
+    "chroma",
     "z-image",
     "flux2-klein-4b",
     "flux2-klein-9b",

@@ -348,7 +348,7 @@ class Train:
     )
     encoder_precision: str = setting(
         "auto",
-        "how T5 or a language model is held while texts are embedded: bf16 as it is, int8 half of that; auto: int8 where it does not fit the card",
+        "how T5 or a language model is held while texts are embedded: bf16 as it is, int8 half of that; auto: int8 where it does not fit the card. What fits in no way is brought layer by layer",
         choices=("auto", "bf16", "int8"),
         neutral="auto",
     )

@@ -35,7 +35,7 @@ FLOORS = [
 
 MOST_AT_ROOT = 14  # modules beside the folders; what is more wants a room
 # Pairs of rooms (a folder with all below it, or a module at the root) of which one imports the other; 14 of them are the page's, 7 the engine's and the addresses'.
-MOST_ARROWS = 152
+MOST_ARROWS = 153
 
 
 def statements(node: ast.AST) -> Iterator[ast.AST]:

@@ -16,10 +16,13 @@ from lorakit.cli import group
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+HELD_AS = {"fp8": "fp8", "nf4": "NF4", None: "bf16"}
 
 
 def test_the_tree_names_every_module_of_the_package():
-    tree = README.split("## The house")[1].split("```")[1]
+    tree = CONTRIBUTING.split("## The house")[1].split("```")[1]
     named = set(re.findall(r"^  (\w+(?:\.py|/))", tree, re.MULTILINE))
     package = Path(lorakit.__file__).parent
     there = {p.name for p in package.glob("*.py")} - {"__init__.py", "__main__.py"}
@@ -28,8 +31,32 @@ def test_the_tree_names_every_module_of_the_package():
 
 
 def test_every_stage_is_in_the_table():
-    rows = re.findall(r"^\| (\w+) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| (\w+) \|", COMMANDS, re.MULTILINE)
     assert [row for row in rows if row != "stage"] == list(pipeline.NAMES)
+
+
+def test_every_verb_is_on_the_page_of_commands():
+    missing = [verb for verb in group.list_commands(click.Context(group)) if verb != "help" and not re.search(rf"\b{verb}\b", COMMANDS)]
+    assert not missing, f"docs/commands.md: a line for {', '.join(missing)}"
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    assert {f"({page.name})" for page in (ROOT / "docs").glob("*.md") if page.name != "README.md"} <= set(re.findall(r"\(\w+\.md\)", index))
+
+
+def test_the_cards_that_train_a_base_are_those_of_the_page_on_memory():
+    """README's short table of precisions, by the long one of docs/memory.md with what is turned on."""
+    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in README.splitlines() if line.startswith("| `")]
+    found = {(row[0].strip("`"), int(gb)): cell for row in rows for gb, cell in zip((6, 8, 12, 16, 24), row[3:], strict=True)}
+    assert len(found) == 5 * 12
+    lines = [line.strip("|\n").split(" | ") for line in (ROOT / "docs/memory.md").read_text(encoding="utf-8").splitlines()]
+    told = {(cells[0].strip(), int(cells[1])): cells for cells in lines if len(cells) == 8 and cells[1].isdigit()}
+    for at, cell in found.items():
+        turned_on, fits = told[at][2], told[at][6] == "yes"
+        held = re.search(r"base_precision=(\w+)", turned_on)
+        words = HELD_AS[held and held[1]] + (" + swap" if "swap_blocks" in turned_on else "")
+        assert cell == (words if fits else "-"), at
 
 
 def test_links_lead_somewhere():

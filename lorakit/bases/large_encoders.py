@@ -1,11 +1,12 @@
-"""Text encoders that do not fit beside anything, T5 and language models: read tensor by tensor, in 8 bits where it has to be."""
+"""Text encoders that do not fit beside anything, T5 and language models: read tensor by tensor, in 8 bits where it has to be, and
+where that is too much still, a layer on the card at a time."""
 
 from __future__ import annotations
 
 import copy
 
 import torch
-from accelerate import init_empty_weights
+from accelerate import cpu_offload
 from torch import nn
 from transformers import PretrainedConfig, T5EncoderModel
 
@@ -39,16 +40,26 @@ def build(
     return model
 
 
-def fits(kind: type, config: PretrainedConfig, dtype: torch.dtype, where: str, depth: int | None = None) -> bool:
-    """Whether it fits as it is into what is free on the device; always where memory is the machine's."""
+def fits(
+    kind: type, config: PretrainedConfig, dtype: torch.dtype, where: str, depth: int | None = None, precision: str | None = None
+) -> bool:
+    """Whether it fits, held so, into what is free on the device; always where memory is the machine's."""
     free = device.free_gb(where)
-    return free is None or size_gb(kind, config, dtype, depth) + BESIDE <= free
+    return free is None or size_gb(kind, config, dtype, depth, precision) + BESIDE <= free
 
 
-def size_gb(kind: type, config: PretrainedConfig, dtype: torch.dtype, depth: int | None = None) -> float:
-    with init_empty_weights():
-        model = _made(kind, config, depth)
-    return sum(p.numel() for name, p in model.named_parameters() if name != SAME) * dtype.itemsize / 2**30
+def size_gb(kind: type, config: PretrainedConfig, dtype: torch.dtype, depth: int | None = None, precision: str | None = None) -> float:
+    """GB of its weights, held in `dtype` or in the bits of `precision`."""
+    model = streaming.build(lambda: _made(kind, config, depth), precision, dtype)
+    dense = sum(p.numel() for name, p in model.named_parameters() if name != SAME) * dtype.itemsize
+    packed = sum(b.nbytes for m in model.modules() if isinstance(m, quantised.QuantisedLinear) for b in m.buffers())
+    return (dense + packed) / 2**30
+
+
+def bring_by_layers(model: nn.Module, where: str) -> nn.Module:
+    """The model, which lies in the machine's memory, brought to the device layer by layer in every pass: the same numbers, slower."""
+    cpu_offload(model, torch.device(where), offload_buffers=True)
+    return model
 
 
 def _made(kind: type, config: PretrainedConfig, depth: int | None) -> nn.Module:

@@ -18,7 +18,7 @@ import json
 import os
 import weakref
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -264,6 +264,12 @@ class Manifest:
 
     def _read_again(self) -> None:
         kept = {id: (r, _stripped(r)) for id, r in self._records.items()}
+
+        def share(record: Record | None) -> Record | None:
+            """What is there already where it says the same, that a large book does not lie in memory twice."""
+            bare = kept[record["id"]][1] if record is not None and record["id"] in kept else None
+            return bare if bare == record else record
+
         tries = 0
         while True:  # a manifest that is replaced while its journal is read would lose a line
             tries += 1
@@ -274,10 +280,10 @@ class Manifest:
             for path, found in ((self.path, of_lines), (self.journal, of_journal)):
                 for line, _ in islice(_lines_in(path), int(bool(named) and path == self.path), None):
                     key = hash(line)
-                    seen[key] = known[key] if key in known else _read_record(line)[0]
+                    seen[key] = known[key] if key in known else share(_read_record(line)[0])
                     if (record := seen[key]) is not None:
                         found[record["id"]] = record
-            rows = self._rows_again(named, before[0])
+            rows = self._rows_again(named, before[0], share)
             if rows is not None and (tries >= 5 or self._state_of_files() == before):
                 break
         records: dict[str, Record] = {}
@@ -293,13 +299,17 @@ class Manifest:
         self._digest, self._order, self._unsaved = None, None, None  # should it be written nevertheless, then whole
         self._lay(self._records)
 
-    def _rows_again(self, named: dict[str, int], book: tuple | None) -> list[shards.Row] | None:
-        """The rows of all shards of this `book`, of which only new ones are read; None where it has been replaced meanwhile."""
+    def _rows_again(
+        self, named: dict[str, int], book: tuple | None, share: Callable[[Record | None], Record | None]
+    ) -> list[shards.Row] | None:
+        """The rows of all shards of this `book`, of which only new ones are read, and shared; None where it has been replaced meanwhile."""
         known: shards.Known = defaultdict(dict)
         seen, self._seen_shards = self._seen_shards, {}
         for name, count in named.items():
             try:
-                self._seen_shards[name] = seen[name] if name in seen else shards.read(self.path, name, known)
+                self._seen_shards[name] = (
+                    seen[name] if name in seen else [(id, share(record)) for id, record in shards.read(self.path, name, known)]
+                )
             except FileNotFoundError:
                 if identity(self.path) != book:
                     return None

@@ -216,7 +216,8 @@ def _as_trained_last(path: Path, entries: list[dict[str, Any]]) -> list[dict[str
     trainings = 1
     for entry in entries:
         if kept and entry["step"] < kept[-1]["step"]:
-            kept = [former for former in kept if former["step"] < entry["step"]]
+            while kept and kept[-1]["step"] >= entry["step"]:
+                kept.pop()
             trainings += not kept
         if kept and entry["step"] == kept[-1]["step"]:  # told once more
             kept[-1] = kept[-1] | entry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,9 +17,14 @@ OWN_RATE = ("prodigy", "dadapt", "schedulefree.Prodigy")  # optimizers that find
 LITTLE_GAIN = 8000  # steps past which little is gained
 FASTER, SLOWER = 2.0, 1 / 3  # what a rate that is too low, or too high, is changed by
 NUMBERS = {"train.learning_rate", "train.steps", "train.rank", "train.warmup_steps", "train.preservation"}  # of the settings
+HARDLY = 0.03  # of its steps, up to which another number of them is no advice
+SELDOM = 10  # steps for each whose loss was written, from which a file of few lines is not of a short training
 LOOKS = 100  # at each photo, as trainings usually take
 NONE_HELD_OUT = 8  # photos, of fewer than which none is held out
 SHORT_LEAP = 3  # steps, up to which photos of all of them may have made it
+AGAIN = 3  # times that a photo is seen, from which leaps at its steps are laid to it
+FAR_MORE = 4  # times as often as elsewhere
+LONG_LEAP = 0.05  # of the training, from which more than a batch of photos may have made it
 NAMED = 4  # photos of a spike, or that never fit
 # Times the median photo's loss at the training's end, from which a photo is named. Of the recorded runs' pictures of noise end at 3.2 to 3.5, good photos
 # at 1.77 at most, and at 2.5 where a training that was far too long has learned the others by heart.
@@ -77,8 +81,8 @@ def judge(
     leak, drift = (_last(metrics, key) for key in ("leak", "drift"))
     if (seen_leak := leak_by_pictures(_scores_of(pictures, chosen))) is not None:
         leak = seen_leak
-    is_too_fast = any(finding.verdict in ("diverging", "erratic") for finding in findings)
-    advised = [finding for finding in findings if not (is_too_fast and finding.verdict == "flat")]  # which would ask for the contrary
+    is_too_fast = any(f.verdict in ("diverging", "erratic") and not _only_there(metrics, _shown(f, metrics)) for f in findings)
+    advised = [f for f in findings if not (is_too_fast and f.verdict in ("flat", "too_short"))]  # which would ask for the contrary
     words = [_advise(finding, metrics, settings, best) for finding in advised]
     if best and best_by == "pictures" and by_curve and best != by_curve and first.verdict == "overfitting":
         words[0] = _pictures_against_curve(pictures or {}, best, by_curve)
@@ -206,30 +210,39 @@ def _last(metrics: Sequence[dict[str, Any]], key: str) -> float | None:
 
 
 def _before(metrics: Sequence[dict[str, Any]], findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """The lines up to where the training burst, without the steps that a spike distorts."""
+    """The lines before the training burst, without the steps that a spike distorts. The loss of a step is that of the weights which the
+    step before has left, so where it leaps the checkpoint before has leapt already."""
     odd = {step for finding in findings for step in finding.steps}
-    burst = next((f.since_step for f in findings if f.verdict == "diverging" and f.since_step is not None), math.inf)
-    whole = [entry for entry in metrics if entry["step"] not in odd and entry["step"] <= burst]
-    return whole or list(metrics)
+    burst = next((f.since_step for f in findings if f.verdict in ("diverging", "no_loss") and f.since_step is not None), None)
+    if burst is not None:
+        return [entry for entry in metrics if entry["step"] not in odd and entry["step"] < burst - 1]
+    return [entry for entry in metrics if entry["step"] not in odd] or list(metrics)
 
 
 def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], best: int | None) -> str:
     steps = _last_step(metrics)
+    if finding.verdict == "no_loss":
+        earlier = f"take the checkpoint of step {best}; " if best else ""
+        return f"{earlier}look at what the loss is made of: masks, weights of photos, half precision; or at what is written in its place"
     if finding.verdict == "flat":
         return f"the rate is too low, or there is nothing to learn: {_rate(metrics, settings, FASTER)}"
     if finding.verdict in ("diverging", "erratic"):
         earlier = f"take the checkpoint of step {best}; " if best and finding.verdict == "diverging" and best > 1 else ""
+        if only := _only_there(metrics, _shown(finding, metrics)):
+            return f"{earlier}look at {_names(only)}: nearly all of these steps are theirs, so it is not the rate"
         return f"{earlier}the rate is too high: {_rate(metrics, settings, SLOWER)}"
     if finding.verdict == "overfitting":
-        least = max(round(1.1 * max(finding.since_step or 0, best or 0)) or steps, steps // 4)
+        least = min(steps, max(round(1.1 * max(finding.since_step or 0, best or 0)) or steps, steps // 4))
         earlier = f"the checkpoint of step {best}, the best by that," if best else "an earlier checkpoint"
         named = f"take {earlier} if its samples hold against the last one's"
-        return f"{named}; {_steps(settings, steps, least)}, a lower rate, or more photos"
+        fewer = _fewer(settings, steps, least)
+        return f"{named}; {fewer}, a lower rate, or more photos" if fewer else f"{named}; a lower rate, or more photos"
     if finding.verdict == "plateau":
-        enough = max(
-            round(1.3 * (finding.since_step or steps)), steps // 3, best or 0
-        )  # a loss that is level early says little about pictures
-        return f"by the loss little is gained behind step {finding.since_step}: look at the samples from there on; {_steps(settings, steps, enough)} may do"
+        # a loss that is level early says little about pictures
+        enough = min(steps, max(round(1.3 * (finding.since_step or steps)), steps // 3, best or 0))
+        fewer = _fewer(settings, steps, enough)
+        then = f"{fewer} may do" if fewer else "more steps would gain little"
+        return f"by the loss little is gained behind step {finding.since_step}: look at the samples from there on; {then}"
     if finding.verdict == "by_heart":
         if settings.get("train.hold_out") is False or 0 < len(_seen(metrics)) < NONE_HELD_OUT:  # the validation is of its own photos
             who, look = "the same photos at other noise gain", "hold the samples against the base's"
@@ -240,11 +253,19 @@ def _advise(finding: Finding, metrics: Sequence[dict[str, Any]], settings: Mappi
         )
     if finding.verdict == "spike":
         began = _beginnings(finding.steps)
+        if only := _only_there(metrics, finding.steps):
+            return f"look at {_names(only)}: nearly all of these steps are theirs"
         which = "these steps" if began == list(finding.steps) else f"the steps with which it began ({', '.join(map(str, began[:NAMED]))})"
-        return f"look at the photos of {which}: {_photos(metrics, began)}"
+        noted = _photos(metrics, began)
+        what = f"at the photos of {which}: {noted}" if noted else f"at what was trained on in {which}"
+        changed = ", or for what else changed there (a rate, a size, a training that went on)"
+        return f"look {what}{changed if len(finding.steps) > LONG_LEAP * len(metrics) else ''}"
     if finding.verdict == "learning":
         return _go_on(metrics, settings, best)
-    return f"judge by the samples, or train longer: {_steps(settings, steps, min(LITTLE_GAIN, max(200, 4 * steps)))}"
+    if steps >= SELDOM * len(metrics) > 0:  # of a training that may have been long
+        return f"judge by the samples, or have the loss written more often than every {_rounded(steps / len(metrics))} steps"
+    longer = _longer(settings, steps, min(LITTLE_GAIN, max(200, 4 * steps)))
+    return f"judge by the samples, or train longer: {longer}" if longer else "judge by the samples"
 
 
 def _last_step(metrics: Sequence[dict[str, Any]]) -> int:
@@ -283,7 +304,8 @@ def _go_on(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], best:
     if last.verdict != "learning" or steps >= LITTLE_GAIN:
         is_last = best is None or best >= 0.95 * steps
         return "the last checkpoint is the one to take" if is_last else f"the checkpoint of step {best} is the one to take"
-    return f"it still falls at the end: {_steps(settings, steps, min(LITTLE_GAIN, round(1.5 * steps)))} may gain more"
+    longer = _longer(settings, steps, min(LITTLE_GAIN, round(1.5 * steps)))
+    return f"it still falls at the end: {longer} may gain more" if longer else "the last checkpoint is the one to take"
 
 
 def _rate(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], factor: float) -> str:
@@ -299,15 +321,54 @@ def _rate(metrics: Sequence[dict[str, Any]], settings: Mapping[str, Any], factor
     return f"train.learning_rate {now:g} -> {float(f'{now * factor:.1g}'):g}" if now else "another train.learning_rate"
 
 
-def _steps(settings: Mapping[str, Any], now: int, wanted: int) -> str:
-    digits = 10 ** max(0, len(str(wanted)) - 2)
-    meant, told = settings.get("train.steps") or now, max(1, round(wanted / digits) * digits)
-    if wanted > now and told <= meant:  # it was stopped, or is still at work
+def _fewer(settings: Mapping[str, Any], now: int, enough: int) -> str:
+    """'train.steps 400 -> 260', from what was meant; '' where that is hardly a change."""
+    meant, told = settings.get("train.steps") or now, _rounded(enough)
+    return f"train.steps {meant} -> {told}" if told < (1 - HARDLY) * meant else ""
+
+
+def _longer(settings: Mapping[str, Any], now: int, wanted: int) -> str:
+    """'train.steps 400 -> 600', or to go on with what was stopped, or is still at work; '' where that is hardly a change."""
+    meant, told = settings.get("train.steps") or now, _rounded(wanted)
+    if meant > (1 + HARDLY) * now and told <= meant:
         return f"go on to the {meant} of train.steps"
-    return f"train.steps {meant} -> {told}"
+    return f"train.steps {meant} -> {told}" if told > (1 + HARDLY) * max(meant, now) else ""
+
+
+def _rounded(steps: float) -> int:
+    """To two digits."""
+    whole = round(steps)
+    digits = 10 ** max(0, len(str(whole)) - 2)
+    return max(1, round(whole / digits) * digits)
 
 
 def _photos(metrics: Sequence[dict[str, Any]], steps: Sequence[int]) -> str:
     there = Counter(name for entry in metrics if entry["step"] in set(steps) for name in entry.get("photos") or ())
-    names = [name for name, _ in there.most_common(NAMED)]
-    return ", ".join(names) + (f" and {len(there) - NAMED} more" if len(there) > NAMED else "") or "not noted"
+    return _names([name for name, _ in there.most_common()])
+
+
+def _names(photos: Sequence[str]) -> str:
+    return ", ".join(photos[:NAMED]) + (f" and {len(photos) - NAMED} more" if len(photos) > NAMED else "")
+
+
+def _shown(finding: Finding, metrics: Sequence[dict[str, Any]]) -> tuple[int, ...]:
+    """The steps that a finding is of: those it names, or of a burst all that came."""
+    if finding.verdict == "diverging" and finding.since_step is not None:
+        return tuple(entry["step"] for entry in metrics if entry["step"] >= finding.since_step)
+    return finding.steps
+
+
+def _only_there(metrics: Sequence[dict[str, Any]], steps: Sequence[int]) -> list[str]:
+    """Photos that are trained on at `steps` far more often than elsewhere, the most frequent first, where nearly all of these steps have
+    one, and the others have photos that come again too; [] where the steps are as good as any."""
+    odd, there, elsewhere, its = set(steps), Counter[str](), Counter[str](), list[list[str]]()
+    for entry in metrics:
+        names = entry.get("photos") or []
+        (there if entry["step"] in odd else elsewhere).update(names)
+        if entry["step"] in odd:
+            its.append(names)
+    others = len(metrics) - len(its)
+    only = [name for name, times in there.most_common() if times >= AGAIN and times * others >= FAR_MORE * elsewhere[name] * len(its)]
+    explained = sum(1 for names in its if set(only) & set(names))
+    again = sum(elsewhere.values()) >= AGAIN * len(elsewhere) > 0
+    return only if only and again and explained >= 0.9 * len(its) else []

@@ -22,6 +22,7 @@ HEADLINES = {
     "spike": ("It trained, with a sudden jump.", "look"),
     "flat": ("It shows no sign of learning.", "bad"),
     "diverging": ("The training broke down.", "bad"),
+    "no_loss": ("There is no loss to judge it by.", "bad"),
     "too_short": ("Too short to tell.", "look"),
 }
 
@@ -103,7 +104,7 @@ def _because(judgement: Judgement, training: dict[str, Any]) -> str:
         found += f" Judged by {len(training['held_out'])} photos that it was never trained on."
     elif training["is_validated"]:
         found += " Judged by its own photos at noise that it was not trained on, since none were held out."
-    else:
+    elif judgement.verdict != "no_loss":
         found += " Judged by the loss on its own photos, since none were held out: the pictures say more."
     if judgement.memorised:
         found += " Its samples come close to single training photos."

@@ -1,5 +1,5 @@
-"""A grid of samples: one row a prompt, one column a strength of the LoRA, one seed a row. It shows at a glance what the
-LoRA has learned, at which strength it speaks, and whether it leaks into prompts without the trigger."""
+"""A grid of samples: one row a prompt, one column a strength of the LoRA, one seed a row, below some of the photos that it learned
+from. It shows at a glance what the LoRA has learned, at which strength it speaks, and whether it leaks into prompts without the trigger."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from lorakit.text.words import count_word
 from lorakit.train import lora
 from lorakit.train.cache import keep_texts
 from lorakit.train.picked import exported_step
-from lorakit.train.picture_scores import score_pictures
+from lorakit.train.picture_scores import load_photos, score_pictures
 from lorakit.train.prompts import prompt_of_other, sample_prompts, texts_of
 from lorakit.train.sample import decode, draw_latents, save_picture
 from lorakit.train.stacked import open_others
 from lorakit.train.trained import begun_run, load_trained, step_suffix, trained_run
 
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)  # 0 is the base itself
-CELL, MARGIN, LABEL = 192, 6, 190  # pixels: of a picture, between two, and for the prompt at the left
+CELL, MARGIN, LABEL = 256, 6, 190  # pixels: of a picture, between two, and for the prompt at the left
 
 
 def grid(
@@ -65,7 +65,8 @@ def grid(
     words = ["without" if others and strength == 0 else "base" if strength == 0 else f"{strength:g}" for strength in strengths]
     told = {"prompts": texts, "strengths": list(strengths), "columns": words, "step": step, "with": {p.name: s for p, s in others}}
     keep_cells(columns, told, path)
-    save_picture(lay_out(columns, texts, [word if word.isalpha() else f"strength {word}" for word in words]), path)
+    heads = [word if word.isalpha() else f"strength {word}" for word in words]
+    save_picture(lay_out(load_photos(project, len(columns)), columns, texts, heads), path)
     if not others:  # behind what is drawn, which must not be lost to weights that cannot be had
         note_scores(project, run, columns, rows, told, path)
     return path
@@ -107,20 +108,30 @@ def with_and_without(project: Project) -> list[Prompt]:
     return [*(prompt for pair in both for prompt in pair if prompt.text), Prompt(prompt_of_other(project))]
 
 
-def lay_out(columns: list[list[Image.Image]], prompts: Sequence[str], heads: Sequence[str]) -> Image.Image:
-    """The pictures in a table with their heads above and the prompts at the left."""
+def lay_out(photos: Sequence[Image.Image], columns: list[list[Image.Image]], prompts: Sequence[str], heads: Sequence[str]) -> Image.Image:
+    """A row of photos, if there are any; below it the pictures in a table with their heads above and the prompts at the left."""
     head, font = 28, ImageFont.load_default(14)
-    width = LABEL + len(columns) * (CELL + MARGIN)
-    sheet = Image.new("RGB", (width, head + len(prompts) * (CELL + MARGIN)), "white")
+    top = (CELL + MARGIN if photos else 0) + head  # of the first prompt
+    sheet = Image.new("RGB", (LABEL + len(columns) * (CELL + MARGIN), top + len(prompts) * (CELL + MARGIN)), "white")
     pen = ImageDraw.Draw(sheet)
+
+    def put(picture: Image.Image, column: int, above: int) -> None:
+        cell = ImageOps.pad(picture, (CELL, CELL), Image.Resampling.LANCZOS, color="white")
+        sheet.paste(cell, (LABEL + column * (CELL + MARGIN), above))
+
+    def label(words: str, above: int) -> None:
+        pen.multiline_text((6, above + 6), wrapped(words, font), fill="black", font=font, spacing=3)
+
+    for x, photo in enumerate(photos):
+        put(photo, x, 0)
+    if photos:
+        label("photos that it learned from", 0)
     for x, (head_words, column) in enumerate(zip(heads, columns)):
-        left = LABEL + x * (CELL + MARGIN)
-        pen.text((left + 4, 6), head_words, fill="black", font=font)
+        pen.text((LABEL + x * (CELL + MARGIN) + 4, top - head + 6), head_words, fill="black", font=font)
         for y, picture in enumerate(column):
-            cell = ImageOps.pad(picture, (CELL, CELL), Image.Resampling.LANCZOS, color="white")
-            sheet.paste(cell, (left, head + y * (CELL + MARGIN)))
+            put(picture, x, top + y * (CELL + MARGIN))
     for y, prompt in enumerate(prompts):
-        pen.multiline_text((6, head + y * (CELL + MARGIN) + 6), wrapped(prompt, font), fill="black", font=font, spacing=3)
+        label(prompt, top + y * (CELL + MARGIN))
     return sheet
 
 

@@ -41,7 +41,7 @@ def score_pictures(
     without = [n for n, prompt in enumerate(prompts) if n not in with_trigger and prompt.text != other]
     if not with_trigger:
         return None
-    photos = _photos(project)
+    photos = load_photos(project)
     of_base = columns[list(strengths).index(0)]
     allowed = max([_burnt(picture) for picture in of_base] + [float(np.mean([_burnt(photo) for photo in photos])) if photos else 0.0])
     burnt = [round(float(np.mean([max(0.0, _burnt(picture) - allowed) for picture in column])), 4) for column in columns]
@@ -79,10 +79,11 @@ class Seen:
         return float((points @ self.middle).mean())
 
 
-def _photos(project: Project) -> list[Image.Image]:
+def load_photos(project: Project, most: int = MOST) -> list[Image.Image]:
+    """At most so many pictures of the dataset, evenly spread."""
     paths = [project.dataset_folder / r["dataset"]["file"] for r in project.manifest.selected if r.get("dataset")]
     found = []
-    for path in paths[:: max(1, len(paths) // MOST)][:MOST]:
+    for path in paths[:: max(1, len(paths) // most)][:most]:
         try:
             found.append(load_image(path))
         except UnreadablePhoto:  # it was named when it was cached

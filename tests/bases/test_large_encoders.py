@@ -64,3 +64,21 @@ def test_auto_takes_8_bits_where_the_rest_does_not_fit(load_tiny, monkeypatch):
     assert held(0.1, Train(text_encoder=True, t5=True)) == 0  # what learns is left as it is
     xxl = T5Config(vocab_size=32128, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu")
     assert large_encoders.size_gb(T5EncoderModel, xxl, torch.bfloat16) == pytest.approx(8.87, abs=0.02)
+    assert large_encoders.size_gb(T5EncoderModel, xxl, torch.bfloat16, precision="int8") == pytest.approx(4.56, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["flux1", "qwen_image"])
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_what_fits_in_no_way_is_brought_layer_by_layer_with_the_same_numbers(load_tiny, monkeypatch, capsys, name, precision):
+    """Its weights lie in the machine's memory but for the layer that computes; here both are the same memory."""
+    settings = Train(encoder_precision=precision)
+    whole = load_tiny(name, settings).encode_text("a mug on grass")
+    monkeypatch.setattr(device, "free_gb", lambda where: 0.0)
+    family = load_tiny(name, settings)
+    found = family.encode_text("a mug on grass")
+    (large,) = family.large_encoders()
+    assert all(tensor.is_meta for tensor in family.encoder(large).parameters())
+    assert "does not fit what is free of the card" in capsys.readouterr().err
+    assert whole.keys() == found.keys() and all(torch.equal(whole[key], found[key]) for key in whole)
+    family.release_encoders()
+    assert large not in family._parts

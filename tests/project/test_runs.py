@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 from lorakit.project import runs
 
@@ -85,6 +86,15 @@ def test_values_of_metrics_are_numbers_and_steps_whole(tmp_path, capsys):
     assert [entry["step"] for entry in found] == [10, 20]
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "line 2, and 3 more: not whole, or without a step and a loss" in err
+
+
+def test_lines_that_go_back_at_every_second_one_are_read_as_quickly(tmp_path):
+    """As several processes write them into one file. Each time all lines before were looked through again."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {n + 2 * (n % 2 == 0)}, "loss": 0.1}}\n{{"step": {n}, "loss": 0.1}}\n' for n in range(1, 20_000)))
+    start = time.process_time()
+    steps = [entry["step"] for entry in runs.read_metrics(path)]
+    assert steps == sorted(set(steps)) and len(steps) > 10_000 and time.process_time() - start < 1.5
 
 
 def test_what_was_trained_again_stands_once_and_two_trainings_are_told(tmp_path, capsys):

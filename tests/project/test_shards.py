@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import tracemalloc
 from collections import defaultdict
 
 import numpy as np
@@ -477,6 +478,27 @@ def test_notes_count_for_shards_too(tmp_path, small):
     assert again.notes.found == {"found": {"stamp": ["by", "1"]}, "sound": True} and again.is_saved and told(tmp_path) == told(tmp_path)
     again.keep_all([{**again["00"], "repeats": 3}])
     assert Manifest(tmp_path).notes.found == {}
+
+
+@pytest.mark.parametrize("in_shards", [False, True])
+def test_who_looks_on_does_not_hold_a_book_twice(tmp_path, monkeypatch, in_shards):
+    """What it reads again and has already, it has once; a line that a person wrote in is one that is new."""
+    monkeypatch.setattr(shards, "MOST_LINES", 10 if in_shards else 10_000)
+    monkeypatch.setattr(shards, "SIZE", 100)
+    writer = Manifest(tmp_path)
+    writer.replace([{**record, "embed": {"vector": [n + k / 7 for k in range(40)]}} for n, record in enumerate(records(400))])
+    writer.decide([{"id": "07", "what": "verdict", "was": None, "now": "keep"}], "command")
+    tracemalloc.start()
+    try:
+        looker = Manifest(tmp_path)
+        book = tracemalloc.get_traced_memory()[0]
+        before = looker["07"]
+        writer.keep({**writer["12"], "repeats": 3})
+        writer.save()
+        assert looker.refresh() == {"12"} and looker["07"] is before
+        assert tracemalloc.get_traced_memory()[0] < 1.5 * book
+    finally:
+        tracemalloc.stop()
 
 
 def test_who_looks_on_sees_a_book_move_over_and_reads_what_is_new(tmp_path, small, monkeypatch):

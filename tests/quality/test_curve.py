@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 
 import numpy as np
 import pytest
@@ -97,6 +98,33 @@ def test_a_loss_that_is_no_number_diverges():
     assert judge_curve([])[0].verdict == "too_short"
 
 
+def test_a_loss_of_nothing_is_said_to_be_none():
+    """It was "0 steps"; and one that ended in zeros was said to fall."""
+    for n in (10, 300):
+        zeros, below = ([{"step": k + 1, "loss": loss} for k in range(n)] for loss in (0.0, -0.3))
+        assert judge_curve(zeros)[0].verdict == "no_loss" and f"0 at all {n} steps" in judge_curve(zeros)[0].words
+        assert judge_curve(below)[0].verdict == "no_loss" and f"none of {n} losses is above 0" in judge_curve(below)[0].words
+    lines = falling(600, 0.5, 0.2)
+    ended = judge([line | {"loss": 0.0 if line["step"] > 300 else line["loss"]} for line in lines], {}, saved=(200, 400, 600))
+    assert (ended.verdict, ended.since_step, ended.best_step) == ("no_loss", 301, 200) and "checkpoint of step 200" in ended.advice
+    tenth = judge([line | {"loss": 0.0 if line["step"] % 10 == 0 else line["loss"]} for line in lines], {})
+    assert tenth.verdict == "learning" and "; 60 losses of 0 or less left out" in tenth.findings[0].words
+
+
+def test_a_step_whose_loss_is_no_number_is_a_break_only_where_it_stays():
+    """Half precision has one now and then, and lines of a validation alone are written with none."""
+    lines = falling(600, 0.5, 0.2)
+    once = judge([line | {"loss": math.nan if line["step"] in (50, 400) else line["loss"]} for line in lines], {})
+    assert [f.verdict for f in once.findings] == ["spike", "learning"] and once.findings[0].steps == (50, 400)
+    assert "no number at 2 steps, first at 50, and is one again" in once.findings[0].words and "49.jpg, 399.jpg" in once.advice
+    often = judge_curve([line | {"loss": math.inf if line["step"] % 9 == 0 else line["loss"]} for line in lines])
+    assert (often[0].verdict, often[0].since_step) == ("erratic", 9) and "at 66 of 600 steps" in often[0].words
+    nearly = [line | {"loss": math.nan if line["step"] > 300 and line["step"] != 500 else line["loss"]} for line in lines]
+    assert [(f.verdict, f.since_step) for f in judge_curve(nearly)] == [("diverging", 301)]
+    beside = [line | ({"loss": math.nan, "validation": 0.1 - line["step"] / 1e4} if line["step"] % 30 == 0 else {}) for line in lines]
+    assert [f.verdict for f in judge_curve(beside)] == ["learning"] and "the validation" in judge_curve(beside)[0].words
+
+
 def test_best_step_is_the_lowest_validation_among_the_checkpoints():
     lines = [{"step": n + 1, "loss": 1 - n / 400} for n in range(300)]
     for n in range(24, 300, 25):
@@ -124,6 +152,17 @@ def test_of_a_training_that_bursts_no_later_checkpoint_is_the_best():
     lines = [{"step": n + 1, "loss": 0.05 * (1 + 3 * (n / 300) ** 2)} for n in range(300)]
     found = judge(lines, {}, saved=(250, 300))
     assert found.verdict == "diverging" and found.best_step is None
+
+
+def test_a_checkpoint_whose_next_step_leapt_is_not_the_one_to_take():
+    """The loss of step 201 is that of what step 200 has left."""
+    lines = falling(300, 0.5, 0.1)
+    for line in lines[200:]:
+        line["loss"] *= 9
+    found = judge(lines, {}, saved=(100, 150, 200, 250, 300))
+    assert (found.verdict, found.since_step, found.best_step) == ("diverging", 201, 150)
+    gone = judge([line | {"loss": math.nan if line["step"] > 200 else line["loss"]} for line in lines], {}, saved=(100, 200))
+    assert (gone.since_step, gone.best_step) == (201, 100)
 
 
 def test_advice_starts_from_the_setting_that_was_used():
@@ -233,6 +272,32 @@ def test_a_level_course_says_what_fall_it_would_have_shown():
     assert judge_curve(falling(40, 0, 0.5))[0].verdict == "too_short"
 
 
+def test_running_means_are_no_more_certain_than_the_steps_they_are_of():
+    """As other trainers write them: neighbours are alike, and every wave of them was a fall or a rise."""
+    said = {0: [], 0.5: []}
+    for seed, fall in [(seed, fall) for seed in range(8) for fall in said]:
+        chance, mean, lines = np.random.default_rng(seed), 1.0, []
+        for k in range(1000):
+            mean = 0.97 * mean + 0.03 * math.exp(-fall * k / 1000 + 0.3 * chance.normal())
+            lines.append({"step": k + 1, "loss": mean})
+        said[fall].append(judge_curve(lines)[-1].verdict)
+    assert said[0].count("flat") + said[0].count("too_short") >= 6, said
+    assert said[0.5].count("learning") + said[0.5].count("plateau") >= 7, said
+
+
+@pytest.mark.parametrize(("n", "sigma", "seed"), [(300, 0.25, 47), (300, 0.25, 62), (1000, 0.6, 50), (1000, 0.6, 1)])
+def test_a_fall_that_is_certain_is_one_whatever_bends_the_course_might_have(n, sigma, seed):
+    """With two bends its ends are uncertain, and "too short to tell" of a thousand steps was what it came to."""
+    assert judge_curve(falling(n, 7.5 * sigma * math.sqrt(12 / n), sigma, seed))[0].verdict == "learning"
+
+
+def test_sixty_thousand_steps_are_judged_in_a_second():
+    """It took fifteen: each value of a running median over thousands was sought anew."""
+    lines, start = falling(60_000, 0.5, 0.3), time.process_time()
+    assert judge(lines, {}).verdict == "learning"
+    assert time.process_time() - start < 4
+
+
 def test_metrics_of_one_step_in_ten_are_counted_in_steps():
     lines = falling(120, 0.8, 0.05)
     for line in lines:
@@ -336,3 +401,21 @@ def test_advice_does_not_contradict_itself():
             told = re.search(r"train.steps \d+ -> (\d+)", found.advice)
             assert not told or int(told[1]) >= 0.95 * found.best_step, found
             assert "the last checkpoint" not in found.advice or found.best_step >= 0.9 * len(lines), found
+
+
+def test_no_advice_is_to_change_a_number_to_itself_and_none_to_train_longer_is_for_fewer_steps():
+    """Rounded to two digits the best step of a plateau is often the last one."""
+    for n, kind, seed in ((200, "plateau", 0), (240, "plateau", 1), (600, "overfitting", 2), (400, "learning", 3), (7900, "learning", 4)):
+        for validated in (False, True):
+            lines = [
+                line | {"step": k} for k, line in zip(np.linspace(1, n, 200).astype(int), made_up(kind, seed, validated), strict=False)
+            ]
+            for meant in (None, lines[-1]["step"], 3 * n):
+                found = judge(lines, {"train.steps": meant}, saved=range(n // 10, n + 1, n // 10))
+                assert not re.search(r"\b([\d.]+) -> \1\b", found.advice), found
+    seldom = [{"step": 1000 * n, "loss": 0.1 - n / 1000} for n in range(1, 21)]
+    assert "written more often than every 1000 steps" in judge(seldom, {"train.steps": 20_000}).advice
+    noise = [line | {"step": 9 * line["step"]} for line in falling(1000, 0, 3)]
+    assert judge(noise, {"train.steps": 9000}).advice == "judge by the samples"
+    assert "go on to the 12000" in judge(noise, {"train.steps": 12_000}).advice
+    assert judge([], {}).verdict == "too_short"

@@ -12,10 +12,11 @@ import lorakit
 from lorakit.cli.run import command as run_command
 from lorakit.project import by_hand, open_project, runs, stamps
 from lorakit.quality import in_words
+from lorakit.quality.curve import VERDICTS
 from lorakit.quality.judge import judge
 from lorakit.quality.verdicts import Reason
 from lorakit.report import photo_part, training_part
-from lorakit.report.answers import first_screen
+from lorakit.report.answers import HEADLINES, first_screen
 from lorakit.report.charts import MOST_POINTS, Mark, Series, chart, thinned, ticks
 from lorakit.report.report import render
 from tests.conftest import draw_photo
@@ -66,6 +67,7 @@ def test_the_first_screen_says_what_to_use_and_how(trained):
 
 
 def test_each_verdict_has_its_headline(trained):
+    assert HEADLINES.keys() == set(VERDICTS)
     training, photos = training_part.training_part(trained, run_of(trained)), photo_part.photo_part(trained)
     steps = range(1, 401)
     jumps = np.random.default_rng(0).lognormal(0, 0.2, len(steps))

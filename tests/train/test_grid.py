@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.numpy import save_file
 
 from lorakit.cli.grid import command
@@ -22,12 +22,18 @@ def test_grid_shows_base_and_strengths(copy_of_trained):
     path = grids.grid(copy_of_trained, ["zwx mug", "mug"], (0, 0.5, 1))
     sheet = Image.open(path)
     cell = grids.CELL + grids.MARGIN
-    assert sheet.size == (grids.LABEL + 3 * cell, 28 + 2 * cell)
+    assert sheet.size == (grids.LABEL + 3 * cell, 28 + 3 * cell)
 
     def picture(row, column):
-        left, top = grids.LABEL + column * cell, 28 + row * cell
+        left, top = grids.LABEL + column * cell, 28 + cell + row * cell
         return np.asarray(sheet.crop((left, top, left + grids.CELL, top + grids.CELL)), dtype=float)
 
+    shown = np.asarray(sheet.crop((grids.LABEL, 0, grids.LABEL + grids.CELL, grids.CELL)), dtype=float)
+    photos = [Image.open(path) for path in sorted(copy_of_trained.dataset_folder.glob("*.png"))]
+    assert any(
+        np.array_equal(shown, np.asarray(ImageOps.pad(photo, (grids.CELL,) * 2, Image.Resampling.LANCZOS, color="white")))
+        for photo in photos
+    )
     assert np.abs(picture(0, 0) - picture(0, 2)).mean() > np.abs(picture(0, 0) - picture(0, 1)).mean() > 0
     run = path.parent
     base = Image.open(run / "final" / "0_base.png").resize((grids.CELL, grids.CELL), Image.Resampling.LANCZOS)

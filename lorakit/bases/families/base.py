@@ -24,6 +24,7 @@ from lorakit.bases.layer_names import LokrForm, OddForm, Original
 from lorakit.bases.original_layout import Place
 from lorakit.bases.schedules import Diffusion, Flow
 from lorakit.bases.single_file_configs import Layout
+from lorakit.console import say
 from lorakit.errors import LorakitError
 from lorakit.settings import Train
 from lorakit.weights import Source, hub_errors_in_words, load_whole, weights_folder
@@ -225,12 +226,12 @@ class Family(ABC):
         if name in self.clip_encoders():
             return self.model(name, self.ENCODERS[name], torch.float32)
         if name not in self._parts:  # in the denoiser's precision: in fp32 T5 is 19 GB
-            loaded = self._load_large(name)
-            self._parts[name] = loaded.requires_grad_(False).eval().to(self.device)
+            self._parts[name] = self._load_large(name)
         return self._parts[name]
 
     def _load_large(self, name: str) -> nn.Module:
-        """Tensor by tensor onto the device, in 8 bits where `train.encoder_precision` says so, or what is free asks for it."""
+        """Frozen, tensor by tensor onto the device, in 8 bits where `train.encoder_precision` says so or what is free asks for it; where
+        even that does not fit, it waits in the machine's memory."""
         source = self.source_of(name)
         if self.file and self.file.has(name):
             file = self.file.of(name)
@@ -241,18 +242,23 @@ class Family(ABC):
             with hub_errors_in_words(source):
                 config = self.ENCODERS[name].config_class.from_pretrained(source.location, subfolder=name)
                 if getattr(config, "quantization_config", None):  # as its own library holds it
-                    return self.part(name, self.ENCODERS[name], torch_dtype=self.dtype, use_safetensors=True)
+                    held = self.part(name, self.ENCODERS[name], torch_dtype=self.dtype, use_safetensors=True)
+                    return held.requires_grad_(False).eval().to(self.device)
                 folder = weights_folder(source, name)
             tensors, where = streaming.read_folder(folder), str(folder)
-        wanted, depth = self.settings.encoder_precision, self.LAYERS_READ.get(name)
-        if (
-            wanted == "auto"
-            and name not in self.learning_encoders
-            and not large_encoders.fits(self.ENCODERS[name], config, self.dtype, self.device, depth)
-        ):
+        kind, depth, learns = self.ENCODERS[name], self.LAYERS_READ.get(name), name in self.learning_encoders
+        wanted = self.settings.encoder_precision
+        if wanted == "auto" and not learns and not large_encoders.fits(kind, config, self.dtype, self.device, depth):
             wanted = "int8"
         precision = "int8" if wanted == "int8" else None
-        return large_encoders.build(self.ENCODERS[name], config, tensors, precision, self.dtype, self.device, where, depth)
+        waits = not learns and not large_encoders.fits(kind, config, self.dtype, self.device, depth, precision)
+        if waits:
+            say(
+                f"memory    {name} does not fit what is free of the card: its layers come from the machine's memory, one by one, which is slower"
+            )
+        place = "cpu" if waits else self.device
+        model = large_encoders.build(kind, config, tensors, precision, self.dtype, place, where, depth).requires_grad_(False).eval()
+        return large_encoders.bring_by_layers(model, self.device) if waits else model
 
     def tokenizer(self, name: str) -> Any:
         return self.part(name, self.TOKENIZERS[name])
