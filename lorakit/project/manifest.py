@@ -13,13 +13,10 @@ counts before what a shard says of the same photo.
 
 from __future__ import annotations
 
-import gc
-import json
 import os
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -28,19 +25,25 @@ from lorakit import files
 from lorakit.console import warn
 from lorakit.project import notes, shards
 from lorakit.project.decisions import Change, Decision, Decisions
-from lorakit.record import Record, as_json, fault_of, is_sound, parse, parse_all
+from lorakit.project.lines import (
+    digest_of,
+    lacking_in,
+    leads_out,
+    line_of,
+    lines_in,
+    read_record,
+    read_records,
+    sound_records,
+    stripped,
+    uncollected,
+    wrong_with,
+)
+from lorakit.record import Record, is_sound
 
-TORN = "not a photo's record (no whole JSON)"
-LEADS_OUT = "the dataset's file is not named by a plain file name"
-WRITTEN_AT_ONCE, READ_AT_ONCE = 1000, 1 << 20  # lines; bytes
-ALIKE = ("dedupe", "select", "failed")  # keys under which most photos have the same few words, as under those of `measures`
-MOST_ALIKE = 256  # where there are more, each has its own
-LARGE = 10 << 20  # bytes of a book that is not looked through for garbage: some 10,000 photos ...
-A_PHOTO = 1000  # ... of as many bytes
+WRITTEN_AT_ONCE = 1000  # lines
+A_PHOTO = 1000  # bytes that one in a shard is counted as
 OF_PHOTOS = "folders"  # what is noted of the photos, to which no stage but `scan` does anything
 UNPACKED = f"{os.sep}cache{os.sep}photos{os.sep}"  # in a project: pictures of archives, tables and datasets
-OF_A_SCAN = ("file", "path", "hash", "bytes", "modified")  # what every photo's record has
-OF_THE_SET = ("dedupe", "embed", "select")  # stages whose stamp is one for all photos
 
 
 class Manifest:
@@ -64,7 +67,7 @@ class Manifest:
         self._unsaved: set[str] | None = set()  # ids of records that do not stand in the manifest as they are; None: all
         with uncollected(self._bytes()):
             self._digest, self._order = self._take_manifest(folder)
-            for record in filter(None, _read_records(self.journal, self._rejected, torn_end=True)):
+            for record in filter(None, read_records(self.journal, self._rejected, torn_end=True)):
                 self._records[record["id"]] = record
                 self._unsaved.add(record["id"])
                 self.notes.found.pop(OF_PHOTOS, None)
@@ -80,11 +83,11 @@ class Manifest:
 
     def _take_manifest(self, folder: Path) -> tuple[str | None, list[str] | None]:
         """Take in the manifest. Returns the fingerprint of its bytes, and the ids line by line, where every line is a record of its own."""
-        book, order, of_lines = _digest_of(self.path), [], {}
+        book, order, of_lines = digest_of(self.path), [], {}
         self.notes = notes.Notes(folder, book)  # on the book as it lies there, which is not what is in memory once it is changed
         named = shards.named_by(self.path)
         is_sound, skip = self.notes.found.get("sound"), int(named is not None)
-        for record in _sound_records(self.path, skip) if is_sound else _read_records(self.path, self._rejected, skip=skip):
+        for record in sound_records(self.path, skip) if is_sound else read_records(self.path, self._rejected, skip=skip):
             order.append(record and record["id"])
             if record:
                 of_lines[record["id"]] = record
@@ -126,11 +129,11 @@ class Manifest:
     def _set_aside(self, name: str, rows: list[shards.Row]) -> None:
         """Pass over records that cannot be, as lines are."""
         for place, (id, record) in enumerate(rows):
-            if record is not None and (wrong := _wrong_with(record)):
+            if record is not None and (wrong := wrong_with(record)):
                 warn(
                     f"{self.path.parent / shards.FOLDER / name}, row {place + 1}: {wrong}; passed over, and kept in manifest.rejected at the next save"
                 )
-                self._rejected.append(_line_of(record).rstrip(b"\n"))
+                self._rejected.append(line_of(record).rstrip(b"\n"))
                 rows[place] = id, None
 
     def set_aside_halves(self) -> None:
@@ -138,12 +141,12 @@ class Manifest:
         self._only_whole = True
         of_whom = (self._unsaved or set()) if self.notes.found.get("sound") else list(self._records)
         for id in of_whom:
-            if lacking := _lacking_in(self._records[id]):
+            if lacking := lacking_in(self._records[id]):
                 warn(
                     f"{self.path}: the record {id} lacks {' and '.join(lacking)}, which a scan finds out; passed over, and kept in manifest.rejected at "
                     "the next save"
                 )
-                self._rejected.append(_line_of(self._records.pop(id)).rstrip(b"\n"))
+                self._rejected.append(line_of(self._records.pop(id)).rstrip(b"\n"))
                 self._order = None
                 self._forget()
 
@@ -263,7 +266,7 @@ class Manifest:
         return {id for id in former.keys() | self._records.keys() if former.get(id) is not self._records.get(id)}
 
     def _read_again(self) -> None:
-        kept = {id: (r, _stripped(r)) for id, r in self._records.items()}
+        kept = {id: (r, stripped(r)) for id, r in self._records.items()}
 
         def share(record: Record | None) -> Record | None:
             """What is there already where it says the same, that a large book does not lie in memory twice."""
@@ -278,9 +281,9 @@ class Manifest:
             of_lines: dict[str, Record] = {}
             of_journal: dict[str, Record] = {}
             for path, found in ((self.path, of_lines), (self.journal, of_journal)):
-                for line, _ in islice(_lines_in(path), int(bool(named) and path == self.path), None):
+                for line, _ in islice(lines_in(path), int(bool(named) and path == self.path), None):
                     key = hash(line)
-                    seen[key] = known[key] if key in known else share(_read_record(line)[0])
+                    seen[key] = known[key] if key in known else share(read_record(line)[0])
                     if (record := seen[key]) is not None:
                         found[record["id"]] = record
             rows = self._rows_again(named, before[0], share)
@@ -290,10 +293,10 @@ class Manifest:
         _merge(rows, of_lines, records, None)
         records |= of_journal
         if self._only_whole:
-            records = {id: self._followed(record) for id, record in records.items() if not _lacking_in(record)}
+            records = {id: self._followed(record) for id, record in records.items() if not lacking_in(record)}
         for id, record in records.items():
             one, bare = kept.get(id, (None, None))
-            records[id] = one if one is not None and bare == record else cast("Record", _stripped(record))
+            records[id] = one if one is not None and bare == record else cast("Record", stripped(record))
         self._files, self._records, self._seen = before, records, seen
         self._forget()
         self._digest, self._order, self._unsaved = None, None, None  # should it be written nevertheless, then whole
@@ -331,7 +334,7 @@ class Manifest:
             record = self._records[id]
             human = self._word_on(record)
             if record.get("human") != human:
-                self._records[id] = _stripped(record) if human is None else cast("Record", {**record, "human": dict(human)})
+                self._records[id] = stripped(record) if human is None else cast("Record", {**record, "human": dict(human)})
                 self._forget()
 
     def _word_on(self, record: Record) -> dict[str, Any] | None:
@@ -351,7 +354,7 @@ class Manifest:
         self.decisions.migrate()
         if self._torn or self._rejected:
             self.save()
-        self._write_journal(b"".join(map(_line_of, records)))
+        self._write_journal(b"".join(map(line_of, records)))
         self._take(records)
 
     def keep_all(self, records: Iterable[Record]) -> None:
@@ -434,9 +437,7 @@ class Manifest:
         def fill(part: Path) -> None:
             with open(part, "wb") as file:
                 lines = (
-                    self._lines_of_file(in_lines)
-                    if copy and self._order and self._unsaved is not None
-                    else map(_line_of, in_lines.values())
+                    self._lines_of_file(in_lines) if copy and self._order and self._unsaved is not None else map(line_of, in_lines.values())
                 )
                 lines = chain([shards.heading(now)] if now else [], lines)
                 while text := b"".join(islice(lines, WRITTEN_AT_ONCE)):
@@ -461,7 +462,7 @@ class Manifest:
         for ids in shards.cut(list(filter(shards.is_text, self._records)), known):
             shard, lines = known.get(ids[0]), frozenset(in_lines.intersection(ids))
             if shard is None or shard.ids != ids or shard.in_lines != lines or not changed.isdisjoint(ids):
-                rows = ((id, None if id in lines else _stripped(self._records[id])) for id in ids)
+                rows = ((id, None if id in lines else stripped(self._records[id])) for id in ids)
                 shard = shards.Shard(shards.write(self.path, rows), ids, lines)
             now.append(shard)
         shards.flush(self.path)
@@ -471,13 +472,13 @@ class Manifest:
         """The lines of these records, with those that lie there already for records that are as they were."""
         order, unsaved = self._order or [], self._unsaved or set()
         if order != list(islice(in_lines, len(order))):
-            yield from map(_line_of, in_lines.values())
+            yield from map(line_of, in_lines.values())
             return
         with open(self.path, "rb") as former:
             if self._shards:
                 former.readline()
             for (id, record), line in zip_longest(in_lines.items(), former):
-                yield _line_of(record) if line is None or id in unsaved else line.rstrip(b"\r\n") + b"\n"
+                yield line_of(record) if line is None or id in unsaved else line.rstrip(b"\r\n") + b"\n"
 
     @property
     def is_saved(self) -> bool:
@@ -495,8 +496,8 @@ class Manifest:
                 digest.update(file.readline() if self._shards else b"")
                 for line, id in zip(file, in_lines, strict=True):
                     digest.update(line)
-                    sound = sound and is_sound(line, self._records[id]) and not _leads_out(self._records[id])
-            sound = sound and not any(_wrong_with(record) for id, record in self._records.items() if id not in in_lines)
+                    sound = sound and is_sound(line, self._records[id]) and not leads_out(self._records[id])
+            sound = sound and not any(wrong_with(record) for id, record in self._records.items() if id not in in_lines)
             self.notes.found["sound"] = sound and digest.hexdigest() == self._digest
         self.notes.write(self._digest)
 
@@ -510,42 +511,9 @@ def identity(path: Path) -> tuple[int, int, int] | None:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _stripped(record: Record) -> Record:
-    """The record as it stands in the book: a person's word stands elsewhere, where no work overwrites it."""
-    return cast("Record", {key: value for key, value in record.items() if key != "human"}) if "human" in record else record
-
-
 def _former_or(former: Record | None, record: Record) -> Record:
     """The former record where the other says the same: what was worked out of it still holds."""
-    return former if former is not None and _stripped(former) == _stripped(record) else record
-
-
-def _line_of(record: Record) -> bytes:
-    return json.dumps(_stripped(record), ensure_ascii=True).encode("ascii") + b"\n"
-
-
-def _digest_of(path: Path) -> str | None:
-    digest = notes.digest()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError:
-        return None
-    return digest.hexdigest()
-
-
-def _lines_in(path: Path) -> Iterator[tuple[bytes, bool]]:
-    """(a line without its end, whether it is the last) of a file; none where there is no such file, or not any more."""
-    try:
-        with open(path, "rb") as file:
-            line = file.readline()
-            while line:
-                following = file.readline()
-                yield line.rstrip(b"\r\n"), not following
-                line = following
-    except FileNotFoundError:
-        return
+    return former if former is not None and stripped(former) == stripped(record) else record
 
 
 def _merge(rows: list[shards.Row], of_lines: dict[str, Record], into: dict[str, Record], unsaved: set[str] | None) -> bool:
@@ -561,115 +529,6 @@ def _merge(rows: list[shards.Row], of_lines: dict[str, Record], into: dict[str, 
             into[id] = cast("Record", found or record)
     into |= of_lines
     return is_whole
-
-
-def _sound_records(path: Path, skip: int = 0) -> Iterator[Record]:
-    """The records of a file whose very bytes were found sound before, but for the lines that are to be skipped."""
-    shared: dict[str, dict] = defaultdict(dict)
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        for _ in range(skip):
-            file.readline()
-        while lines := file.readlines(READ_AT_ONCE):
-            if records := parse_all(b"".join(lines)):
-                yield from (_shared(record, shared) for record in records)
-            else:
-                yield from map(parse, lines)
-
-
-def _read_records(path: Path, rejected: list[bytes], torn_end: bool = False, skip: int = 0) -> Iterator[Record | None]:
-    """The record of each line of a file, None for one that is none; what stands there is named and put into `rejected`."""
-    shared: dict[str, dict] = defaultdict(dict)
-    for number, (line, is_last) in islice(enumerate(_lines_in(path), 1), skip, None):
-        record, wrong = _read_record(line, shared)
-        if record is None and wrong == TORN and torn_end and is_last:
-            return  # the run was killed while it wrote this line
-        if record is None and line.strip():
-            warn(f"{path}, line {number}: {wrong}; passed over, and kept in manifest.rejected at the next save")
-            rejected.append(line)
-        yield record
-
-
-@contextmanager
-def uncollected(many: int = 0) -> Iterator[None]:
-    """While millions of objects are made of which none is garbage, looking for garbage among them takes as long as making them; and so it
-    does ever after, so those of a book of `many` bytes are left out of it. (What is no cycle is freed as always.)"""
-    was = gc.isenabled()
-    if many > LARGE:
-        gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if many > LARGE:
-            gc.freeze()
-        if was:
-            gc.enable()
-
-
-def _leads_out(record: Record) -> bool:
-    """Whether a name under `dataset` is no plain one: such files are written and removed."""
-    written: Any = record.get("dataset")
-    if not written:
-        return False
-    names = [written.get("file"), *([written["mask"]] if written.get("mask") else [])] if isinstance(written, dict) else [written]
-    return not all(map(files.is_plain_name, names))
-
-
-def _lacking_in(record: Record) -> list[str]:
-    return [key for key in OF_A_SCAN if key not in record]
-
-
-def _wrong_with(record: Record) -> str:
-    """What is wrong with a record of a shard; nothing where there is nothing."""
-    if _leads_out(record):
-        return LEADS_OUT
-    with suppress(UnicodeEncodeError):
-        if is_sound(as_json(record), record):
-            return ""
-    fault = fault_of(record)
-    return f"not a photo's record ({fault})" if fault else ""
-
-
-def _read_record(line: bytes, known: dict[str, dict] | None = None) -> tuple[Record | None, str]:
-    """The record of a line, or None and what is wrong with it. `known`: what other records have that it may share."""
-    try:
-        record = parse(line)
-    except (ValueError, RecursionError):
-        return None, TORN
-    if not isinstance(record, dict) or not isinstance(record.get("id"), str):
-        return None, "not a photo's record (each is one JSON object with an id)"
-    if _leads_out(cast(Record, record)):
-        return None, LEADS_OUT
-    if is_sound(line, record):
-        return cast("Record", record) if known is None else _shared(cast("Record", record), known), ""
-    if fault := fault_of(record):
-        return None, f"not a photo's record ({fault})"
-    return cast("Record", record), ""
-
-
-def _shared(record: Record, known: dict[str, dict]) -> Record:
-    """The record with what it has in common with others held in memory once: a third of its bytes. `known` {key: what others have there}."""
-    measures = record.get("measures")
-    if measures:
-        _share(measures, measures, known)
-    _share(cast("dict[str, Any]", record), ALIKE, known)
-    id, done, stamps = record["id"], record.get("done"), known["stamps"]
-    if record.get("hash") == id:
-        record["hash"] = id
-    if done:
-        if done.get("scan") == id:
-            done["scan"] = id
-        for stage in OF_THE_SET:
-            if stage in done:
-                done[stage] = stamps.setdefault(done[stage], done[stage])
-    return record
-
-
-def _share(held: dict[str, Any], keys: Iterable[str], known: dict[str, dict]) -> None:
-    for key in keys:
-        others = known[key]
-        if len(others) < MOST_ALIKE and (found := held.get(key)) is not None:
-            held[key] = others.setdefault(as_json(found), found)  # by its JSON: 1 and 1.0 are equal, and not the same line
 
 
 def finish(record: Record, stage: str, stamp: str, **found: Any) -> Record:

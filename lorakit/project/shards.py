@@ -174,7 +174,7 @@ def write(manifest: Path, rows: Iterable[Row]) -> str:
 
     buffer = io.BytesIO()
     table = _table(list(rows))
-    repeating = [name for name in table.column_names if _repeats(name)]
+    repeating: Any = [name for name in table.column_names if _repeats(name)]
     pyarrow.parquet.write_table(table, buffer, compression="zstd", write_statistics=False, use_dictionary=repeating)
     data = buffer.getvalue()
     name = f"{_hash(data)}.parquet"
