@@ -227,9 +227,9 @@ def test_held_out_captions_as_they_should_be_come_through_as_they_are():
     "piece", ["I ", "the image ", "a, ", "here is ", "- a\n", "<think>", "**a** ", "{", "Caption: ", "very likely ", "not "]
 )
 def test_a_long_answer_is_read_at_once(piece):
-    begun = time.monotonic()
+    begun = time.process_time()
     read_answer(piece * (6000 // len(piece)))
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2  # what tries every way takes minutes
 
 
 def test_a_thought_that_was_left_open_behind_the_caption_takes_only_itself():
