@@ -38,6 +38,7 @@ def test_changed_threshold_redoes_no_pixel_work(copy_of_trained):
     assert len(again.manifest.selected) == 1
 
 
+@pytest.mark.slow
 def test_changed_rank_trains_anew_but_keeps_captions_and_latents(copy_of_trained):
     again = lorakit.open_project(copy_of_trained.folder, settings={"train.rank": 2}, device="cpu")
     assert pipeline.walk(again) == ["train", "sample", "export", "report"]

@@ -130,6 +130,7 @@ def test_a_verdict_by_keys_survives_a_reload_and_undo_a_restart(tab, served):
     wait(lambda: served.human(B) == {"verdict": "keep"})
 
 
+@pytest.mark.slow
 def test_a_lost_connection_loses_no_edit(tab, served):
     page = tab(path=f"photo/{next(r['id'] for r in open_project(served.folder).manifest if r['file'] == A)}")
     page.get_by_label("Training text").wait_for()
@@ -245,6 +246,7 @@ def test_names_and_texts_of_others_are_shown_as_text(tab, served):
     assert page.title() != "taken" and page.get_by_label("Training text").input_value().startswith("<img")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_view_has_a_barrier_or_scrolls_sideways(tab, scheme):
     """By axe, at the width of a desk in one scheme and of a phone in the other; targets are as large as a thumb there."""

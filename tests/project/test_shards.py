@@ -269,6 +269,7 @@ def killed_at(count: int, work) -> bool:
     return code == 9
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("former", [0, 5, 8])
 def test_a_kill_leaves_the_old_or_the_new(tmp_path, small, former):

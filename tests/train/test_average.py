@@ -70,6 +70,7 @@ AVERAGED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "package"), AVERAGED)
 def test_a_resumed_training_ends_with_the_same_tensors(make_dataset, settings, package):
     if package:

@@ -99,6 +99,7 @@ def test_layers_that_the_family_leaves_out_are_named(tmp_path):
         from_lora.settings_of(tmp_path / "refiner.safetensors", "z_image")
 
 
+@pytest.mark.slow
 def test_run_and_file_tell_where_they_started_and_the_file_may_go(copy_of_trained, tmp_path, capsys):
     from click.testing import CliRunner
 

@@ -18,6 +18,7 @@ from tests.conftest import adapter, draw_photo, stop_after
 STEADY = {"train.lr_schedule": "constant", "train.steps": 2}
 
 
+@pytest.mark.slow
 def test_with_a_steady_rate_two_steps_and_two_more_are_four(make_dataset, capsys):
     project = make_dataset(**STEADY)
     first = train(project)

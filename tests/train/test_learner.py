@@ -14,6 +14,7 @@ from lorakit.train.train import train
 from tests.conftest import adapter
 
 
+@pytest.mark.slow
 def test_batches_drawn_ahead_are_the_same_ones(make_dataset):
     """Also after a step back, as when the memory has run out: the thread has drawn another then."""
     project = make_dataset(**{"train.gradient_accumulation": 2, "train.caption_dropout": 0.5, "train.preservation": 0.1})

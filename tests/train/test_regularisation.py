@@ -35,6 +35,7 @@ def test_they_are_read_with_their_captions_or_the_class_word(make_project, other
     assert [r["crop"]["box"] for r in found] == [[64, 0, 576, 512], [0, 0, 600, 600], [0, 64, 512, 576]]
 
 
+@pytest.mark.slow
 def test_half_of_the_batches_are_theirs_and_the_photos_keep_their_visits_and_a_resume_changes_nothing(make_dataset, others):
     project = make_dataset(**{"train.steps": 8, "train.regularisation": str(others)})
     run = train(project)

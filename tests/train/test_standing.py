@@ -27,6 +27,7 @@ def lines_of(run):
     return [{**entry, "seconds": 0, "split": 0} for entry in run.read_metrics()]
 
 
+@pytest.mark.slow
 def test_a_training_that_runs_out_of_memory_goes_on_with_the_same_numbers(make_dataset, monkeypatch, capsys):
     """Once in a batch, where it goes on from the same step, and once in an update, where it goes on from the checkpoint."""
     wanted = train(make_dataset("wanted", **SAME_NUMBERS, **{"train.gradient_checkpointing": "on"}))

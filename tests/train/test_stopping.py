@@ -17,6 +17,7 @@ from tests.conftest import adapter
 SETTINGS = {"train.checkpoint_every": 0, "train.steps": 3, "train.ema": 0.9}
 
 
+@pytest.mark.slow
 def test_stop_file_ends_after_the_step_and_going_on_gives_the_same_tensors(make_dataset, monkeypatch):
     wanted = adapter(train(make_dataset("whole", **SETTINGS)))
     project = make_dataset("stopped", **SETTINGS)

@@ -59,6 +59,7 @@ def toys(monkeypatch):
     return Toy.made
 
 
+@pytest.mark.slow
 def test_trackers_are_told_all_and_one_that_fails_is_left_out(copy_of_trained, trained, toys, capsys):
     shutil.rmtree(copy_of_trained.folder / "runs")
     changes = {"train.log_with": ["toy", "broken", "toy"], "train.validate_every": 3}

@@ -12,6 +12,7 @@ from tests.conftest import adapter
 from tests.train.test_stopping import ask_at
 
 
+@pytest.mark.slow
 def test_tensors_are_the_same_however_often_it_is_watched(make_dataset, monkeypatch):
     settings = {"train.steps": 4, "train.learning_rate": 1e-2, "train.ema": 0.5, "train.hold_out": False}
     unwatched = train(make_dataset("unwatched", **settings, **{"train.validate_every": 0}))
@@ -35,6 +36,7 @@ def test_tensors_are_the_same_however_often_it_is_watched(make_dataset, monkeypa
     assert "held_out" not in watched.facts["planned"]  # six photos are too few
 
 
+@pytest.mark.slow
 def test_photos_that_are_held_out_are_never_trained_on(make_dataset, make_photo, capsys):
     for number in range(6, 9):
         make_photo(f"photo_{number}.jpg", seed=number, size=(640, 512), quality=92)
