@@ -73,6 +73,7 @@ def test_mistakes_are_one_line_and_a_non_zero_exit(words, message, photo_folder,
     assert not (tmp_path / "p").exists(), "a start that failed leaves no folder"
 
 
+@pytest.mark.slow
 def test_folder_curated_by_hand_is_used_whole(tmp_path, make_photo, photo_folder, tiny_weights):
     """kohya's repeats, .txt and .caption, and a photo without words that is named, left out, and makes exit code 3."""
     make_photo("5_zwx mug/copy.jpg", seed=1, quality=60)
@@ -115,6 +116,7 @@ def test_doctor_says_what_can_be_trained_here():
     assert "torch" in done.stdout and "cpu" in done.stdout and "tiny-random" in done.stdout
 
 
+@pytest.mark.slow
 def test_review_wins_over_the_checks(tmp_path, photo_folder, make_photo):
     make_photo("tiny.png", seed=9, size=(90, 60))
     project = tmp_path / "p"

@@ -48,6 +48,7 @@ def test_nothing_is_lost_there_and_back(load_tiny, name, format, targets):
      ("flux2", "diffusers", "lora"), ("flux2", "kohya", "lora"), ("flux2", "diffusers", "dora"), ("flux2_dev", "diffusers", "lora"), ("krea2", "diffusers", "lora"),
      ("qwen_image", "diffusers", "lora"), ("qwen_image", "kohya", "lora"), ("anima", "diffusers", "lora")],
 )  # fmt: skip
+@pytest.mark.slow
 def test_diffusers_loads_every_layer_as_it_was_trained(load_tiny, tmp_path, name, format, adapter):
     from safetensors.torch import save_file
 
@@ -84,6 +85,7 @@ def test_flux_in_kohya_form_is_fused_and_its_rank_is_the_sum(load_tiny):
     assert torch.allclose(whole, torch.cat([part.change() for part in parts]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_diffusers_splits_the_fused_layers_of_flux_as_they_were_trained():
     """At FLUX's own widths, which diffusers' converter takes for granted."""
     from diffusers import FluxPipeline

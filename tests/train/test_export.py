@@ -148,6 +148,7 @@ def test_export_is_done_once_and_again_after_the_file_is_lost(copy_of_trained):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["lokr", pytest.param("loha", marks=pytest.mark.slow), pytest.param("dora", marks=pytest.mark.slow)])
 def test_every_adapter_goes_the_whole_way_and_says_who_cannot_load_it(copy_of_trained, adapter, capsys):
     project = open_project(copy_of_trained.folder, settings={"train.adapter": adapter, "train.steps": 2, "sample.every": 0}, device="cpu")

@@ -30,6 +30,7 @@ def test_every_picture_is_there_at_every_size_it_has_the_pixels_for(make_dataset
     assert at_every_resolution(project, [small]) == [small]
 
 
+@pytest.mark.slow
 def test_smaller_sizes_are_shrunk_cached_trained_and_told(make_dataset):
     project = make_dataset(**{"train.other_resolutions": [32], "train.steps": 12, "train.resolution": 64})
     run = train(project)

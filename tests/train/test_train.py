@@ -16,6 +16,7 @@ from tests.conftest import adapter, stop_after
 SEVERAL_A_STEP = {"train.batch_size": 2, "train.gradient_accumulation": 2, "train.warmup_steps": 3, "train.optimizer": "adafactor"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, pytest.param(SEVERAL_A_STEP, marks=pytest.mark.slow)])
 def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(make_dataset, settings):
     project = make_dataset(**settings)
@@ -30,6 +31,7 @@ def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(make_dataset,
     assert [{**entry, "seconds": 0, "split": 0} for entry in again.read_metrics()] == metrics
 
 
+@pytest.mark.slow
 def test_same_settings_train_the_same_tensors_and_another_seed_others(make_dataset):
     one, two = (adapter(train(make_dataset(name, **{"train.steps": 2}))) for name in ("one", "two"))
     other = adapter(train(make_dataset("three", **{"train.steps": 2, "train.seed": 7})))
@@ -48,6 +50,7 @@ def test_training_lowers_the_loss_of_one_photo_and_changes_every_module(make_dat
     assert all(re.search(r"attn1\.to_[qk]\.lora_B", key) for key in still)
 
 
+@pytest.mark.slow
 def test_every_photo_is_visited_equally_and_counted(make_dataset):
     project = make_dataset(**{"train.steps": 12})
     visits = train(project).facts["result"]["visits"]
