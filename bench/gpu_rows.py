@@ -474,7 +474,7 @@ def encoder(place: Place, base: str, held: str) -> dict[str, Any]:
     ids = torch.ones(1, 32 if place.tiny else 512, dtype=torch.int64, device=place.device)
     with torch.no_grad():
         seconds = timed(lambda: model(ids)[0], place.device, 3)
-    predicted = large_encoders.size_gb(kind, config, torch.bfloat16) * (0.5 if held == "int8" else 1.0)
+    predicted = large_encoders.size_gb(kind, config, torch.bfloat16, precision="int8" if held == "int8" else None)
     return {"encoder": kind.__name__, "s/text": seconds, "GB predicted": predicted, **measured_peak(place.device, before)}
 
 

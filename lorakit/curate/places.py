@@ -18,6 +18,7 @@ from lorakit.console import warn
 from lorakit.curate import hf_datasets, sources, stores
 from lorakit.curate.embedded import description_beside
 from lorakit.curate.stores import Listed
+from lorakit.curate.walk import folders_below
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.photos import decode, remote
 from lorakit.photos.raw import is_raw
@@ -123,11 +124,9 @@ def _in_folder(root: Path, project: Project) -> Place:
     and the pictures in parquet and arrow files. The project's own folder and hidden folders are left out."""
     settings = project.settings.scan
     found, set_aside = Place(root), defaultdict(list)  # {(role, its folder): pictures}
-    for folder, subfolders, names in os.walk(root, onerror=_say_closed):
-        here, inside = Path(folder), settings.recursive
-        for name in subfolders if inside else ():
-            if os.path.islink(link := here / name) and not link.resolve().is_relative_to(root):
-                warn(f"{link}: a link to another folder is not followed; name that folder too if its photos are wanted")
+    inside = settings.recursive
+    for folder, subfolders, names in folders_below(root, inside):
+        here = Path(folder)
         hidden = [here / s for s in subfolders if s.startswith(".") and inside]
         found.passed_over["hidden folders"] += [
             path for path in hidden if path.name not in (".git", ".cache", ".thumbnails", ".ipynb_checkpoints")
@@ -392,10 +391,6 @@ def is_colourless(path: Path | Remote) -> bool:
         return False
     red, green, blue = (band.tobytes() for band in small.split())
     return max(max(abs(r - g), abs(g - b)) for r, g, b in zip(red, green, blue, strict=True)) <= 8
-
-
-def _say_closed(error: OSError) -> None:
-    warn(f"{error.filename}: its photos are left out, for the folder cannot be read ({error.strerror})")
 
 
 def _in_table(path: Path, project: Project) -> list[Place]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from lorakit.console import say, track, warn
 from lorakit.curate.embedded import description_in
 from lorakit.curate.hf_datasets import BATCH, CAPTIONS_ONLY, TEXT_KEYS, picture_column
 from lorakit.curate.sources import name_inside
+from lorakit.curate.walk import folders_below
 from lorakit.curate.web_listing import links_in
 from lorakit.errors import LorakitError, UnreadablePhoto
 from lorakit.photos import remote
@@ -140,10 +140,7 @@ def _links(fs: Any, folder: str) -> Iterator[str]:
 def _files(root: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(path, facts) of the files of this machine below a folder. Of a link they are those of what it leads to, where fsspec's are the link's; pipes
     and devices, of which reading would never end, have none."""
-    for folder, subfolders, names in os.walk(root, onerror=_say_closed):
-        for name in subfolders:
-            if os.path.islink(link := Path(folder, name)) and not link.resolve().is_relative_to(Path(root).resolve()):
-                warn(f"{link}: a link to another folder is not followed; name that folder too if its photos are wanted")
+    for folder, _, names in folders_below(Path(root)):
         for name in names:
             path = Path(folder, name)
             yield path.as_posix(), _facts(path)
@@ -157,10 +154,6 @@ def _facts(path: Path) -> dict[str, Any]:
     if not stat.S_ISREG(facts.st_mode):
         return {}
     return {"size": facts.st_size, "mtime": facts.st_mtime, "created": facts.st_ctime}
-
-
-def _say_closed(error: OSError) -> None:
-    warn(f"{error.filename}: its photos are left out, for the folder cannot be read ({error.strerror})")
 
 
 def _asked(fs: Any, address: str, name: str) -> Listed:

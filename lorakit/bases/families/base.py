@@ -247,11 +247,11 @@ class Family(ABC):
                 folder = weights_folder(source, name)
             tensors, where = streaming.read_folder(folder), str(folder)
         kind, depth, learns = self.ENCODERS[name], self.LAYERS_READ.get(name), name in self.learning_encoders
-        wanted = self.settings.encoder_precision
-        if wanted == "auto" and not learns and not large_encoders.fits(kind, config, self.dtype, self.device, depth):
-            wanted = "int8"
-        precision = "int8" if wanted == "int8" else None
-        waits = not learns and not large_encoders.fits(kind, config, self.dtype, self.device, depth, precision)
+        choices: tuple[str | None, ...] = {"auto": (None, "int8"), "int8": ("int8",), "bf16": (None,)}[self.settings.encoder_precision]
+        precision, waits = next(
+            ((held, False) for held in choices if learns or large_encoders.fits(kind, config, self.dtype, self.device, depth, held)),
+            (choices[-1], True),
+        )
         if waits:
             say(
                 f"memory    {name} does not fit what is free of the card: its layers come from the machine's memory, one by one, which is slower"

@@ -122,17 +122,12 @@ def take(path: Path) -> TakenOver:
 
 def _check_not_ours(path: Path) -> None:
     """Raises `LorakitError` for a project of lorakit's, its project.yaml or the settings.yaml of a run: they are not read, and it says what is."""
-    of_run = path.name == "settings.yaml" and path.parent.parent.name == "runs"
-    folder = (
-        path
-        if path.is_dir()
-        else path.parents[2]
-        if of_run and len(path.parents) > 2
-        else path.parent
-        if path.name == PROJECT_FILE
-        else None
-    )
-    if folder is not None and is_project(folder):
+    folder = path if path.is_dir() else path.parent
+    if path.name == "settings.yaml" and folder.parent.name == "runs":
+        folder = folder.parent.parent
+    elif path.name != PROJECT_FILE and not path.is_dir():
+        return
+    if is_project(folder):
         raise LorakitError(
             f"--settings-from {path}: of a lorakit project, and no file of another trainer; give a LoRA file that it has trained "
             f"(runs/*/*.safetensors), or copy what stands under settings: in {folder / PROJECT_FILE} into the new project's"
