@@ -309,7 +309,9 @@ class Train:
     ema: float = setting(
         0.0, "decay of a running mean of the adapter, written instead of its last state; 0 = none, 0.99 is usual", least=0.0, most=0.9999
     )
-    caption_dropout: float = setting(0.05, "share of visits with an empty text", least=0.0, most=1.0)
+    caption_dropout: float = setting(
+        0.05, "share of visits with an empty text; with preservation, of those that stay the base's", least=0.0, most=1.0
+    )
     preservation: float = setting(0.0, "weight of staying with the base where the trigger is not said; 1 is strong", least=0.0)
     regularisation: str | None = setting(None, "a folder of other photos of the class with captions, trained on between the photos")
     regularisation_share: float = setting(0.5, "share of the batches that are regularisation photos", least=0.01, most=0.9)

@@ -26,6 +26,7 @@ from lorakit.photos.images import load_crop
 from lorakit.project import Project, manifest, stamps
 from lorakit.record import Record
 from lorakit.text.placing import without_word
+from lorakit.text.words import count_word, whole_word
 from lorakit.train import crew, tensor_file
 from lorakit.train.batches import TrainingPicture
 from lorakit.train.caption_variants import variants
@@ -36,6 +37,8 @@ from lorakit.train.regularisation import regularisation_photos
 from lorakit.train.resolutions import at_every_resolution
 from lorakit.train.tensor_file import Damaged
 
+# What a photo's text is told of besides, for `preservation`: not what `watched_texts` asks for, which shall be a fair question.
+OTHER_THINGS = ("person", "dog", "car", "tree", "bird", "chair", "cup", "flower", "boat", "bottle", "table", "mountain")
 IN_MEMORY = 2 << 30  # bytes of latents and embeddings that are kept in memory; beyond that they are read again
 
 
@@ -125,7 +128,7 @@ def picture_paths(project: Project, record: Record) -> list[Path]:
 
 def texts_of(project: Project, record: Record) -> tuple[str, ...]:
     """Every text whose embeddings the training of a photo needs."""
-    taught_by_base = (without_trigger(project, record),) if project.settings.train.preservation and not record.get("regularisation") else ()
+    taught_by_base = preserved_texts(project, record) if project.settings.train.preservation and not record.get("regularisation") else ()
     return text_variants(project, record) + taught_by_base
 
 
@@ -139,8 +142,17 @@ def watched_texts(project: Project) -> dict[str, str]:
     return {**own_class, "drift": prompt_of_other(project)}
 
 
-def without_trigger(project: Project, record: Record) -> str:
-    return without_word(record["text"], project.trigger) if project.trigger else record["text"]
+def preserved_texts(project: Project, record: Record) -> tuple[str, ...]:
+    """A photo's text without the trigger; and where that names the class, the same of another thing: held to its class alone, a LoRA
+    learns that whatever is not called so is the subject."""
+    own, class_word = (
+        without_word(record["text"], project.trigger) if project.trigger else record["text"],
+        project.settings.trigger.class_word,
+    )
+    if not class_word or not count_word(own, class_word):
+        return (own,)
+    others = [thing for thing in OTHER_THINGS if not count_word(class_word, thing)]
+    return own, whole_word(class_word).sub(others[int(short_hash(record["hash"])[:8], 16) % len(others)], own)
 
 
 def text_variants(project: Project, record: Record) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from lorakit.files import short_hash
 from lorakit.project import Project
 from lorakit.record import Record
 from lorakit.train import batches, lora
-from lorakit.train.cache import has_mask, load_latents, load_mask, load_text, text_variants, without_trigger
+from lorakit.train.cache import has_mask, load_latents, load_mask, load_text, preserved_texts, text_variants
 from lorakit.train.noise import draw_noise
 
 HUBER_WIDTH = 0.1  # errors below this are squared, above it they count by their size (sd-scripts' default)
@@ -45,6 +45,7 @@ class Chance:
     input_noise: Tensor
     timesteps: Tensor  # [B]
     texts: list[Text]
+    of_text: list[float]  # 0 to 1: below `caption_dropout` a text is left out
 
 
 class BatchLoss:
@@ -69,8 +70,8 @@ class BatchLoss:
         mine = [batch[row] for row in rows]
         sizes = torch.tensor([picture_sizes(record) for record in mine])
         preserved, is_regularisation = None, bool(batch[0].get("regularisation"))
-        if self.settings.preservation and not is_regularisation:
-            preserved = stack_texts([load_text(self.project, without_trigger(self.project, record)) for record in mine])
+        if self._preserves(batch):
+            preserved = stack_texts([self._preserved(record, at) for record, at in zip(mine, chance.of_text, strict=True)])
         text, mask = stack_texts(chance.texts), self._draw_masks(mine)
         return Drawn(
             number, chance.latents, chance.noise, chance.input_noise, chance.timesteps, text, sizes, mask, preserved, is_regularisation
@@ -83,23 +84,25 @@ class BatchLoss:
         latents, noise, input_noise, timesteps = (
             torch.cat([getattr(one, name) for one in each]) for name in ("latents", "noise", "input_noise", "timesteps")
         )
-        return Chance(latents, noise, input_noise, timesteps, [text for one in each for text in one.texts])
+        texts, of_text = ([word for one in each for word in getattr(one, name)] for name in ("texts", "of_text"))
+        return Chance(latents, noise, input_noise, timesteps, texts, of_text)
 
     def _draw_by_batch(self, batch: batches.Batch, number: int, rows: Sequence[int]) -> Chance:
         whole = self._draw_chance(batch, torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number))
         at = list(rows)
-        return Chance(whole.latents[at], whole.noise[at], whole.input_noise[at], whole.timesteps[at], [whole.texts[row] for row in at])
+        texts, of_text = ([one[row] for row in at] for one in (whole.texts, whole.of_text))
+        return Chance(whole.latents[at], whole.noise[at], whole.input_noise[at], whole.timesteps[at], texts, of_text)
 
     def _draw_chance(self, photos: batches.Batch, generator: torch.Generator) -> Chance:
         settings = self.settings
         latents = self._draw_latents(photos, generator)
         noise = draw_noise(latents.shape, settings, generator)
         timesteps = self.family.process.draw_timesteps(latents.shape, generator)
-        texts = self._draw_texts(photos, generator)
+        texts, of_text = self._draw_texts(photos, generator)
         input_noise = (
             settings.input_perturbation * torch.randn(latents.shape, generator=generator) if settings.input_perturbation else 0 * noise
         )
-        return Chance(latents, noise, input_noise, timesteps, texts)
+        return Chance(latents, noise, input_noise, timesteps, texts, of_text)
 
     def loss_of(self, drawn: Drawn) -> Tensor:
         """The same of what was drawn: the card's part of it."""
@@ -140,10 +143,25 @@ class BatchLoss:
         masks = torch.stack([load_mask(self.project, record) for record in batch])
         return masks + self.settings.mask_outside * (1 - masks)
 
-    def _draw_texts(self, batch: batches.Batch, generator: torch.Generator) -> list[Text]:
+    def _preserves(self, batch: batches.Batch) -> bool:
+        return bool(self.settings.preservation) and not batch[0].get("regularisation")
+
+    def _draw_texts(self, batch: batches.Batch, generator: torch.Generator) -> tuple[list[Text], list[float]]:
+        """The texts, and the chances that they were dropped by. With `preservation` all are kept here: the empty text is one of those that
+        stay the base's, see `_preserved`."""
         chances = torch.rand(len(batch), generator=generator)
-        dropped = (chances < self.settings.caption_dropout).tolist()  # on the CPU: nothing waits
-        return [self.empty if drop else self._draw_text(record, generator) for record, drop in zip(batch, dropped, strict=True)]
+        dropped = (chances < (0 if self._preserves(batch) else self.settings.caption_dropout)).tolist()  # on the CPU: nothing waits
+        texts = [self.empty if drop else self._draw_text(record, generator) for record, drop in zip(batch, dropped, strict=True)]
+        return texts, chances.tolist()
+
+    def _preserved(self, record: Record, chance: float) -> Text:
+        """A text without the trigger: the empty one, or the photo's own, or in a third of the visits that of another thing. The empty
+        one, since guidance pushes away from what it brings: a subject that it brought would be pushed out of every picture."""
+        dropout = self.settings.caption_dropout
+        if chance < dropout:
+            return self.empty
+        own, *other = preserved_texts(self.project, record)
+        return load_text(self.project, other[0] if other and chance > 1 - (1 - dropout) / 3 else own)
 
     def _draw_text(self, record: Record, generator: torch.Generator) -> Text:
         choices = text_variants(self.project, record)

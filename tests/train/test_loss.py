@@ -6,8 +6,9 @@ import torch
 from lorakit import open_project
 from lorakit.bases.load import load_family
 from lorakit.settings import Train
+from lorakit.text.words import count_word
 from lorakit.train import lora
-from lorakit.train.cache import cache, load_latents
+from lorakit.train.cache import OTHER_THINGS, cache, load_latents, load_text, preserved_texts
 from lorakit.train.loss import BatchLoss, picture_sizes, preservation_loss, weighted_loss
 from lorakit.train.noise import draw_noise
 
@@ -50,6 +51,28 @@ def test_a_photos_chance_is_its_own_whoever_draws_it_and_old_runs_draw_as_they_d
     assert torch.equal(old.noise, draw_noise(mean.shape, project.settings.train, generator))
     assert torch.equal(old.timesteps, torch.randint(0, 1000, (3,), generator=generator))
     assert torch.equal(old.noise[1:2], second.noise) and torch.equal(old.timesteps[1:2], second.timesteps)
+
+
+def test_what_stays_the_bases_is_the_empty_text_the_class_and_other_things(trained):
+    """The photo itself is learned with its own text, whatever is dropped: with an empty one guidance would push the subject away."""
+    project = open_project(trained.folder, settings={"train.preservation": 1.0, "train.caption_dropout": 0.4}, device="cpu")
+    photos = cache(project)
+    visit, trigger = BatchLoss(project, load_family(project)), project.settings.trigger
+    untold = {record["hash"]: preserved_texts(project, record) for record in photos}
+    for own, other in untold.values():
+        assert own == other.replace(next(thing for thing in OTHER_THINGS if thing in other), trigger.class_word)
+        assert not any(count_word(text, trigger.word) for text in (own, other)) and not count_word(other, trigger.class_word)
+
+    seen = []
+    for number in range(100):
+        drawn = visit.draw(photos[:1], number)
+        assert torch.equal(drawn.text["states"][0], load_text(project, photos[0]["text"])["states"])
+        texts = ["", *untold[photos[0]["hash"]]]
+        seen.append(
+            next(i for i, text in enumerate(texts) if torch.equal(drawn.preserved["states"][0], load_text(project, text)["states"]))
+        )
+    shares = [seen.count(i) / len(seen) for i in range(3)]
+    assert shares == pytest.approx([0.4, 0.4, 0.2], abs=0.12)
 
 
 def test_sizes_are_of_the_photo_and_the_crop_in_pixels_of_the_picture():
