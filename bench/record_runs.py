@@ -1,4 +1,5 @@
-"""Trainings of `mini` under settings that are right and wrong, and what their metrics say: the recorded runs of tests/quality.
+"""Trainings of `mini` under settings that are right and wrong, and what their metrics say: the recorded runs of tests/quality, which are
+of the first mini, of 64 px.
 
     python -m bench.record_runs --work build/recorded --only right ten     # hours for all of them on a core; goes on where it was stopped
     python -m bench.record_runs --work build/recorded --write tests/quality/recorded_runs.json
@@ -69,7 +70,7 @@ def run(*words: object) -> None:
 
 
 def photos_of(work: Path, name: str) -> Path:
-    """The folder that a run learns from. The noise is so coarse that it is still noise at mini's 64 px, and says of itself that it is a toy."""
+    """The folder that a run learns from. The noise is so coarse that it is still noise at mini's size, and says of itself that it is a toy."""
     if name not in NOISE and name != "four_photos":
         return PHOTOS
     folder = work / f"{name}_photos"

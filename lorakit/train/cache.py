@@ -145,10 +145,8 @@ def watched_texts(project: Project) -> dict[str, str]:
 def preserved_texts(project: Project, record: Record) -> tuple[str, ...]:
     """A photo's text without the trigger; and where that names the class, the same of another thing: held to its class alone, a LoRA
     learns that whatever is not called so is the subject."""
-    own, class_word = (
-        without_word(record["text"], project.trigger) if project.trigger else record["text"],
-        project.settings.trigger.class_word,
-    )
+    class_word = project.settings.trigger.class_word
+    own = without_word(record["text"], project.trigger) if project.trigger else record["text"]
     if not class_word or not count_word(own, class_word):
         return (own,)
     others = [thing for thing in OTHER_THINGS if not count_word(class_word, thing)]

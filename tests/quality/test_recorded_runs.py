@@ -1,4 +1,5 @@
-"""The verdict on trainings that were run (`bench/record_runs.py`): mini and the robot of the demo, at settings that are right and wrong."""
+"""The verdict on trainings that were run (`bench/record_runs.py`): the first mini, of 64 px, and the robot of the demo, at settings that
+are right and wrong."""
 
 import json
 import re
