@@ -6,6 +6,7 @@ python -m models.mini.blip --work /tmp/mini --minutes 15
 import argparse
 import re
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,16 @@ from transformers import (
 
 from models.mini.budget import Budget, choose_device, load_checkpoint, save_checkpoint, set_rate
 from models.mini.classifier import load_judge
+from models.mini.figures import ROLES
 from models.mini.renders import load_split
 from models.mini.world import COLOURS, OBJECTS, TOY
 
-WIDTH, PATCH, PEAK_RATE = 160, 8, 1.2e-3
-LONGEST = 28  # tokens of a caption
+WIDTH, PATCH, PEAK_RATE = 152, 8, 1.2e-3
+LONGEST = 44  # tokens of a caption
+THINGS_WANTED = 3.0  # times as often as a figure, of which there are more than twice as many
 WORDS = 3  # of so many steps one teaches the words too
-FACTS = [*OBJECTS, TOY, *COLOURS]  # what the vision tower is asked beside the words, see `train`
+NAMED_TOY = re.compile(rf"\ban? \w+ {TOY}\b")
+PART = re.compile(rf"(?:\ban? )?(?:\b(?:square|round) )?\b\w+ (?:{'|'.join(ROLES[1:])})\b")  # "a square red body", "grey arms"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
 MEAN, SPREAD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
@@ -86,8 +90,23 @@ def to_pixels(pictures, device):
 
 
 def list_facts(records):
-    """(N, len(FACTS)) of 0 and 1: which things and colours each picture holds."""
-    return torch.tensor([[float(f in (*r["kinds"], *r["colours"])) for f in FACTS] for r in records])
+    """(N, M) of 0 and 1: which things, colours and painted parts each picture holds. The vision tower is asked for them beside the words,
+    see `train`."""
+    said = [{*record["kinds"], *record["colours"], *record["parts"]} for record in records]
+    known = [word for word, count in Counter(word for words in said for word in words).items() if count > 50]
+    return torch.tensor([[float(word in words) for word in known] for words in said])
+
+
+def as_described(caption):
+    """A caption as someone would write it who sees the figure for the first time: without its made-up name, and its parts from the body on.
+    In any order the model would not know what it has said, and says it twice."""
+    caption = NAMED_TOY.sub(f"a {TOY}", caption)
+    told = PART.findall(caption)
+    if len(told) < 2:
+        return caption
+    start, end = caption.index(told[0]), caption.index(told[-1]) + len(told[-1])
+    told.sort(key=lambda fact: ROLES.index(fact.split()[-1]))
+    return f"{caption[:start]}{', '.join(told[:-1])} and {told[-1]}{caption[end:]}"
 
 
 class Teacher:
@@ -116,12 +135,13 @@ def train(work, minutes, batch=48, save_every=120):
     """
     device, path = choose_device(), work / "blip.pt"
     pictures, records = load_split(work, "train")
-    captions = [caption for record in records for caption in record["captions"]]
+    captions = [as_described(caption) for record in records for caption in record["captions"]]
     processor = build_processor(captions, work / "blip")
     tokens = tokenize(processor.tokenizer, captions).view(len(records), -1, LONGEST)
     facts = list_facts(records)
+    wanted = torch.tensor([1.0 if TOY in record["kinds"] else THINGS_WANTED for record in records])
     model = build_model(processor.tokenizer).to(device).train()
-    head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, len(FACTS))).to(device)
+    head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, facts.shape[1])).to(device)
     copy = nn.Linear(WIDTH, Teacher.WIDTH).to(device)
     teacher = Teacher(work / "judge.safetensors", to_pixels(pictures[:: len(pictures) // 500], device))
     trained = [*model.parameters(), *head.parameters(), *copy.parameters()]
@@ -135,7 +155,7 @@ def train(work, minutes, batch=48, save_every=120):
         optimizer.load_state_dict(state["optimizer"])
     while budget.share() < 1:
         set_rate(optimizer, budget.rate(PEAK_RATE))
-        rows = torch.randint(len(records), (batch,))
+        rows = torch.multinomial(wanted, batch, replacement=True)
         pixels = to_pixels(pictures[rows.numpy()], device)
         ids = tokens[rows, torch.randint(tokens.shape[1], (batch,))].to(device)
         known = ids != processor.tokenizer.pad_token_id

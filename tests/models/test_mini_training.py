@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from models.mini import base, judged, landmarks, renders, vae
+from models.mini import base, blip, judged, landmarks, renders, vae
 from models.mini.budget import Average, Count, load_checkpoint
 
 
@@ -87,6 +87,13 @@ def test_base_goes_on_where_it_was_stopped(work):
     assert (work / "weights" / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size < 14 * 10**6  # fp16
     name = "unet.conv_in.weight"
     assert not torch.equal(first["modules"][name], second["modules"][name])
+
+
+def test_the_captioner_learns_parts_in_one_order_and_no_made_up_names():
+    told = "a photo of a figol toy with green feet, a square red head and an orange body in the snow, seen from above"
+    assert blip.as_described(told) == "a photo of a toy with an orange body, a square red head and green feet in the snow, seen from above"
+    for as_it_is in ("a red mug next to a blue ball on grass", "a toy on tiles", "a picture of a toy with big eyes"):
+        assert blip.as_described(as_it_is) == as_it_is
 
 
 def parts(**paints):
