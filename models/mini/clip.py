@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from models.mini.base import open_tokenizer, tokenize
+from models.mini.blip import THINGS_WANTED
 from models.mini.budget import Budget, choose_device, set_rate
 from models.mini.classifier import roughen
 from models.mini.renders import SMALL, load_split
 from models.mini.vae import to_tensor
 from models.mini.vocabulary import LENGTH
-from models.mini.world import COLOURS, OBJECTS, with_article
+from models.mini.world import COLOURS, OBJECTS, TOY, with_article
 
 WEIGHTS = "open_clip_model.safetensors"
 PEAK_RATE, BATCH = 2e-3, 192
@@ -77,6 +78,7 @@ def train(work, minutes):
     captions = [caption for record in records for caption in record["captions"]]
     tokens = tokenize(tokenizer, captions).view(len(records), -1, LENGTH)
     things = tokenize(tokenizer, [words for record in records for words in name_things(record)]).view(len(records), -1, LENGTH)
+    wanted = torch.tensor([1.0 if TOY in record["kinds"] else THINGS_WANTED for record in records])
     config = describe(len(tokenizer))
     model, before = open_clip.CLIP(**config["model_cfg"]), work / "clip" / WEIGHTS
     if before.exists():
@@ -86,7 +88,7 @@ def train(work, minutes):
     budget, step = Budget(minutes), 0
     while budget.share() < 1:
         set_rate(optimizer, budget.rate(PEAK_RATE))
-        rows = torch.randint(len(records), (BATCH,))
+        rows = torch.multinomial(wanted, BATCH, replacement=True)
         told = things if torch.rand(()) < THING_SHARE else tokens
         words = told[rows, torch.randint(told.shape[1], (BATCH,))].to(device)
         with torch.autocast(device, torch.bfloat16):
