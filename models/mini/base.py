@@ -376,8 +376,8 @@ def save_weights(work, unet, text_encoder, tokenizer):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--sketches", type=int, default=1_000_000, help="of half the size to see first, counted across restarts")
-    parser.add_argument("--pictures", type=int, default=1_000_000, help="to see then, likewise")
+    parser.add_argument("--sketches", type=int, default=700_000, help="of half the size to see first, counted across restarts")
+    parser.add_argument("--pictures", type=int, default=296_000, help="to see then, likewise")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--helpers", type=int, default=0, help="more processes that train the same weights, CPU only")
     parser.add_argument("--save-every", type=float, default=4, help="minutes between checkpoints")
