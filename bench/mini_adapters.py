@@ -1,4 +1,4 @@
-"""What each adapter teaches `mini`: LoRA, DoRA, LoKr and a LoRA with the text encoder learn the toy robot, and are judged as
+"""What each adapter teaches `mini`: LoRA, DoRA, LoKr and a LoRA of the U-Net alone learn the toy robot, and are judged as
 `bench/mini_quality.py` judges; then two LoRAs, a subject at 0.7 and a style at 0.5, are played together.
 
     python -m bench.mini_adapters                   # everything
@@ -39,7 +39,7 @@ ADAPTERS = {
     "lora": [],
     "dora": ["train.adapter=dora"],
     "lokr": ["train.adapter=lokr", "train.lokr_factor=4"],
-    "text_encoder": ["train.text_encoder=true", "train.text_encoder_rate=5e-5"],
+    "unet_alone": ["train.text_encoder=false", "train.text_encoder_rate="],
 }
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)
 STACK = (0.7, 0.5)  # subject, style

@@ -33,7 +33,7 @@ MINI = Path(base.__file__).parent
 JUDGE = Path(__file__).with_name("mini_judge.safetensors")
 LANDMARKS = Path(__file__).with_name("mini_landmarks.safetensors")
 STRENGTHS = (0.0, 0.4, 0.7, 1.0)
-DEMO = ("train.preservation=1", "train.caption_dropout=0.2", "sample.every=0")  # as `make demo` has it
+DEMO = {"train.preservation": 1, "train.caption_dropout": 0.2, "sample.every": 0}  # as `make demo` has it
 SHOWN_TO_STYLE, STYLE_PHOTOS, STYLE_SIDE = OBJECTS[:7], 14, 256
 HELD_OUT = ("test", "toys_test", "subjects_test", "robots_test", "styles_test")
 
@@ -204,7 +204,7 @@ def teach(args):
         command = ["train", photos, "--kind", "style"]
     else:
         command = ["run", ROOT / "sample_data" / "photos", "--kind", "object", "--class-word", args.class_word]
-        command += [word for pair in DEMO for word in ("--set", pair)]
+        command += [word for key, value in DEMO.items() for word in ("--set", f"{key}={value}")]
     command += ["-o", project, "--base", "mini", "--trigger", args.trigger, "--device", args.device]
     command += [word for pair in args.set for word in ("--set", pair)]
     began = time.perf_counter()

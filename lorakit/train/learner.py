@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from lorakit.bases.load import load_family
@@ -39,9 +38,6 @@ class Kept:
     state: dict[str, Any]
 
 
-SMALL = 128  # pixels: up to here a U-Net on a CPU learns in two thirds of the time with plain attention, which costs little memory there
-
-
 class Learner:
     """A base with an adapter, and what changes it. `step` counts the steps that are behind."""
 
@@ -53,8 +49,6 @@ class Learner:
         family.release_encoders()
         if family.CHANNELS_LAST and family.device.startswith("cuda"):  # how the convolutions of newer cards want their numbers to lie
             family.denoiser.to(memory_format=torch.channels_last)
-        if family.CHANNELS_LAST and family.device == "cpu" and settings.resolution <= SMALL:
-            family.denoiser.set_attn_processor(AttnProcessor())
         if settings.training_adapter:
             add_training_adapter(family, path_of(settings.training_adapter))
         self.parameters = lora.add_lora(family, settings)

@@ -179,7 +179,7 @@ def conflicts(train: Train, format: str) -> Iterator[tuple[bool, str]]:
     yield train.t5 and not train.text_encoder, "train.t5 has no effect without train.text_encoder=true"
     yield (
         train.text_encoder_rate is not None and not train.text_encoder,
-        "train.text_encoder_rate has no effect without train.text_encoder=true",
+        "train.text_encoder_rate has no effect without train.text_encoder=true; leave it empty: --set train.text_encoder_rate=",
     )
     prodigy = "prodigy" in train.optimizer.lower() and train.text_encoder_rate is not None
     yield prodigy, "train.text_encoder_rate: prodigy finds one rate for all; take it out"

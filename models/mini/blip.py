@@ -97,6 +97,11 @@ def list_facts(records):
     return torch.tensor([[float(word in words) for word in known] for words in said])
 
 
+def wanted_shares(records):
+    """(N,) how often each picture is to be drawn: figures are the most, and things have to be learned too."""
+    return torch.tensor([1.0 if TOY in record["kinds"] else THINGS_WANTED for record in records])
+
+
 def as_described(caption):
     """A caption as someone would write it who sees the figure for the first time: without its made-up name, and its parts from the body on.
     In any order the model would not know what it has said, and says it twice."""
@@ -139,7 +144,7 @@ def train(work, minutes, batch=48, save_every=120):
     processor = build_processor(captions, work / "blip")
     tokens = tokenize(processor.tokenizer, captions).view(len(records), -1, LONGEST)
     facts = list_facts(records)
-    wanted = torch.tensor([1.0 if TOY in record["kinds"] else THINGS_WANTED for record in records])
+    wanted = wanted_shares(records)
     model = build_model(processor.tokenizer).to(device).train()
     head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, facts.shape[1])).to(device)
     copy = nn.Linear(WIDTH, Teacher.WIDTH).to(device)

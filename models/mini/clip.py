@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from models.mini.base import open_tokenizer, tokenize
-from models.mini.blip import THINGS_WANTED
+from models.mini.blip import wanted_shares
 from models.mini.budget import Budget, choose_device, set_rate
 from models.mini.classifier import roughen
 from models.mini.renders import SMALL, load_split
 from models.mini.vae import to_tensor
 from models.mini.vocabulary import LENGTH
-from models.mini.world import COLOURS, OBJECTS, TOY, with_article
+from models.mini.world import COLOURS, OBJECTS, with_article
 
 WEIGHTS = "open_clip_model.safetensors"
 PEAK_RATE, BATCH = 2e-3, 192
@@ -78,7 +78,7 @@ def train(work, minutes):
     captions = [caption for record in records for caption in record["captions"]]
     tokens = tokenize(tokenizer, captions).view(len(records), -1, LENGTH)
     things = tokenize(tokenizer, [words for record in records for words in name_things(record)]).view(len(records), -1, LENGTH)
-    wanted = torch.tensor([1.0 if TOY in record["kinds"] else THINGS_WANTED for record in records])
+    wanted = wanted_shares(records)
     config = describe(len(tokenizer))
     model, before = open_clip.CLIP(**config["model_cfg"]), work / "clip" / WEIGHTS
     if before.exists():

@@ -8,6 +8,7 @@ long it still takes. `--only base` runs one stage.
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,10 @@ def publish(work):
         shutil.copytree(work / name, HERE / name)
     shutil.rmtree(HERE / "weights" / "vae")
     base.AutoencoderKL.from_pretrained(work / "vae").half().save_pretrained(HERE / "weights" / "vae")
+    for path in HERE.rglob("config.json"):  # diffusers notes where a part was loaded from, which is a folder of this machine
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None):
+            path.write_text(json.dumps(config, indent=2) + "\n")
     shutil.copy(work / "judge.safetensors", BENCH / "mini_judge.safetensors")
     shutil.copy(work / "landmarks.safetensors", BENCH / "mini_landmarks.safetensors")
 

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 import lorakit
-from bench.mini_quality import LANDMARKS, ask_subject
+from bench.mini_quality import DEMO, LANDMARKS, ask_subject
 from lorakit.clip import Clip
 from models.mini.base import build_scheduler, sample
 from models.mini.geometry import Camera, Placed, march
@@ -24,7 +24,6 @@ ROOT = Path(__file__).parents[2]
 MINI = ROOT / "models" / "mini"
 SAMPLES = ROOT / "sample_data"
 MEGABYTE = 10**6
-APART = {"train.preservation": 1.0, "train.caption_dropout": 0.2}  # as `make demo` has it
 
 
 def test_all_of_mini_stays_small_enough_for_a_repository():
@@ -32,6 +31,15 @@ def test_all_of_mini_stays_small_enough_for_a_repository():
     assert {path.parent.name for path in tensors} == {"unet", "vae", "text_encoder", "blip", "clip"}
     assert sum(path.stat().st_size for path in tensors) <= 24 * MEGABYTE
     assert (MINI / "blip" / "model.safetensors").stat().st_size <= 12 * MEGABYTE
+
+
+def test_no_part_tells_where_it_was_made():
+    assert not [path for path in MINI.rglob("*.json") if "_name_or_path" in path.read_text(encoding="utf-8")]
+
+
+def test_what_is_benched_is_the_demo():
+    demo = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(f"--set {key}={value} " in demo for key, value in DEMO.items())
 
 
 def test_open_clip_knows_the_things_of_the_world():
@@ -55,7 +63,7 @@ def taught(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mini") / "project"
     project = lorakit.new_project(
         folder, SAMPLES / "photos", base="mini", kind="object", trigger="zwx", class_word="toy", device="cpu",
-        settings={"train.steps": 240, "sample.every": 0, "train.hold_out": False, **APART},
+        settings={"train.steps": 240, "train.hold_out": False, **DEMO},
     )  # fmt: skip
     lorakit.walk(project)
     return project
@@ -82,15 +90,11 @@ def test_captions_name_the_toy(taught):
     assert all(text.count("zwx") == 1 for text in texts)
 
 
-@pytest.fixture(scope="module")
-def pipeline():
-    return StableDiffusionPipeline.from_pretrained(MINI / "weights").to(torch.float32)
-
-
 @pytest.mark.slow
-def test_lora_learns_the_subject_and_the_trigger_calls_it(taught, pipeline):
+def test_lora_learns_the_subject_and_the_trigger_calls_it(taught):
     """On fixed noise the LoRA predicts the subject's pictures better than the base does, and better with the trigger. What it paints is
     the robot, by the parts that can be seen in it, with the trigger, and is not without."""
+    pipeline = StableDiffusionPipeline.from_pretrained(MINI / "weights").to(torch.float32)
     latents = encode_photos(pipeline, taught)
     with_trigger, without = "a photo of a zwx toy", "a photo of a toy"
     before = denoising_loss(pipeline, latents, with_trigger)
