@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -260,7 +259,6 @@ def quiet_libraries() -> None:
     import transformers
 
     huggingface_hub.utils.logging.set_verbosity_error()
-    warnings.filterwarnings("ignore", "`FluxPosEmbed` is deprecated", FutureWarning)  # said by diffusers of its own Chroma
     quiet_bitsandbytes()
     for library in (transformers.utils.logging, diffusers.utils.logging):
         library.set_verbosity_error()

@@ -3,13 +3,13 @@ tried and not only judged by its keys."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPTextConfig, T5Config
 
 from lorakit.bases import families
 from lorakit.bases.families.base import Family
@@ -53,23 +53,19 @@ def _bases(family: str, wanted: Mapping[str, Shape]) -> Iterator[tuple[str, Fami
     """The family's architectures, full-size ones and those of cards whose weights lie beside them."""
     cls = families.load(family)
     encoders = {name.partition(".")[0] for name in wanted} - {cls.FOLDER}
-    for config in (cls.CONFIG, *(cls.config_of(card) for card in cls.MEMBERS)):
-        yield family, _without_weights(cls, dict(config), encoders, {})
+    for card in ("", *cls.MEMBERS):  # the usual base first
+        yield family, _without_weights(cls, cls.config_of(card), encoders, cls.encoder_configs_of(card))
     for card in catalog.cards():
         if card.family == family and card.folder:
             folder = card.path.parent / card.folder
             config = cls.DENOISER.load_config(str(folder), subfolder=cls.FOLDER)
-            configs = {name: cls.ENCODERS[name].config_class.from_pretrained(str(folder), subfolder=name) for name in encoders}
+            configs = {name: json.loads((folder / name / "config.json").read_text(encoding="utf-8")) for name in encoders}
             yield card.name, _without_weights(cls, {k: v for k, v in config.items() if not k.startswith("_")}, encoders, configs)
 
 
-def _without_weights(cls: type[Family], config: dict[str, Any], encoders: set[str], configs: Mapping[str, Any]) -> Family:
+def _without_weights(cls: type[Family], config: dict[str, Any], encoders: set[str], encoder_configs: memory.EncoderConfigs) -> Family:
     learns = Train(base_precision="bf16", text_encoder=bool(encoders), t5=bool(encoders & set(cls.t5_encoders())))
-    family = memory.family_without_weights(cls, config, learns, torch.float32)
-    for name in family.learning_encoders:
-        kind = T5Config if name in cls.t5_encoders() else CLIPTextConfig
-        with torch.device("meta"):
-            family._parts[name] = cls.ENCODERS[name](configs.get(name) or kind(**cls.ENCODER_CONFIGS[name]))
+    family = memory.family_without_weights(cls, config, learns, torch.float32, encoder_configs)
     for model in lora.models(family).values():
         _take_no_memory(model)
     return family

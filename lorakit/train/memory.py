@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from lorakit.train import lora, master_weights
 from lorakit.train.loss import preservation_loss, step_loss
 from lorakit.train.optimizer import make_optimizer
 
+EncoderConfigs = Mapping[str, Mapping[str, Any]]  # of text encoders, by their sub-folder in diffusers
 ALIGNMENT = 512  # bytes: the allocator of CUDA hands out no less
 # What CUDA's autocast computes in fp32 and CPU's does not; without it the norms of a bf16 base would be counted at half their size.
 IN_FP32 = {
@@ -57,9 +58,12 @@ class Prediction:
         return self.peak - self.weights - self.adapter - self.optimizer
 
 
-def predict_step(cls: type[Family], config: dict[str, Any], settings: Train, shape: Shape) -> Prediction:
-    """The peak of one step of a family whose denoiser has this configuration. Takes seconds to a minute; loads nothing."""
-    family = family_without_weights(cls, config, settings, shape.dtype)
+def predict_step(
+    cls: type[Family], config: dict[str, Any], settings: Train, shape: Shape, encoder_configs: EncoderConfigs | None = None
+) -> Prediction:
+    """The peak of one step of a family whose denoiser has this configuration, and whose text encoders have these, or the family's usual
+    ones. Takes seconds to a minute; loads nothing."""
+    family = family_without_weights(cls, config, settings, shape.dtype, encoder_configs)
     with torch.device("meta"):
         lora.add_lora(family, settings)
     if shape.dtype != torch.float32:
@@ -79,7 +83,7 @@ def predict_step(cls: type[Family], config: dict[str, Any], settings: Train, sha
         adapter = sum(_allocated(p.nbytes) for p in parameters)
         optimizer = make_optimizer(family.denoiser, settings, [family.encoder(name) for name in family.learning_encoders])
         masters = master_weights.of_adapter(family, settings)
-        _run_backward(_loss(family, shape))
+        _run_backward(_loss(family, shape, encoder_configs))
         masters.collect_gradients()
         of_backward, counter.peak = counter.peak, counter.live
         torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm or torch.inf)
@@ -152,9 +156,11 @@ def _run_backward(loss: Tensor) -> None:
     engine.run_backward((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)
 
 
-def family_without_weights(cls: type[Family], config: dict[str, Any], settings: Train, dtype: torch.dtype) -> Family:
-    """A family around a denoiser on the meta device, and the text encoders that learn, as published: all that a step asks of it, and
-    no file."""
+def family_without_weights(
+    cls: type[Family], config: dict[str, Any], settings: Train, dtype: torch.dtype, encoder_configs: EncoderConfigs | None = None
+) -> Family:
+    """A family around a denoiser on the meta device, and the text encoders that learn, of these configurations or as the family's usual
+    base has them: all that a step asks of it, and no file."""
     family = cls.__new__(cls)
     family.source, family.file, family.device, family.dtype, family.settings = None, None, "cpu", dtype, settings
     with torch.device("meta"):
@@ -167,22 +173,28 @@ def family_without_weights(cls: type[Family], config: dict[str, Any], settings: 
     family.process = cls.PROCESS(scheduler, settings)
     with torch.device("meta"):
         for name in family.learning_encoders:
-            encoder = cls.ENCODERS[name](cls.ENCODERS[name].config_class(**cls.ENCODER_CONFIGS[name])).requires_grad_(False).eval()
+            encoder = encoder_without_weights(cls, name, encoder_configs).requires_grad_(False).eval()
             family._parts[name] = encoder.to(dtype if name in cls.large_encoders() else torch.float32)
     return family
 
 
-def texts_of_a_step(family: Family, batch: int) -> dict[str, Tensor]:
+def encoder_without_weights(cls: type[Family], name: str, configs: EncoderConfigs | None = None) -> nn.Module:
+    """A text encoder of the family, on the device that torch makes things on just now."""
+    return cls.ENCODERS[name](cls.ENCODERS[name].config_class(**(configs or cls.ENCODER_CONFIGS)[name]))
+
+
+def texts_of_a_step(family: Family, batch: int, encoder_configs: EncoderConfigs | None = None) -> dict[str, Tensor]:
     """What a batch's texts are cached as, without values: embeddings, or where text encoders learn what each is given."""
+    configs = encoder_configs or family.ENCODER_CONFIGS
     if not family.learning_encoders:
         return {name: torch.empty(batch, *of_one) for name, of_one in family.text_shapes().items()}
     found = {}
     for name in family.ENCODERS:
-        length = 77 if name in family.clip_encoders() else family.text_length
+        length = configs[name]["max_position_embeddings"] if name in family.clip_encoders() else family.text_length
         if name in family.clip_encoders() or name in family.learning_encoders:
             found[name] = torch.zeros(batch, length, dtype=torch.int64)
         else:
-            found[name] = torch.empty(batch, length, family.ENCODER_CONFIGS[name]["d_model"])
+            found[name] = torch.empty(batch, length, configs[name]["d_model"])
     return found
 
 
@@ -204,13 +216,13 @@ def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
                     vars(module)[name] = torch.empty(value.shape, dtype=value.dtype)
 
 
-def _loss(family: Family, shape: Shape) -> Tensor:
+def _loss(family: Family, shape: Shape, encoder_configs: EncoderConfigs | None) -> Tensor:
     latents = torch.empty(shape.batch, family.latent_channels(), shape.height // 8, shape.width // 8)
     timesteps = torch.zeros(shape.batch, dtype=torch.int64 if family.PROCESS is Diffusion else torch.float32)
-    text = family.embedded(texts_of_a_step(family, shape.batch))
+    given = texts_of_a_step(family, shape.batch, encoder_configs)
     sizes = torch.zeros(shape.batch, 6)
     noise = torch.empty(latents.shape)
-    loss = step_loss(family, latents, noise, timesteps, text, sizes)
+    loss = step_loss(family, latents, noise, timesteps, family.embedded(given), sizes)
     if family.settings.preservation:
-        loss = loss + preservation_loss(family, family.process.add(latents, noise, timesteps), timesteps, text, sizes)
+        loss = loss + preservation_loss(family, family.process.add(latents, noise, timesteps), timesteps, given, sizes)
     return loss

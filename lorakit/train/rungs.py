@@ -27,7 +27,7 @@ from lorakit.project import Project
 from lorakit.project.catalog import Card
 from lorakit.settings import Train
 from lorakit.train import crew, lora, memory
-from lorakit.weights import hub_errors_in_words
+from lorakit.weights import Source, hub_errors_in_words
 
 GB = 2**30
 MARGIN = 1.1  # of the prediction: gaps of the allocator, workspaces of the libraries; a guess until it is measured
@@ -84,11 +84,13 @@ class Fit:
 
 
 class Base:
-    """What arithmetic needs to know of a base: its denoiser without weights."""
+    """What arithmetic needs to know of a base: its denoiser and its text encoders without weights; these as published, where
+    `encoder_configs` does not say."""
 
-    def __init__(self, card: Card, config: dict[str, Any], usual: str = "bf16"):
+    def __init__(self, card: Card, config: dict[str, Any], usual: str = "bf16", encoder_configs: memory.EncoderConfigs | None = None):
         self.card, self.config, self.usual = card, config, usual
         self.cls: type[Family] = families.load(card.family)
+        self.encoder_configs = {**self.cls.encoder_configs_of(card.name), **(encoder_configs or {})}
         self._blocks: dict[tuple[str, int], list[float]] = {}
 
     def held(self, settings: Train) -> str:
@@ -132,13 +134,12 @@ class Base:
         return (size + sum(4 * settings.rank * (layer.in_features + layer.out_features) for layer in layers)) / GB
 
     def encoders(self, settings: Train) -> dict[str, nn.Module]:
-        """The text encoders that learn, as published, without weights. Where lorakit knows nothing of them: none."""
-        known = self.cls.ENCODER_CONFIGS
+        """The text encoders that learn, without weights. Where lorakit knows nothing of them: none."""
         with torch.device("meta"):
             return {
-                name: kind(kind.config_class(**known[name]))
-                for name, kind in self.cls.ENCODERS.items()
-                if name in self.cls.encoders_that_learn(settings) and name in known
+                name: memory.encoder_without_weights(self.cls, name, self.encoder_configs)
+                for name in self.cls.ENCODERS
+                if name in self.cls.encoders_that_learn(settings) and name in self.encoder_configs
             }
 
     def encoder_weights(self, settings: Train) -> float:
@@ -181,7 +182,7 @@ def activations_of(base: Base, settings: Train) -> float:
     path = (
         user_cache()
         / "memory"
-        / f"{files.short_hash('3', base.cls.NAME, dict(base.config), facts, learns and settings.t5, learns, width_of(settings), checkpointing, torch.__version__)}.json"
+        / f"{files.short_hash('3', base.cls.NAME, dict(base.config), facts, learns and settings.t5, learns and base.encoder_configs, width_of(settings), checkpointing, torch.__version__)}.json"
     )
     if not path.is_file():
         plain = dataclasses.replace(
@@ -190,7 +191,7 @@ def activations_of(base: Base, settings: Train) -> float:
         say("memory    counts what a step takes, on tensors without values: once for these settings, in up to a minute")
         dtype = torch.float32 if width_of(settings) == 4 else torch.bfloat16
         shape = memory.Shape(settings.batch_size, settings.resolution, settings.resolution, dtype)
-        found = memory.predict_step(base.cls, dict(base.config), plain, shape)
+        found = memory.predict_step(base.cls, dict(base.config), plain, shape, base.encoder_configs)
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, {"activations": found.activations / GB})
     return json.loads(path.read_text(encoding="utf-8"))["activations"]
@@ -276,21 +277,26 @@ def release(where: str) -> None:
 
 
 def base_of(project: Project) -> Base:
-    """Of a project, by its base's configuration; where that lies on the hub and not here, by the family's usual one."""
-    cls, source, usual = families.load(project.card.family), project.base_source, "bf16"
+    """Of a project, by its base's configurations; where these lie on the hub and not here, by the card's as published."""
+    cls, source = families.load(project.card.family), project.base_source
     if source.configs:
         file = single_file.open_source(source, cls.NAME)
-        config, usual = single_file.denoiser_config(cls, file), "fp8" if file.is_fp8 else "bf16"
-    elif project.card.builder and not (Path(source.location) / "model_index.json").is_file():
+        return Base(project.card, single_file.denoiser_config(cls, file), "fp8" if file.is_fp8 else "bf16", file.layout.encoder_configs)
+    if project.card.builder and not (Path(source.location) / "model_index.json").is_file():
         from lorakit.bases.load import base_source
 
-        config = cls.DENOISER.load_config(base_source(project).location, subfolder=cls.FOLDER)
-    elif source.is_local:
+        source = base_source(project)
+    if source.is_local:
         with hub_errors_in_words(source):
             config = cls.DENOISER.load_config(source.location, subfolder=cls.FOLDER)
     else:
-        cached = source.location and try_to_load_from_cache(source.location, f"{cls.FOLDER}/config.json")
-        config = (
-            json.loads(Path(cached).read_text(encoding="utf-8")) if cached and isinstance(cached, str) else cls.config_of(project.card.name)
-        )
-    return Base(project.card, {key: value for key, value in dict(config).items() if not key.startswith("_")}, usual)
+        config = _read_config(source, cls.FOLDER) or cls.config_of(project.card.name)
+    encoders = {name: own for name in cls.ENCODERS if (own := _read_config(source, name))}
+    return Base(project.card, {key: value for key, value in dict(config).items() if not key.startswith("_")}, encoder_configs=encoders)
+
+
+def _read_config(source: Source, part: str) -> dict[str, Any] | None:
+    """A part's configuration, from the folder or from what was once loaded from the hub; None where it is in neither."""
+    name = f"{part}/config.json"
+    path = Path(source.location) / name if source.is_local else try_to_load_from_cache(source.location, name) if source.location else None
+    return json.loads(Path(path).read_text(encoding="utf-8")) if isinstance(path, (str, Path)) and Path(path).is_file() else None

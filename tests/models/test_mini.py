@@ -11,7 +11,9 @@ from PIL import Image
 
 import lorakit
 from bench.mini_quality import DEMO, LANDMARKS, ask_subject
+from lorakit.bases.families.sd15 import SD15
 from lorakit.clip import Clip
+from lorakit.lora_file.verify import judge_file
 from models.mini.base import build_scheduler, sample
 from models.mini.geometry import Camera, Placed, march
 from models.mini.landmarks import find_parts, is_robot, load_landmarks
@@ -35,6 +37,13 @@ def test_all_of_mini_stays_small_enough_for_a_repository():
 
 def test_no_part_tells_where_it_was_made():
     assert not [path for path in MINI.rglob("*.json") if "_name_or_path" in path.read_text(encoding="utf-8")]
+
+
+def test_its_layers_are_known_by_name():
+    """By which a LoRA file without a project is told to be one of it."""
+    config = SD15.DENOISER.load_config(MINI / "weights" / "unet")
+    known = SD15.config_of("mini")
+    assert {key: list(value) if isinstance(value, tuple) else value for key, value in known.items()} == {key: config[key] for key in known}
 
 
 def test_what_is_benched_is_the_demo():
@@ -88,6 +97,13 @@ def test_captions_name_the_toy(taught):
     texts = [record["text"] for record in taught.manifest.selected]
     assert sum("zwx toy" in text for text in texts) >= 0.8 * len(texts)
     assert all(text.count("zwx") == 1 for text in texts)
+
+
+@pytest.mark.slow
+def test_its_file_is_told_by_its_layers_and_loads_everywhere(taught):
+    (file,) = taught.folder.glob("runs/*/*.safetensors")
+    family, judgements = judge_file(file)
+    assert family == "sd15" and all(judgement.is_whole for judgement in judgements)
 
 
 @pytest.mark.slow

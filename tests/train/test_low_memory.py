@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from lorakit import pipeline, settings
 from lorakit.bases import families, load, quantised
@@ -161,6 +162,22 @@ def test_text_encoders_that_learn_are_counted(text_encoder):
     base = rungs.Base(catalog.card("sdxl"), {})
     clips = base.encoder_weights(Train(text_encoder=text_encoder))
     assert clips == pytest.approx(0.8184e9 * 4 / rungs.GB if text_encoder else 0, rel=0.01)  # as published: CLIP-L and CLIP-G
+
+
+@pytest.mark.parametrize(("name", "width"), [("sd15", 768), ("sd21", 1024)])
+def test_text_encoders_that_learn_are_those_of_the_base(name, width):
+    """Not the family's usual ones."""
+    base = rungs.Base(catalog.card(name), families.load("sd15").config_of(name))
+    assert base.encoders(Train(text_encoder=True))["text_encoder"].config.hidden_size == base.config["cross_attention_dim"] == width
+
+
+def test_a_step_with_a_text_encoder_that_learns_and_the_base_preserved_is_counted(cli, tmp_path):
+    """As the demo has it: mini's encoder is a quarter as wide as Stable Diffusion's and reads fewer words."""
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (300, 300)).save(tmp_path / "photos/a.png")
+    named = ("--base", "mini", "--kind", "object", "--trigger", "zwx", "--class-word", "mug", "--set", "train.preservation=1")
+    found = json.loads(cli("train", tmp_path / "photos", "-o", tmp_path / "out", *named, "--plan", "--vram", "4", "--json"))
+    assert found["memory"]["activations"] > 0.05 and found["memory"]["is_enough"]
 
 
 def test_swapped_blocks_without_checkpointing_are_refused(make_project):

@@ -95,7 +95,7 @@ CASES = [
     *(pytest.param(family, MANY, id=f"{family}, many", marks=SLOW if family in ("sd15", "sdxl") else ()) for family in FAMILIES),
     pytest.param("sdxl", {"adapter": "dora"}, id="sdxl, dora", marks=SLOW),
     pytest.param("flux1", {"adapter": "lokr"}, id="flux1, lokr", marks=SLOW),
-    pytest.param("flux1", {"text_encoder": True, "t5": True}, id="flux1, text encoders"),
+    pytest.param("flux1", {"text_encoder": True, "t5": True, "preservation": 1.0}, id="flux1, text encoders"),
 ]
 
 
@@ -127,13 +127,15 @@ def test_on_a_fake_card_every_tensor_of_a_step_is_there_and_of_one_type(tiny_bas
         masters = master_weights.of_adapter(loaded, settings)
         latents = torch.empty(2, loaded.latent_channels(), 8, 8)
         timesteps = torch.zeros(2, dtype=torch.int64 if cls.PROCESS is memory.Diffusion else torch.float32)
-        text = loaded.embedded(memory.texts_of_a_step(loaded, 2))
+        given = memory.texts_of_a_step(loaded, 2)
+        text = loaded.embedded(given)
         if family == "sdxl":
             text["pooled"] = torch.empty(2, loaded.denoiser.config.projection_class_embeddings_input_dim - 6 * 8)
         sizes, noise = torch.zeros(2, 6, dtype=torch.int64), torch.empty(latents.shape)
         loss = step_loss(loaded, latents, noise, timesteps, text, sizes, mask=torch.ones(2, 1, 8, 8))
         if settings.preservation:
-            loss = loss + preservation_loss(loaded, loaded.process.add(latents, noise, timesteps), timesteps, text, sizes)
+            of_base = given if loaded.learning_encoders else text
+            loss = loss + preservation_loss(loaded, loaded.process.add(latents, noise, timesteps), timesteps, of_base, sizes)
         assert loss.dtype == torch.float32 and loss.device.type == "cuda" and loss.requires_grad
         for parameter in (p for model in lora.models(loaded).values() for p in model.parameters() if p.requires_grad):
             assert parameter.dtype == (torch.bfloat16 if settings.adapter == "lora" else torch.float32)

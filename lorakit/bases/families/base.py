@@ -106,6 +106,12 @@ class Family(ABC):
         """The denoiser's configuration of one of the family's bases, as published."""
         return {**cls.CONFIG, **cls.MEMBERS.get(card, {})}
 
+    @classmethod
+    def encoder_configs_of(cls, card: str) -> dict[str, Mapping[str, Any]]:
+        """The text encoders' configurations of one of the family's bases, as published; of those that lorakit knows."""
+        own = next((layout.encoder_configs for layout in cls.LAYOUTS if card in layout.cards), {})
+        return {**cls.ENCODER_CONFIGS, **own}
+
     @staticmethod
     def original_name(path: str) -> Original | None:
         """What a layer of the denoiser is called in the original code; None where that has it not, or is not known."""

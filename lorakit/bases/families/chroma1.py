@@ -4,6 +4,7 @@ distilled into it."""
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from lorakit.bases.layer_names import Original
 from lorakit.bases.original_layout import Place, count_blocks
 from lorakit.bases.single_file_configs import T5_XXL, Layout
 from lorakit.settings import Train
+
+warnings.filterwarnings("ignore", "`FluxPosEmbed` is deprecated", FutureWarning)  # said by diffusers of its own Chroma
 
 TITLE = "Chroma"
 

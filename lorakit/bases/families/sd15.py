@@ -58,9 +58,10 @@ class SD15(Family):
     MEMBERS = {
         "sd21": SD2_UNET,
         "mini": {  # whose blocks are laid out otherwise
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            "block_out_channels": (48, 96, 144), "norm_num_groups": 16,
+            "sample_size": 16, "in_channels": 24, "out_channels": 24, "layers_per_block": 1, "block_out_channels": (80, 160),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "cross_attention_dim": 192, "attention_head_dim": 4, "norm_num_groups": 16,
+            "addition_embed_type": "text", "addition_embed_type_num_heads": 8,
         },
     }  # fmt: skip
     KOHYA_TEXT = {"text_encoder": "lora_te"}
