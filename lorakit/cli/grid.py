@@ -16,10 +16,11 @@ from lorakit.cli import options
 @click.option("--with", "others", multiple=True, metavar="FILE:0.5", help="Another LoRA beside it, at this strength; repeatable.")
 @options.together(options.step, options.device, options.assignments)
 def command(project, prompts, strengths, others, step, device, assignments) -> None:
-    """Draw one picture with PROJECT's prompts as rows and strengths of its LoRA as columns."""
+    """Draw one picture with PROJECT's prompts as rows and strengths of its LoRA as columns; the report takes it in."""
     from lorakit.console import say
     from lorakit.errors import LorakitError
     from lorakit.project import open_project
+    from lorakit.report.report import report
     from lorakit.train.grid import grid
     from lorakit.train.stacked import parse
 
@@ -33,6 +34,7 @@ def command(project, prompts, strengths, others, step, device, assignments) -> N
         if step is None and not others and (best := other_best(opened)):
             say(f"grid      by the curve the checkpoint of step {best} is better; it is drawn too (--step N draws one alone)")
             click.echo(f"grid     {grid(opened, prompts, numbers, best)}")
+        click.echo(f"report   {report(opened)}")  # whose strength and checkpoint are those that the pictures show
 
 
 def other_best(project) -> int | None:

@@ -56,6 +56,8 @@ def test_a_second_lora_stands_beside_it(copy_of_trained, tmp_path):
     assert done.exit_code == 0, done.output
     sheet = ours.parent / "samples" / f"grid-with-{ours.stem}.png"
     assert str(sheet) in done.output
+    report = ours.parent / "report.html"
+    assert str(report) in done.output and "How strong" in report.read_text(encoding="utf-8")
     told = json.loads(sheet.with_suffix(".json").read_text())
     assert told["with"] == {ours.name: 0.5} and told["columns"] == ["without", "1"]
     alone, both = (np.asarray(Image.open(sheet.with_suffix("") / f"0_{x}.png"), dtype=float) for x in range(2))
