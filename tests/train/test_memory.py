@@ -54,6 +54,26 @@ def test_the_rows_of_the_cards_are_what_is_counted(name):
     assert found.adapter / rungs.GB == pytest.approx(base.adapter(train), rel=0.02)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"adapter": "dora", "text_encoder": True, "preservation": 1.0, "gradient_checkpointing": "on"},
+        {"adapter": "lokr", "gradient_checkpointing": "on"},
+        {"adapter": "loha", "block_ranks": ("transformer_blocks=2/1",)},
+        {"init": "pissa", "optimizer": "prodigy", "text_encoder": True, "t5": True},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_whatever_is_trained_can_be_counted(tiny_base, monkeypatch, tmp_path, options):
+    """Before a training on a card, and for `--plan`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tiny_base("flux1")
+    encoders = {name: json.loads((folder / name / "config.json").read_text()) for name in ("text_encoder", "text_encoder_2")}
+    base = rungs.Base(catalog.card("flux1-dev"), config_of(folder, "flux1"), encoder_configs=encoders)
+    found = rungs.need(base, Train(**{"rank": 4, "resolution": 64, "batch_size": 2, "base_precision": "bf16", **options}))
+    assert min(found.weights, found.adapter, found.activations) > 0
+
+
 class OneType(TorchDispatchMode):
     """Fake tensors let products of two types pass, which a card refuses."""
 
