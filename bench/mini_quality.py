@@ -154,7 +154,8 @@ def in_style(prompt, trigger):
 
 
 def score_style(painter, args):
-    """Share of prompts in the style, and whether the thing is still there, with the LoRA and without."""
+    """Share of prompts in the style, and whether the thing is still there, with the LoRA and without; and what becomes of prompts that do
+    not ask for the style."""
     asked = ask_ordinary(args.count, seed=300)
     if args.unseen:
         asked = [a for a in asked if a[1] in args.unseen]
@@ -167,6 +168,8 @@ def score_style(painter, args):
             "in style": share(s["style"] == args.style for s in seen),
             "thing": share(s["kind"] == k for s, (_, k, _) in zip(seen, asked, strict=True)),
         }
+    for name, strength in (("base", None), ("at 1.0", 1.0)):
+        figures[f"not asked for it, {name}"] = score_ordinary(painter, args.count, strength, args.style)
     return figures
 
 

@@ -55,7 +55,8 @@ def test_the_cards_that_train_a_base_are_those_of_the_page_on_memory():
     for at, cell in found.items():
         turned_on, fits = told[at][2], told[at][6] == "yes"
         held = re.search(r"base_precision=(\w+)", turned_on)
-        words = HELD_AS[held and held[1]] + (" + swap" if "swap_blocks" in turned_on else "")
+        less = " + swap" if "swap_blocks" in turned_on else " + 8-bit" if "adamw8bit" in turned_on else ""
+        words = HELD_AS[held and held[1]] + less
         assert cell == (words if fits else "-"), at
 
 
