@@ -47,8 +47,8 @@ demo: install
 	$(BIN)/python -m lorakit run sample_data/photos -o demo --base mini --kind object --trigger zwx --class-word toy \
 	--set train.preservation=1 --set train.caption_dropout=0.2 --set sample.every=0 \
 	--set train.precision=$$(grep -qs avx512_bf16 /proc/cpuinfo && echo bf16 || echo auto)
-	$(BIN)/python -m lorakit grid demo --prompt "a photo of a zwx toy on grass" --prompt "a photo of a zwx toy on sand, evening light" \
-	--prompt "a photo of a toy on grass" --prompt "a photo of a red mug on a wooden floor"
+	$(BIN)/python -m lorakit grid demo --prompt "a photo of a zwx toy on grass" --prompt "a photo of a zwx toy on a white table, studio light" \
+	--prompt "a photo of a toy on grass" --prompt "a photo of a green tree on sand"
 
 mini: install
 	$(BIN)/python -m models.mini.train --work build/mini --helpers 1

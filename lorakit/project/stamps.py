@@ -237,7 +237,7 @@ def cache(project: Project, record: Record) -> str:
     if lead := project.settings.caption.lead_tags:  # they stay in front
         readings = (*readings, lead)
     read = readings if train.shuffle_tags or train.tag_dropout else None
-    preserved = train.preservation > 0 and ("others too", project.settings.trigger.class_word)
+    preserved = train.preservation > 0 and ("three others", project.settings.trigger.class_word)
     facts = (picture(record), record.get("text"), read, preserved, weights.identity(project.base_source))
     return _stamp("cache", *facts, *mask(project, record), *_readings(record))
 

@@ -39,6 +39,7 @@ from lorakit.train.tensor_file import Damaged
 
 # What a photo's text is told of besides, for `preservation`: not what `watched_texts` asks for, which shall be a fair question.
 OTHER_THINGS = ("person", "dog", "car", "tree", "bird", "chair", "cup", "flower", "boat", "bottle", "table", "mountain")
+OTHERS = 3  # of these for each photo
 IN_MEMORY = 2 << 30  # bytes of latents and embeddings that are kept in memory; beyond that they are read again
 
 
@@ -143,14 +144,15 @@ def watched_texts(project: Project) -> dict[str, str]:
 
 
 def preserved_texts(project: Project, record: Record) -> tuple[str, ...]:
-    """A photo's text without the trigger; and where that names the class, the same of another thing: held to its class alone, a LoRA
+    """A photo's text without the trigger; and where that names the class, the same of three other things: held to its class alone, a LoRA
     learns that whatever is not called so is the subject."""
     class_word = project.settings.trigger.class_word
     own = without_word(record["text"], project.trigger) if project.trigger else record["text"]
     if not class_word or not count_word(own, class_word):
         return (own,)
     others = [thing for thing in OTHER_THINGS if not count_word(class_word, thing)]
-    return own, whole_word(class_word).sub(others[int(short_hash(record["hash"])[:8], 16) % len(others)], own)
+    first = int(short_hash(record["hash"])[:8], 16)
+    return own, *(whole_word(class_word).sub(others[(first + n) % len(others)], own) for n in range(OTHERS))
 
 
 def text_variants(project: Project, record: Record) -> tuple[str, ...]:

@@ -155,13 +155,14 @@ class BatchLoss:
         return texts, chances.tolist()
 
     def _preserved(self, record: Record, chance: float) -> Text:
-        """A text without the trigger: the empty one, or the photo's own, or in a third of the visits that of another thing. The empty
-        one, since guidance pushes away from what it brings: a subject that it brought would be pushed out of every picture."""
+        """A text without the trigger: the empty one, or the photo's own, or as often that of another thing. The empty one, since guidance
+        pushes away from what it brings: a subject that it brought would be pushed out of every picture."""
         dropout = self.settings.caption_dropout
         if chance < dropout:
             return self.empty
-        own, *other = preserved_texts(self.project, record)
-        return load_text(self.project, other[0] if other and chance > 1 - (1 - dropout) / 3 else own)
+        own, *others = preserved_texts(self.project, record)
+        at = (chance - dropout) / (1 - dropout)  # from 0 to 1
+        return load_text(self.project, own if at < 0.5 or not others else others[int((2 * at - 1) * len(others))])
 
     def _draw_text(self, record: Record, generator: torch.Generator) -> Text:
         choices = text_variants(self.project, record)

@@ -36,7 +36,7 @@ from models.mini.vocabulary import LENGTH, train_tokenizer
 WIDTH, PEAK_RATE, LONGEST_AVERAGE = 192, 1.4e-3, 0.9995
 SNR_LIMIT = 30.0  # the usual 5 is meant for latents of variance 1; these have less than a tenth on the mean
 CAPTION_DROPOUT = 0.1
-GUIDANCE, SAMPLER_STEPS = 4.0, 20
+GUIDANCE, SAMPLER_STEPS = 6.0, 20
 SHARDS_FOR_WORDS = 30  # the tokenizer is learnt from these, and the text encoder's first lesson
 LOOK_AGAIN = 1500  # batches until new shards are looked for
 SHOWN = (
@@ -377,7 +377,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sketches", type=int, default=700_000, help="of half the size to see first, counted across restarts")
-    parser.add_argument("--pictures", type=int, default=296_000, help="to see then, likewise")
+    parser.add_argument("--pictures", type=int, default=420_000, help="to see then, likewise")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--helpers", type=int, default=0, help="more processes that train the same weights, CPU only")
     parser.add_argument("--save-every", type=float, default=4, help="minutes between checkpoints")

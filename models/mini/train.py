@@ -2,7 +2,7 @@
 
     python -m models.mini.train --work build/mini --helpers 1
 
-On two cores it takes some five hours (predicted), nearly all of it the base; on a GPU minutes (every count is a flag). Stop it at will: started
+On two cores it takes some seven hours (predicted), nearly all of it the base; on a GPU minutes (every count is a flag). Stop it at will: started
 again with the same work folder it goes on where it was, never more than a few minutes back. Each stage says how far it is and how
 long it still takes. `--only base` runs one stage.
 """
@@ -92,13 +92,13 @@ def main():
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--crops", type=int, default=400_000, help="of 64 px that the decoder sees")
     parser.add_argument("--sketches", type=int, default=700_000, help="pictures of half the size that the base sees first")
-    parser.add_argument("--pictures", type=int, default=296_000, help="whole ones that it sees then")
+    parser.add_argument("--pictures", type=int, default=420_000, help="whole ones that it sees then")
     parser.add_argument("--batch", type=int, default=16, help="of the base; 256 suits a GPU")
     parser.add_argument("--helpers", type=int, default=0, help="more processes for the base, one for each spare core")
     parser.add_argument("--landmark-pictures", type=int, default=60_000, help="that the judge of landmarks sees")
-    parser.add_argument("--blip-minutes", type=float, default=35)
+    parser.add_argument("--blip-minutes", type=float, default=52)
     parser.add_argument("--clip-minutes", type=float, default=15)
-    parser.add_argument("--judge-minutes", type=float, default=14)
+    parser.add_argument("--judge-minutes", type=float, default=43)
     parser.add_argument("--publish", action="store_true", help="only copy what the work folder holds")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)

@@ -59,9 +59,11 @@ def test_what_stays_the_bases_is_the_empty_text_the_class_and_other_things(train
     photos = cache(project)
     visit, trigger = BatchLoss(project, load_family(project)), project.settings.trigger
     untold = {record["hash"]: preserved_texts(project, record) for record in photos}
-    for own, other in untold.values():
-        assert own == other.replace(next(thing for thing in OTHER_THINGS if thing in other), trigger.class_word)
-        assert not any(count_word(text, trigger.word) for text in (own, other)) and not count_word(other, trigger.class_word)
+    for own, *others in untold.values():
+        assert len(set(others)) == 3 and not count_word(own, trigger.word)
+        for other in others:
+            assert own == other.replace(next(thing for thing in OTHER_THINGS if thing in other), trigger.class_word)
+            assert not any(count_word(other, word) for word in (trigger.word, trigger.class_word))
 
     seen = []
     for number in range(100):
@@ -71,8 +73,8 @@ def test_what_stays_the_bases_is_the_empty_text_the_class_and_other_things(train
         seen.append(
             next(i for i, text in enumerate(texts) if torch.equal(drawn.preserved["states"][0], load_text(project, text)["states"]))
         )
-    shares = [seen.count(i) / len(seen) for i in range(3)]
-    assert shares == pytest.approx([0.4, 0.4, 0.2], abs=0.12)
+    shares = [seen.count(i) / len(seen) for i in range(5)]
+    assert shares == pytest.approx([0.4, 0.3, 0.1, 0.1, 0.1], abs=0.1)
 
 
 def test_sizes_are_of_the_photo_and_the_crop_in_pixels_of_the_picture():
