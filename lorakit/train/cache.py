@@ -150,9 +150,9 @@ def preserved_texts(project: Project, record: Record) -> tuple[str, ...]:
     own = without_word(record["text"], project.trigger) if project.trigger else record["text"]
     if not class_word or not count_word(own, class_word):
         return (own,)
-    others = [thing for thing in OTHER_THINGS if not count_word(class_word, thing)]
+    things = [thing for thing in OTHER_THINGS if not count_word(class_word, thing)]
     first = int(short_hash(record["hash"])[:8], 16)
-    return own, *(whole_word(class_word).sub(others[(first + n) % len(others)], own) for n in range(OTHERS))
+    return own, *(whole_word(class_word).sub(things[(first + n) % len(things)], own) for n in range(OTHERS))
 
 
 def text_variants(project: Project, record: Record) -> tuple[str, ...]:

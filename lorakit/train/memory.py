@@ -198,7 +198,7 @@ def texts_of_a_step(family: Family, batch: int, encoder_configs: EncoderConfigs 
         return {name: torch.empty(batch, *of_one) for name, of_one in family.text_shapes().items()}
     found = {}
     for name in family.ENCODERS:
-        length = configs[name]["max_position_embeddings"] if name in family.clip_encoders() else family.text_length
+        length = configs[name].get("max_position_embeddings", 77) if name in family.clip_encoders() else family.text_length
         if name in family.clip_encoders() or name in family.learning_encoders:
             found[name] = torch.zeros(batch, length, dtype=torch.int64)
         else:
