@@ -22,7 +22,7 @@ def check_folder(family: type[Family], folder: Path, card: str = "") -> None:
     that of `card`."""
     check_pipeline(family, folder)
     check_layout(family, folder, card)
-    denoiser = _config(folder / family.FOLDER)
+    denoiser = read_config(folder / family.FOLDER)
     found = denoiser.get("_class_name", family.DENOISER.__name__)
     if found != family.DENOISER.__name__:
         raise LorakitError(
@@ -31,11 +31,11 @@ def check_folder(family: type[Family], folder: Path, card: str = "") -> None:
     if "quantization_config" in denoiser:
         kind = denoiser["quantization_config"].get("quant_method", "quantised")
         raise LorakitError(f"{folder}: its {family.FOLDER} is quantised ({kind}); a LoRA is trained on the fp16 or bf16 version")
-    reads, wanted = denoiser.get("in_channels"), _channels(family, _config(folder / "vae"))
+    reads, wanted = denoiser.get("in_channels"), _channels(family, read_config(folder / "vae"))
     if reads and wanted and reads != wanted:
         raise LorakitError(f"{folder}: reads {reads} channels in place of {wanted}, for inpainting, fill or control; give the plain base")
     for name, cls in family.ENCODERS.items():
-        config, usual = _config(folder / name), cls.config_class.model_type
+        config, usual = read_config(folder / name), cls.config_class.model_type
         kind, words = (
             config.get("model_type"),
             (config.get("text_config") or {}).get("model_type"),
@@ -54,7 +54,7 @@ def check_folder(family: type[Family], folder: Path, card: str = "") -> None:
 def check_pipeline(family: type[Family], folder: Path) -> None:
     """Raises `LorakitError` when a folder says that another pipeline than this family's draws with it: one that edits, fills or varies
     pictures, or that of another family with the same denoiser."""
-    drawn_by = next((found for name in INDEX if (found := _config(folder, name).get("_class_name"))), family.PIPELINE.__name__)
+    drawn_by = next((found for name in INDEX if (found := read_config(folder, name).get("_class_name"))), family.PIPELINE.__name__)
     if drawn_by == family.PIPELINE.__name__:
         return
     if what := purpose(drawn_by):
@@ -68,7 +68,7 @@ def check_pipeline(family: type[Family], folder: Path) -> None:
 def check_layout(family: type[Family], folder: Path, card: str) -> None:
     """Raises `LorakitError` when a denoiser reads texts of a width that is another base's than the card's, or has another's layers."""
     own = next((layout for layout in family.LAYOUTS if card in layout.cards), None)
-    reads = _config(folder / family.FOLDER).get("cross_attention_dim")
+    reads = read_config(folder / family.FOLDER).get("cross_attention_dim")
     other = next((layout for layout in family.LAYOUTS if layout.text_width and layout.text_width == reads), None)
     if own and other and own.text_width and other is not own:
         raise LorakitError(
@@ -80,13 +80,13 @@ def check_layout(family: type[Family], folder: Path, card: str) -> None:
         raise LorakitError(
             f"{folder}: reads texts {reads} wide in place of {wanted}: a refiner, or another architecture; give the plain base"
         )
-    if own and (found := _card_by_layers(family, _config(folder / family.FOLDER), card)):
+    if own and (found := _card_by_layers(family, read_config(folder / family.FOLDER), card)):
         raise LorakitError(f"{folder}: is {found}, by its layers; choose --base {found}, or weights of {card}")
 
 
 def is_distilled(folder: Path) -> bool:
     """Whether a folder says of itself that it draws in few steps and without guidance, as some pipelines' configurations do."""
-    return _config(folder, "model_index.json").get("is_distilled") is True
+    return read_config(folder, "model_index.json").get("is_distilled") is True
 
 
 def _card_by_layers(family: type[Family], config: Mapping[str, Any], card: str) -> str | None:
@@ -104,7 +104,8 @@ def _card_by_layers(family: type[Family], config: Mapping[str, Any], card: str) 
     return next((name for name, numbers in others.items() if has(numbers)), None)
 
 
-def _config(folder: Path, name: str = "config.json") -> Mapping[str, Any]:
+def read_config(folder: Path, name: str = "config.json") -> Mapping[str, Any]:
+    """What a part's configuration says; empty where there is none. Raises `LorakitError` naming a file that cannot be read."""
     try:
         found = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:

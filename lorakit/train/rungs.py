@@ -22,6 +22,7 @@ from lorakit import device, files
 from lorakit.bases import families, quantised, single_file
 from lorakit.bases.block_swap import repeated_blocks
 from lorakit.bases.families.base import Family
+from lorakit.bases.folder import read_config
 from lorakit.console import say
 from lorakit.project import Project
 from lorakit.project.catalog import Card
@@ -295,8 +296,9 @@ def base_of(project: Project) -> Base:
     return Base(project.card, {key: value for key, value in dict(config).items() if not key.startswith("_")}, encoder_configs=encoders)
 
 
-def _read_config(source: Source, part: str) -> dict[str, Any] | None:
-    """A part's configuration, from the folder or from what was once loaded from the hub; None where it is in neither."""
-    name = f"{part}/config.json"
-    path = Path(source.location) / name if source.is_local else try_to_load_from_cache(source.location, name) if source.location else None
-    return json.loads(Path(path).read_text(encoding="utf-8")) if isinstance(path, (str, Path)) and Path(path).is_file() else None
+def _read_config(source: Source, part: str) -> Mapping[str, Any]:
+    """A part's configuration, from the folder or from what was once loaded from the hub; empty where it is in neither."""
+    if source.is_local:
+        return read_config(Path(source.location) / part)
+    found = source.location and try_to_load_from_cache(source.location, f"{part}/config.json")
+    return read_config(Path(found).parent) if isinstance(found, str) and found else {}
